@@ -47,6 +47,7 @@ def store(tmp_path: Path, spec: TrialSpec) -> Store:
             "split": [name[:-1] for name in names],
             "text": names,
             "label": [int(name[-1]) for name in names],
+            "target": pa.nulls(len(names), pa.string()),
         }
     ).cast(schemas.ITEMS)
     store.put_dataset(data_digest=spec.data_digest, task="t1", labels=LABELS, metric="accuracy", report={}, items=items)

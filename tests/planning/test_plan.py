@@ -72,7 +72,7 @@ def test_exclusions() -> None:
     }  # fmt: skip
     assert not [spec for spec in plan.trials.values() if spec.seed == 2]
     with pytest.raises(SpecError, match="every cell is excluded"):
-        require_cells(make_grid(exclude=[{"weak": "small"}]))
+        require_cells(make_grid(exclude=[{"weak": "small"}]), dict.fromkeys(("t1", "t2"), "classification"))
 
 
 def test_training_precedence() -> None:

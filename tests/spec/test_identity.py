@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wtsbench.spec import identity, trial
+from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.identity import canonical_json, digest
 from wtsbench.spec.training import Training
@@ -129,6 +130,11 @@ SPEC = TrialSpec(
         {"task": "legal"},
         {"data_digest": "e" * 64},
         {"data_seed": 1},
+        {"recipe": StrategyCall(name="contrastive")},
+        {"form": "generation"},
+        {"generation": GenerationSettings()},
+        {"scorer": "s" * 64},
+        {"reference": SPEC.model},
         {"model": SPEC.model.model_copy(update={"id": "openai/gpt3"})},
         {"model": SPEC.model.model_copy(update={"revision": "b" * 40})},
         {"model": SPEC.model.model_copy(update={"kind": "embedded"})},
@@ -167,7 +173,7 @@ def test_every_training_setting_is_tried() -> None:
     assert len(Training.model_fields) == 9
     assert set(SPEC.identity()) == {
         "identity_version", "science_version", "role", "task", "data", "data_seed", "model", "strategy", "training",
-        "seed", "parents", "environment",
+        "seed", "recipe", "form", "generation", "scorer", "reference", "parents", "environment",
     }  # fmt: skip
 
 

@@ -135,15 +135,16 @@ def test_a_newer_store_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch)
 def test_an_older_store_is_brought_up_to_date_when_opened(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Migrations run in order, in one transaction, once, and keep what is stored."""
     store.append(whole_attempt(A, 1))
-    monkeypatch.setattr(engine, "SCHEMA_VERSION", 3)
-    steps = {1: ["ALTER TABLE store ADD COLUMN a INTEGER"], 2: ["UPDATE store SET a = 5", "SELECT broken"]}
+    now = schemas.SCHEMA_VERSION
+    monkeypatch.setattr(engine, "SCHEMA_VERSION", now + 2)
+    steps = {now: ["ALTER TABLE store ADD COLUMN a INTEGER"], now + 1: ["UPDATE store SET a = 5", "SELECT broken"]}
     monkeypatch.setattr(engine, "MIGRATIONS", steps)
     _refused(store.uri)
-    steps[2].pop()
+    steps[now + 1].pop()
     assert open_store(store.uri).predictions([A]).num_rows == 2
     assert open_store(store.uri).sealed(A, 1)
     with duckdb.connect(str(Path(store.uri) / "store.duckdb")) as connection:
-        assert connection.execute("SELECT * FROM store").fetchall() == [(3, 5)]
+        assert connection.execute("SELECT * FROM store").fetchall() == [(now + 2, 5)]
     assert set(tables.MIGRATIONS) == set(range(1, schemas.SCHEMA_VERSION))
 
 

@@ -87,11 +87,19 @@ def write_folder(
     used = {*PREDICTED_SPLITS, TRAIN_SPLIT[role]}
     seen = LABELLED_SPLITS[role]
     rows = [
-        {"item_id": item, "split": split.value, "text": text, "label": label if split in seen else None}
+        {"item_id": item, "split": split.value, "text": text, "label": label if split in seen else None, "target": None}
         for (item, text, label), split in zip(items, splits, strict=True)
         if split in used
     ]
-    schema = pa.schema([("item_id", pa.string()), ("split", pa.string()), ("text", pa.string()), ("label", pa.int32())])
+    schema = pa.schema(
+        [
+            ("item_id", pa.string()),
+            ("split", pa.string()),
+            ("text", pa.string()),
+            ("label", pa.int32()),
+            ("target", pa.string()),
+        ]
+    )
     _write(folder / "inputs" / "items.arrow", pa.Table.from_pylist(rows, schema=schema))
     if parents:
         supervised = [

@@ -21,6 +21,8 @@ from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import Split
 from wtsbench.store.schemas import ITEMS
 
+PARTED = (Split.WEAK_TRAIN, Split.TRANSFER, Split.VALIDATION, Split.TEST)
+"""The splits that a task's own data is parted into."""
 MAJORITY = 0.55
 """A split whose largest class has a greater share is cut down to the size of its smallest class."""
 
@@ -64,7 +66,7 @@ def build(manifest: TaskManifest, settings: DataSettings, rows: Sequence[Row]) -
     splits = split_groups(items, manifest, settings.seed)
     report: dict[str, Any] = {**counts, **_group_report(items, manifest), "data_seed": settings.seed, "splits": {}}
     chosen: dict[Split, list[Item]] = {}
-    for split in Split:
+    for split in PARTED:
         size = getattr(manifest.splits, split.value)
         cap = getattr(settings, split.value) or size.items
         ordered = _in_turn(splits[split], settings.seed)
@@ -141,10 +143,10 @@ def split_groups(items: Sequence[Item], manifest: TaskManifest, seed: int) -> di
         groups[item.group_id].append(item)
     bounds: list[tuple[Split, float]] = []
     reached = 0.0
-    for split in Split:
+    for split in PARTED:
         reached += getattr(manifest.splits, split.value).share
         bounds.append((split, reached * len(items)))
-    result: dict[Split, list[Item]] = {split: [] for split in Split}
+    result: dict[Split, list[Item]] = {split: [] for split in PARTED}
     before = 0
     for group_id in sorted(groups, key=lambda name: _rank(seed, "group", name)):
         middle = before + len(groups[group_id]) / 2
@@ -204,8 +206,9 @@ def _table(chosen: dict[Split, list[Item]]) -> pa.Table:
             "split": split.value,
             "text": item.text,
             "label": item.label,
+            "target": None,
         }
-        for split in Split
+        for split in PARTED
         for item in sorted(chosen[split], key=lambda item: item.item_id)
     ]
     return pa.Table.from_pylist(rows, schema=ITEMS)

@@ -11,42 +11,107 @@ from wtsbench.execution.spool import AttemptFolder
 from wtsbench.models.fetch import fetch
 from wtsbench.spec.trial import LABELLED_SPLITS, PREDICTED_SPLITS, TRAIN_SPLIT, ModelRef, Role, Split, TrialSpec
 from wtsbench.store.client import Store
+from wtsbench.strategies import registry
 
 SUPERVISED_SPLITS = (Split.TRANSFER, Split.VALIDATION)
+"""The splits on which students and controls see what their parents made. A weak supervisor that builds on others sees
+all of theirs: it makes the labels itself."""
+_COLUMNS = ["item_id", "split", "text", "label", "target"]
 
 
-def visible_items(items: pa.Table, role: Role) -> pa.Table:
-    """The items of the splits a role works on, with labels only where it may see them, in order of item id.
+def visible_items(items: pa.Table, spec: TrialSpec) -> pa.Table:
+    """The items of the splits a trial works on, with ground truth only where it may see it, in order of split and id.
 
     Args:
-        items: the prepared items, with columns item_id, split, text, label.
-        role: the role of the trial.
+        items: the prepared items, with columns item_id, split, text, label and target.
+        spec: the trial.
 
     Returns:
-        item_id, split, text, label (null where hidden; on `test` always).
+        item_id, split, text, label, target (both null where hidden; on the test sets always).
     """
-    splits = sorted({split.value for split in (*PREDICTED_SPLITS, TRAIN_SPLIT[role])})
-    table = items.filter(pc.field("split").isin(splits)).select(["item_id", "split", "text", "label"])
-    seen = pc.is_in(table["split"], value_set=pa.array(sorted(s.value for s in LABELLED_SPLITS[role]), pa.string()))
-    hidden = pa.scalar(None, table.schema.field("label").type)
-    table = table.set_column(3, "label", pc.if_else(seen, table["label"], hidden))
+    labelled = set() if _asked_only(spec) else {split.value for split in LABELLED_SPLITS[spec.role]}
+    splits = sorted({split.value for split in (*PREDICTED_SPLITS, TRAIN_SPLIT[spec.role])})
+    table = items.select(_COLUMNS)
+    chosen = [table.filter(pc.field("split").isin(splits))]
+    budget = _truth_budget(spec)
+    if budget:
+        chosen.append(_budget(table.filter(pc.field("split") == Split.WEAK_TRAIN.value), budget))
+        labelled |= {Split.WEAK_TRAIN.value}
+    table = pa.concat_tables(chosen)
+    seen = pc.is_in(table["split"], value_set=pa.array(sorted(labelled), pa.string()))
+    for name in ("label", "target"):
+        place = table.schema.get_field_index(name)
+        hidden = pa.scalar(None, table.schema.field(name).type)
+        table = table.set_column(place, name, pc.if_else(seen, table[name], hidden))
     return table.sort_by([("split", "ascending"), ("item_id", "ascending")])
 
 
+def _asked_only(spec: TrialSpec) -> bool:
+    """Whether the trial learns nothing, and so sees no ground truth at all."""
+    return spec.role is Role.CONTROL and spec.recipe is not None and spec.recipe.name == "zero_shot"
+
+
+def _truth_budget(spec: TrialSpec) -> int:
+    """Items of ground truth that a student's strategy declares."""
+    return 0 if spec.strategy is None else registry.resolve(spec.strategy).truth_budget()
+
+
+def _budget(items: pa.Table, size: int) -> pa.Table:
+    """The first `size` items by id, which is a hash of their content, the classes taking turns."""
+    turn: dict[int | None, int] = {}
+    ordered = items.sort_by("item_id")
+    places = []
+    for label in ordered["label"].to_pylist():
+        turn[label] = turn.get(label, -1) + 1
+        places.append(turn[label])
+    ordered = ordered.append_column("turn", pa.array(places, pa.int64()))
+    return ordered.sort_by([("turn", "ascending"), ("item_id", "ascending")]).slice(0, size).drop_columns(["turn"])
+
+
 def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> None:
-    """Write `items.arrow`, and for students `supervision.arrow`, out of the store."""
-    _write(folder, "items.arrow", visible_items(store.items(spec.data_digest), spec.role))
+    """Write `items.arrow`, and for trials with parents `supervision.arrow`, out of the store."""
+    _write(folder, "items.arrow", visible_items(store.items(spec.data_digest), spec))
     if not spec.parents:
         return
-    labels = store.predictions(spec.parents, splits=[split.value for split in SUPERVISED_SPLITS])
-    missing = set(spec.parents) - set(labels["trial_id"].unique().to_pylist())
+    made = generations_of(spec, store) if spec.form == "generation" else predictions_of(spec, store)
+    missing = set(spec.parents) - set(made["parent"].unique().to_pylist())
     if missing:
         raise StoreError(
             f"the store has no predictions of parent trial {min(missing)[:12]}",
             remedy="run `wtsbench plan` on the grid; the parent has to run first.",
         )
-    labels = labels.select(["trial_id", "item_id", "split", "probabilities"])
-    _write(folder, "supervision.arrow", labels.rename_columns(["parent", "item_id", "split", "probabilities"]))
+    _write(folder, "supervision.arrow", made)
+
+
+def predictions_of(spec: TrialSpec, store: Store) -> pa.Table:
+    """The parents' predictions as a trial may see them: parent, item_id, split, probabilities."""
+    table = _visible(store.predictions(spec.parents), spec.role)
+    return table.select(["trial_id", "item_id", "split", "probabilities"]).rename_columns({"trial_id": "parent"})
+
+
+def generations_of(spec: TrialSpec, store: Store) -> pa.Table:
+    """The parents' generations, each with the task's score, as a trial may see them.
+
+    Returns:
+        parent, item_id, split, sample, text, tokens, logprobs, base_logprobs, score.
+    """
+    keys = ["trial_id", "split", "item_id", "sample"]
+    made = _visible(store.generations(spec.parents), spec.role)
+    scores = store.scores(spec.parents)
+    scores = scores.filter(pc.field("scorer") == spec.scorer).select([*keys, "value"])
+    made = made.append_column("place", pa.array(range(made.num_rows), pa.int64()))  # joins keep no lists and no order
+    joined = made.select([*keys, "place"]).join(scores, keys, join_type="left outer").sort_by("place")
+    made = made.append_column("score", joined["value"])
+    columns = ["trial_id", "item_id", "split", "sample", "text", "tokens", "logprobs", "base_logprobs", "score"]
+    return made.select(columns).rename_columns({"trial_id": "parent"})
+
+
+def _visible(table: pa.Table, role: Role) -> pa.Table:
+    if role is Role.WEAK:
+        return table
+    known = {split.value for split in SUPERVISED_SPLITS}
+    seen = [split for split in table["split"].unique().to_pylist() if split.partition("~")[0] in known]
+    return table.filter(pc.is_in(table["split"], value_set=pa.array(sorted(seen), pa.string())))
 
 
 def _write(folder: AttemptFolder, name: str, table: pa.Table) -> None:
@@ -54,6 +119,15 @@ def _write(folder: AttemptFolder, name: str, table: pa.Table) -> None:
         writer.write_table(table)
 
 
-def link_model(folder: AttemptFolder, model: ModelRef) -> None:
-    """Point `model` of the trial folder at the weights on this node, fetching them if they are not here yet."""
-    (folder.trial / "model").symlink_to(fetch(model).resolve(), target_is_directory=True)
+def link_models(folder: AttemptFolder, spec: TrialSpec) -> None:
+    """Point `model` of the trial folder, and for generation `reference`, at the weights on this node.
+
+    What is not here yet is fetched.
+    """
+    _link(folder, "model", spec.model)
+    if spec.reference is not None:
+        _link(folder, "reference", spec.reference)
+
+
+def _link(folder: AttemptFolder, name: str, model: ModelRef) -> None:
+    (folder.trial / name).symlink_to(fetch(model).resolve(), target_is_directory=True)

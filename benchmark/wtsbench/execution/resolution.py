@@ -11,10 +11,11 @@ from wtsbench.data import prepare as prepare_data
 from wtsbench.errors import SpecError
 from wtsbench.execution.environment import environment_of
 from wtsbench.models.resolve import resolve as resolve_model
-from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask, required_models
+from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask, require_cells, required_models
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.spec import manifests
 from wtsbench.spec.grid import Grid, Pair
+from wtsbench.spec.trial import Form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +42,21 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
         ModelError: a model cannot be had.
         SpecError: a strategy does not fit a pair.
     """
+    found = {written: manifests.load_task(written, base=base) for written in grid.tasks}
+    forms: dict[str, Form] = {written: manifest.form for written, (manifest, _) in found.items()}
+    require_cells(grid, forms)
     datasets: dict[str, Dataset] = {}
     tasks = {}
-    for written in grid.tasks:
+    for written, (manifest, folder) in found.items():
         note(f"preparing the items of {written}")
-        manifest, folder = manifests.load_task(written, base=base)
         if manifest.name in datasets:
             raise SpecError(f"two tasks of the grid are called {manifest.name}", remedy="rename one in its manifest.")
         dataset = prepare_data(manifest, grid.data, mirror=mirror, folder=folder)
         datasets[manifest.name] = dataset
-        tasks[written] = ResolvedTask(name=manifest.name, data_digest=dataset.data_digest)
+        tasks[written] = ResolvedTask(name=manifest.name, data_digest=dataset.data_digest, form=manifest.form)
     ladders = {pair: ladder(pair) for pair in grid.pairs}
     models = {}
-    for name in required_models(grid, ladders):
+    for name in required_models(grid, ladders, forms):
         note(f"resolving {name}")
         reference, training = resolve_model(name, base=base, mirror=mirror)
         models[name] = ResolvedModel(ref=reference, training=training)

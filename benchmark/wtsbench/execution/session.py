@@ -23,7 +23,7 @@ from wtsbench.execution.scheduler import Event, Executor, Listener, Summary, run
 from wtsbench.execution.supervise import done_trials, sweep
 from wtsbench.models.fetch import fetch
 from wtsbench.planning.check import load_checked_grid
-from wtsbench.planning.plan import Plan, make_plan, require_cells
+from wtsbench.planning.plan import Plan, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare, title
 from wtsbench.sandbox.base import Sandbox, make_sandbox
 from wtsbench.spec.grid import Grid
@@ -82,7 +82,6 @@ def prepare(source: str | Path, options: Options, *, note: Callable[[str], None]
         UserError: the grid, a task's data, a model, the sandbox or the store is not as it must be.
     """
     grid, path = load_checked_grid(source)
-    require_cells(grid)
     sandbox = make_sandbox(options.sandbox, image=grid.image)
     resolved = resolve(grid, path.parent, sandbox, mirror=options.mirror or data_mirror(), note=note)
     plan = make_plan(grid, resolved.inputs)

@@ -11,7 +11,7 @@ from typing import Any
 from wtsbench.errors import SandboxError, UserError
 from wtsbench.execution.ending import end, read_result, writable
 from wtsbench.execution.environment import environment_of
-from wtsbench.execution.inputs import link_model, write_inputs
+from wtsbench.execution.inputs import link_models, write_inputs
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders
 from wtsbench.sandbox.base import Sandbox, classify, make_sandbox
@@ -145,7 +145,7 @@ def _run(
     try:
         folder.create(note)
         write_inputs(folder, job.spec, store)
-        link_model(folder, job.spec.model)
+        link_models(folder, job.spec)
         outcome = sandbox.run(
             folder.trial,
             threads=job.resources.cpus,

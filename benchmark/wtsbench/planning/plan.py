@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from wtsbench.errors import SpecError
-from wtsbench.spec.grid import Exclusion, Grid, Pair, StrategyCall
+from wtsbench.planning import controls
+from wtsbench.spec.generation import GenerationSettings, ZeroShot
+from wtsbench.spec.grid import ControlName, Exclusion, Grid, Pair, StrategyCall
 from wtsbench.spec.identity import digest
 from wtsbench.spec.training import Training, TrainingOverride
-from wtsbench.spec.trial import ModelRef, Role, TrialSpec
+from wtsbench.spec.trial import Form, ModelRef, Role, TrialSpec
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import PlanningContext, Strategy, Supervisor
 
@@ -31,6 +33,17 @@ class ResolvedTask:
     name: str
     data_digest: str
     """Of its prepared items."""
+    form: Form = "classification"
+    generation: GenerationSettings | None = None
+    """For generation: how continuations are drawn."""
+    scorer: str | None = None
+    """For generation: digest of what scores them."""
+    reference: ModelRef | None = None
+    """For generation: the model that their perplexity is taken under."""
+    zero_shot: ZeroShot | None = None
+    """How a model that was not trained on the task is asked."""
+    frames: tuple[str, ...] = ()
+    """Other wordings of an item."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +59,14 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One student of the grid and the two trials its score is compared with."""
+    """One student or control of the grid and the two trials its score is compared with."""
 
     task: str
     weak: str
     strong: str
     strategy: str
+    """Label of the strategy, or name of the control."""
+    kind: Literal["strategy", "control"] = "strategy"
     seed: int
     weak_trial: str
     ceiling_trial: str
@@ -92,14 +107,25 @@ class _Point:
     """A cell before its trials are known."""
 
     task: str
+    form: Form
     pair: Pair
     call: StrategyCall
-    strategy: Strategy
+    """For controls, its name is the control's."""
+    strategy: Strategy | None
+    """None for a control that is no student."""
+    control: ControlName | None
+    label: str
+    """What the leaderboard calls its row."""
     seed: int
 
 
-def required_models(grid: Grid, ladders: Mapping[Pair, tuple[str, ...]]) -> tuple[str, ...]:
+def required_models(grid: Grid, ladders: Mapping[Pair, tuple[str, ...]], forms: Mapping[str, Form]) -> tuple[str, ...]:
     """Names of all models the grid's trials use, those that strategies ask for included.
+
+    Args:
+        grid: a checked grid.
+        ladders: the models between weak and strong of each pair.
+        forms: the form of each task, by the name that the grid has.
 
     Raises:
         SpecError: a strategy does not fit a pair; all such cases at once.
@@ -112,10 +138,10 @@ def required_models(grid: Grid, ladders: Mapping[Pair, tuple[str, ...]]) -> tupl
             visit(below)
 
     wrong: dict[str, SpecError] = {}
-    for point in _points(grid):
+    for point in _points(grid, forms):
         names.update({point.pair.weak: None, point.pair.strong: None})
         try:
-            for supervisor in point.strategy.supervisors(_context(point, ladders)):
+            for supervisor in _supervisors(point, ladders, ()):
                 visit(supervisor)
         except SpecError as error:
             wrong[error.message] = error
@@ -138,18 +164,19 @@ class _Planner:
     def plan(self) -> Plan:
         cells: list[Cell] = []
         uses: Counter[str] = Counter()
-        for point in _points(self._grid):
-            supervisors = point.strategy.supervisors(_context(point, self._inputs.ladders))
+        self._check_roles()
+        for point in _points(self._grid, {name: task.form for name, task in self._inputs.tasks.items()}):
             weak = self._add(Role.WEAK, point.task, point.pair.weak, point.seed)
             ceiling = self._add(Role.CEILING, point.task, point.pair.strong, point.seed)
-            student = self._student(point.task, point.pair.strong, point.seed, point.strategy, supervisors)
+            student = self._student_of(point, weak)
             uses.update({weak, ceiling} | self._ancestry(student))
             cells.append(
                 Cell(
                     task=self._inputs.tasks[point.task].name,
                     weak=point.pair.weak,
                     strong=point.pair.strong,
-                    strategy=point.call.label,
+                    strategy=point.label,
+                    kind="strategy" if point.control is None else "control",
                     seed=point.seed,
                     weak_trial=weak,
                     ceiling_trial=ceiling,
@@ -159,9 +186,36 @@ class _Planner:
             )
         return Plan(grid=self._grid, trials=self._trials, cells=tuple(cells), uses=dict(uses))
 
+    def _check_roles(self) -> None:
+        for pair in self._grid.pairs:
+            if not self._inputs.models[pair.strong].ref.trained:
+                raise SpecError(
+                    f"pair {pair}: {pair.strong} is a source of labels, not a model that wtsbench trains",
+                    remedy="take it as `weak`, and a model as `strong`.",
+                )
+
+    def _student_of(self, point: _Point, weak: str) -> str:
+        """The trial whose score a cell shows."""
+        if point.strategy is not None:
+            frames = self._inputs.tasks[point.task].frames
+            supervisors = _supervisors(point, self._inputs.ladders, frames)
+            return self._student(point.task, point.pair.strong, point.seed, point.strategy, supervisors)
+        assert point.control is not None, "a point without a strategy is a control's"
+        if point.control == "strong_on_weak_train":
+            return self._add(Role.WEAK, point.task, point.pair.strong, point.seed)
+        # Asking a classifier that was not trained draws nothing: one trial serves all seeds.
+        asked = point.control == "zero_shot" and point.form == "classification"
+        parents = (weak,) if point.control == "random_labels" else ()
+        recipe = controls.recipe_of(point.control, point.form, self._inputs.tasks[point.task].zero_shot, point.task)
+        seed = 0 if asked else point.seed
+        return self._add(Role.CONTROL, point.task, point.pair.strong, seed, recipe=recipe, parents=parents)
+
     def _supervisor(self, task: str, supervisor: Supervisor) -> str:
         if supervisor.role is Role.WEAK:
-            return self._add(Role.WEAK, task, supervisor.model, supervisor.seed)
+            parents = tuple(self._supervisor(task, below) for below in supervisor.supervisors)
+            return self._add(
+                Role.WEAK, task, supervisor.model, supervisor.seed, recipe=supervisor.recipe, parents=parents
+            )
         assert supervisor.strategy is not None, "a student supervisor says how it learns"
         strategy = registry.resolve(supervisor.strategy)
         return self._student(task, supervisor.model, supervisor.seed, strategy, supervisor.supervisors)
@@ -170,7 +224,7 @@ class _Planner:
         self, task: str, model: str, seed: int, strategy: Strategy, supervisors: tuple[Supervisor, ...]
     ) -> str:
         parents = tuple(self._supervisor(task, supervisor) for supervisor in supervisors)
-        return self._add(Role.STUDENT, task, model, seed, strategy, parents)
+        return self._add(Role.STUDENT, task, model, seed, strategy=strategy, parents=parents)
 
     def _add(
         self,
@@ -178,20 +232,33 @@ class _Planner:
         task: str,
         model: str,
         seed: int,
+        *,
         strategy: Strategy | None = None,
+        recipe: StrategyCall | None = None,
         parents: tuple[str, ...] = (),
     ) -> str:
-        resolved = self._inputs.models[model]
+        resolved, about = self._inputs.models[model], self._inputs.tasks[task]
+        trained = resolved.ref.trained
+        if not trained and (recipe is not None or about.form != "classification"):
+            raise SpecError(
+                f"{model} is a source of labels: {'it cannot be trained anew' if recipe else 'it writes no texts'}",
+                remedy="exclude the strategies and tasks that need a weak model of weights.",
+            )
         spec = TrialSpec(
             role=role,
-            task=self._inputs.tasks[task].name,
-            data_digest=self._inputs.tasks[task].data_digest,
+            task=about.name,
+            data_digest=about.data_digest,
             data_seed=self._grid.data.seed,
             model=resolved.ref,
             strategy=None if strategy is None else registry.full_call(strategy),
             strategy_version=None if strategy is None else strategy.version,
-            training=training_of(self._grid, model, resolved.training),
-            seed=seed,
+            recipe=recipe,
+            form=about.form,
+            generation=about.generation,
+            scorer=about.scorer,
+            reference=about.reference,
+            training=training_of(self._grid, model, resolved.training) if trained else Training(),
+            seed=seed if trained else 0,
             parents=parents,
             environment=self._inputs.environment,
         )
@@ -210,36 +277,63 @@ def training_of(grid: Grid, model: str, manifest: TrainingOverride) -> Training:
     return settings if special is None else special.over(settings)
 
 
-def _points(grid: Grid) -> Iterator[_Point]:
-    resolved = [(call, registry.resolve(call)) for call in grid.strategies]
+def _points(grid: Grid, forms: Mapping[str, Form]) -> Iterator[_Point]:
+    """Every cell that is not excluded; a strategy and a control only with tasks of a form it is for."""
+    strategies = [(call.label, call, registry.resolve(call)) for call in grid.strategies]
+    filters = [(label, call, registry.resolve(call)) for label, call in controls.random_filters(grid)]
     for task in grid.tasks:
+        form = forms[task]
         for pair in grid.pairs:
-            for call, strategy in resolved:
+            kinds: list[tuple[str, StrategyCall, Strategy | None, ControlName | None]] = []
+            kinds += [(*entry, None) for entry in strategies if form in entry[2].forms]
+            for control in grid.controls:
+                if form not in controls.FORMS[control]:
+                    continue
+                if control == controls.RANDOM_FILTER:
+                    kinds += [(*entry, control) for entry in filters]
+                else:
+                    student = controls.naive() if control == "weak_equals_strong" else None
+                    kinds.append((control, StrategyCall(name=control), student, control))
+            for label, call, taught_by, special in kinds:
                 for seed in grid.seeds:
-                    if not any(_excluded(rule, task, pair, call, seed) for rule in grid.exclude):
-                        yield _Point(task, pair, call, strategy, seed)
+                    point = _Point(task, form, pair, call, taught_by, special, label, seed)
+                    if not any(_excluded(rule, point) for rule in grid.exclude):
+                        yield point
 
 
-def _context(point: _Point, ladders: Mapping[Pair, tuple[str, ...]]) -> PlanningContext:
-    return PlanningContext(
-        weak=point.pair.weak, strong=point.pair.strong, ladder=ladders.get(point.pair, ()), seed=point.seed
+def _supervisors(
+    point: _Point, ladders: Mapping[Pair, tuple[str, ...]], frames: tuple[str, ...]
+) -> tuple[Supervisor, ...]:
+    """Whom the student of a cell learns from; nobody where the cell has no student."""
+    if point.strategy is None:
+        return ()
+    if point.control == "weak_equals_strong":
+        return (controls.own_supervisor(point.pair.strong, point.seed),)
+    context = PlanningContext(
+        weak=point.pair.weak,
+        strong=point.pair.strong,
+        ladder=ladders.get(point.pair, ()),
+        seed=point.seed,
+        form=point.form,
+        frames=frames,
     )
+    return point.strategy.supervisors(context)
 
 
-def _excluded(rule: Exclusion, task: str, pair: Pair, call: StrategyCall, seed: int) -> bool:
+def _excluded(rule: Exclusion, point: _Point) -> bool:
     return (
-        rule.task in (None, task)
-        and rule.weak in (None, pair.weak)
-        and rule.strong in (None, pair.strong)
-        and rule.strategy in (None, call.name, call.label)
-        and rule.seed in (None, seed)
+        rule.task in (None, point.task)
+        and rule.weak in (None, point.pair.weak)
+        and rule.strong in (None, point.pair.strong)
+        and rule.strategy in (None, point.call.name, point.label)
+        and rule.seed in (None, point.seed)
     )
 
 
-def require_cells(grid: Grid) -> None:
-    """Refuse a grid whose exclusions leave nothing to measure."""
-    if next(_points(grid), None) is None:
+def require_cells(grid: Grid, forms: Mapping[str, Form]) -> None:
+    """Refuse a grid that has nothing to measure: everything is excluded, or no strategy is for the tasks' forms."""
+    if next(_points(grid, forms), None) is None:
         raise SpecError(
             f"grid {grid.name}: every cell is excluded, nothing is left to measure",
-            remedy="remove a rule under `exclude`.",
+            remedy="remove a rule under `exclude`, or take strategies that are for the tasks.",
         )

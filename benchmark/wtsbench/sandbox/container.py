@@ -69,18 +69,22 @@ def mounts(folder: Path, user: User) -> list[dict[str, Any]]:
     """
     found = [_bind(folder / name, f"{INSIDE}/{name}", writable=False) for name in ("spec.json", "inputs", "lease")]
     found += [_bind(folder / name, f"{INSIDE}/{name}", writable=True) for name in ("outbox", "scratch")]
-    model = (folder / "model").resolve(strict=True)
+    for name in ("model", "reference"):
+        if (folder / name).exists():
+            found += _model_mounts((folder / name).resolve(strict=True), f"{INSIDE}/{name}", user)
+    return found
+
+
+def _model_mounts(model: Path, target: str, user: User) -> list[dict[str, Any]]:
     inner = sorted(model.rglob("*"))
     for path in (model, *inner):
         if not _readable(path.stat(), user):
             raise PermissionError(f"{path} may not be read by user {user}, who the container is; chmod a+rX mends it")
     files = [path for path in inner if path.is_file()]
     if all(path.resolve().is_relative_to(model) for path in files):
-        found.append(_bind(model, f"{INSIDE}/model", writable=False))
-    else:  # a snapshot in the hub's cache holds links into a folder beside it: mount what they lead to
-        for path in files:
-            found.append(_bind(path.resolve(), f"{INSIDE}/model/{path.relative_to(model).as_posix()}", writable=False))
-    return found
+        return [_bind(model, target, writable=False)]
+    # a snapshot in the hub's cache holds links into a folder beside it: mount what they lead to
+    return [_bind(path.resolve(), f"{target}/{path.relative_to(model).as_posix()}", writable=False) for path in files]
 
 
 def container_arguments(

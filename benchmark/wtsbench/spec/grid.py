@@ -177,6 +177,17 @@ class Exclusion(Frozen):
         return self
 
 
+ControlName = Literal["zero_shot", "random_labels", "weak_equals_strong", "strong_on_weak_train", "random_filter"]
+"""What makes a result believable (`planning.controls` says how each is planned):
+
+    zero_shot               the strong model as it is, asked and not trained
+    random_labels           the strong model on labels that are wrong at random as often as the weak model's are
+    weak_equals_strong      the strong model supervised by itself, finetuned as the weak one is
+    strong_on_weak_train    the strong model with the weak model's ground truth
+    random_filter           for every strategy that keeps some items only: as many items, drawn at random
+"""
+
+
 class Grid(Frozen):
     """A grid of weak/strong pairs x strategies x tasks x seeds."""
 
@@ -189,6 +200,10 @@ class Grid(Frozen):
     """Names in manifests/tasks."""
     pairs: Annotated[tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct)]
     strategies: Annotated[tuple[StrategyCall, ...], Field(min_length=1), AfterValidator(_distinct)]
+    controls: Annotated[tuple[ControlName, ...], AfterValidator(_distinct)] = ()
+    """What a student's gain is held against, for every task and pair."""
+    scorer: Name | None = None
+    """What scores the texts of generative tasks, in place of the tasks' own: a name in manifests/scorers, or a path."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)] = (0, 1, 2, 3, 4)
     """Optimisation seeds: head initialisation, order of items, dropout."""
     data: DataSettings = DataSettings()

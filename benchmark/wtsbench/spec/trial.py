@@ -4,11 +4,12 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.identity import IDENTITY_VERSION, digest
 from wtsbench.spec.training import Training
 
-SCIENCE_VERSION = 1
+SCIENCE_VERSION = 2
 """Raised when a change of code changes results; then older trials are no longer taken for the new ones."""
 
 
@@ -20,7 +21,9 @@ class Role(StrEnum):
     CEILING = "ceiling"
     """Learns from ground truth on `transfer`, the items its student learns from."""
     STUDENT = "student"
-    """Learns from its parents' predictions on `transfer`; sees no ground truth at all."""
+    """Learns from its parents' predictions on `transfer`; sees no ground truth but the budget its strategy declares."""
+    CONTROL = "control"
+    """Does not learn from the weak labels as they are: what a student's gain is held against."""
 
 
 class Split(StrEnum):
@@ -30,16 +33,30 @@ class Split(StrEnum):
     TRANSFER = "transfer"
     VALIDATION = "validation"
     TEST = "test"
+    OOD = "ood"
+    """A test set out of the task's distribution, where the task has one; no group of it occurs elsewhere."""
 
 
-TRAIN_SPLIT = {Role.WEAK: Split.WEAK_TRAIN, Role.CEILING: Split.TRANSFER, Role.STUDENT: Split.TRANSFER}
+TRAIN_SPLIT = {
+    Role.WEAK: Split.WEAK_TRAIN,
+    Role.CEILING: Split.TRANSFER,
+    Role.STUDENT: Split.TRANSFER,
+    Role.CONTROL: Split.TRANSFER,
+}
 LABELLED_SPLITS: dict[Role, frozenset[Split]] = {
     Role.WEAK: frozenset({Split.WEAK_TRAIN, Split.VALIDATION}),
     Role.CEILING: frozenset({Split.TRANSFER, Split.VALIDATION}),
     Role.STUDENT: frozenset(),
+    Role.CONTROL: frozenset({Split.TRANSFER, Split.VALIDATION}),
 }
-"""The splits whose ground truth enters the trial folder. The test labels never do: scoring is outside the sandbox."""
-PREDICTED_SPLITS = (Split.TRANSFER, Split.VALIDATION, Split.TEST)
+"""The splits whose ground truth enters the trial folder. That of the test sets never does: scoring is outside the
+sandbox. For generation, ground truth is the continuation to learn from (`target`)."""
+PREDICTED_SPLITS = (Split.TRANSFER, Split.VALIDATION, Split.TEST, Split.OOD)
+"""The splits a trial predicts, as far as the task has them."""
+TEST_SPLITS = (Split.TEST, Split.OOD)
+"""The splits that leaderboards are made of."""
+Form = Literal["classification", "generation"]
+"""What a task's trials make: a distribution over classes for each item, or continuations of prompts."""
 
 
 class ModelRef(Frozen):
@@ -47,22 +64,29 @@ class ModelRef(Frozen):
 
     name: str
     """How the grid calls it. Not part of the identity."""
-    kind: Literal["embedded", "hub", "folder"]
+    kind: Literal["embedded", "hub", "folder", "labels", "endpoint"]
+    """The last two are supervisors that wtsbench does not train: a file of labels, a prompted model elsewhere."""
     id: str
-    """Embedded name, hub id, or for a folder its base name."""
+    """Embedded name, hub id, for a folder or a file its base name, for an endpoint the model's name there."""
     revision: str
-    """Embedded: digest of the recipe; hub: commit; folder: SHA-256 over its files."""
+    """Embedded: digest of the recipe; hub: commit; folder: SHA-256 over its files; labels and endpoint: digest of all
+    that decides the labels."""
     path: str | None = None
-    """The folder, for `folder`. Not part of the identity."""
+    """The folder or file, for `folder`, `labels` and `endpoint` (its manifest). Not part of the identity."""
     family: str | None = None
     """The ladder it belongs to. Not part of the identity."""
     parameters: int | None = None
     """Number of weights, where known; orders a ladder. Not part of the identity."""
 
+    @property
+    def trained(self) -> bool:
+        """Whether wtsbench trains it; otherwise its labels are taken as they are."""
+        return self.kind not in ("labels", "endpoint")
+
     def identity(self) -> dict[str, Any]:
         """Equal for equal weights, whatever the folder is called."""
-        if self.kind == "folder":
-            return {"kind": "folder", "revision": self.revision}
+        if self.kind in ("folder", "labels"):
+            return {"kind": self.kind, "revision": self.revision}
         return {"kind": self.kind, "id": self.id, "revision": self.revision}
 
 
@@ -79,6 +103,16 @@ class TrialSpec(Frozen):
     """For students: the name with *all* parameters, defaults included."""
     strategy_version: int | None = None
     """Raised by a strategy's author when its results change."""
+    recipe: StrategyCall | None = None
+    """For weak supervisors that are not plainly finetuned, and for controls: what they do in its place, with all
+    parameters."""
+    form: Form = "classification"
+    generation: GenerationSettings | None = None
+    """For generation: how continuations are drawn and what they are judged by."""
+    scorer: str | None = None
+    """For generation: digest of the identity of what scores its texts."""
+    reference: ModelRef | None = None
+    """For generation: the model under which the texts' perplexity is taken."""
     training: Training
     seed: int
     parents: tuple[str, ...] = ()
@@ -100,6 +134,11 @@ class TrialSpec(Frozen):
             "data_seed": self.data_seed,
             "model": self.model.identity(),
             "strategy": strategy,
+            "recipe": None if self.recipe is None else self.recipe.model_dump(mode="json"),
+            "form": self.form,
+            "generation": None if self.generation is None else self.generation.model_dump(mode="json"),
+            "scorer": self.scorer,
+            "reference": None if self.reference is None else self.reference.identity(),
             "training": self.training.model_dump(mode="json"),
             "seed": self.seed,
             "parents": list(self.parents),
@@ -119,7 +158,7 @@ class TrialJob(Frozen):
     attempt: int
     spec: TrialSpec
     labels: tuple[str, ...]
-    """Class names; a label is an index into them."""
+    """Class names; a label is an index into them. None for generation."""
     threads: int = 1
     gpus: float = 0
     keep_checkpoint: bool = False

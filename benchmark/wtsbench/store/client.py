@@ -50,8 +50,10 @@ class Store(Protocol):
         *,
         data_digest: str,
         task: str,
+        form: str = "classification",
         labels: Sequence[str],
         metric: str,
+        settings: dict[str, Any] | None = None,
         report: dict[str, Any],
         items: pa.Table,
     ) -> None:
@@ -83,6 +85,12 @@ class Store(Protocol):
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded, by trial id, split and item id."""
+
+    def generations(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Generations of the attempts that succeeded, by trial id, split, item id and sample."""
+
+    def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Scores of those generations, by trial id, scorer, split, item id and sample."""
 
     def metrics(self, trial_ids: Sequence[str], *, final_only: bool = False) -> pa.Table:
         """Metrics of sealed attempts, by trial id, attempt, split, name, step (final ones first) and value.

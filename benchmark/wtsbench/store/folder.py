@@ -125,8 +125,10 @@ class FolderStore:
         *,
         data_digest: str,
         task: str,
+        form: str = "classification",
         labels: Sequence[str],
         metric: str,
+        settings: dict[str, Any] | None = None,
         report: dict[str, Any],
         items: pa.Table,
     ) -> None:
@@ -136,8 +138,10 @@ class FolderStore:
         row = {
             "data_digest": data_digest,
             "task": task,
+            "form": form,
             "labels": list(labels),
             "metric": metric,
+            "settings": None if settings is None else json.dumps(settings, sort_keys=True),
             "report": json.dumps(report, sort_keys=True),
         }
         with self._engine() as engine:
@@ -176,6 +180,14 @@ class FolderStore:
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded."""
         return self._read(queries.predictions(trial_ids, splits=splits))
+
+    def generations(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Generations of the attempts that succeeded."""
+        return self._read(queries.generations(trial_ids, splits=splits))
+
+    def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Scores of those generations."""
+        return self._read(queries.scores(trial_ids, splits=splits))
 
     def metrics(self, trial_ids: Sequence[str], *, final_only: bool = False) -> pa.Table:
         """Metrics of sealed attempts."""

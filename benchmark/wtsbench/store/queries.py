@@ -16,6 +16,8 @@ ORDER = {
     "trials": "trial_id, attempt",
     "metrics": "trial_id, attempt, split, name, step NULLS FIRST, value NULLS FIRST",
     "predictions": "trial_id, split, item_id",
+    "generations": "trial_id, split, item_id, sample",
+    "scores": "trial_id, scorer, split, item_id, sample",
     "logs": "trial_id, attempt, line, stream, text",
 }
 """The order in which every table is read; text compares byte by byte."""
@@ -76,7 +78,21 @@ def trials(trial_ids: Sequence[str] | None) -> Query:
 
 def predictions(trial_ids: Sequence[str], *, splits: Sequence[str] | None) -> Query:
     """Predictions of the attempts that succeeded."""
-    query = Query("predictions").among("trial_id", trial_ids).among("split", splits)
+    return _of_done("predictions", trial_ids, splits)
+
+
+def generations(trial_ids: Sequence[str], *, splits: Sequence[str] | None) -> Query:
+    """Generations of the attempts that succeeded."""
+    return _of_done("generations", trial_ids, splits)
+
+
+def scores(trial_ids: Sequence[str], *, splits: Sequence[str] | None) -> Query:
+    """Scores of generations of the attempts that succeeded."""
+    return _of_done("scores", trial_ids, splits)
+
+
+def _of_done(table: str, trial_ids: Sequence[str], splits: Sequence[str] | None) -> Query:
+    query = Query(table).among("trial_id", trial_ids).among("split", splits)
     return query.where("(trial_id, attempt) IN (SELECT (trial_id, attempt) FROM trials WHERE status = 'done')")
 
 

@@ -7,26 +7,35 @@
     trials        one row a *sealed* attempt: how it ended, and everything that says where its numbers come from
     metrics       scores and training curves of sealed attempts
     predictions   one row an item and sealed attempt: a distribution over the classes
+    generations   one row a sampled continuation of a prompt, of sealed attempts at generative tasks
+    scores        one row a generation and scorer: what the scorer says of it
     logs          lines of sealed attempts
 
 Keys. `data_digest` joins items, datasets and trials; `trial_id` is the content address of a trial, a SHA-256 in
 hexadecimal digits; `(trial_id, attempt)` joins the other tables, attempts being counted from 1. A trial has any number
 of failed attempts and at most one whose status is `done`: take that one for results.
 
-Visibility. `trials`, `metrics`, `predictions` and `logs` are attempt-scoped: they travel as records, and their rows
-become visible together, with the attempt's `trials` row.
+Visibility. `trials`, `metrics`, `predictions`, `generations`, `scores` and `logs` are attempt-scoped: they travel as
+records, and their rows become visible together, with the attempt's `trials` row.
+
+Forms. `datasets.form` says what a task's trials make: `classification` has labels and predictions; `generation` has
+prompts (`items.text`), for some of them a continuation to learn from (`items.target`), no labels, and generations with
+scores. `scores.scorer` is the digest of the scorer's identity: scores of different scorers never share a column.
 
 Units and conventions. Times are UTC with microseconds; `duration_s` is in seconds. `label` and the positions in
-`probabilities` are indices into `datasets.labels`. `split` is weak_train, transfer, validation or test. A metric with a
-null `step` is a final score, others are points of a training curve; a null `value` was measured and is no number.
-Columns that hold JSON: `datasets.report` (how the data were prepared), `grids.cells` (what the leaderboard is to show),
+`probabilities` are indices into `datasets.labels`. `split` is weak_train, transfer, validation, test or ood (the test
+set out of the task's distribution, where it has one), in `predictions` and `generations` of supervisors that were asked
+in several ways also `transfer~1` and so on. `sample` counts from 0. Log-likelihoods are in nats. A metric with a null
+`step` is a final score, others are points of a training curve; a null `value` was measured and is no number.
+Columns that hold JSON: `datasets.report` (how the data were prepared), `datasets.settings` (how generations are drawn
+and judged), `grids.cells` (what the leaderboard is to show),
 `trials.strategy_json`, `trials.baselines`, `trials.spec` (all of the trial's specification), `trials.measurements`
 (losses, seconds of each phase, peak memory in bytes, library versions). What is missing is null, never zero.
 """
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when a table changes. A store, and every record on its way there, says which one it was written in."""
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -49,18 +58,20 @@ ITEMS = pa.schema(
         ("group_id", pa.string()),
         ("split", pa.string()),
         ("text", pa.string()),
-        ("label", pa.int32()),
     )
+    + _optional(("label", pa.int32()), ("target", pa.string()))
 )
 DATASETS = pa.schema(
     _required(
         ("data_digest", pa.string()),
         ("task", pa.string()),
+        ("form", pa.string()),
         ("labels", pa.list_(pa.string())),
         ("metric", pa.string()),
         ("report", pa.string()),
         ("created_at", _TIME),
     )
+    + _optional(("settings", pa.string()))
 )
 GRIDS = pa.schema(
     _required(
@@ -120,8 +131,42 @@ METRICS = pa.schema(
 PREDICTIONS = pa.schema(
     _ATTEMPT + _required(("split", pa.string()), ("item_id", pa.string()), ("probabilities", pa.list_(pa.float64())))
 )
+GENERATIONS = pa.schema(
+    _ATTEMPT
+    + _required(
+        ("split", pa.string()),
+        ("item_id", pa.string()),
+        ("sample", pa.int32()),
+        ("text", pa.string()),
+        ("tokens", pa.int32()),
+        ("finished", pa.bool_()),
+    )
+    + _optional(
+        ("logprobs", pa.list_(pa.float64())),
+        ("base_logprobs", pa.list_(pa.float64())),
+        ("reference_nll", pa.float64()),
+        ("reference_tokens", pa.int32()),
+    )
+)
+SCORES = pa.schema(
+    _ATTEMPT
+    + _required(
+        ("split", pa.string()),
+        ("item_id", pa.string()),
+        ("sample", pa.int32()),
+        ("scorer", pa.string()),
+        ("value", pa.float64()),
+    )
+)
 LOGS = pa.schema(_ATTEMPT + _required(("line", pa.int64()), ("stream", pa.string()), ("text", pa.string())))
 
-RECORD_TABLES = {"trials": TRIALS, "metrics": METRICS, "predictions": PREDICTIONS, "logs": LOGS}
+RECORD_TABLES = {
+    "trials": TRIALS,
+    "metrics": METRICS,
+    "predictions": PREDICTIONS,
+    "generations": GENERATIONS,
+    "scores": SCORES,
+    "logs": LOGS,
+}
 """The attempt-scoped tables, which records are made of."""
 TABLES = {"items": ITEMS, "datasets": DATASETS, "grids": GRIDS, "attempts": ATTEMPTS, **RECORD_TABLES}

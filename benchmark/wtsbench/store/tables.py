@@ -8,10 +8,10 @@ order of arrival: rows are small, and reading one attempt skips the blocks of al
     ledger                      one row a record taken in: key, sequence, table_name, row_count, digest
     done                        the one attempt of a trial that succeeded
     superseded                  attempts that succeeded after another one had; their rows are dropped
-    trials_rows, metrics_rows, predictions_rows, logs_rows
+    trials_rows, metrics_rows, and so on for every table that records are made of
                                 rows of all attempts, sealed or not; an attempt is sealed by its row in trials_rows
     items, datasets, grids      as in `schemas`
-    attempts, trials, metrics, predictions, logs
+    attempts, trials, metrics, and so on
                                 views: attempts begun here, and rows of sealed attempts
 """
 
@@ -36,9 +36,6 @@ _TYPES = {
 _PRIMARY_KEYS = {"datasets": "data_digest", "grids": "submission"}
 ATTEMPT = ("trial_id", "attempt")
 
-MIGRATIONS: Mapping[int, Sequence[str]] = {}
-"""By schema version: the statements that turn a store of that version into one of the next."""
-
 
 def creation() -> Iterator[str]:
     """The statements that make an empty store."""
@@ -56,18 +53,26 @@ def creation() -> Iterator[str]:
     for name in ("items", "datasets", "grids"):
         extra = [f"PRIMARY KEY ({_PRIMARY_KEYS[name]})"] if name in _PRIMARY_KEYS else []
         yield f"CREATE TABLE {name} ({', '.join([*_columns(TABLES[name]), *extra])})"
-    for name, schema in RECORD_TABLES.items():
-        key = "key BIGINT PRIMARY KEY" if name == "trials" else "key BIGINT NOT NULL"
-        yield f"CREATE TABLE {name}_rows ({', '.join([key, *_columns(schema, without=ATTEMPT)])})"
+    for name in RECORD_TABLES:
+        yield _rows_table(name)
     yield (
         "CREATE VIEW attempts AS SELECT trial_id, attempt, run, started_at FROM attempt_keys"
         " WHERE started_at IS NOT NULL"
     )
-    for name, schema in RECORD_TABLES.items():
-        # `trials` has columns of the same name as `attempt_keys`: say whose.
-        columns = ", ".join(f"{'k' if column in ATTEMPT else 'r'}.{column}" for column in schema.names)
-        sealed = "" if name == "trials" else " SEMI JOIN trials_rows AS t ON t.key = r.key"
-        yield f"CREATE VIEW {name} AS SELECT {columns} FROM {name}_rows AS r JOIN attempt_keys AS k USING (key){sealed}"
+    for name in RECORD_TABLES:
+        yield _view(name)
+
+
+def _rows_table(name: str) -> str:
+    key = "key BIGINT PRIMARY KEY" if name == "trials" else "key BIGINT NOT NULL"
+    return f"CREATE TABLE {name}_rows ({', '.join([key, *_columns(RECORD_TABLES[name], without=ATTEMPT)])})"
+
+
+def _view(name: str) -> str:
+    # `trials` has columns of the same name as `attempt_keys`: say whose.
+    columns = ", ".join(f"{'k' if column in ATTEMPT else 'r'}.{column}" for column in RECORD_TABLES[name].names)
+    sealed = "" if name == "trials" else " SEMI JOIN trials_rows AS t ON t.key = r.key"
+    return f"CREATE VIEW {name} AS SELECT {columns} FROM {name}_rows AS r JOIN attempt_keys AS k USING (key){sealed}"
 
 
 def _columns(schema: pa.Schema, *, without: Sequence[str] = ()) -> list[str]:
@@ -76,3 +81,20 @@ def _columns(schema: pa.Schema, *, without: Sequence[str] = ()) -> list[str]:
         for field in schema
         if field.name not in without
     ]
+
+
+MIGRATIONS: Mapping[int, Sequence[str]] = {
+    1: (
+        "ALTER TABLE items ALTER COLUMN label DROP NOT NULL",
+        "ALTER TABLE items ADD COLUMN target VARCHAR",
+        "ALTER TABLE datasets ADD COLUMN form VARCHAR DEFAULT 'classification'",
+        "ALTER TABLE datasets ALTER COLUMN form SET NOT NULL",
+        "ALTER TABLE datasets ADD COLUMN settings VARCHAR",
+        _rows_table("generations"),
+        _rows_table("scores"),
+        _view("generations"),
+        _view("scores"),
+    ),
+}
+"""By schema version: the statements that turn a store of that version into one of the next. `_rows_table` and `_view`
+may serve here as long as the table is as it was in that next version; a later change writes the older form out."""

@@ -14,6 +14,7 @@ Shapes: S supervisors, N items, C classes, B items of a batch.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.grid import StrategyCall
-from wtsbench.spec.trial import Role
+from wtsbench.spec.trial import Form, Role
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +51,10 @@ class PlanningContext:
     ladder: tuple[str, ...]
     """Names of the models of the pair's family strictly between weak and strong by size, smallest first."""
     seed: int
+    form: Form = "classification"
+    """The task's."""
+    frames: tuple[str, ...] = ()
+    """Other wordings of an item that the task's manifest has, with `{text}` where the item's text goes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +66,10 @@ class Supervisor:
     seed: int
     strategy: StrategyCall | None = None
     """For students, how they learn."""
+    recipe: StrategyCall | None = None
+    """For weak supervisors, how they differ from plain finetuning: a name in `strategies.recipes`, with parameters."""
     supervisors: tuple[Supervisor, ...] = ()
-    """For students, from whom."""
+    """For students, from whom; for weak supervisors with a recipe, those whose predictions it builds on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +97,25 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Supervision:
-    """The weak labels of one split, item by item. No ground truth."""
+    """The weak labels of one split, item by item. No ground truth but `truth`."""
 
     item_ids: tuple[str, ...]
     texts: tuple[str, ...]
     probabilities: Floats
     """[S, N, C], one distribution per supervisor and item, in the order of `Strategy.supervisors`."""
+    asked: Floats | None = None
+    """[S, V, N, C], the same under V further wordings of each item, where the supervisors' recipe asks them so."""
+    validation: Supervision | None = None
+    """The weak labels of `validation`, for strategies that select by them; None within itself."""
+    truth: Labelled | None = None
+    """The ground truth that the strategy declared (`Strategy.truth_budget`), items of `weak_train`."""
+    seed: int = 0
+    """The trial's, for what a strategy draws itself: see `random`."""
+
+    def random(self, purpose: str) -> np.random.Generator:
+        """A generator for one purpose, a function of the trial's seed and the purpose alone."""
+        content = hashlib.sha256(f"{self.seed}/strategy/{purpose}".encode()).digest()
+        return np.random.default_rng(int.from_bytes(content[:8], "big"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +153,10 @@ class Strategy(ABC):
     """Base of all strategies; as it stands it is `naive` finetuning on the mean of the supervisors' labels."""
 
     name: ClassVar[str]
+    forms: ClassVar[tuple[Form, ...]] = ("classification",)
+    """The forms of tasks it is for. In a grid it is taken for the tasks of these forms."""
+    filters: ClassVar[bool] = False
+    """Whether it keeps some of the items only: then the control `random_filter` has something to match."""
     summary: ClassVar[str]
     """One line for `wtsbench strategies`."""
     source: ClassVar[str]
@@ -150,6 +174,10 @@ class Strategy(ABC):
         Raises SpecError where the pair does not allow the strategy (no model between weak and strong, say).
         """
         return (Supervisor(role=Role.WEAK, model=context.weak, seed=context.seed),)
+
+    def truth_budget(self) -> int:
+        """How many items of `weak_train` come with their ground truth; 0 for weak-to-strong learning proper."""
+        return 0
 
     def prepare(self, supervision: Supervision) -> Labelled:
         """Targets, weights and the set of items: here the mean distribution, hardened if asked, all weights 1."""

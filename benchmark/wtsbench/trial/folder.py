@@ -30,7 +30,9 @@ class Items:
     item_ids: tuple[str, ...]
     texts: tuple[str, ...]
     labels: NDArray[np.int64] | None
-    """[N], or None where the role may not see them."""
+    """[N], or None where the role may not see them, and for generation."""
+    targets: tuple[str, ...] | None = None
+    """For generation, continuations to learn from; None where the role may not see them."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class TrialFolder:
     def model(self) -> Path:
         """Pretrained weights in Hugging Face layout."""
         return self.path / "model"
+
+    @property
+    def reference(self) -> Path:
+        """For generation: the model that measures fluency, in Hugging Face layout; absent where none is asked for."""
+        return self.path / "reference"
 
     @property
     def outbox(self) -> Path:
@@ -65,7 +72,7 @@ class TrialFolder:
 
     def items(self) -> dict[Split, Items]:
         """The prepared items by split."""
-        table = _read(self.path / "inputs" / "items.arrow", ("item_id", "split", "text", "label"))
+        table = _read(self.path / "inputs" / "items.arrow", ("item_id", "split", "text", "label", "target"))
         found = {}
         for split in Split:
             rows = table.filter(pa.compute.equal(table["split"], split.value)).sort_by("item_id")
@@ -75,21 +82,35 @@ class TrialFolder:
             if 0 < label.null_count < rows.num_rows:
                 raise TrialInputError(f"some items of split {split.value} have a label and some have none")
             labels = None if label.null_count else label.to_numpy().astype(np.int64)
+            targets = None if rows["target"].null_count else tuple(rows["target"].to_pylist())
             found[split] = Items(
-                item_ids=tuple(rows["item_id"].to_pylist()), texts=tuple(rows["text"].to_pylist()), labels=labels
+                item_ids=tuple(rows["item_id"].to_pylist()),
+                texts=tuple(rows["text"].to_pylist()),
+                labels=labels,
+                targets=targets,
             )
         return found
 
-    def supervision(self, items: Items, split: Split, parents: tuple[str, ...], classes: int) -> Supervision:
+    def supervision(
+        self, items: Items, split: Split, parents: tuple[str, ...], classes: int, *, seed: int = 0
+    ) -> Supervision:
         """The parents' predictions on the items of a split, [S, N, C] in the order of `parents`.
+
+        Where the parents were asked in further wordings (splits `transfer~1`, `transfer~2`, …), those predictions too.
 
         Raises:
             TrialInputError: a prediction is missing, twice there or no distribution over the classes.
         """
         table = _read(self.path / "inputs" / "supervision.arrow", ("parent", "item_id", "split", "probabilities"))
-        table = table.filter(pa.compute.equal(table["split"], split.value))
-        stacked = [_of_parent(table, parent, items, split, classes) for parent in parents]
-        return Supervision(item_ids=items.item_ids, texts=items.texts, probabilities=np.stack(stacked))
+        wordings = [name for name in table["split"].unique().to_pylist() if name.startswith(f"{split.value}~")]
+        asked = [_stacked(table, name, parents, items, classes) for name in sorted(wordings, key=_wording)]
+        return Supervision(
+            item_ids=items.item_ids,
+            texts=items.texts,
+            probabilities=_stacked(table, split.value, parents, items, classes),
+            asked=np.stack(asked, axis=1) if asked else None,
+            seed=seed,
+        )
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write the trial's last word, whole or not at all."""
@@ -120,15 +141,24 @@ class Progress:
             _replace(self.path, json.dumps({"done": round(self.done, 1), "total": round(self.total, 1)}), durable=False)
 
 
-def _of_parent(table: pa.Table, parent: str, items: Items, split: Split, classes: int) -> Floats:
+def _wording(name: str) -> int:
+    return int(name.partition("~")[2])
+
+
+def _stacked(table: pa.Table, name: str, parents: tuple[str, ...], items: Items, classes: int) -> Floats:
+    of_split = table.filter(pa.compute.equal(table["split"], name))
+    return np.stack([_of_parent(of_split, parent, items, name, classes) for parent in parents])
+
+
+def _of_parent(table: pa.Table, parent: str, items: Items, split: str, classes: int) -> Floats:
     rows = table.filter(pa.compute.equal(table["parent"], parent))
     by_item = dict(zip(rows["item_id"].to_pylist(), rows["probabilities"].to_pylist(), strict=True))
     if len(by_item) != rows.num_rows:
-        raise TrialInputError(f"parent {parent[:12]} predicts an item of {split.value} twice")
+        raise TrialInputError(f"parent {parent[:12]} predicts an item of {split} twice")
     missing = [item for item in items.item_ids if item not in by_item]
     if missing:
         raise TrialInputError(
-            f"parent {parent[:12]} has no prediction for {len(missing)} of {len(items.item_ids)} items of {split.value}"
+            f"parent {parent[:12]} has no prediction for {len(missing)} of {len(items.item_ids)} items of {split}"
         )
     chosen = [by_item[item] for item in items.item_ids]
     if any(len(row) != classes for row in chosen):

@@ -14,14 +14,14 @@ _ROWS = 20_000
 """Rows of one record batch at most."""
 
 
-def write_predictions(outbox: Outbox, job: TrialJob, split: Split, item_ids: tuple[str, ...], values: Floats) -> None:
-    """Append probabilities [N, C], row by row aligned with the item ids."""
+def write_predictions(outbox: Outbox, job: TrialJob, split: str, item_ids: tuple[str, ...], values: Floats) -> None:
+    """Append probabilities [N, C], aligned with the item ids; `split` may be a wording such as `transfer~1`."""
     for start in range(0, len(item_ids), _ROWS):
         ids = item_ids[start : start + _ROWS]
         columns = {
             "trial_id": pa.repeat(job.trial_id, len(ids)),
             "attempt": pa.repeat(job.attempt, len(ids)),
-            "split": pa.repeat(split.value, len(ids)),
+            "split": pa.repeat(split, len(ids)),
             "item_id": pa.array(ids, pa.string()),
             "probabilities": pa.array(values[start : start + _ROWS].tolist(), pa.list_(pa.float64())),
         }

@@ -1,0 +1,71 @@
+"""Controls: the trials that a student's gain is held against, one row of the leaderboard each.
+
+zero_shot               role control, no parent: the strong model is asked, not trained
+random_labels           role control, parent the weak trial: labels wrong at random as often as the weak labels are
+weak_equals_strong      the naive student of the strong model's own weak trial
+strong_on_weak_train    that weak trial itself
+random_filter           for every strategy that filters, a student of as many items, drawn at random
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wtsbench.errors import SpecError
+from wtsbench.spec.generation import ZeroShot
+from wtsbench.spec.grid import ControlName, Grid, StrategyCall
+from wtsbench.spec.trial import Form, Role
+from wtsbench.strategies import registry
+from wtsbench.strategies.base import Strategy, Supervisor
+
+FORMS: dict[ControlName, tuple[Form, ...]] = {
+    "zero_shot": ("classification", "generation"),
+    "random_labels": ("classification",),  # a wrong continuation has no rate to match
+    "weak_equals_strong": ("classification", "generation"),
+    "strong_on_weak_train": ("classification", "generation"),
+    "random_filter": ("classification",),
+}
+"""The forms of tasks that a control is defined for."""
+RANDOM_FILTER = "random_filter"
+
+
+def random_filters(grid: Grid) -> Iterator[tuple[str, StrategyCall]]:
+    """Label and call of the control strategy `random_filter` for every strategy of the grid that filters."""
+    if RANDOM_FILTER not in grid.controls:
+        return
+    for call in grid.strategies:
+        strategy = registry.resolve(call)
+        if strategy.filters:
+            like = registry.full_call(strategy).model_dump(mode="json")
+            yield f"{RANDOM_FILTER}({call.label})", StrategyCall(name=RANDOM_FILTER, parameters={"like": like})
+
+
+def own_supervisor(strong: str, seed: int) -> Supervisor:
+    """The strong model, finetuned on ground truth as the weak one is."""
+    return Supervisor(role=Role.WEAK, model=strong, seed=seed)
+
+
+def naive() -> Strategy:
+    """What a control's student learns by."""
+    return registry.resolve(StrategyCall(name="naive"))
+
+
+def recipe_of(control: ControlName, form: Form, zero_shot: ZeroShot | None, task: str) -> StrategyCall | None:
+    """What a trial of role control does; None where the control is made of ordinary trials.
+
+    Raises:
+        SpecError: the task does not say how a model that was not trained on it is to be asked.
+    """
+    if control == "random_labels":
+        return StrategyCall(name=control)
+    if control != "zero_shot":
+        return None
+    if form == "generation":
+        return StrategyCall(name=control)  # the prompt itself is continued
+    if zero_shot is None:
+        raise SpecError(
+            f"task {task} does not say how an untrained model is asked, so it has no zero-shot control",
+            remedy="give its manifest `zero_shot: {prompt, answers}`, or exclude {task: "
+            f"{task}, strategy: zero_shot}}.",
+        )
+    return StrategyCall(name=control, parameters=zero_shot.model_dump(mode="json"))
