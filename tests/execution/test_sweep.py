@@ -94,7 +94,7 @@ def test_finished_work_is_kept(spec: TrialSpec, store: Store, tmp_path: Path) ->
     assert note.job.trial_id == spec.trial_id
     assert store.trials()["status"].to_pylist() == ["done"]
     accuracy = {m["split"]: m["value"] for m in store.metrics([spec.trial_id]).to_pylist() if m["name"] == "accuracy"}
-    assert accuracy == {"transfer": 1.0, "validation": 1.0, "test": 0.5}
+    assert accuracy == {"transfer": 1.0, "validation": 1.0, "test": 0.5, "ood": 1.0}
     assert not folder.path.exists()
     assert sweep(tmp_path / "spool", store) == []
 
