@@ -40,6 +40,7 @@ def check_names(tree: Node, base: Path) -> Iterator[Fault]:
     yield from _tasks(tree, base)
     yield from _models(tree, base)
     yield from _strategies(tree)
+    yield from _forms(tree, base)
     yield from _training_models(tree)
     yield from _exclusions(tree)
 
@@ -92,6 +93,26 @@ def _strategies(tree: Node) -> Iterator[Fault]:
             yield node.fault(error.message)
 
 
+def _forms(tree: Node, base: Path) -> Iterator[Fault]:
+    """A strategy that is for none of the grid's tasks would silently do nothing."""
+    forms = {}
+    for node in tree.entries("tasks"):
+        try:
+            manifest, _ = manifests.load_task(node.value, base=base)
+        except (SpecError, TypeError):  # reported as a fault of the task, here or when it is loaded
+            return
+        forms[manifest.name] = manifest.form
+    for node in tree.entries("strategies"):
+        call = _call(node)
+        try:
+            kind = None if call is None else registry.get(call.name)
+        except SpecError:
+            continue
+        if kind is not None and forms and not set(kind.forms) & set(forms.values()):
+            tasks = ", ".join(f"{name} ({form})" for name, form in forms.items())
+            yield node.fault(f"strategy {kind.name} is for {' and '.join(kind.forms)} tasks; the grid has {tasks}")
+
+
 def _call(node: Node) -> StrategyCall | None:
     try:
         return StrategyCall.model_validate(node.value)
@@ -127,7 +148,10 @@ def _exclusions(tree: Node) -> Iterator[Fault]:
         "task": [node.value for node in tree.entries("tasks")],
         "weak": [node.value for pair in pairs if (node := pair.child("weak")) is not None],
         "strong": [node.value for pair in pairs if (node := pair.child("strong")) is not None],
-        "strategy": [name for call in calls for name in (call.name, call.label)],
+        "strategy": [
+            *(name for call in calls for name in (call.name, call.label)),
+            *(node.value for node in tree.entries("controls")),
+        ],
         "seed": [node.value for node in tree.entries("seeds")] or list(Grid.model_fields["seeds"].default),
     }
     for rule in tree.entries("exclude"):

@@ -158,7 +158,7 @@ class TrialJob(Frozen):
     attempt: int
     spec: TrialSpec
     labels: tuple[str, ...]
-    """Class names; a label is an index into them. None for generation."""
+    """Class names; a label is an index into them. Empty for generation."""
     threads: int = 1
     gpus: float = 0
     keep_checkpoint: bool = False

@@ -1,0 +1,126 @@
+"""Controls are planned of ordinary trials wherever they can be, so that the store shares them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.planning.grids import make_grid, make_inputs, plan_of
+from wtsbench.errors import SpecError
+from wtsbench.planning.plan import Cell, Plan, ResolvedModel, ResolvedTask, make_plan
+from wtsbench.spec.generation import GenerationSettings, ZeroShot
+from wtsbench.spec.identity import digest
+from wtsbench.spec.training import TrainingOverride
+from wtsbench.spec.trial import ModelRef, Role, TrialSpec
+
+ASKING = ZeroShot(prompt="{text} Answer:", answers={"a": " yes", "b": " no"})
+
+
+def _plan(**changes: object) -> Plan:
+    grid = make_grid(**{"tasks": ["t1"], "strategies": ["naive"], **changes})
+    tasks = {"t1": ResolvedTask(name="t1", data_digest=digest("t1"), zero_shot=ASKING)}
+    return make_plan(grid, make_inputs(grid, tasks=tasks))
+
+
+def _cells(plan: Plan, control: str) -> list[Cell]:
+    found = [cell for cell in plan.cells if cell.strategy == control]
+    assert {cell.kind for cell in found} == {"control"}
+    return found
+
+
+def _student(plan: Plan, cell: Cell) -> TrialSpec:
+    return plan.trials[cell.student_trial]
+
+
+def test_no_controls_by_default() -> None:
+    """A grid that asks for none has only cells of strategies."""
+    assert {cell.kind for cell in plan_of().cells} == {"strategy"}
+
+
+def test_strong_on_weak_train_is_the_strong_models_weak_trial() -> None:
+    """It costs one trial a seed: the strong model in the role of a weak one."""
+    plan = _plan(controls=["strong_on_weak_train"])
+    specs = [_student(plan, cell) for cell in _cells(plan, "strong_on_weak_train")]
+    assert [(spec.role, spec.model.name, spec.seed) for spec in specs] == [(Role.WEAK, "large", s) for s in (0, 1, 2)]
+
+
+def test_weak_equals_strong_shares_the_supervisor() -> None:
+    """The student is supervised by just the trial that `strong_on_weak_train` shows."""
+    plan = _plan(controls=["weak_equals_strong", "strong_on_weak_train"])
+    own = {cell.seed: cell.student_trial for cell in _cells(plan, "strong_on_weak_train")}
+    for cell in _cells(plan, "weak_equals_strong"):
+        spec = _student(plan, cell)
+        assert spec.role is Role.STUDENT
+        assert spec.strategy is not None
+        assert spec.strategy.name == "naive"
+        assert spec.parents == (own[cell.seed],)
+
+
+def test_random_labels_know_the_weak_trial_whose_errors_they_match() -> None:
+    """Their parent is the cell's weak trial; they are no student."""
+    plan = _plan(controls=["random_labels"])
+    for cell in _cells(plan, "random_labels"):
+        spec = _student(plan, cell)
+        assert (spec.role, spec.parents, spec.seed) == (Role.CONTROL, (cell.weak_trial,), cell.seed)
+        assert spec.recipe is not None
+        assert spec.recipe.name == "random_labels"
+
+
+def test_zero_shot_is_one_trial_for_all_seeds() -> None:
+    """Asking draws nothing; how the task asks is part of the trial's identity, and of no other trial's."""
+    plan = _plan(controls=["zero_shot"])
+    (trial_id,) = {cell.student_trial for cell in _cells(plan, "zero_shot")}
+    spec = plan.trials[trial_id]
+    assert spec.recipe is not None
+    assert spec.recipe.parameters == ASKING.model_dump(mode="json")
+    assert set(_plan().trials) == set(plan.trials) - {trial_id}
+
+
+def test_a_task_that_does_not_say_how_to_ask_has_no_zero_shot() -> None:
+    """The error says where to write it, or what to exclude."""
+    with pytest.raises(SpecError, match="does not say how an untrained model is asked") as raised:
+        plan_of(controls=["zero_shot"])
+    assert "exclude" in (raised.value.remedy or "")
+
+
+def test_controls_are_excluded_by_name() -> None:
+    """A rule's `strategy` may name a control."""
+    plan = _plan(controls=["strong_on_weak_train"], exclude=[{"strategy": "strong_on_weak_train", "seed": 1}])
+    assert [cell.seed for cell in _cells(plan, "strong_on_weak_train")] == [0, 2]
+
+
+def test_strategies_meet_tasks_of_their_form() -> None:
+    """A strategy for labels is not planned with a task of texts, and its trials say how texts are drawn and judged."""
+    grid = make_grid(strategies=["naive", "logconf"], controls=["random_labels"], seeds=[0])
+    reference = ModelRef(name="r", kind="embedded", id="r", revision="r")
+    tasks = {
+        "t1": ResolvedTask(name="t1", data_digest=digest("t1")),
+        "t2": ResolvedTask(
+            name="t2", data_digest=digest("t2"), form="generation", generation=GenerationSettings(), scorer="s",
+            reference=reference,
+        ),
+    }  # fmt: skip
+    plan = make_plan(grid, make_inputs(grid, tasks=tasks))
+    assert Counter((cell.task, cell.strategy) for cell in plan.cells) == {
+        ("t1", "naive"): 1, ("t1", "logconf"): 1, ("t1", "random_labels"): 1, ("t2", "naive"): 1,
+    }  # fmt: skip
+    for spec in plan.trials.values():
+        made = (spec.form, spec.generation is not None, spec.scorer, spec.reference)
+        assert made == (
+            ("generation", True, "s", reference) if spec.task == "t2" else ("classification", False, None, None)
+        )
+
+
+def test_a_source_of_labels_is_one_weak_trial_and_never_strong() -> None:
+    """Labels from elsewhere are taken once, whatever the seeds; a student cannot be made of them."""
+    grid = make_grid(tasks=["t1"], strategies=["naive"])
+    inputs = make_inputs(grid)
+    labels = ModelRef(name="small", kind="labels", id="labels.csv", revision="f" * 64)
+    models = {**inputs.models, "small": ResolvedModel(ref=labels, training=TrainingOverride())}
+    plan = make_plan(grid, make_inputs(grid, models=models))
+    assert len({cell.weak_trial for cell in plan.cells}) == 1
+    assert len({cell.student_trial for cell in plan.cells}) == 3
+    turned = make_grid(tasks=["t1"], strategies=["naive"], pairs=[{"weak": "large", "strong": "small"}])
+    with pytest.raises(SpecError, match="source of labels"):
+        make_plan(turned, make_inputs(turned, models=models))
