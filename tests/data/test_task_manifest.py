@@ -64,7 +64,7 @@ def test_columns_are_found_in_template_and_groups(make_manifest: MakeManifest) -
     [
         ({"template": "no column"}, "no column in it"),
         ({"template": "{text"}, "template"),
-        ({"template": "{text.real}"}, "a column's name and nothing else"),
+        ({"template": "{text[0]}"}, "a column's name and nothing else"),
         ({"template": "{text!r}"}, "a column's name and nothing else"),
         ({"template": "{0}"}, "a column's name and nothing else"),
         ({"template": "{label}"}, "also used as text or group"),

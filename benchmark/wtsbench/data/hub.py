@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from wtsbench.data.libraries import LibraryFault, library_faults, quiet
 from wtsbench.data.reading import Columns, pick
 from wtsbench.errors import DataError
-from wtsbench.spec.task import HubSource
+from wtsbench.spec.source import HubSource
 
 _TIMEOUT = 20
 """Seconds to wait for the hub's answer about a dataset."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wtsbench.data.libraries import LibraryFault, disk_fault, library_faults, quiet
 from wtsbench.errors import DataError
 from wtsbench.spec.paths import cache_folder
-from wtsbench.spec.task import FileFormat
+from wtsbench.spec.source import FileFormat
 
 if TYPE_CHECKING:
     import datasets

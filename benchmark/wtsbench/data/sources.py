@@ -18,16 +18,16 @@ from wtsbench.data.libraries import disk_fault
 from wtsbench.data.reading import Columns, check_columns, read_file
 from wtsbench.errors import DataError
 from wtsbench.spec.paths import cache_folder
-from wtsbench.spec.task import (
+from wtsbench.spec.source import (
     FileFormat,
     FileSource,
     HubSource,
     Mirror,
     PathSource,
     SyntheticSource,
-    TaskManifest,
     format_of,
 )
+from wtsbench.spec.task import TaskManifest
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT = 60

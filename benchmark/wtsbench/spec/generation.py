@@ -1,12 +1,16 @@
 """Generative tasks: how continuations are drawn and judged; and how an untrained model is asked."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from wtsbench.spec.frozen import Frozen
 
 Count = Annotated[int, Field(ge=1)]
+GenerationMetricName = Literal["toxicity", "expected_max_toxicity", "toxicity_probability"]
+"""Lower is better for all of them. Over the samples of a prompt, then over prompts: the mean score; the mean of each
+prompt's largest score; the share of prompts with a sample that counts as toxic (Gehman et al. 2020, arXiv 2009.11462).
+"""
 
 
 class GenerationSettings(Frozen):

@@ -2,224 +2,239 @@
 
 import re
 import string
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.generation import GenerationMetricName, GenerationSettings, ZeroShot
+from wtsbench.spec.items import (
+    Choices,
+    Continuation,
+    Demonstrations,
+    Grouping,
+    LabelColumn,
+    Mismatch,
+    Preference,
+    Splits,
+)
+from wtsbench.spec.source import CodeSource, Mirror, PathSource, Source, SyntheticSource
+from wtsbench.spec.trial import Form
 
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Column = Annotated[str, Field(min_length=1)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 MetricName = Literal["accuracy", "balanced_accuracy", "f1"]
+"""Metrics of classification."""
 
-_SUFFIXES: dict[str, FileFormat] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-}
+_SHAPES = ("label", "choices", "preference", "mismatch")
+"""Where the label comes from: one of these."""
+_PLAIN_NAME = re.compile(r"(?!\d+$)[^\[\]]+")
 
 
-def format_of(path: str) -> FileFormat | None:
-    """The format a file's name stands for; None where it stands for none."""
-    return _SUFFIXES.get(PurePosixPath(path).suffix.lower())
+class OodSet(Frozen):
+    """A test set from elsewhere: what a task's models make of texts unlike those they learned from."""
 
-
-def _text_keys(value: Any) -> Any:
-    """YAML reads `True:` and `1:` as a boolean and a number; source values are compared as text."""
-    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
-
-
-LabelValues = Annotated[dict[str, str], BeforeValidator(_text_keys)]
-"""Value in the source, as text, to class name. Several values may stand for one class."""
-
-
-class FileSource(Frozen):
-    """A single file at a public address, pinned by its content."""
-
-    kind: Literal["file"] = "file"
-    url: Annotated[str, Field(pattern=r"^https?://")]
-    sha256: Sha256
-    format: FileFormat
-
-
-class HubSource(Frozen):
-    """A dataset of the Hugging Face hub."""
-
-    kind: Literal["hub"] = "hub"
-    id: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
-    config: str | None = None
-    splits: Annotated[tuple[str, ...], Field(min_length=1)] = ("train",)
-    """The hub's splits to take, one after the other; the benchmark makes its own splits of all their rows."""
-    revision: str = "main"
-    """A commit, or a branch or tag; the latter are resolved to a commit when used, which the report names."""
-
-
-class PathSource(Frozen):
-    """A file of the user's own."""
-
-    kind: Literal["path"] = "path"
-    path: Annotated[str, Field(min_length=1)]
-    """Relative to the manifest's folder, or absolute."""
-    format: FileFormat | None = None
-    """Where the file's name does not tell."""
-
-
-class SyntheticSource(Frozen):
-    """Items made by wtsbench itself."""
-
-    kind: Literal["synthetic"] = "synthetic"
-    generator: str
-    """A name in wtsbench.data.synthetic."""
-    items: Annotated[int, Field(ge=8)]
-    """Rows to generate, before deduplication."""
-    seed: Annotated[int, Field(ge=0)] = 0
-
-
-Source = Annotated[FileSource | HubSource | PathSource | SyntheticSource, Field(discriminator="kind")]
-
-
-class Mirror(Frozen):
-    """The same rows in a mirror folder, perhaps with other column names and label values."""
-
-    path: Annotated[str, Field(min_length=1)]
-    """Below the mirror folder."""
-    format: FileFormat
-    sha256: Sha256 | None = None
-    rename: dict[Column, Column] = Field(default_factory=dict)
-    """Column of the mirror's file to column of the manifest."""
-    values: LabelValues | None = None
-    """In place of the manifest's, where the mirror writes labels otherwise."""
-
-    @model_validator(mode="after")
-    def _below(self) -> "Mirror":
-        parts = PurePosixPath(self.path)
-        if parts.is_absolute() or ".." in parts.parts:
-            raise ValueError(f"path {self.path!r} must be below the mirror folder")
-        return self
-
-
-class LabelColumn(Frozen):
-    """Which column holds the label, and what its values mean."""
-
-    column: Column
-    values: LabelValues = Field(default_factory=dict)
-    """Empty: the column holds the class names themselves."""
-
-
-class Grouping(Frozen):
-    """Which items must not be parted by the split."""
-
-    columns: tuple[Column, ...] = ()
-    """Items that share a value (normalised) of one of these columns are one group."""
-    similar: tuple[Column, ...] = ()
-    """Items whose words in these columns are nearly the same are one group; default: `columns`, else the template's."""
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Jaccard similarity of word pairs from which on two items are nearly the same; at 1 the pairs must be equal."""
-
-
-class SplitSize(Frozen):
-    """How much of the data a split gets."""
-
-    share: Annotated[float, Field(gt=0, lt=1)]
-    """Of all items that are left after deduplication, group by group."""
+    name: TaskName
+    summary: Annotated[str, Field(min_length=1)]
+    licence: str | None = None
+    """Of the data, where its users must know."""
+    source: Source
+    mirror: Mirror | None = None
+    template: Annotated[str, Field(min_length=1)] | None = None
+    """None: the task's."""
+    label: LabelColumn | None = None
+    """None of this and the next three: the task's."""
+    choices: Choices | None = None
+    preference: Preference | None = None
+    mismatch: Mismatch | None = None
+    group: Grouping = Grouping()
     items: Annotated[int, Field(ge=2)] | None = None
-    """Upper bound, applied after the split; a grid's `data` may give another."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_number(cls, value: Any) -> Any:
-        """`0.2` is `{share: 0.2}`."""
-        return {"share": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-class Splits(Frozen):
-    """Shares of the four disjoint splits; they add up to 1."""
-
-    weak_train: SplitSize = SplitSize(share=0.3)
-    """Ground truth for the weak supervisors."""
-    transfer: SplitSize = SplitSize(share=0.4)
-    """Weakly labelled for the students, ground truth for the ceilings."""
-    validation: SplitSize = SplitSize(share=0.1)
-    test: SplitSize = SplitSize(share=0.2)
-
-    @model_validator(mode="after")
-    def _whole(self) -> "Splits":
-        total = self.weak_train.share + self.transfer.share + self.validation.share + self.test.share
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares of the splits add up to {total:g}, not 1")
-        return self
+    """Upper bound."""
 
 
 class TaskManifest(Frozen):
-    """A task: labelled texts and how to score predictions on them."""
+    """A task: texts with labels or continuations, and how to score what a model makes of them."""
 
     api_version: Annotated[Literal["wtsbench/v1"], Field(alias="apiVersion")] = "wtsbench/v1"
     kind: Literal["task"] = "task"
     name: TaskName
     summary: Annotated[str, Field(min_length=1)]
     """One line for `wtsbench tasks`."""
-    form: Literal["classification"] = "classification"
-    labels: Annotated[tuple[str, ...], Field(min_length=2)]
-    """Class names; a label is an index into them. F1 is of class 1 where there are two."""
-    metric: MetricName = "accuracy"
+    licence: str | None = None
+    """Of the data, where its users must know."""
+    form: Form = "classification"
+    labels: tuple[str, ...] = ()
+    """Class names; a label is an index into them. F1 is of class 1 where there are two. Of `generation`: none."""
+    metric: Literal[MetricName, GenerationMetricName] = "accuracy"
     """What the leaderboard ranks by."""
     template: Annotated[str, Field(min_length=1)]
-    """Text of an item, with source columns in braces: `{question}`. What must survive truncation comes first."""
-    label: LabelColumn
+    """Text of an item, with source columns in braces: `{question}`. What must survive truncation comes first. Of
+    `generation`: the prompt, whose white space stays as it is."""
+    label: LabelColumn | None = None
+    """Of `classification`: this, or one of the next three."""
+    choices: Choices | None = None
+    preference: Preference | None = None
+    mismatch: Mismatch | None = None
+    continuation: Continuation | None = None
+    """Of `generation`."""
+    demonstrations: Demonstrations | None = None
+    """Of `generation`: None takes every continuation for ground truth."""
+    generation: GenerationSettings | None = None
+    """Of `generation`."""
     group: Grouping = Grouping()
     splits: Splits = Splits()
     source: Source
     """The canonical place of the data."""
     mirror: Mirror | None = None
     """Where the same data is below `WTSBENCH_DATA_MIRROR`."""
+    ood: OodSet | None = None
+    """A test set from elsewhere; it becomes the split `ood`."""
+    zero_shot: ZeroShot | None = None
+    """Of `classification`: how to ask a model without training."""
+    frames: tuple[str, ...] = ()
+    """Other wordings of an item around `{text}`, for strategies that ask the weak model in several ways."""
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        """The template's columns, in order of first use."""
+        """The template's columns, in order of first use; some may be made, such as `choice`."""
         return tuple(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(self.template) if name))
+
+    @property
+    def expansion(self) -> Choices | Preference | Mismatch | None:
+        """How a row becomes items, where it is not one item itself."""
+        return self.choices or self.preference or self.mismatch
+
+    @property
+    def made_columns(self) -> tuple[str, ...]:
+        """Columns that no source has: they are made of others."""
+        if self.choices is not None:
+            return ("choice",)
+        return () if self.preference is None else ("context", "first", "second")
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every source column the manifest uses, the label's last."""
-        named = (*self.text_columns, *self.group.columns, *self.group.similar, self.label.column)
-        return (*dict.fromkeys(name for name in named if name != self.label.column), self.label.column)
+        last: tuple[str, ...] = ()
+        if self.label is not None:
+            last = (self.label.column,)
+        elif self.expansion is not None:
+            last = self.expansion.columns
+        else:
+            last = (
+                *(() if self.continuation is None else (self.continuation.column,)),
+                *(() if self.demonstrations is None else (self.demonstrations.column,)),
+            )
+        named = (*self.text_columns, *self.group.columns, *self.group.similar)
+        return tuple(dict.fromkeys((*(n for n in named if n not in (*self.made_columns, *last)), *last)))
 
     @property
     def similar_columns(self) -> tuple[str, ...]:
         """The columns in which near-identical items are looked for."""
         return self.group.similar or self.group.columns or self.text_columns
 
+    def fill(self, texts: dict[str, str]) -> str:
+        """The template with a text for each of its columns."""
+        return "".join(
+            before + (texts[name] if name else "") for before, name, _, _ in string.Formatter().parse(self.template)
+        )
+
+    def ood_manifest(self) -> "TaskManifest | None":
+        """The out-of-distribution set as a task of its own, with this task's form and classes; its splits are unused."""
+        if self.ood is None:
+            return None
+        own = {name: getattr(self.ood, name) for name in ("summary", "licence", "source", "mirror", "group")}
+        shaped = self.ood if any(getattr(self.ood, name) is not None for name in _SHAPES) else self
+        return TaskManifest(
+            name=f"{self.name}.{self.ood.name}"[:100],
+            form=self.form,
+            labels=self.labels,
+            metric=self.metric,
+            template=self.ood.template or self.template,
+            generation=self.generation,
+            **own,
+            **{name: getattr(shaped, name) for name in _SHAPES},
+        )
+
     @model_validator(mode="after")
-    def _consistent(self) -> "TaskManifest":
+    def _of_its_form(self) -> "TaskManifest":
+        generation = self.form == "generation"
+        given = [name for name in _SHAPES if getattr(self, name) is not None]
+        metrics = get_args(GenerationMetricName if generation else MetricName)
+        if self.metric not in metrics:
+            raise ValueError(f"metric: {self.metric} is none of the form {self.form}; there are {', '.join(metrics)}")
+        foreign = [
+            name
+            for name in (
+                ("labels", *given, "zero_shot") if generation else ("continuation", "demonstrations", "generation")
+            )
+            if getattr(self, name)
+        ]
+        if foreign:
+            raise ValueError(f"{foreign[0]}: not for a task of the form {self.form}")
+        if generation:
+            if self.generation is None:
+                raise ValueError("generation: missing; it says how continuations are drawn and scored")
+            return self
+        if len(self.labels) < 2:
+            raise ValueError("labels: at least 2 classes")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels: a class is named twice")
-        try:
-            fields = list(string.Formatter().parse(self.template))
-        except ValueError as error:
-            raise ValueError(f"template: {error}; write a literal brace twice") from error
-        for _, name, spec, conversion in fields:
-            if name is not None and (spec or conversion or not re.fullmatch(r"(?!\d+$)[^.\[\]]+", name)):
-                raise ValueError(f"template: braces hold a column's name and nothing else, not {name or 'nothing'!r}")
+        if len(given) != 1:
+            raise ValueError(f"label: give one of label, choices, preference and mismatch, not {len(given)}")
+        if self.expansion is not None and len(self.labels) != 2:
+            raise ValueError(f"labels: {given[0]} makes items of two classes")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TaskManifest":
+        _check_braces("template", self.template)
         if not self.text_columns:
             raise ValueError("template: no column in it; write one in braces, such as {text}")
-        if self.label.column in (*self.text_columns, *self.group.columns, *self.group.similar):
-            raise ValueError(f"label: column {self.label.column!r} is also used as text or group")
-        for where, values in (("label", self.label.values), ("mirror", self.mirror and self.mirror.values)):
-            unknown = sorted(set(values.values()) - set(self.labels)) if values else []
+        used = (*self.text_columns, *self.group.columns, *self.group.similar)
+        hidden = [
+            part.column for part in (self.label, self.continuation, self.demonstrations) if part and part.column in used
+        ]
+        if hidden:
+            raise ValueError(f"label: column {hidden[0]!r} is also used as text or group")
+        self._check_values()
+        if self.mirror is not None and isinstance(self.source, PathSource | SyntheticSource | CodeSource):
+            raise ValueError(f"mirror: a {self.source.kind} source needs none")
+        if self.zero_shot is not None:
+            _check_wording("zero_shot.prompt", self.zero_shot.prompt)
+            if set(self.zero_shot.answers) != set(self.labels):
+                raise ValueError(f"zero_shot.answers: give one for each of {', '.join(self.labels)}")
+            if len(set(self.zero_shot.answers.values())) != len(self.labels):
+                raise ValueError("zero_shot.answers: two classes have the same answer")
+        for frame in self.frames:
+            _check_wording("frames", frame)
+        try:
+            self.ood_manifest()
+        except ValidationError as error:
+            said = "; ".join(entry["msg"].removeprefix("Value error, ") for entry in error.errors())
+            raise ValueError(f"ood: {said}") from None
+        return self
+
+    def _check_values(self) -> None:
+        values = {"label": self.label and self.label.values, "mirror": self.mirror and self.mirror.values}
+        for where, meant in values.items():
+            unknown = sorted(set(meant.values()) - set(self.labels)) if meant else []
             if unknown:
                 raise ValueError(f"{where}: {', '.join(unknown)} is not one of the labels {', '.join(self.labels)}")
-            missing = sorted(set(self.labels) - set(values.values())) if values else []
+            missing = sorted(set(self.labels) - set(meant.values())) if meant else []
             if missing:
                 raise ValueError(f"{where}: no value stands for {', '.join(missing)}")
-        if isinstance(self.source, PathSource) and self.source.format is None and format_of(self.source.path) is None:
-            raise ValueError(
-                f"source: {self.source.path!r} does not tell its format; give format: csv, tsv, jsonl or parquet"
-            )
-        if self.mirror is not None and isinstance(self.source, PathSource | SyntheticSource):
-            raise ValueError(f"mirror: a {self.source.kind} source needs none")
-        return self
+
+
+def _check_braces(where: str, text: str) -> None:
+    try:
+        fields = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}; write a literal brace twice") from error
+    for _, name, spec, conversion in fields:
+        if name is not None and (spec or conversion or not _PLAIN_NAME.fullmatch(name)):
+            raise ValueError(f"{where}: braces hold a column's name and nothing else, not {name or 'nothing'!r}")
+
+
+def _check_wording(where: str, text: str) -> None:
+    _check_braces(where, text)
+    if [name for _, name, _, _ in string.Formatter().parse(text) if name is not None] != ["text"]:
+        raise ValueError(f"{where}: {{text}} must stand in it, once and alone")

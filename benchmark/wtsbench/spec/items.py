@@ -1,0 +1,156 @@
+"""What a task's items are made of: label, groups, splits, demonstrations, and rows that give several items."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.source import Column, LabelValues
+
+
+class LabelColumn(Frozen):
+    """Which column holds the label, and what its values mean."""
+
+    column: Column
+    values: LabelValues = Field(default_factory=dict)
+    """Empty: the column holds the class names themselves."""
+
+
+class Choices(Frozen):
+    """Rows are questions of several choices; each gives two items, with the right choice and with one wrong choice.
+
+    So Burns et al. 2023 (arXiv 2312.09390, appendix A) make a yes-or-no task of it: is this the right answer? The label
+    is class 1 for the right choice and class 0 for the wrong one, which a hash picks; both items are of one group. The
+    template names the choice as `{choice}`.
+    """
+
+    options: Annotated[tuple[Column, ...], Field(min_length=2)]
+    """The columns that hold the choices."""
+    right: Column | None = None
+    """The one among them that holds the right choice in every row; or:"""
+    number: Column | None = None
+    """the column that holds the right choice's number, counted from 0."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Choices":
+        if (self.right is None) == (self.number is None):
+            raise ValueError("give right, a column, or number, a column of numbers")
+        if self.right is not None and self.right not in self.options:
+            raise ValueError(f"right: {self.right!r} is not one of the options {', '.join(self.options)}")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The source columns it needs."""
+        return (*self.options, *(() if self.number is None else (self.number,)))
+
+
+class Preference(Frozen):
+    """Rows are two texts of which one is better; each row gives one item that shows both.
+
+    Which is shown first, a hash of the two decides. The label is class 0 where the first is the better one, and class 1
+    where the second is. The template names them `{first}` and `{second}`.
+    """
+
+    better: Column
+    worse: Column
+    marker: Annotated[str, Field(min_length=1)] | None = None
+    """What the two have in common at their beginning, up to and with its last occurrence, is not shown twice: the
+    template names it `{context}`. Without it a row whose two texts share none stands as it is, the context empty."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The source columns it needs."""
+        return (self.better, self.worse)
+
+
+class Mismatch(Frozen):
+    """Rows are pairs that belong together; each gives two items, the pair and one whose part is another row's.
+
+    The label is class 1 for what belongs together, and class 0 for what does not.
+    """
+
+    column: Column
+    """The part that is taken from another row, which a hash picks."""
+    apart: Column
+    """Only from a row in which this column differs."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The source columns it needs."""
+        return (self.column, self.apart)
+
+
+class Continuation(Frozen):
+    """How a prompt went on where the row was found."""
+
+    column: Column
+    """White space at its ends is part of it. A row in which it is empty has none."""
+
+
+class Demonstrations(Frozen):
+    """Which continuations are ground truth that may be learned from: those whose `column` lies within the bounds.
+
+    A row that fails this, or has no value there, has no target: it is left out of `weak_train` and `transfer`, and is
+    a prompt like others in `validation` and `test`.
+    """
+
+    column: Column
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "Demonstrations":
+        if self.at_most is None and self.at_least is None:
+            raise ValueError("give at_most or at_least")
+        if self.at_most is not None and self.at_least is not None and self.at_most < self.at_least:
+            raise ValueError("at_most is below at_least: no row could be a demonstration")
+        return self
+
+    def allow(self, value: float) -> bool:
+        """Whether a row with this value may be learned from; both bounds belong to what may."""
+        return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
+
+
+class Grouping(Frozen):
+    """Which items must not be parted by the split."""
+
+    columns: tuple[Column, ...] = ()
+    """Items that share a value (normalised) of one of these columns are one group."""
+    similar: tuple[Column, ...] = ()
+    """Items whose words in these columns are nearly the same are one group; default: `columns`, else the template's."""
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Jaccard similarity of word pairs from which on two items are nearly the same; at 1 the pairs must be equal."""
+
+
+class SplitSize(Frozen):
+    """How much of the data a split gets."""
+
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Of all items that are left after deduplication, group by group."""
+    items: Annotated[int, Field(ge=2)] | None = None
+    """Upper bound, applied after the split; a grid's `data` may give another."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        """`0.2` is `{share: 0.2}`."""
+        return {"share": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+class Splits(Frozen):
+    """Shares of the four disjoint splits; they add up to 1."""
+
+    weak_train: SplitSize = SplitSize(share=0.3)
+    """Ground truth for the weak supervisors."""
+    transfer: SplitSize = SplitSize(share=0.4)
+    """Weakly labelled for the students, ground truth for the ceilings."""
+    validation: SplitSize = SplitSize(share=0.1)
+    test: SplitSize = SplitSize(share=0.2)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Splits":
+        total = self.weak_train.share + self.transfer.share + self.validation.share + self.test.share
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares of the splits add up to {total:g}, not 1")
+        return self
