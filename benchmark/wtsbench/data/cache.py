@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from wtsbench.data.dataset import Dataset, digest_items
+from wtsbench.data.dataset import Dataset, of_manifest
 from wtsbench.data.libraries import disk_fault
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.identity import digest
@@ -23,12 +23,15 @@ from wtsbench.store.schemas import ITEMS
 _REPORT, _DIGEST, _SEAL = b"wtsbench.report", b"wtsbench.data_digest", b"wtsbench.seal"
 
 
-def cache_key(manifest: TaskManifest, settings: DataSettings, source: dict[str, Any]) -> str:
-    """Of everything that decides the items: manifest, settings, the source's content and the preparing code."""
+def cache_key(
+    manifest: TaskManifest, settings: DataSettings, source: dict[str, Any], elsewhere: dict[str, Any] | None
+) -> str:
+    """Of everything that decides the items: manifest, settings, the sources' content and the preparing code."""
     made_of = {
         "manifest": manifest.model_dump(mode="json"),
         "settings": settings.model_dump(mode="json"),
         "source": source,
+        "ood": elsewhere,
         "code": _code(),
     }
     return digest(made_of)
@@ -43,17 +46,8 @@ def load(key: str, manifest: TaskManifest) -> Dataset | None:
     kept = items.schema.metadata or {}
     if not items.schema.equals(ITEMS) or kept.get(_SEAL) != _seal(kept.get(_REPORT, b""), kept.get(_DIGEST, b"")):
         return None
-    data_digest = kept[_DIGEST].decode()
-    if digest_items(task=manifest.name, labels=manifest.labels, metric=manifest.metric, items=items) != data_digest:
-        return None
-    return Dataset(
-        data_digest=data_digest,
-        task=manifest.name,
-        labels=manifest.labels,
-        metric=manifest.metric,
-        items=items.replace_schema_metadata(None),
-        report=json.loads(kept[_REPORT]),
-    )
+    dataset = of_manifest(manifest, items.replace_schema_metadata(None), json.loads(kept[_REPORT]))
+    return dataset if dataset.data_digest == kept[_DIGEST].decode() else None
 
 
 def save(key: str, dataset: Dataset) -> None:

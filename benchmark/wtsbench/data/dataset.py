@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from wtsbench.spec.identity import digest
+from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import Split
 from wtsbench.store.schemas import ITEMS
 
@@ -19,27 +20,54 @@ class Dataset:
 
     data_digest: str
     task: str
+    form: str
+    """`classification` or `generation`."""
     labels: tuple[str, ...]
-    """Class names; `label` in the items is an index into them."""
+    """Class names; `label` in the items is an index into them. Of `generation`: none."""
     metric: str
+    settings: dict[str, Any] | None
+    """Of `generation`: its GenerationSettings, as JSON has them."""
     items: pa.Table
-    """The store's `items` table, ordered by split (weak_train, transfer, validation, test) and then by item id."""
+    """The store's `items` table, ordered by split (weak_train, transfer, validation, test, ood), then by item id."""
     report: dict[str, Any]
     """What preparation found and did, as JSON-able counts. Where the rows came from is in `report["source"]`, and may
     differ between two datasets of one digest: a mirror and the canonical place give the same items."""
 
     def size(self, split: Split) -> int:
-        """Number of items of a split."""
-        return int(self.report["splits"][split.value]["items"])
+        """Number of items of a split; 0 of one that the task has not."""
+        return int(self.report["splits"].get(split.value, {"items": 0})["items"])
 
 
-def digest_items(*, task: str, labels: tuple[str, ...], metric: str, items: pa.Table) -> str:
+def of_manifest(manifest: TaskManifest, items: pa.Table, report: dict[str, Any]) -> Dataset:
+    """The dataset of a task's items, its digest computed; the items' first column stays as it is."""
+    settings = None if manifest.generation is None else manifest.generation.model_dump(mode="json")
+    data_digest = digest_items(
+        task=manifest.name, labels=manifest.labels, metric=manifest.metric, items=items, settings=settings
+    )
+    return Dataset(
+        data_digest=data_digest,
+        task=manifest.name,
+        form=manifest.form,
+        labels=manifest.labels,
+        metric=manifest.metric,
+        settings=settings,
+        items=items,
+        report=report,
+    )
+
+
+def digest_items(
+    *, task: str, labels: tuple[str, ...], metric: str, items: pa.Table, settings: dict[str, Any] | None = None
+) -> str:
     """The data digest: SHA-256 over task, class names, metric and every item in order (id, group, split, text, label).
 
-    It depends on what the items are and not on how they came about, so it can be verified from the stored items alone.
+    Of a generative task also over its settings, and over the targets in place of labels. It depends on what the items
+    are and not on how they came about, so it can be verified from the stored items alone.
     """
-    columns = (items[name].to_pylist() for name in ("item_id", "group_id", "split", "text", "label"))
-    return digest({"task": task, "labels": labels, "metric": metric, "items": list(zip(*columns, strict=True))})
+    last = "label" if settings is None else "target"
+    columns = (items[name].to_pylist() for name in ("item_id", "group_id", "split", "text", last))
+    made_of = {"task": task, "labels": labels, "metric": metric, "items": list(zip(*columns, strict=True))}
+    return digest(made_of if settings is None else {**made_of, "settings": settings})
 
 
 def with_digest(items: pa.Table, data_digest: str) -> pa.Table:

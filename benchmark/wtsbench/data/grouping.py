@@ -23,33 +23,62 @@ def shingles(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1)}
 
 
-def similar_pairs(texts: Sequence[str], threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def alike(items: Sequence[frozenset[str]], known: Sequence[frozenset[str]], threshold: float) -> list[bool]:
+    """[items] whether one of an item's comparable texts is similar to one of any known item.
+
+    Args:
+        items: comparable texts of each item.
+        known: comparable texts of each known item.
+        threshold: of the similarity.
+    """
+    own = sorted({text for texts in items for text in texts})
+    others = sorted({text for texts in known for text in texts})
+    left, _ = similar_pairs(own, threshold, others)
+    near = {own[place] for place in np.unique(left).tolist()}
+    return [not texts.isdisjoint(near) for texts in items]
+
+
+def similar_pairs(
+    texts: Sequence[str], threshold: float, others: Sequence[str] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Every pair of texts whose shingle sets have a Jaccard similarity of `threshold` or more: index arrays [pairs].
 
-    Exact: intersections are counted by a sparse product, a block of rows at a time, so that memory stays bounded.
+    The pairs are of two different `texts`, or of one of them and one of `others` where those are given. Exact:
+    intersections are counted by a sparse product, a block of rows at a time, so that memory stays bounded.
     """
     from scipy import sparse  # 0.2 s, and not needed when the items are cached
 
     vocabulary: dict[tuple[str, ...], int] = {}
-    indices: list[int] = []
-    ends = [0]
-    for text in texts:
-        indices.extend(vocabulary.setdefault(shingle, len(vocabulary)) for shingle in sorted(shingles(text)))
-        ends.append(len(indices))
-    shape = (len(texts), len(vocabulary))
-    has = sparse.csr_matrix((np.ones(len(indices), np.int32), np.array(indices), np.array(ends)), shape=shape)
-    sizes = np.diff(has.indptr)
-    transposed = has.T.tocsr()
+    first = _members(texts, vocabulary)
+    second = first if others is None else _members(others, vocabulary)
+    has, transposed = (
+        sparse.csr_matrix((np.ones(len(indices), np.int32), indices, ends), shape=(len(ends) - 1, len(vocabulary)))
+        for indices, ends in (first, second)
+    )
+    sizes, other_sizes = np.diff(has.indptr), np.diff(transposed.indptr)
+    transposed = transposed.T.tocsr()
     left: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     right: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     for start in range(0, len(texts), _BLOCK):
         common = (has[start : start + _BLOCK] @ transposed).tocoo()
         rows, columns = common.row.astype(np.int64) + start, common.col.astype(np.int64)
-        jaccard = common.data / (sizes[rows] + sizes[columns] - common.data)
-        keep = (jaccard >= threshold - 1e-12) & (rows < columns)
+        jaccard = common.data / (sizes[rows] + other_sizes[columns] - common.data)
+        keep = (jaccard >= threshold - 1e-12) & ((rows < columns) | (others is not None))
         left.append(rows[keep])
         right.append(columns[keep])
     return np.concatenate(left), np.concatenate(right)
+
+
+def _members(
+    texts: Sequence[str], vocabulary: dict[tuple[str, ...], int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the texts' shingles, text after text, and where each text's numbers end, a 0 first."""
+    indices: list[int] = []
+    ends = [0]
+    for text in texts:
+        indices.extend(vocabulary.setdefault(shingle, len(vocabulary)) for shingle in sorted(shingles(text)))
+        ends.append(len(indices))
+    return np.array(indices, np.int64), np.array(ends, np.int64)
 
 
 def components(nodes: int, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -44,7 +44,9 @@ def read_hub(source: HubSource, commit: str, columns: Sequence[str], where: str)
 
         try:
             with library_faults():
-                builder = datasets.load_dataset_builder(source.id, source.config, revision=commit)
+                builder = datasets.load_dataset_builder(
+                    source.id, source.config, data_dir=source.data_dir, revision=commit
+                )
                 if builder.hash != commit:  # the library falls back on whichever version its cache holds
                     raise ValueError(f"no such commit on the hub, and another, {builder.hash}, in the cache")
                 builder.download_and_prepare()

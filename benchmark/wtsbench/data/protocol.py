@@ -15,48 +15,48 @@ import pyarrow as pa
 
 from wtsbench.data.grouping import SHINGLE_WORDS, group_items
 from wtsbench.data.normalise import comparable, content_key, item_id
+from wtsbench.data.ood import unseen
+from wtsbench.data.rows import Row
 from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import Split
 from wtsbench.store.schemas import ITEMS
 
-PARTED = (Split.WEAK_TRAIN, Split.TRANSFER, Split.VALIDATION, Split.TEST)
-"""The splits that a task's own data is parted into."""
 MAJORITY = 0.55
 """A split whose largest class has a greater share is cut down to the size of its smallest class."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of the source, read and checked."""
-
-    texts: tuple[str, ...]
-    """Of the template's columns, in its order."""
-    text: str
-    """The template filled in."""
-    label: int
-    groups: tuple[str, ...]
-    """Of the group columns."""
-    similar: str
-    """Comparable text of the columns in which near-identical items are looked for."""
-
-
-@dataclass(frozen=True)
 class Item:
-    """A distinct text with its one label."""
+    """A distinct text with its one label, or with its target where it has one."""
 
     item_id: str
     text: str
-    label: int
+    label: int | None
+    target: str | None
     texts: tuple[str, ...]
     groups: frozenset[str]
     similar: frozenset[str]
     group_id: str = field(default="")
 
 
-def build(manifest: TaskManifest, settings: DataSettings, rows: Sequence[Row]) -> tuple[pa.Table, dict[str, Any]]:
+PARTED = (Split.WEAK_TRAIN, Split.TRANSFER, Split.VALIDATION, Split.TEST)
+"""The splits that a task's own data is parted into."""
+_TAUGHT = (Split.WEAK_TRAIN, Split.TRANSFER)
+"""Where a generative item needs a target: ground truth is learned from there."""
+
+
+def build(
+    manifest: TaskManifest, settings: DataSettings, rows: Sequence[Row], elsewhere: Sequence[Row] | None = None
+) -> tuple[pa.Table, dict[str, Any]]:
     """The items table (without its digest) and the report's counts.
+
+    Args:
+        manifest: the task.
+        settings: of the grid.
+        rows: of the task's source.
+        elsewhere: of its out-of-distribution set, where it has one.
 
     Raises:
         DataError: a split ends up with fewer than two items, or without one of the classes.
@@ -69,20 +69,18 @@ def build(manifest: TaskManifest, settings: DataSettings, rows: Sequence[Row]) -
     for split in PARTED:
         size = getattr(manifest.splits, split.value)
         cap = getattr(settings, split.value) or size.items
-        ordered = _in_turn(splits[split], settings.seed)
-        balanced = balance(ordered)
-        chosen[split] = balanced[:cap]
-        classes = Counter(item.label for item in chosen[split])
-        report["splits"][split.value] = {
-            "share": size.share,
-            "items_before_balancing": len(ordered),
-            "dropped_by_balancing": len(ordered) - len(balanced),
-            "items_available": len(balanced),
-            "items_asked": cap,
-            "items": len(chosen[split]),
-            "groups": len({item.group_id for item in chosen[split]}),
-            "classes": {name: classes[label] for label, name in enumerate(manifest.labels)},
-        }
+        chosen[split], told = _choose(manifest, splits[split], cap, settings.seed, taught=split in _TAUGHT)
+        report["splits"][split.value] = {"share": size.share, **told}
+    if elsewhere is not None:
+        other = manifest.ood_manifest()
+        if other is None or manifest.ood is None:
+            raise AssertionError("rows of a set that the manifest has not")
+        strangers, found = distinct(elsewhere)
+        left, dropped = unseen(grouped(strangers, other.group.threshold), items, other.group.threshold)
+        cap = manifest.ood.items
+        chosen[Split.OOD], told = _choose(other, left, cap, settings.seed, taught=False)
+        report["splits"][Split.OOD.value] = told
+        report["ood"] = {**found, **dropped, **_group_report(left, other)}
     _check_sizes(manifest, report)
     report["test_values_seen_in_training"] = _seen(manifest, chosen)
     table = _table(chosen)
@@ -90,8 +88,36 @@ def build(manifest: TaskManifest, settings: DataSettings, rows: Sequence[Row]) -
     return table, report
 
 
+def _choose(
+    manifest: TaskManifest, items: Sequence[Item], cap: int | None, seed: int, *, taught: bool
+) -> tuple[list[Item], dict[str, Any]]:
+    """A split's items, balanced and capped, and the counts of what was done."""
+    ordered = _in_turn(items, seed)
+    counts: dict[str, Any] = {}
+    if manifest.form == "generation":
+        before = len(ordered)
+        ordered = [item for item in ordered if item.target is not None or not taught]
+        counts["dropped_without_target"] = before - len(ordered)
+    balanced = balance(ordered)
+    chosen = balanced[:cap]
+    classes = Counter(item.label for item in chosen)
+    return chosen, {
+        **counts,
+        "items_before_balancing": len(ordered),
+        "dropped_by_balancing": len(ordered) - len(balanced),
+        "items_available": len(balanced),
+        "items_asked": cap,
+        "items": len(chosen),
+        "groups": len({item.group_id for item in chosen}),
+        "classes": {name: classes[label] for label, name in enumerate(manifest.labels)},
+    }
+
+
 def distinct(rows: Iterable[Row]) -> tuple[list[Item], dict[str, int]]:
-    """One item per comparable text; texts that occur with different labels are dropped with all their rows."""
+    """One item per comparable text; texts that occur with different labels are dropped with all their rows.
+
+    A prompt that occurs with several continuations is one item, with one that may be learned from where it has one.
+    """
     by_key: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_key[content_key(row.texts)].append(row)
@@ -101,12 +127,13 @@ def distinct(rows: Iterable[Row]) -> tuple[list[Item], dict[str, int]]:
         if len({row.label for row in same}) > 1:
             contradictory.append(same)
             continue
-        shown = min(same, key=lambda row: (row.text, row.texts))
+        shown = min(same, key=lambda row: (row.target is None, row.text, row.texts, row.target or ""))
         items.append(
             Item(
                 item_id=item_id(key),
                 text=shown.text,
                 label=shown.label,
+                target=shown.target,
                 texts=shown.texts,
                 groups=frozenset(value for row in same for value in row.groups),
                 similar=frozenset(row.similar for row in same),
@@ -162,7 +189,7 @@ def balance(ordered: Sequence[Item]) -> list[Item]:
     if not classes or max(classes.values()) <= MAJORITY * len(ordered):
         return list(ordered)
     least = min(classes.values())
-    seen: Counter[int] = Counter()
+    seen: Counter[int | None] = Counter()
     kept: list[Item] = []
     for item in ordered:
         seen[item.label] += 1
@@ -184,10 +211,10 @@ def check_disjoint(items: pa.Table) -> None:
 
 def _in_turn(items: Iterable[Item], seed: int) -> list[Item]:
     """By hash, the classes taking turns: so every prefix is as balanced as can be, and holds every shorter one."""
-    turn: Counter[int] = Counter()
+    turn: Counter[int | None] = Counter()
     keyed: list[tuple[int, int, Item]] = []
     for item in sorted(items, key=lambda item: _rank(seed, "item", item.item_id)):
-        keyed.append((turn[item.label], item.label, item))
+        keyed.append((turn[item.label], -1 if item.label is None else item.label, item))
         turn[item.label] += 1
     keyed.sort(key=lambda entry: entry[:2])
     return [item for _, _, item in keyed]
@@ -206,10 +233,10 @@ def _table(chosen: dict[Split, list[Item]]) -> pa.Table:
             "split": split.value,
             "text": item.text,
             "label": item.label,
-            "target": None,
+            "target": item.target,
         }
-        for split in PARTED
-        for item in sorted(chosen[split], key=lambda item: item.item_id)
+        for split in Split
+        for item in sorted(chosen.get(split, ()), key=lambda item: item.item_id)
     ]
     return pa.Table.from_pylist(rows, schema=ITEMS)
 
@@ -234,11 +261,14 @@ def _check_sizes(manifest: TaskManifest, report: dict[str, Any]) -> None:
         if counts["items"] >= 2 and not missing:
             continue
         lacks = f", none of them {' or '.join(missing)}" if missing else ""
+        found = report["ood"] if name == Split.OOD.value else report
         raise DataError(
             f"task {manifest.name}: too few items: split {name} has {counts['items']}{lacks}, of "
-            f"{report['distinct_items']} distinct items in {report['groups']} groups, the largest of "
-            f"{report['largest_group']}",
-            remedy=f"give the task more data, or splits.{name} in its manifest a larger share.",
+            f"{found['distinct_items']} distinct items in {found['groups']} groups, the largest of "
+            f"{found['largest_group']}",
+            remedy=f"give the task more data, or splits.{name} in its manifest a larger share."
+            if found is report
+            else "give the manifest's ood another source, or leave it out.",
         )
 
 

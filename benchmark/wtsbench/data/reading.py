@@ -23,7 +23,9 @@ Columns = dict[str, list[Any]]
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
 
 
-def read_file(path: Path, form: FileFormat, columns: Sequence[str], where: str) -> Columns:
+def read_file(
+    path: Path, form: FileFormat, columns: Sequence[str], where: str, header: Sequence[str] | None = None
+) -> Columns:
     """The named columns of a local file; csv and tsv values all as text, "NA" and "" included.
 
     Args:
@@ -31,23 +33,30 @@ def read_file(path: Path, form: FileFormat, columns: Sequence[str], where: str) 
         form: its format.
         columns: their names in the file.
         where: how messages call the file.
+        header: the names of all columns, where the file itself has no line of names.
 
     Raises:
         DataError: it is not of its format, or lacks a column.
     """
     if path.stat().st_size == 0:
         raise DataError(f"{where}: the file is empty", remedy="fetch or write it again.")
-    header = _header(path, _SEPARATORS[form], where) if form in _SEPARATORS else None
-    if header is not None:
-        check_columns(columns, header, where)
+    first = _first_line(path, _SEPARATORS[form], where) if form in _SEPARATORS else None
+    if first is not None and header is not None and len(first) != len(header):
+        raise DataError(
+            f"{where}: its first line has {len(first)} columns, the manifest names {len(header)}",
+            remedy="name every column of the file in the manifest's `columns`.",
+        )
+    if first is not None:
+        check_columns(columns, header or first, where)
     with _scratch() as scratch, quiet():
         import datasets
 
         options: dict[str, Any] = {"data_files": str(path), "split": "train", "cache_dir": scratch}
-        if header is not None:
+        if first is not None:
             features = datasets.Features({name: datasets.Value("string") for name in columns})
             # Not `usecols`: with it, a row of too many fields would pass, cut short.
             options |= {"sep": _SEPARATORS[form], "features": features, "keep_default_na": False}
+            options |= {} if header is None else {"column_names": list(header)}
         elif form == "jsonl":
             options |= {"parse_agent_traces": False}
         builder = {"csv": "csv", "tsv": "csv", "jsonl": "json", "parquet": "parquet"}[form]
@@ -63,11 +72,13 @@ def read_file(path: Path, form: FileFormat, columns: Sequence[str], where: str) 
 
 
 def pick(table: datasets.Dataset, columns: Sequence[str], where: str) -> Columns:
-    """These columns of a loaded table, as Python values.
+    """These columns of a loaded table, as Python values; a name with dots may lead into structures.
 
     Raises:
         DataError: one is missing.
     """
+    if any("." in name and name not in table.column_names for name in columns):
+        table = table.flatten()
     check_columns(columns, table.column_names, where)
     return {name: list(table[name]) for name in columns}
 
@@ -89,7 +100,7 @@ def check_columns(wanted: Sequence[str], found: Sequence[str], where: str) -> No
     )
 
 
-def _header(path: Path, separator: str, where: str) -> list[str]:
+def _first_line(path: Path, separator: str, where: str) -> list[str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             return next(csv.reader(stream, delimiter=separator), [])

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from wtsbench.data.code import rows_of_code
+from wtsbench.data.download import Download, sha256
 from wtsbench.data.hub import read_hub, resolve_revision
-from wtsbench.data.libraries import disk_fault
 from wtsbench.data.reading import Columns, check_columns, read_file
 from wtsbench.errors import DataError
-from wtsbench.spec.paths import cache_folder
 from wtsbench.spec.source import (
+    CodeSource,
     FileFormat,
     FileSource,
     HubSource,
     Mirror,
     PathSource,
+    Source,
     SyntheticSource,
     format_of,
 )
 from wtsbench.spec.task import TaskManifest
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_TIMEOUT = 60
-_CHUNK = 1 << 20
 
 
-class Source(Protocol):
+class Rows(Protocol):
     """Rows, not yet read."""
 
     @property
@@ -49,7 +44,7 @@ class Source(Protocol):
         """These columns, by the manifest's names."""
 
 
-def locate(manifest: TaskManifest, mirror: Path | None, folder: Path | None) -> Source:
+def locate(manifest: TaskManifest, mirror: Path | None, folder: Path | None) -> Rows:
     """The source: the mirror where a mirror folder is set and the manifest has a place in it, else the canonical.
 
     Reads no rows and downloads nothing; a local file is found and hashed, a hub's branch is resolved to its commit.
@@ -65,7 +60,7 @@ def locate(manifest: TaskManifest, mirror: Path | None, folder: Path | None) -> 
     source = manifest.source
     task = f"task {manifest.name}"
     if mirror is not None and manifest.mirror is not None:
-        return _mirror_file(task, manifest.mirror, mirror, canonical(source))
+        return _mirrored(task, manifest.mirror, mirror, canonical(source))
     match source:
         case FileSource():
             return Download(task, source)
@@ -82,137 +77,86 @@ def locate(manifest: TaskManifest, mirror: Path | None, folder: Path | None) -> 
                 )
             if form is None:
                 raise AssertionError(f"{path} has no format")  # the manifest's own validator refuses it
-            return LocalFile(
-                f"{task}: {path}", path, form, {"kind": "path", "path": source.path, "sha256": _hashed(task, path)}
-            )
+            report = {"kind": "path", "path": source.path, "sha256": _hashed(task, path)}
+            return LocalFiles(task, (path,), form, report, source.columns)
         case SyntheticSource():
             return Generated(task, source)
+        case CodeSource():
+            report, rows = rows_of_code(source, f"{task}: entry point {source.entry_point}")
+            return Coded(f"{task}: entry point {source.entry_point}", report, rows)
 
 
-def canonical(source: FileSource | HubSource | PathSource | SyntheticSource) -> str:
+def canonical(source: Source) -> str:
     """The canonical place in words."""
     match source:
         case FileSource():
             return source.url
         case HubSource():
             return (
-                f"hub dataset {source.id}" + (f", {source.config}" if source.config else "") + f", at {source.revision}"
+                f"hub dataset {source.id}"
+                + (f", {source.config}" if source.config else "")
+                + (f", folder {source.data_dir}" if source.data_dir else "")
+                + f", at {source.revision}"
             )
         case PathSource():
             return source.path
         case SyntheticSource():
             return f"generator {source.generator}"
+        case CodeSource():
+            return f"entry point {source.entry_point}"
 
 
-def _mirror_file(task: str, mirror: Mirror, folder: Path, place: str) -> LocalFile:
-    path = folder / mirror.path
-    if not path.is_file():
-        raise DataError(
-            f"{task}: no file {path} in the data mirror; its canonical place is {place}",
-            remedy="put it there, or unset WTSBENCH_DATA_MIRROR to use the canonical place.",
-        )
-    found = _hashed(task, path)
-    if mirror.sha256 is not None and found != mirror.sha256:
-        raise DataError(
-            f"{task}: {path} has sha256 {found}, its manifest says {mirror.sha256}",
-            remedy=f"fetch the file again; its canonical place is {place}.",
-        )
-    report = {"kind": "mirror", "path": mirror.path, "sha256": found, "canonical": place}
-    return LocalFile(f"{task}: {path}", path, mirror.format, report, mirror.rename)
+def _mirrored(task: str, mirror: Mirror, folder: Path, place: str) -> LocalFiles:
+    found: list[dict[str, str]] = []
+    for file in mirror.files:
+        path = folder / file.path
+        if not path.is_file():
+            raise DataError(
+                f"{task}: no file {path} in the data mirror; its canonical place is {place}",
+                remedy="put it there, or unset WTSBENCH_DATA_MIRROR to use the canonical place.",
+            )
+        content = _hashed(task, path)
+        if file.sha256 is not None and content != file.sha256:
+            raise DataError(
+                f"{task}: {path} has sha256 {content}, its manifest says {file.sha256}",
+                remedy=f"fetch the file again; its canonical place is {place}.",
+            )
+        found.append({"path": file.path, "sha256": content})
+    report: dict[str, Any] = {"kind": "mirror", **(found[0] if len(found) == 1 else {"files": found})}
+    report |= {"canonical": place, **({"partial": True} if mirror.partial else {})}
+    paths = tuple(folder / file.path for file in mirror.files)
+    return LocalFiles(task, paths, mirror.format, report, mirror.columns, mirror.rename)
 
 
 @dataclass(frozen=True)
-class LocalFile:
-    """A file that is there."""
+class LocalFiles:
+    """Files that are there, read one after the other."""
 
-    where: str
-    path: Path
+    task: str
+    paths: tuple[Path, ...]
     form: FileFormat
     report: dict[str, Any]
+    header: tuple[str, ...] | None = None
+    """Names of the columns, where the files have no line of them."""
     rename: Mapping[str, str] = field(default_factory=dict)
-    """Column of the file to column of the manifest."""
+    """Column of the files to column of the manifest."""
+
+    @property
+    def where(self) -> str:
+        """The file, or the first of them."""
+        more = "" if len(self.paths) == 1 else f" and {len(self.paths) - 1} more"
+        return f"{self.task}: {self.paths[0]}{more}"
 
     def read(self, columns: Sequence[str]) -> Columns:
         """These columns, renamed to the manifest's names."""
         in_file = {name: other for other, name in self.rename.items()}
-        found = read_file(self.path, self.form, [in_file.get(name, name) for name in columns], self.where)
-        return {name: found[in_file.get(name, name)] for name in columns}
-
-
-@dataclass(frozen=True)
-class Download:
-    """A file at a public address, kept in the cache folder once it was fetched and found right."""
-
-    task: str
-    source: FileSource
-
-    @property
-    def where(self) -> str:
-        """The address."""
-        return f"{self.task}: {self.source.url}"
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """The address and the content."""
-        return {"kind": "file", "url": self.source.url, "sha256": self.source.sha256}
-
-    def read(self, columns: Sequence[str]) -> Columns:
-        """These columns, after a download where need be."""
-        return read_file(self._fetch(), self.source.format, columns, self.where)
-
-    def _fetch(self) -> Path:
-        kept = cache_folder() / "data" / "files" / f"{self.source.sha256}.{self.source.format}"
-        if kept.is_file() and sha256(kept) == self.source.sha256:
-            return kept
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".fetch-", dir=kept.parent)
-        except OSError as error:
-            raise disk_fault(error) from error
-        try:
-            with os.fdopen(handle, "wb") as sink:
-                self._stream(sink)
-            found = sha256(Path(name))
-            if found != self.source.sha256:
-                raise DataError(
-                    f"{self.where} has sha256 {found}, its manifest says {self.source.sha256}",
-                    remedy="the file was changed or cut short: try again, or use a mirror (WTSBENCH_DATA_MIRROR).",
-                )
-            Path(name).replace(kept)
-        finally:
-            Path(name).unlink(missing_ok=True)
-        return kept
-
-    def _stream(self, sink: Any) -> None:
-        try:
-            response = urllib.request.urlopen(self.source.url, timeout=_TIMEOUT)  # http(s) only: the manifest's pattern
-        except urllib.error.HTTPError as error:
-            with error:
-                raise DataError(
-                    f"{self.where}: the server answers {error.code} {error.reason}",
-                    remedy="check source.url, or set WTSBENCH_DATA_MIRROR to a folder that holds the data.",
-                ) from error
-        except OSError as error:
-            raise self._unreachable(error) from error
-        with response:
-            while True:
-                try:
-                    chunk = response.read(_CHUNK)
-                except OSError as error:
-                    raise self._unreachable(error) from error
-                if not chunk:
-                    return
-                try:
-                    sink.write(chunk)
-                except OSError as error:
-                    raise disk_fault(error) from error
-
-    def _unreachable(self, error: OSError) -> DataError:
-        reason = getattr(error, "reason", error)
-        return DataError(
-            f"{self.where} cannot be reached: {reason}",
-            remedy="set WTSBENCH_DATA_MIRROR to a folder that holds the data.",
-        )
+        result: Columns = {name: [] for name in columns}
+        for path in self.paths:
+            asked = [in_file.get(name, name) for name in columns]
+            found = read_file(path, self.form, asked, f"{self.task}: {path}", self.header)
+            for name in columns:
+                result[name].extend(found[in_file.get(name, name)])
+        return result
 
 
 @dataclass(frozen=True)
@@ -239,6 +183,7 @@ class HubDataset:
     def report(self) -> dict[str, Any]:
         """The dataset with its commit."""
         named = {"id": self.source.id, "config": self.source.config, "splits": list(self.source.splits)}
+        named |= {} if self.source.data_dir is None else {"data_dir": self.source.data_dir}
         return {"kind": "hub", **named, "revision": self.source.revision, "commit": self.commit}
 
     def read(self, columns: Sequence[str]) -> Columns:
@@ -272,14 +217,22 @@ class Generated:
         return {name: [row[name] for row in rows] for name in columns}
 
 
+@dataclass(frozen=True)
+class Coded:
+    """Rows that another package's function has made."""
+
+    where: str
+    report: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    def read(self, columns: Sequence[str]) -> Columns:
+        """These columns of the rows; a row that lacks one has nothing there."""
+        check_columns(columns, list(dict.fromkeys(name for row in self.rows for name in row)), self.where)
+        return {name: [row.get(name) for row in self.rows] for name in columns}
+
+
 def _hashed(task: str, path: Path) -> str:
     try:
         return sha256(path)
     except OSError as error:
         raise DataError(f"{task}: {path} cannot be read: {error.strerror}", remedy="check its permissions.") from error
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -145,7 +145,7 @@ class Mirror(Frozen):
     values: LabelValues | None = None
     """In place of the manifest's, where the mirror writes labels otherwise."""
     partial: bool = False
-    """Holds some of the canonical rows only, so that the items, and the data's digest, are others; the report says so."""
+    """Holds some of the canonical rows only: items and digest are others, and the report says so."""
 
     @property
     def files(self) -> tuple[MirrorFile, ...]:

@@ -128,8 +128,9 @@ class TaskManifest(Frozen):
 
     @property
     def similar_columns(self) -> tuple[str, ...]:
-        """The columns in which near-identical items are looked for."""
-        return self.group.similar or self.group.columns or self.text_columns
+        """The columns in which near-identical items are looked for; a question's choices are not among them."""
+        asked = tuple(name for name in self.text_columns if name != "choice")
+        return self.group.similar or self.group.columns or asked or self.text_columns
 
     def fill(self, texts: dict[str, str]) -> str:
         """The template with a text for each of its columns."""
@@ -138,7 +139,7 @@ class TaskManifest(Frozen):
         )
 
     def ood_manifest(self) -> "TaskManifest | None":
-        """The out-of-distribution set as a task of its own, with this task's form and classes; its splits are unused."""
+        """The set from elsewhere as a task of its own, of this task's form and classes; its splits are unused."""
         if self.ood is None:
             return None
         own = {name: getattr(self.ood, name) for name in ("summary", "licence", "source", "mirror", "group")}

@@ -1,0 +1,69 @@
+"""Rows that another package's function makes.
+
+A package adds one with an entry point of the group `wtsbench.tasks`, to a function whose keyword arguments are the
+manifest's `parameters`, and which yields rows, each a dict of column to value:
+
+    [project.entry-points."wtsbench.tasks"]
+    mine = "my_package.tasks:rows"
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from wtsbench.errors import DataError
+from wtsbench.spec.faults import nearest
+from wtsbench.spec.identity import digest
+from wtsbench.spec.source import CodeSource
+
+GROUP = "wtsbench.tasks"
+
+
+def rows_of_code(source: CodeSource, where: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What identifies the rows (the package's version, and a digest of what it yielded), and the rows.
+
+    Raises:
+        DataError: there is no such entry point, it cannot be loaded or called, or it yields something else than rows.
+    """
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    point = points.get(source.entry_point)
+    if point is None:
+        near = nearest(source.entry_point, points)
+        hint = "" if near is None else f"did you mean {near!r}? "
+        known = ", ".join(sorted(points)) or "none"
+        raise DataError(
+            f"{where}: no installed package has it", remedy=f"{hint}The group {GROUP} has {known}; install the package."
+        )
+    rows = _called(point, source, where)
+    for place, row in enumerate(rows):
+        if not (isinstance(row, dict) and all(isinstance(name, str) for name in row)):
+            said = f"row {place + 1} is a {type(row).__name__}"
+            raise DataError(f"{where}: {said}, not a dict of column to value", remedy=_repair(point))
+    try:
+        content = digest(json.loads(json.dumps(rows)))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: its rows hold what JSON has not: {error}", remedy=_repair(point)) from error
+    report = {
+        "kind": "code",
+        "entry_point": source.entry_point,
+        "parameters": source.parameters,
+        "package": point.dist.name if point.dist is not None else None,
+        "version": point.dist.version if point.dist is not None else None,
+        "rows_digest": content,
+    }
+    return report, rows
+
+
+def _called(point: EntryPoint, source: CodeSource, where: str) -> list[Any]:
+    try:
+        return list(point.load()(**source.parameters))
+    except Exception as error:  # another package's code may raise anything; the user must learn which package
+        said = f"{point.value} failed: {type(error).__name__}: {error}"
+        raise DataError(f"{where}: {said}", remedy=_repair(point)) from error
+
+
+def _repair(point: EntryPoint) -> str:
+    package = "the package that brings it" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    return f"repair {package}, or give it other parameters in the manifest."

@@ -1,0 +1,130 @@
+"""Rows that give several items, or one that is made of several texts: choices, preferences, mismatches.
+
+Whatever has to be picked, a hash of the content picks: the same for every order of the rows and every data seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wtsbench.data.normalise import comparable, content_key
+from wtsbench.spec.items import Choices, Mismatch, Preference
+from wtsbench.spec.task import TaskManifest
+
+Cells = dict[str, str]
+"""Column to text."""
+RIGHT, WRONG = 1, 0
+
+
+class RowFault(Exception):
+    """What is wrong with a row."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The cells of an item and its class."""
+
+    cells: Cells
+    label: int
+    ties: tuple[str, ...] = ()
+    """Items that share one belong together."""
+
+
+def expand(
+    manifest: TaskManifest, rows: Sequence[tuple[int, Cells]], faults: list[str], counts: Counter[str]
+) -> list[Labelled]:
+    """The items of all rows; faults and counts are added to.
+
+    Args:
+        manifest: a task with one of the three.
+        rows: place and cells of each row.
+        faults: what is wrong, row by row.
+        counts: of rows that were left out.
+    """
+    match manifest.expansion:
+        case Mismatch() as mismatch:
+            return _mismatched(mismatch, [cells for _, cells in rows], counts)
+        case Preference() as preference:
+            found = [_compared(preference, cells) for _, cells in rows]
+            counts["indistinct_pairs_dropped"] = found.count(None)
+            return [item for item in found if item is not None]
+        case Choices() as choices:
+            asked = tuple(name for name in manifest.text_columns if name != "choice")
+            return _chosen(choices, asked, rows, faults, counts)
+    raise AssertionError("rows that are items themselves")
+
+
+def _chosen(
+    choices: Choices, asked: tuple[str, ...], rows: Sequence[tuple[int, Cells]], faults: list[str], counts: Counter[str]
+) -> list[Labelled]:
+    """For each question an item with the right choice and one with a wrong choice."""
+    result: list[Labelled] = []
+    counts["rows_without_two_choices"] = 0
+    for place, cells in rows:
+        if choices.right is not None:
+            number = choices.options.index(choices.right)
+        else:
+            said = cells[choices.number or ""].removesuffix(".0")
+            if not (said.isascii() and said.isdigit() and int(said) < len(choices.options)):
+                last = len(choices.options) - 1
+                faults.append(f"row {place + 1}: {choices.number} is {said!r}, not a number from 0 to {last}")
+                continue
+            number = int(said)
+        right = cells[choices.options[number]]
+        others = {cells[name] for name in choices.options if comparable(cells[name]) != comparable(right)} - {""}
+        if not right or not others:
+            counts["rows_without_two_choices"] += 1
+            continue
+        question = content_key([cells[name] for name in asked])
+        wrong = min(others, key=lambda other: (_hash(question, comparable(other)), other))
+        for choice, label in ((right, RIGHT), (wrong, WRONG)):
+            result.append(Labelled({**cells, "choice": choice}, label, (f"question\n{question}",)))
+    return result
+
+
+def _compared(preference: Preference, cells: Cells) -> Labelled | None:
+    """The item that shows both texts; None where they are the same."""
+    better, worse, context = cells[preference.better], cells[preference.worse], ""
+    if preference.marker is not None:
+        end = _common_end(better, worse, preference.marker)
+        context, better, worse = better[:end].strip(), better[end:].strip(), worse[end:].strip()
+    one, two = comparable(better), comparable(worse)
+    if one == two:
+        return None
+    swapped = _hash(comparable(context), *sorted((one, two)))[0] % 2 == 1
+    first, second = sorted((one, two), reverse=swapped)
+    shown = (better, worse) if (one, two) == (first, second) else (worse, better)
+    label = 0 if shown[0] is better else 1
+    return Labelled({**cells, "context": context, "first": shown[0], "second": shown[1]}, label)
+
+
+def _common_end(one: str, two: str, marker: str) -> int:
+    """Where the last marker ends that lies in what the two texts begin with alike; 0 where there is none."""
+    shared = next(
+        (place for place, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two))
+    )
+    found = one.rfind(marker, 0, shared)
+    return 0 if found < 0 else found + len(marker)
+
+
+def _mismatched(mismatch: Mismatch, rows: Sequence[Cells], counts: Counter[str]) -> list[Labelled]:
+    """Each row as it is, and with its part out of the next row, in the order of a hash, that differs where it must."""
+    ranked = sorted(rows, key=lambda cells: (_hash(*(comparable(cells[name]) for name in sorted(cells))), str(cells)))
+    apart = [comparable(cells[mismatch.apart]) for cells in ranked]
+    result = [Labelled(cells, RIGHT) for cells in ranked]
+    counts["rows_without_another"] = 0
+    for place, cells in enumerate(ranked):
+        others = (step % len(ranked) for step in range(place + 1, place + len(ranked)))
+        other = next((other for other in others if apart[other] != apart[place]), None)
+        if other is None:
+            counts["rows_without_another"] += 1
+            continue
+        result.append(Labelled({**cells, mismatch.column: ranked[other][mismatch.column]}, WRONG))
+    return result
+
+
+def _hash(*parts: str) -> bytes:
+    return hashlib.sha256("\x1f".join(parts).encode()).digest()

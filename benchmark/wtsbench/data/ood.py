@@ -1,0 +1,42 @@
+"""The out-of-distribution set: what of it the task's own data do not hold already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from wtsbench.data.grouping import alike
+from wtsbench.data.normalise import comparable
+
+if TYPE_CHECKING:
+    from wtsbench.data.protocol import Item
+
+
+def unseen(strangers: Sequence[Item], known: Sequence[Item], threshold: float) -> tuple[list[Item], dict[str, int]]:
+    """The items of another set without those that the task's own data hold, and counts of what was left out.
+
+    With an item go the others of its group. All distinct items of the task count, whatever the grid's caps leave of
+    them, so that the set is the same for every cap.
+
+    Args:
+        strangers: the other set's items, grouped.
+        known: all the task's items.
+        threshold: similarity from which on two texts are nearly the same.
+    """
+    ids, texts = {item.item_id for item in known}, {comparable(item.text) for item in known}
+    same = [item.item_id in ids or comparable(item.text) in texts for item in strangers]
+    near = alike([_compared(item) for item in strangers], [_compared(item) for item in known], threshold)
+    groups = {item.group_id for item, one, two in zip(strangers, same, near, strict=True) if one or two}
+    left = [item for item in strangers if item.group_id not in groups]
+    either = [one or two for one, two in zip(same, near, strict=True)]
+    return left, {
+        "same_text_dropped": sum(same),
+        "near_identical_dropped": sum(either) - sum(same),
+        "of_their_groups_dropped": len(strangers) - len(left) - sum(either),
+        "unseen_items": len(left),
+    }
+
+
+def _compared(item: Item) -> frozenset[str]:
+    """The whole text, and the columns in which near-identical items are looked for."""
+    return item.similar | {comparable(item.text)}

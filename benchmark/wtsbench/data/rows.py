@@ -1,0 +1,164 @@
+"""From source columns to rows with a text and a label or target; what the manifest forbids is told row by row."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wtsbench.data.expansion import Cells, Labelled, RowFault, expand
+from wtsbench.data.normalise import comparable, content_key
+from wtsbench.data.reading import Columns
+from wtsbench.errors import DataError
+from wtsbench.spec.items import LabelColumn
+from wtsbench.spec.task import TaskManifest
+
+_SHOWN = 3
+_MAY_BE_EMPTY = "context"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One item's row, read and checked."""
+
+    texts: tuple[str, ...]
+    """Of the template's columns, in its order."""
+    text: str
+    """The template filled in."""
+    label: int | None
+    target: str | None
+    """The continuation that may be learned from."""
+    groups: tuple[str, ...]
+    """Of the group columns."""
+    similar: str
+    """Comparable text of the columns in which near-identical items are looked for."""
+
+
+def rows_of(
+    manifest: TaskManifest, columns: Columns, values: Mapping[str, str], where: str
+) -> tuple[list[Row], dict[str, int]]:
+    """Rows with text and label or target, and counts of what was read and left out.
+
+    Args:
+        manifest: the task.
+        columns: its source columns.
+        values: value of the label column to class name; empty where it holds class names.
+        where: how messages call the source.
+
+    Raises:
+        DataError: a label is not one of the allowed values, or a text is not text; rows count from 1, without a header.
+    """
+    total = len(next(iter(columns.values())))
+    faults: list[str] = []
+    counts: Counter[str] = Counter(rows=total, empty_rows_dropped=0)
+    cells: list[tuple[int, Cells]] = []
+    # The ends of a prompt and of its continuation decide how they are cut into tokens: there white space stays.
+    read = _exact if manifest.form == "generation" else _stripped
+    for place in range(total):
+        found = {name: columns[name][place] for name in manifest.columns}
+        nested = [name for name, cell in found.items() if isinstance(cell, list | dict | bytes)]
+        if nested:
+            kind = type(found[nested[0]]).__name__
+            faults.append(f"row {place + 1}: column {nested[0]!r} holds a {kind}, not a text")
+        elif any(not _stripped(found[name]) for name in manifest.text_columns if name in found):
+            counts["empty_rows_dropped"] += 1
+        else:
+            cells.append((place, {name: read(cell) for name, cell in found.items()}))
+    rows: list[Row] = []
+    if manifest.form == "generation":
+        for place, row in cells:
+            try:
+                rows.append(_row(manifest, row, None, _target(manifest, row), ()))
+            except RowFault as fault:
+                faults.append(f"row {place + 1}: {fault}")
+        counts["rows_without_target"] = sum(row.target is None for row in rows)
+    else:
+        classes = {name: index for index, name in enumerate(manifest.labels)}
+        label_of = {value: classes[name] for value, name in values.items()} or classes
+        for labelled in _labelled(manifest, cells, label_of, faults, counts):
+            if all(labelled.cells[name] for name in manifest.text_columns if name != _MAY_BE_EMPTY):
+                rows.append(_row(manifest, labelled.cells, labelled.label, None, labelled.ties))
+            else:
+                counts["empty_rows_dropped"] += 1
+        if faults and manifest.label is not None:
+            allowed = ", ".join(repr(value) for value in label_of)
+            _tell(where, faults, f". Column {manifest.label.column!r} may hold {allowed}", "label.values")
+    if faults:
+        _tell(where, faults, "", "its columns")
+    if not rows:
+        raise DataError(
+            f"{where}: no row with text in it, of {total}", remedy="check the file, and template in the manifest."
+        )
+    return rows, dict(counts)
+
+
+def _labelled(
+    manifest: TaskManifest,
+    cells: list[tuple[int, Cells]],
+    label_of: Mapping[str, int],
+    faults: list[str],
+    counts: Counter[str],
+) -> list[Labelled]:
+    if manifest.expansion is not None:
+        return expand(manifest, cells, faults, counts)
+    if not isinstance(manifest.label, LabelColumn):
+        raise AssertionError("a classification without labels")  # the manifest's own validator refuses it
+    result: list[Labelled] = []
+    for place, row in cells:
+        label = row[manifest.label.column]
+        if label in label_of:
+            result.append(Labelled(row, label_of[label]))
+        else:
+            faults.append(f"row {place + 1}: label is {label!r}" if label else f"row {place + 1}: label is empty")
+    return result
+
+
+def _row(manifest: TaskManifest, cells: Cells, label: int | None, target: str | None, ties: tuple[str, ...]) -> Row:
+    texts = tuple(cells[name] for name in manifest.text_columns)
+    tied = (f"{name}\n{comparable(cells[name])}" for name in manifest.group.columns if cells[name].strip())
+    similar = " ".join(comparable(cells[name]) for name in manifest.similar_columns)
+    return Row(
+        texts=texts,
+        text=manifest.fill(cells),
+        label=label,
+        target=target,
+        groups=(*tied, *ties),
+        similar=similar or content_key(texts),
+    )
+
+
+def _target(manifest: TaskManifest, cells: Cells) -> str | None:
+    """The continuation, where there is one that may be learned from."""
+    if manifest.continuation is None:
+        return None
+    continuation, rule = cells[manifest.continuation.column], manifest.demonstrations
+    if not continuation.strip():
+        return None
+    if rule is None:
+        return continuation
+    said = cells[rule.column].strip()
+    if not said:
+        return None
+    try:
+        value = float(said)
+    except ValueError as error:
+        raise RowFault(f"{rule.column} is {said!r}, not a number") from error
+    return continuation if math.isfinite(value) and rule.allow(value) else None
+
+
+def _tell(where: str, faults: list[str], allowed: str, part: str) -> None:
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    raise DataError(
+        f"{where}: {'; '.join(faults[:_SHOWN])}{more}{allowed}", remedy=f"mend the data, or {part} in the manifest."
+    )
+
+
+def _stripped(cell: object) -> str:
+    """A cell as text: outer white space off, line ends evened out, nothing for none."""
+    return "" if cell is None else str(cell).replace("\r\n", "\n").strip()
+
+
+def _exact(cell: object) -> str:
+    """A cell as text, as it is."""
+    return "" if cell is None else str(cell)
