@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from wtsbench.data.synthetic import legal, safety
-from wtsbench.data.synthetic.draw import Draw
+from wtsbench.data.synthetic.draw import Draw, RareDraw
 from wtsbench.errors import SpecError
 
 GENERATORS: dict[str, Callable[[Draw], dict[str, str]]] = {"safety-mini": safety.item, "legal-mini": legal.item}
 """Name to a function that draws one item. Neither changes once released: a new version is a new name."""
+RARE = {"safety-mini-rare": "safety-mini", "legal-mini-rare": "legal-mini"}
+"""Name to the generator whose items it draws in the wordings that are rare there: for tests out of distribution."""
 
 _LEGAL_SHARE = 0.5
 """Of the unlabelled pages; those of the legal task need more reading."""
@@ -21,13 +23,16 @@ def generate(generator: str, *, items: int, seed: int) -> list[dict[str, Any]]:
     Raises:
         SpecError: there is no such generator, or it has not that many different rows.
     """
-    if generator not in GENERATORS:
-        raise SpecError(f"no generator is called {generator!r}", remedy=f"there are {', '.join(GENERATORS)}.")
-    draw, rows = Draw(seed, generator), dict[tuple[str, ...], dict[str, Any]]()
+    item = GENERATORS.get(RARE.get(generator, generator))
+    if item is None:
+        known = ", ".join((*GENERATORS, *RARE))
+        raise SpecError(f"no generator is called {generator!r}", remedy=f"there are {known}.")
+    draw = (RareDraw if generator in RARE else Draw)(seed, generator)
+    rows = dict[tuple[str, ...], dict[str, Any]]()
     for _ in range(20 * items):
         if len(rows) == items:
             break
-        row = GENERATORS[generator](draw)
+        row = item(draw)
         rows.setdefault(tuple(row.values()), row)
     if len(rows) < items:
         raise SpecError(f"generator {generator} has not {items} different rows", remedy="ask for fewer items.")

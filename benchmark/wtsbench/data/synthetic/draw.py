@@ -38,6 +38,14 @@ class Draw:
         return choices[first], choices[second + (second >= first)]
 
 
+class RareDraw(Draw):
+    """Draws no usual wording where there are others: texts of the same language that speak otherwise."""
+
+    def usual(self, choices: Sequence[_T], *, often: float) -> _T:
+        """One of `choices` but the first two, all equally likely."""
+        return self.pick(choices[2:] or choices)
+
+
 def phrases(text: str) -> tuple[str, ...]:
     """`"a b, c"` as ("a b", "c")."""
     return tuple(phrase.strip() for phrase in text.split(","))
