@@ -20,6 +20,9 @@ class Training(Frozen):
     epochs: Epochs = 3
     batch_size: Positive = 16
     """Items per optimiser step."""
+    micro_batch_size: Positive | None = None
+    """Items that go forward and backward at once, to save memory: the loss and the step are still those of the whole
+    batch, for one more forward pass. Null takes the batch whole."""
     learning_rate: Rate = 5e-5
     """Peak rate of AdamW, reached after the warm-up."""
     warmup: Share = 0.1
@@ -39,6 +42,7 @@ class TrainingOverride(Frozen):
 
     epochs: Epochs | None = None
     batch_size: Positive | None = None
+    micro_batch_size: Positive | None = None
     learning_rate: Rate | None = None
     warmup: Share | None = None
     weight_decay: NonNegative | None = None

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 
 from wtsbench.spec.training import Training
 from wtsbench.strategies.base import Floats, Labelled, Step, Strategy
+from wtsbench.trial.backward import Backward
 from wtsbench.trial.batching import endless_batches, pad
 from wtsbench.trial.device import Device, derive, seed_all
 from wtsbench.trial.faults import DivergedError
@@ -93,6 +95,7 @@ def fit(
     steps = steps_of(len(encoded), training)
     optimizer = _optimizer(classifier, training, device)
     scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.dtype is torch.float16)
+    backward = Backward(model=classifier, device=device, scaler=scaler, micro_batch_size=training.micro_batch_size)
     parameters = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
     targets = torch.tensor(items.targets, dtype=torch.float32)
     weights = torch.tensor(items.weights, dtype=torch.float32)
@@ -105,25 +108,22 @@ def fit(
         curve.tokens += int(mask.sum())
         curve.padded += mask.numel()
         at = torch.from_numpy(rows)
-        with device.autocast():
-            logits = classifier(ids.to(device.torch_device), mask.to(device.torch_device))
-        loss = strategy.loss(
-            Step(
-                logits=logits,
-                targets=targets[at].to(device.torch_device),
-                weights=weights[at].to(device.torch_device),
-                progress=step / steps,
-            )
+        loss_of = partial(
+            _loss_of,
+            strategy,
+            targets=targets[at].to(device.torch_device),
+            weights=weights[at].to(device.torch_device),
+            progress=step / steps,
         )
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate * rate_at(step, steps, training.warmup)
         optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
+        loss = backward(ids, mask, loss_of)
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm)
         scaler.step(optimizer)
         scaler.update()
-        recent.append(loss.detach())
+        recent.append(loss)
         if len(recent) == report_every or step == steps - 1:  # one look at the device for many steps
             mean = float(torch.stack(recent).double().mean())
             if not math.isfinite(mean):
@@ -135,6 +135,12 @@ def fit(
             recent = []
         advance(len(rows))
     classifier.eval()
+
+
+def _loss_of(
+    strategy: Strategy, logits: torch.Tensor, *, targets: torch.Tensor, weights: torch.Tensor, progress: float
+) -> torch.Tensor:
+    return strategy.loss(Step(logits=logits, targets=targets, weights=weights, progress=progress))
 
 
 @torch.inference_mode()
