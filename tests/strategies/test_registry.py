@@ -40,7 +40,7 @@ def test_every_strategy_describes_itself() -> None:
 def test_a_full_call_holds_every_default() -> None:
     """The call that goes into identities names all parameters, and means the same strategy again."""
     full = registry.full_call(registry.resolve(StrategyCall(name="logconf", parameters={"max_weight": 0.75})))
-    assert full.parameters == {"labels": "soft", "max_weight": 0.75, "variant": "as_published"}
+    assert full.parameters == {"labels": "soft", "finetune": None, "max_weight": 0.75, "variant": "as_published"}
     assert registry.full_call(registry.resolve(full)) == full
 
 

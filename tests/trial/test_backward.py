@@ -9,11 +9,13 @@ import torch
 
 from tests.trial.tiny import write_tiny_model
 from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.training import Training
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import Step, Strategy
 from wtsbench.trial.backward import Backward
+from wtsbench.trial.classifier import Classifier
 from wtsbench.trial.device import Device
-from wtsbench.trial.models import Classifier, load_classifier
+from wtsbench.trial.models import load_classifier
 
 CPU = Device(torch_device=torch.device("cpu"), dtype=torch.float32, threads=1)
 OFF = torch.amp.GradScaler("cpu", enabled=False)
@@ -23,7 +25,7 @@ OFF = torch.amp.GradScaler("cpu", enabled=False)
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     """A causal model whose architecture has dropout."""
     folder = write_tiny_model(tmp_path_factory.mktemp("models") / "m", "gpt2")
-    return load_classifier(folder, classes=2, pad_id=0, seed=3, round_=0, device=CPU)
+    return load_classifier(folder, classes=2, pad_id=0, seed=3, round_=0, device=CPU, training=Training())
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

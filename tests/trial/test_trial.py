@@ -261,10 +261,14 @@ def test_a_head_in_the_checkpoint_is_not_used(tmp_path: Path, tiny_llama: Path) 
 
     device = set_up(job)
     heads = [
-        load_classifier(folder, classes=2, pad_id=0, seed=3, round_=0, device=device).model.score.weight.tolist()
+        load_classifier(
+            folder, classes=2, pad_id=0, seed=3, round_=0, device=device, training=job.spec.training
+        ).model.score.weight.tolist()
         for folder in (trained, tiny_llama)
     ]
-    again = load_classifier(trained, classes=2, pad_id=0, seed=4, round_=0, device=device).model.score.weight.tolist()
+    again = load_classifier(
+        trained, classes=2, pad_id=0, seed=4, round_=0, device=device, training=job.spec.training
+    ).model.score.weight.tolist()
     assert heads[0] == heads[1]
     assert again != heads[0]
 

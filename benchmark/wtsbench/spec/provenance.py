@@ -13,7 +13,7 @@ import wtsbench
 from wtsbench.spec.identity import digest
 from wtsbench.spec.paths import checkout
 
-COMPUTING_PACKAGES = ("numpy", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
+COMPUTING_PACKAGES = ("numpy", "peft", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
 """The packages whose code a result goes through; another version of one may give another result."""
 
 _SOURCES = ("benchmark", "cli", "containers", "manifests", "pyproject.toml")

@@ -12,6 +12,8 @@ Rate = Annotated[float, Field(gt=0, le=10)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Finetune = Literal["full", "lora", "linear_probe"]
+Targets = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 
 
 class Training(Frozen):
@@ -23,6 +25,18 @@ class Training(Frozen):
     micro_batch_size: Positive | None = None
     """Items that go forward and backward at once, to save memory: the loss and the step are still those of the whole
     batch, for one more forward pass. Null takes the batch whole."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass in place of keeping them: less memory, about a third more time."""
+    finetune: Finetune = "full"
+    """What is trained: all weights; adapters of low rank (LoRA, arXiv 2106.09685) and the head; or the head alone, on
+    the frozen model's activations."""
+    lora_rank: Positive = 8
+    lora_alpha: Annotated[float, Field(gt=0)] = 16
+    """The adapters' product is scaled by `lora_alpha / lora_rank`."""
+    lora_dropout: Share = 0.0
+    """On the adapters' inputs."""
+    lora_targets: Targets | None = None
+    """The linear layers that get an adapter, by the last part of their names (`q_proj`); null takes all of the body."""
     learning_rate: Rate = 5e-5
     """Peak rate of AdamW, reached after the warm-up."""
     warmup: Share = 0.1
@@ -43,6 +57,12 @@ class TrainingOverride(Frozen):
     epochs: Epochs | None = None
     batch_size: Positive | None = None
     micro_batch_size: Positive | None = None
+    gradient_checkpointing: bool | None = None
+    finetune: Finetune | None = None
+    lora_rank: Positive | None = None
+    lora_alpha: Annotated[float, Field(gt=0)] | None = None
+    lora_dropout: Share | None = None
+    lora_targets: Targets | None = None
     learning_rate: Rate | None = None
     warmup: Share | None = None
     weight_decay: NonNegative | None = None

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.training import Finetune
 from wtsbench.spec.trial import Form, Role
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Parameters(Frozen):
 
     labels: Literal["soft", "hard"] = "soft"
     """Learn from the supervisor's probabilities, or from its argmax."""
+    finetune: Finetune | None = None
+    """What of the student is trained: `full`, `lora` or `linear_probe`; null takes the training settings' choice."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,10 @@ class Bootstrap(base.Strategy):
                 role=Role.STUDENT,
                 model=model,
                 seed=context.seed,
-                strategy=StrategyCall(name=Naive.name, parameters={"labels": self.parameters.labels}),
+                strategy=StrategyCall(
+                    name=Naive.name,
+                    parameters=self.parameters.model_dump(include={"labels", "finetune"}, exclude_none=True),
+                ),
                 supervisors=(stage,),
             )
         return (stage,)

@@ -29,6 +29,7 @@ def run(trial: Trial) -> None:
     model = TrialModel(trial.folder.model, spec, classes, trial.device, progress)
     trial.measured.update(
         parameters=model.parameters,
+        trained_parameters=model.trained_parameters,
         weights_sha256=weights_sha256(trial.folder.model),
         max_length=model.tokenizer.max_length,
     )

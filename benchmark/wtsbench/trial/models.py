@@ -1,7 +1,4 @@
-"""Pretrained weights of any architecture as a classifier with a fresh head, and its tokenizer.
-
-Shapes: B items of a batch, T tokens of its longest item, H hidden size, C classes.
-"""
+"""Pretrained weights of any architecture as a classifier with a fresh head, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -20,8 +17,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging
 
+from wtsbench.spec.training import Finetune, Training
+from wtsbench.trial.adapters import add_adapters
+from wtsbench.trial.classifier import Classifier, draw_head
 from wtsbench.trial.device import Device, seed_all
 from wtsbench.trial.faults import UnusableModelError
+from wtsbench.trial.probe import Probe
 
 _COMMON = ("gpt2.modeling_gpt2", "llama.modeling_llama", "bert.modeling_bert", "openai.modeling_openai")
 _UNBOUNDED = 10**6
@@ -58,30 +59,6 @@ class Tokenizer:
         return [list(row) or [self.filler_id] for row in rows["input_ids"]]
 
 
-class Classifier(torch.nn.Module):
-    """A sequence classifier over right-padded batches.
-
-    Causal models are read at the last real token, found from the attention mask: many have no padding token, or one
-    that also occurs in texts, and comparing ids would then read a token too early. Only that token meets the head.
-    """
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-        self.causal = isinstance(getattr(model, "score", None), torch.nn.Linear)
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Float32 logits [B, C] of token ids [B, T] and their mask [B, T], 1 on real tokens, padded on the right."""
-        if self.causal:
-            hidden = self.model.base_model(input_ids=input_ids, attention_mask=attention_mask)[0]  # [B, T, H]
-            last = attention_mask.sum(dim=1) - 1
-            logits = self.model.score(hidden[torch.arange(len(last), device=last.device), last])
-        else:
-            logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-        assert isinstance(logits, torch.Tensor)
-        return logits.float()
-
-
 def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     """The tokenizer of a model folder, cut to what the model can take in.
 
@@ -110,18 +87,54 @@ def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     return Tokenizer(encode_batch=tokenizer, max_length=min(limits), pad_id=pad_id, filler_id=filler)
 
 
-def load_classifier(folder: Path, *, classes: int, pad_id: int, seed: int, round_: int, device: Device) -> Classifier:
+def load_classifier(
+    folder: Path,
+    *,
+    classes: int,
+    pad_id: int,
+    seed: int,
+    round_: int,
+    device: Device,
+    training: Training,
+    finetune: Finetune = "full",
+) -> Classifier:
     """Pretrained weights with a new head for `classes` classes, drawn from the seed and the round.
 
+    Args:
+        folder: the model, in Hugging Face layout.
+        classes: number of classes C.
+        pad_id: the tokenizer's padding token, where the configuration has none.
+        seed: what the head, and adapters, are drawn from, together with the round.
+        round_: how often the trial has started from the pretrained weights before.
+        device: where the classifier is to be.
+        training: settings of checkpointing and adapters.
+        finetune: what of the classifier will train.
+
     Raises:
-        UnusableModelError: the architecture has no classifier, or the weights are not those of the architecture.
+        UnusableModelError: the architecture has no classifier or does not allow a setting, or the weights are not those
+            of the architecture.
     """
+    model = _pretrained(folder, classes=classes, pad_id=pad_id, seed=seed, round_=round_)
+    draw_head(model, seed, round_)
+    if finetune == "linear_probe":
+        return Probe(model, pad_id=pad_id, device=device).to(device.torch_device)
+    adapters = add_adapters(model, training, seed, round_) if finetune == "lora" else None
+    if training.gradient_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise UnusableModelError(
+                f"gradient_checkpointing: transformers has none for {model.config.model_type!r} models"
+            )
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    return Classifier(model, adapters).to(device.torch_device)
+
+
+def _pretrained(folder: Path, *, classes: int, pad_id: int, seed: int, round_: int) -> Any:
     config = _config(folder)
     config.num_labels = classes
     if getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = pad_id
     config.use_cache = False
-    seed_all(seed, "head", round_)
+    seed_all(seed, "body", round_)  # some checkpoints lack the pooler
     try:
         with _quiet():
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -140,8 +153,7 @@ def load_classifier(folder: Path, *, classes: int, pad_id: int, seed: int, round
             f"the weights lack {len(absent)} tensors of a {config.model_type} model, {absent[0]} for one: "
             "are they of another architecture?"
         )
-    _renew_head(model, set(info["missing_keys"]) | _mismatched(info), seed, round_)
-    return Classifier(model).to(device.torch_device)
+    return model
 
 
 def weights_sha256(folder: Path) -> str:
@@ -209,27 +221,6 @@ def _positions(config: Any) -> list[int]:
 def _absent_body(model: Any, info: dict[str, Any]) -> list[str]:
     prefix = f"{model.base_model_prefix}."
     return sorted(key for key in info["missing_keys"] if key.startswith(prefix) and "pooler" not in key)
-
-
-def _mismatched(info: dict[str, Any]) -> set[str]:
-    return {str(entry[0]) if isinstance(entry, tuple) else str(entry) for entry in info["mismatched_keys"]}
-
-
-def _renew_head(model: Any, new: set[str], seed: int, round_: int) -> None:
-    """Draw the head again where the checkpoint brought one: every trial starts with a head of its own seed."""
-    prefix = f"{model.base_model_prefix}."
-    head = [name for name, _ in model.named_parameters() if not name.startswith(prefix)]
-    if not head or any(name in new for name in head):
-        return
-    seed_all(seed, "head", round_)
-    scale = float(getattr(model.config, "initializer_range", 0.02))
-    with torch.no_grad():
-        for name in head:
-            parameter = model.get_parameter(name)
-            if parameter.dim() > 1:
-                parameter.normal_(0.0, scale)
-            elif name.endswith("bias"):
-                parameter.zero_()
 
 
 def _first_line(error: BaseException) -> str:

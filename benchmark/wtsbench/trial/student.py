@@ -6,16 +6,21 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from wtsbench.spec.trial import TrialSpec
-from wtsbench.strategies.base import Floats, Labelled, Strategy
+from wtsbench.spec.training import Finetune
+from wtsbench.spec.trial import TRAIN_SPLIT, TrialSpec
+from wtsbench.strategies.base import Floats, Labelled, Parameters, Strategy
 from wtsbench.trial import train
 from wtsbench.trial.batching import prediction_batches
-from wtsbench.trial.device import Device
+from wtsbench.trial.classifier import draw_head
+from wtsbench.trial.device import Device, derive
 from wtsbench.trial.folder import Progress
 from wtsbench.trial.models import load_classifier, load_tokenizer
+from wtsbench.trial.probe import Probe
 
 _BACKWARD = 3.0
 """Cost of training on an item in passes of predicting it, for the progress display."""
+_HEAD = 0.02
+"""Cost of an item, where only the head is asked."""
 
 
 class TrialModel:
@@ -27,6 +32,10 @@ class TrialModel:
         self._classes = classes
         self._device = device
         self._progress = progress
+        self._seed = derive(spec.seed, TRAIN_SPLIT[spec.role].value)
+        """Of head, order and dropout. Trials on one split share it whatever their role: a student and its ceiling
+        differ only in labels. A model that supervises itself does not start twice with one head."""
+        self._finetune = finetune_of(spec)
         self._fits = 0
         self._resets = 0
         self._encoded: dict[str, list[int]] = {}
@@ -49,6 +58,11 @@ class TrialModel:
         """Number of weights, the head included."""
         return sum(parameter.numel() for parameter in self.classifier.parameters())
 
+    @property
+    def trained_parameters(self) -> int:
+        """Number of weights that a fit changes."""
+        return sum(parameter.numel() for parameter in self.classifier.parameters() if parameter.requires_grad)
+
     def fit(self, items: Labelled, strategy: Strategy) -> None:
         """Train the current weights on `items`, minimising `strategy.loss`.
 
@@ -64,7 +78,8 @@ class TrialModel:
         begun = time.monotonic()
         encoded = self._encode(items.texts)
         training = self._spec.training
-        self._progress.expect(_BACKWARD * train.steps_of(size, training) * min(size, training.batch_size))
+        cost = _HEAD if self._remember(encoded) else _BACKWARD
+        self._progress.expect(cost * train.steps_of(size, training) * min(size, training.batch_size))
         train.fit(
             self.classifier,
             encoded,
@@ -72,11 +87,11 @@ class TrialModel:
             strategy,
             training=training,
             pad_id=self.tokenizer.pad_id,
-            seed=self._spec.seed,
+            seed=self._seed,
             fit_number=self._fits,
             device=self._device,
             curve=self.curve,
-            advance=lambda count: self._progress.advance(_BACKWARD * count),
+            advance=lambda count: self._progress.advance(cost * count),
         )
         self._fits += 1
         self.trained_items += size
@@ -86,7 +101,10 @@ class TrialModel:
         """Back to the pretrained weights, with a head drawn anew (another one after each reset)."""
         begun = time.monotonic()
         self._resets += 1
-        self._load()
+        if isinstance(self.classifier, Probe):  # its body never changed, and what it said is remembered
+            draw_head(self.classifier.model, self._seed, self._resets)
+        else:
+            self._load()
         self.seconds["load"] += time.monotonic() - begun
 
     def predict(self, texts: Sequence[str]) -> Floats:
@@ -97,7 +115,8 @@ class TrialModel:
         """
         begun = time.monotonic()
         encoded = self._encode(texts)
-        self._progress.expect(len(encoded))
+        cost = _HEAD if self._remember(encoded) else 1.0
+        self._progress.expect(cost * len(encoded))
         batches = prediction_batches([len(row) for row in encoded], self._spec.training.eval_batch_size)
         found = train.predict(
             self.classifier,
@@ -105,14 +124,14 @@ class TrialModel:
             batches,
             pad_id=self.tokenizer.pad_id,
             device=self._device,
-            advance=self._progress.advance,
+            advance=lambda count: self._progress.advance(cost * count),
         )
         self.seconds["predict"] += time.monotonic() - begun
         return found
 
     def save(self, folder: Path) -> None:
         """Write the current weights in Hugging Face layout."""
-        self.classifier.model.save_pretrained(folder)
+        self.classifier.plain().save_pretrained(folder)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Every text is tokenised once in a trial, however often it is used."""
@@ -120,12 +139,28 @@ class TrialModel:
         self._encoded.update(zip(new, self.tokenizer.encode(new), strict=True))
         return [self._encoded[text] for text in texts]
 
+    def _remember(self, encoded: Sequence[Sequence[int]]) -> bool:
+        """Have a probe compute what it does not know yet of these rows; whether the model is a probe."""
+        if not isinstance(self.classifier, Probe):
+            return False
+        self._progress.expect(self.classifier.new_of(encoded))
+        self.classifier.remember(encoded, self._spec.training.eval_batch_size, self._progress.advance)
+        return True
+
     def _load(self) -> None:
         self.classifier = load_classifier(
             self._folder,
             classes=self._classes,
             pad_id=self.tokenizer.pad_id,
-            seed=self._spec.seed,
+            seed=self._seed,
             round_=self._resets,
             device=self._device,
+            training=self._spec.training,
+            finetune=self._finetune,
         )
+
+
+def finetune_of(spec: TrialSpec) -> Finetune:
+    """What a trial trains: what its strategy asks for, else what its training settings say."""
+    asked = None if spec.strategy is None else Parameters.model_construct(**spec.strategy.parameters).finetune
+    return asked or spec.training.finetune

@@ -17,9 +17,9 @@ from wtsbench.spec.training import Training
 from wtsbench.strategies.base import Floats, Labelled, Step, Strategy
 from wtsbench.trial.backward import Backward
 from wtsbench.trial.batching import endless_batches, pad
+from wtsbench.trial.classifier import Classifier
 from wtsbench.trial.device import Device, derive, seed_all
 from wtsbench.trial.faults import DivergedError
-from wtsbench.trial.models import Classifier
 
 CURVE_POINTS = 100
 """Points of a fit's training curve, each the mean over the steps since the last."""
