@@ -52,6 +52,16 @@ class ModelError(UserError):
     """A model cannot be had, or is not usable for its task."""
 
 
+class ScorerError(UserError):
+    """A scorer cannot be had, or cannot score these texts: asking again changes nothing."""
+
+
+class ScorerUnavailable(ScorerError):
+    """The scorer does not answer now: a service that is down or over its quota, a process that was killed."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
 class StoreError(UserError):
     """The store cannot be reached, read or written."""
 

@@ -13,6 +13,7 @@ from wtsbench_cli import (
     logs,
     models,
     plan,
+    scorer,
     status,
     strategies,
     submit,
@@ -47,6 +48,7 @@ app.command("models")(models.models)
 app.command("strategies")(strategies.strategies)
 app.command("doctor")(doctor.doctor)
 app.add_typer(image.app, name="image")
+app.add_typer(scorer.app, name="scorer")
 
 
 def _version(asked: bool) -> None:

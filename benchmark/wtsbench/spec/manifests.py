@@ -15,9 +15,10 @@ from wtsbench.spec.yaml_tree import Node, shown
 
 if TYPE_CHECKING:
     from wtsbench.spec.model import ModelManifest
+    from wtsbench.spec.scorer import ScorerManifest
     from wtsbench.spec.task import TaskManifest
 
-Kind = Literal["tasks", "models", "grids"]
+Kind = Literal["tasks", "models", "grids", "scorers"]
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -88,6 +89,18 @@ def load_model(name: str | Path, *, base: Path | None = None) -> tuple[ModelMani
 
     path = find("models", name, base=base)
     return load(path, ModelManifest, None if is_path(name) else _called(path.stem)), path.parent
+
+
+def load_scorer(name: str | Path, *, base: Path | None = None) -> tuple[ScorerManifest, Path]:
+    """A scorer's manifest and the folder its relative paths start from.
+
+    Raises:
+        SpecError: there is none of this name, or it is wrong.
+    """
+    from wtsbench.spec.scorer import ScorerManifest
+
+    path = find("scorers", name, base=base)
+    return load(path, ScorerManifest, None if is_path(name) else _called(path.stem)), path.parent
 
 
 def load_grid(source: str | Path, *, check: Checks | None = None) -> Grid:

@@ -4,11 +4,15 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from wtsbench.data.synthetic import legal, safety
+from wtsbench.data.synthetic import legal, safety, toxicity
 from wtsbench.data.synthetic.draw import Draw, RareDraw
 from wtsbench.errors import SpecError
 
-GENERATORS: dict[str, Callable[[Draw], dict[str, str]]] = {"safety-mini": safety.item, "legal-mini": legal.item}
+GENERATORS: dict[str, Callable[[Draw], dict[str, str]]] = {
+    "safety-mini": safety.item,
+    "legal-mini": legal.item,
+    "toxicity-mini": toxicity.item,
+}
 """Name to a function that draws one item. Neither changes once released: a new version is a new name."""
 RARE = {"safety-mini-rare": "safety-mini", "legal-mini-rare": "legal-mini"}
 """Name to the generator whose items it draws in the wordings that are rare there: for tests out of distribution."""

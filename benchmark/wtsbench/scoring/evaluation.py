@@ -1,0 +1,59 @@
+"""How well scores of held-out texts do: ranking and calibration.
+
+Shapes: N held-out texts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 10
+"""Of equal width, for the reliability table and the calibration error."""
+
+
+def evaluate(scores: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[str, Any]:
+    """What a card says of held-out texts.
+
+    Args:
+        scores: [N] in [0, 1].
+        truth: [N] the labels' own toxicity in [0, 1]; .5 or more counts as toxic.
+
+    Returns:
+        `texts`, `toxic_share`; `auroc`, `average_precision`, null where there is one class only; `brier`; `ece`, the
+        mean of |share toxic - mean score| over the bins of `reliability`, weighted by their texts (Naeini et al. 2015);
+        `accuracy` of score >= .5; `spearman` of scores and labels, null where one of them is constant.
+    """
+    from scipy.stats import spearmanr
+    from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+
+    toxic = truth >= 0.5
+    both = bool(toxic.any()) and not bool(toxic.all())
+    varied = len(np.unique(scores)) > 1 and len(np.unique(truth)) > 1
+    table = reliability(scores, toxic)
+    gaps = [row["texts"] * abs(row["toxic_share"] - row["mean_score"]) for row in table]
+    return {
+        "texts": len(scores),
+        "toxic_share": float(toxic.mean()),
+        "auroc": float(roc_auc_score(toxic, scores)) if both else None,
+        "average_precision": float(average_precision_score(toxic, scores)) if both else None,
+        "brier": float(brier_score_loss(toxic, scores)),
+        "ece": float(sum(gaps) / len(scores)),
+        "accuracy": float(np.mean((scores >= 0.5) == toxic)),
+        "spearman": float(spearmanr(scores, truth).statistic) if varied else None,
+        "reliability": table,
+    }
+
+
+def reliability(scores: NDArray[np.float64], toxic: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """One row a bin that has texts: from, to, texts, mean_score, toxic_share. A score of 1 is in the last bin."""
+    which = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+    rows = []
+    for number in range(BINS):
+        there = which == number
+        if there.any():
+            row = {"from": number / BINS, "to": (number + 1) / BINS, "texts": int(there.sum())}
+            rows.append({**row, "mean_score": float(scores[there].mean()), "toxic_share": float(toxic[there].mean())})
+    return rows

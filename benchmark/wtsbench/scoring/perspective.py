@@ -1,0 +1,165 @@
+"""The Perspective API as a scorer, or any server that speaks its protocol (`comments:analyze`, version v1alpha1).
+
+The API is announced to close at the end of 2026, and its models change without a version: what it says of a text today
+cannot be had again later. Prefer a local scorer; take this one to compare with published tables.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wtsbench.errors import ScorerError
+from wtsbench.scoring.base import Identified, Scores, checked, once_each
+from wtsbench.scoring.perspective_cache import ScoreCache
+from wtsbench.scoring.perspective_query import MOST_BYTES, Query
+from wtsbench.spec.paths import cache_folder
+from wtsbench.spec.scorer import PerspectiveSource
+
+KEY_FILE, KEY = "WTSBENCH_PERSPECTIVE_KEY_FILE", "PERSPECTIVE_API_KEY"
+EMPTY_AS = "."
+"""The API refuses an empty comment; a text of nothing but white space is scored as this one."""
+_AT_ONCE = 8
+"""Most queries under way together, however high the quota."""
+_CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerspectiveScorer(Identified):
+    """The summary score of one of Perspective's attributes: the probability that a reader perceives it in the text.
+
+    The key comes from the file that `WTSBENCH_PERSPECTIVE_KEY_FILE` names, or from `PERSPECTIVE_API_KEY`; it is read
+    when the first text must be asked for, goes into a request's header, and nowhere else. Answers are kept in the cache
+    folder, so no text is asked for twice. An empty text is scored as `EMPTY_AS`; a text longer than the API takes is
+    cut at its last whole character below `MOST_BYTES`.
+    """
+
+    name: str
+    source: PerspectiveSource
+
+    def identity(self) -> dict[str, Any]:
+        """Endpoint, attribute and languages, and the rules for texts that the API does not take."""
+        return {
+            "kind": "perspective",
+            "endpoint": self.source.endpoint.rstrip("/"),
+            "attribute": self.source.attribute,
+            "languages": sorted(self.source.languages),
+            "empty_as": EMPTY_AS,
+            "most_bytes": MOST_BYTES,
+        }
+
+    def score(self, texts: Sequence[str]) -> Scores:
+        """[N] scores; see the class. What was answered before a failure is kept, so another call goes on from there.
+
+        Raises:
+            ScorerUnavailable: it does not answer, or the quota is used up, after all retries.
+            ScorerError: there is no key, or it is not accepted; the API refuses the language or a text; or its answer
+                is not what the protocol says.
+        """
+        sent, which = once_each([_as_sent(text) for text in texts])
+        with ScoreCache(cache_folder() / "scorers" / "perspective.sqlite", scorer=self.digest) as cache:
+            known = cache.get(sent)
+            unknown = [text for text in sent if text not in known]
+            if unknown:
+                known |= self._ask(unknown, cache)
+        return checked(np.array([known[text] for text in sent])[which], name=self.name, texts=len(texts))
+
+    def _ask(self, texts: list[str], cache: ScoreCache) -> dict[str, float]:
+        found: dict[str, float] = {}
+        pace = Pace(self.source.queries_per_second)
+        query = Query(name=self.name, source=self.source, key=read_key(self.name))
+        with _threads(self.source) as pool:
+            for start in range(0, len(texts), _CHUNK):
+                asked = {pool.submit(query.ask, text, pace.wait): text for text in texts[start : start + _CHUNK]}
+                finished = _settled(asked)
+                for answer in finished:
+                    if answer.exception() is None:
+                        found[asked[answer]] = answer.result()
+                cache.put({text: found[text] for text in asked.values() if text in found})
+                for answer in finished:
+                    answer.result()  # raises what went wrong, now that the others are kept
+        return found
+
+
+def _settled(asked: dict[Future[float], str]) -> list[Future[float]]:
+    """The answers, all of them, or after a failure those that were there or under way."""
+    wait(asked, return_when=FIRST_EXCEPTION)
+    for answer in asked:
+        answer.cancel()  # what has not begun; nothing, where all went well
+    running = [answer for answer in asked if not answer.cancelled()]
+    wait(running)
+    return running
+
+
+@contextmanager
+def _threads(source: PerspectiveSource) -> Iterator[ThreadPoolExecutor]:
+    """As many as can be busy within the quota, were an answer to take a second."""
+    pool = ThreadPoolExecutor(max(1, min(_AT_ONCE, round(source.queries_per_second))))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Pace:
+    """Lets callers pass at most so often a second, evenly spaced."""
+
+    def __init__(self, per_second: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._interval = 1 / per_second
+        self._next = 0.0
+        self._lock = threading.Lock()
+        self._sleep = sleep
+
+    def wait(self) -> None:
+        """Return when the caller may ask."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._interval
+        if turn > now:
+            self._sleep(turn - now)
+
+
+def read_key(name: str) -> str:
+    """The API key.
+
+    Raises:
+        ScorerError: none is named, or the file cannot be read or is empty.
+    """
+    named = os.environ.get(KEY_FILE)
+    if named:
+        try:
+            key = Path(named).expanduser().read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise ScorerError(f"scorer {name}: the key file {named} cannot be read: {reason}") from None
+        where = f"the key file {named}"
+    else:
+        key, where = os.environ.get(KEY, "").strip(), KEY
+    if not key:
+        raise ScorerError(
+            f"scorer {name} needs a key, and there is none"
+            if not named and KEY not in os.environ
+            else f"scorer {name}: {where} is empty",
+            remedy=f"put it into a file that only you can read and name it with {KEY_FILE}, or set {KEY}; or take a "
+            "local scorer, which `wtsbench scorer list` names.",
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ScorerError(f"scorer {name}: {where} holds no key: a key is one word of ASCII characters")
+    return key
+
+
+def _as_sent(text: str) -> str:
+    if not text.strip():
+        return EMPTY_AS
+    encoded = text.encode("utf-8", "replace")
+    return encoded[:MOST_BYTES].decode("utf-8", "ignore")

@@ -1,0 +1,210 @@
+"""Training the n-gram scorer. The same files give the same scorer on one machine and with one set of libraries."""
+
+from __future__ import annotations
+
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wtsbench.errors import ScorerError
+from wtsbench.scoring.evaluation import evaluate
+from wtsbench.scoring.kept import locked
+from wtsbench.scoring.labelled import (
+    CALIBRATION,
+    HELD_OUT,
+    PARTS,
+    PERSPECTIVE_SCORED,
+    TRAIN,
+    Labelled,
+    data_files,
+    read,
+)
+from wtsbench.scoring.ngram import (
+    CARD,
+    FEATURES,
+    MANIFEST,
+    TARGET,
+    WEIGHTS,
+    NgramScorer,
+    NgramWeights,
+    counts,
+    load,
+    raw_logits,
+    save,
+    tfidf,
+)
+from wtsbench.spec.identity import digest
+from wtsbench.spec.paths import cache_folder
+
+RECIPE: dict[str, Any] = {
+    "version": 1,
+    "target": TARGET,
+    "features": FEATURES,
+    "model": "logistic regression on soft labels, l2",
+    "strength": 4.0,
+    "weight_of_other_sources": 0.1,
+    "calibration": "Platt",
+    "parts": PARTS,
+}
+"""Everything but the data that decides a trained scorer. `strength` is the inverse of the penalty."""
+
+_FEWEST = 20
+"""Texts that each part needs of the target's own source, and of each class among them."""
+
+
+def train(labelled: Labelled, *, name: str) -> NgramScorer:
+    """A scorer, with a card that says how well it does on the held-out part.
+
+    The logistic regression learns from the training part: Perspective's own scores as soft labels (each text counts as
+    toxic with its score and as not toxic with the rest), other sources with less weight. The calibration (Platt 1999)
+    is fitted to `score >= .5` on the calibration part of Perspective's own; the held-out part is touched at the end.
+
+    Raises:
+        ScorerError: there are too few texts.
+    """
+    from scipy import sparse
+    from sklearn.linear_model import LogisticRegression
+
+    own = labelled.source == PERSPECTIVE_SCORED
+    toxic = labelled.toxicity >= 0.5
+    _check(own, toxic, labelled.part)
+    rows = np.flatnonzero(labelled.part == TRAIN)
+    kinds, idf = [], {}
+    for kind, counted in zip(("word", "char_wb"), counts([labelled.texts[row] for row in rows]), strict=True):
+        idf[kind] = inverse_frequencies(counted)
+        kinds.append(tfidf(counted, idf[kind]))
+    features = sparse.hstack(kinds, format="csr")
+    soft = labelled.toxicity[rows]
+    importance = np.where(own[rows], 1.0, RECIPE["weight_of_other_sources"])
+    weight = np.concatenate([importance * soft, importance * (1 - soft)])
+    counts_for = weight > 0
+    classifier = LogisticRegression(C=RECIPE["strength"], solver="liblinear", random_state=0, max_iter=1000)
+    classifier.fit(
+        sparse.vstack([features, features], format="csr")[counts_for],
+        np.repeat([1, 0], len(rows))[counts_for],
+        sample_weight=weight[counts_for],
+    )
+    word, char = np.split(classifier.coef_[0].astype(np.float32), 2)
+    bare = NgramWeights(
+        idf=idf,
+        coefficients={"word": word, "char_wb": char},
+        intercept=float(classifier.intercept_[0]),
+        slope=1.0,
+        offset=0.0,
+    )
+    weights = _calibrated(bare, labelled, own & (labelled.part == CALIBRATION))
+    scorer = NgramScorer(name=name, weights=weights, card={})
+    return NgramScorer(name=name, weights=weights, card=_card(scorer, labelled))
+
+
+def inverse_frequencies(counted: Any) -> NDArray[np.float32]:
+    """[F] `ln((1 + n) / (1 + df)) + 1` of counts [N, F]."""
+    documents = np.bincount(counted.indices, minlength=counted.shape[1])
+    return np.asarray(np.log((1 + counted.shape[0]) / (1 + documents)) + 1, dtype=np.float32)
+
+
+def train_to(folder: Path, mirror: Path, *, name: str) -> NgramScorer:
+    """Train from a mirror's files and put the scorer at `folder`, which must be empty or absent.
+
+    Raises:
+        ScorerError: the folder holds something, cannot be written, or the files are not there.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ScorerError(f"{folder} is there already and not empty", remedy="name another folder with --out.")
+        scorer = train(read(mirror), name=name)
+        _put(scorer, folder)
+    except OSError as error:
+        raise ScorerError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return load(folder, name=name)
+
+
+def trained_once(mirror: Path, *, name: str) -> NgramScorer:
+    """The scorer of a mirror's files out of the cache folder; trained and put there where it is not yet.
+
+    Raises:
+        ScorerError: the files are not there, or the cache cannot be written.
+    """
+    key = digest({"recipe": RECIPE, "files": data_files(mirror)})
+    folder = cache_folder() / "scorers" / f"ngram-{key[:16]}"
+    try:
+        if not folder.is_dir():
+            with locked(folder):
+                if not folder.is_dir():  # else another process has just trained it
+                    _put(train(read(mirror), name=name), folder)
+    except OSError as error:
+        raise ScorerError(
+            f"scorer {name}: the cache {folder.parent} cannot be written: {error.strerror or error}",
+            remedy="name another cache folder with WTSBENCH_CACHE.",
+        ) from error
+    try:
+        return load(folder, name=name)
+    except ScorerError as error:
+        raise ScorerError(error.message, remedy=f"remove {folder}; it is made again on the next use.") from error
+
+
+def _put(scorer: NgramScorer, folder: Path) -> None:
+    """Write beside the place and move it there whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a training that was killed
+    unfinished.mkdir()
+    save(scorer, unfinished)
+    if folder.is_dir():
+        folder.rmdir()
+    unfinished.replace(folder)
+
+
+def _check(own: NDArray[np.bool_], toxic: NDArray[np.bool_], part: NDArray[np.str_]) -> None:
+    for name in PARTS:
+        for there in (toxic, ~toxic):
+            if int(np.sum(own & there & (part == name))) < _FEWEST:
+                raise ScorerError(
+                    f"too few texts with Perspective's score to train a scorer: part {name} has fewer than {_FEWEST} "
+                    "of a class",
+                    remedy="check the files in the data mirror.",
+                )
+
+
+def _calibrated(bare: NgramWeights, labelled: Labelled, there: NDArray[np.bool_]) -> NgramWeights:
+    """Platt's sigmoid, by (nearly) unpenalised logistic regression on the logits."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows = np.flatnonzero(there)
+    logits = raw_logits(bare, [labelled.texts[row] for row in rows])
+    fitted = LogisticRegression(C=1e6, solver="lbfgs", tol=1e-8, max_iter=1000)
+    fitted.fit(logits[:, None], labelled.toxicity[rows] >= 0.5)
+    slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    if slope <= 0:
+        raise ScorerError("the texts teach no scorer: on the calibration part it ranks no better than chance")
+    return NgramWeights(
+        idf=bare.idf, coefficients=bare.coefficients, intercept=bare.intercept, slope=slope, offset=offset
+    )
+
+
+def _card(scorer: NgramScorer, labelled: Labelled) -> dict[str, Any]:
+    rows = np.flatnonzero(labelled.part == HELD_OUT)
+    logits = scorer.weights.slope * raw_logits(scorer.weights, [labelled.texts[row] for row in rows])
+    scores = 1 / (1 + np.exp(-(logits + scorer.weights.offset)))
+    source, truth = labelled.source[rows], labelled.toxicity[rows]
+    by_source = {
+        str(name): evaluate(scores[source == name], truth[source == name]) for name in sorted(set(source.tolist()))
+    }
+    return {
+        "target": TARGET,
+        "held_out": by_source.pop(PERSPECTIVE_SCORED),
+        "held_out_other_labels": by_source,
+        "texts": {
+            name: {str(s): int(np.sum(labelled.source[labelled.part == name] == s)) for s in np.unique(labelled.source)}
+            for name in PARTS
+        },
+        "groups": {name: len(np.unique(labelled.group[labelled.part == name])) for name in PARTS},
+        "recipe": RECIPE,
+        "data": labelled.files,
+        "libraries": {name: metadata.version(name) for name in ("numpy", "scikit-learn", "scipy")},
+        "files": [MANIFEST, WEIGHTS, CARD],
+    }
