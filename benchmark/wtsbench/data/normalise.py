@@ -9,6 +9,18 @@ _APOSTROPHES = re.compile("['\u2018\u2019\u02bc\uff07`]")
 _SEPARATOR = "\x1f"
 
 
+class _PunctuationToBlanks(dict[int, str]):
+    """A table for `str.translate` that learns every character when it is first asked for."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        self[code] = " " if unicodedata.category(character).startswith("P") else character
+        return self[code]
+
+
+_PUNCTUATION = _PunctuationToBlanks()
+
+
 def comparable(text: str) -> str:
     """`text` for comparison: compatibility forms, case, punctuation and white space evened out.
 
@@ -16,10 +28,7 @@ def comparable(text: str) -> str:
     nothing but punctuation keeps it, or all such texts would be one.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = "".join(
-        " " if unicodedata.category(character).startswith("P") else character
-        for character in _APOSTROPHES.sub("", folded)
-    )
+    words = _APOSTROPHES.sub("", folded).translate(_PUNCTUATION)
     return " ".join(words.split()) or " ".join(folded.split())
 
 

@@ -1,0 +1,124 @@
+"""Data as nobody wants it: each case is told, or handled and counted, as the protocol says."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.data.conftest import WORDS, MakeManifest, balanced_rows, write_csv
+from wtsbench.data import prepare
+from wtsbench.errors import DataError
+from wtsbench.spec.grid import DataSettings
+
+
+def test_one_class_only(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """Data of one class measure nothing: the first split and the class it lacks are named."""
+    write_csv(tmp_path / "data.csv", [{**row, "label": "no"} for row in balanced_rows(200)])
+    with pytest.raises(DataError, match=r"split weak_train has \d+, none of them yes, of 200 distinct items"):
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+
+
+def test_an_empty_class(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """A class of the manifest that no row has is told, though the other classes have plenty."""
+    write_csv(tmp_path / "data.csv", balanced_rows(200))
+    with pytest.raises(DataError, match="none of them perhaps"):
+        prepare(make_manifest(labels=["no", "perhaps", "yes"]), DataSettings(), folder=tmp_path)
+
+
+def test_a_class_that_one_split_lacks(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """A class too rare to reach every split is told with the split that lacks it."""
+    rows = [{**row, "label": "yes" if place < 2 else "no"} for place, row in enumerate(balanced_rows(200))]
+    write_csv(tmp_path / "data.csv", rows)
+    with pytest.raises(DataError, match="none of them yes") as caught:
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+    assert "larger share" in (caught.value.remedy or "")
+
+
+def test_nothing_but_contradictions(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """Where every text has both labels no item is left, and the message says so in numbers."""
+    rows = balanced_rows(50)
+    swapped = [{**row, "label": "yes" if row["label"] == "no" else "no"} for row in rows]
+    write_csv(tmp_path / "data.csv", rows + swapped)
+    with pytest.raises(DataError, match="of 0 distinct items in 0 groups"):
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+
+
+def test_nothing_but_empty_texts(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """A file whose texts are all blank is told as such."""
+    write_csv(tmp_path / "data.csv", [{"text": "  ", "label": "no"}] * 20)
+    with pytest.raises(DataError, match="no row with text in it, of 20"):
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+
+
+def test_a_text_longer_than_any_context_stays_whole(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """Items know no model: a text of 20,000 words is kept as it is, under an id that no tokenizer decides."""
+    rows = balanced_rows(60)
+    rows[0]["text"] = " ".join(WORDS[place % 30] for place in range(20_000))
+    write_csv(tmp_path / "data.csv", rows)
+    dataset = prepare(make_manifest(), DataSettings(), folder=tmp_path)
+    assert rows[0]["text"] in {item["text"] for item in dataset.items.to_pylist()}
+    assert dataset.report["distinct_items"] == 60
+
+
+def test_unknown_labels_are_told_together(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """The first rows with a wrong or missing label are named, with how many more there are and what is allowed."""
+    rows = balanced_rows(40)
+    for place in (1, 4, 9, 16, 25):
+        rows[place]["label"] = "" if place == 4 else "maybe"
+    write_csv(tmp_path / "data.csv", rows)
+    with pytest.raises(DataError) as caught:
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+    said = str(caught.value)
+    assert "row 2: label is 'maybe'; row 5: label is empty; row 10: label is 'maybe'; and 2 more" in said
+    assert "Column 'label' may hold 'no', 'yes'" in said
+
+
+def test_a_text_that_is_none(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """A structure where a text should be is told with its column; a null is an empty text."""
+    rows: list[dict[str, object]] = [dict(row) for row in balanced_rows(40)]
+    rows[0]["text"] = None
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest = make_manifest(source={"kind": "path", "path": "data.jsonl"})
+    assert prepare(manifest, DataSettings(), folder=tmp_path).report["empty_rows_dropped"] == 1
+    nested = [{**row, "text": {"part": row["text"]}} for row in rows[1:]]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in nested))
+    with pytest.raises(DataError, match="column 'text' holds a dict, not a text"):
+        prepare(manifest, DataSettings(), folder=tmp_path)
+
+
+def test_a_file_without_a_header(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """Named columns read it, the first row included; a wrong number of names is told."""
+    lines = [f"x,{row['label']},{row['text']}" for row in balanced_rows(60)]
+    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
+    source = {"kind": "path", "path": "data.csv", "columns": ["origin", "label", "text"]}
+    report = prepare(make_manifest(source=source), DataSettings(), folder=tmp_path).report
+    assert report["rows"] == report["distinct_items"] == 60
+    short = {**source, "columns": ["label", "text"]}
+    with pytest.raises(DataError, match="its first line has 3 columns, the manifest names 2"):
+        prepare(make_manifest(source=short), DataSettings(), folder=tmp_path)
+    (tmp_path / "data.csv").write_text("\n".join([*lines[:20], f"{lines[20]},and more", *lines[21:]]) + "\n")
+    with pytest.raises(DataError, match="cannot be read as csv"):
+        prepare(make_manifest(source=source), DataSettings(), folder=tmp_path)
+
+
+def test_several_mirror_files(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """A mirror of two files gives the items of one; a damaged second file is named, and so is a partial mirror."""
+    rows = balanced_rows(80)
+    (tmp_path / "m").mkdir()
+    parts = [write_csv(tmp_path / "m" / f"{name}.csv", part) for name, part in (("a", rows[:30]), ("b", rows[30:]))]
+    write_csv(tmp_path / "m" / "whole.csv", rows)
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in parts]
+    source = {"kind": "file", "url": "https://a.example/b.csv", "sha256": "0" * 64, "format": "csv"}
+    paths = [{"path": f"{name}.csv", "sha256": digest} for name, digest in zip("ab", digests, strict=True)]
+    several = make_manifest(source=source, mirror={"paths": paths, "format": "csv", "partial": True})
+    single = make_manifest(source=source, mirror={"path": "whole.csv", "format": "csv"})
+    found = prepare(several, DataSettings(), mirror=tmp_path / "m")
+    assert found.data_digest == prepare(single, DataSettings(), mirror=tmp_path / "m").data_digest
+    assert found.report["source"]["files"] == paths
+    assert found.report["source"]["partial"] is True
+    write_csv(parts[1], rows[31:])
+    with pytest.raises(DataError, match=r"b\.csv has sha256"):
+        prepare(several, DataSettings(), mirror=tmp_path / "m")
+    with pytest.raises(ValueError, match="give path, with sha256, or paths"):
+        make_manifest(source=source, mirror={"paths": paths, "path": "a.csv", "format": "csv"})
