@@ -226,13 +226,12 @@ def mirror(folder: Path | None) -> Check:
         return Check(name="data mirror", state="fail", found=f"{folder}: no such folder", remedy=remedy)
     from wtsbench.spec import manifests
 
-    wanted = {
-        name: task.mirror.path for name in manifests.names("tasks") if (task := manifests.load_task(name)[0]).mirror
-    }
+    tasks = {name: manifests.load_task(name)[0].mirror_paths for name in manifests.names("tasks")}
+    wanted = {name: paths for name, paths in tasks.items() if paths}
     wanted |= {
-        name: model.mirror for name in manifests.names("models") if (model := manifests.load_model(name)[0]).mirror
+        name: (model.mirror,) for name in manifests.names("models") if (model := manifests.load_model(name)[0]).mirror
     }
-    held = [name for name, path in wanted.items() if (folder / path).exists()]
+    held = [name for name, paths in wanted.items() if all((folder / path).exists() for path in paths)]
     lacking = [name for name in wanted if name not in held]
     found = f"{folder}: holds {', '.join(held) or 'nothing that a manifest names'}"
     if lacking:

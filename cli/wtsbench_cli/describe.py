@@ -54,7 +54,7 @@ def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
     if value is None or value == [] or value == ():
         return []
     if isinstance(value, list | tuple):
-        plain = all(isinstance(item, str | int | float) for item in value)
+        plain = all(isinstance(item, int | float) or (isinstance(item, str) and item.isprintable()) for item in value)
         return [(path, ", ".join(map(str, value)) if plain else json.dumps(value, ensure_ascii=False))]
     return [(path, str(value))]
 

@@ -10,7 +10,7 @@ from wtsbench_cli.terminal import print_json, print_table
 
 
 def tasks(name: NameArgument = None, json: JsonOption = False) -> None:
-    """List the tasks, or show one with its data and splits."""
+    """List the tasks, or show one with its data, its licence, its splits and its out-of-distribution set."""
     from wtsbench.spec import manifests
 
     if name is not None:
@@ -21,8 +21,14 @@ def tasks(name: NameArgument = None, json: JsonOption = False) -> None:
     if json:
         print_json(records)
         return
-    rows = [(r["name"], r["source"]["kind"], r["metric"], str(len(r["labels"])), r["summary"]) for r in records]
-    print_table(("task", "data", "metric", "classes", "summary"), rows)
+    print_table(("task", "form", "data", "metric", "classes", "ood", "summary"), [_row(r) for r in records])
+
+
+def _row(record: dict[str, Any]) -> tuple[str, ...]:
+    classes = str(len(record["labels"])) if record["labels"] else "-"
+    other = record["ood"]["name"] if record["ood"] else "-"
+    told = record["name"], record["form"], record["source"]["kind"], record["metric"]
+    return (*told, classes, other, record["summary"])
 
 
 def _record(name: str) -> dict[str, Any]:

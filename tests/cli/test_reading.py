@@ -51,6 +51,16 @@ def test_parameters_of_a_strategy(wtsbench: Wtsbench) -> None:
     assert weight["description"]
 
 
+def test_facts_of_tasks(wtsbench: Wtsbench) -> None:
+    """The table tells the form and the other test set; the details tell sampling, licences and sources."""
+    lines = {line.split()[0]: line.split() for line in wtsbench("tasks").stdout.splitlines()[1:] if line[0] != " "}
+    assert lines["toxicity"][1:6] == ["generation", "hub", "expected_max_toxicity", "-", "tweets"]
+    assert lines["safety"][1:6] == ["classification", "file", "accuracy", "2", "xstest"]
+    shown = wtsbench("tasks", "toxicity").stdout
+    for said in ("licence", "generation.samples", "ood.source.url", "ood.licence", "demonstrations.at_most"):
+        assert f"\n{said} " in shown
+
+
 def test_own_manifests(tmp_path: Path, wtsbench: Wtsbench) -> None:
     """A user's own task is listed beside the shipped ones and told apart."""
     folder = tmp_path / "own" / "tasks"

@@ -69,8 +69,10 @@ def test_it_is_balanced_and_capped(tmp_path: Path, make_manifest: MakeManifest) 
     write_csv(tmp_path / "else.csv", rows)
     whole = prepare(make_manifest(ood=OOD), DataSettings(), folder=tmp_path)
     assert Counter(item["label"] for item in items_of(whole, "ood")) == {0: 30, 1: 30}
-    capped = prepare(make_manifest(ood={**OOD, "items": 20}), DataSettings(), folder=tmp_path)
+    manifest = make_manifest(ood={**OOD, "items": 20})
+    capped = prepare(manifest, DataSettings(), folder=tmp_path)
     assert Counter(item["label"] for item in items_of(capped, "ood")) == {0: 10, 1: 10}
+    assert len(items_of(prepare(manifest, DataSettings(ood=30), folder=tmp_path), "ood")) == 30
 
 
 def test_its_own_template_and_labels(tmp_path: Path, make_manifest: MakeManifest) -> None:

@@ -77,7 +77,7 @@ def build(
             raise AssertionError("rows of a set that the manifest has not")
         strangers, found = distinct(elsewhere)
         left, dropped = unseen(grouped(strangers, other.group.threshold), items, other.group.threshold)
-        cap = manifest.ood.items
+        cap = settings.ood or manifest.ood.items
         chosen[Split.OOD], told = _choose(other, left, cap, settings.seed, taught=False)
         report["splits"][Split.OOD.value] = told
         report["ood"] = {**found, **dropped, **_group_report(left, other)}

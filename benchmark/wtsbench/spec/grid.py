@@ -132,6 +132,7 @@ class DataSettings(Frozen):
     transfer: Annotated[int, Field(ge=2)] | None = None
     validation: Annotated[int, Field(ge=2)] | None = None
     test: Annotated[int, Field(ge=2)] | None = None
+    ood: Annotated[int, Field(ge=2)] | None = None
 
 
 class Resources(Frozen):

@@ -127,6 +127,12 @@ class TaskManifest(Frozen):
         return tuple(dict.fromkeys((*(n for n in named if n not in (*self.made_columns, *last)), *last)))
 
     @property
+    def mirror_paths(self) -> tuple[str, ...]:
+        """What it needs below the mirror folder, its out-of-distribution set included."""
+        mirrors = (self.mirror, None if self.ood is None else self.ood.mirror)
+        return tuple(file.path for mirror in mirrors if mirror is not None for file in mirror.files)
+
+    @property
     def similar_columns(self) -> tuple[str, ...]:
         """The columns in which near-identical items are looked for; a question's choices are not among them."""
         asked = tuple(name for name in self.text_columns if name != "choice")
