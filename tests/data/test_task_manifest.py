@@ -51,6 +51,18 @@ def test_a_question_survives_truncation() -> None:
     assert TaskManifest.model_validate(yaml.safe_load(text)).template.startswith("{question}")
 
 
+@pytest.mark.parametrize("manifest", shipped_tasks("hub", "file", "synthetic"), ids=lambda manifest: str(manifest.name))
+def test_shipped_tasks_say_how_an_untrained_model_is_asked(manifest: TaskManifest) -> None:
+    """Classification has an answer for each class and four other wordings; generation draws 25 samples a prompt."""
+    if manifest.form == "generation":
+        assert manifest.generation is not None
+        assert manifest.generation.samples == 25
+        return
+    assert manifest.zero_shot is not None
+    assert all(answer.startswith(" ") for answer in manifest.zero_shot.answers.values())
+    assert len(set(manifest.frames)) >= 4
+
+
 def test_columns_are_found_in_template_and_groups(make_manifest: MakeManifest) -> None:
     """The columns used are the template's, the groups' and the label's."""
     manifest = make_manifest(template="{a} and {b}, {a}", group={"columns": ["c"]})
@@ -80,6 +92,19 @@ def test_columns_are_found_in_template_and_groups(make_manifest: MakeManifest) -
         ({"mirror": {"path": "data.csv", "format": "csv"}}, "needs none"),
         ({"metric": "accurracy"}, "metric"),
         ({"sumary": "typo"}, "sumary"),
+        (
+            {"zero_shot": {"prompt": "ask", "answers": {"no": " no", "yes": " yes"}}},
+            "zero_shot.prompt: {text} must stand",
+        ),
+        ({"zero_shot": {"prompt": "{text} {text}", "answers": {"no": " no", "yes": " yes"}}}, "once and alone"),
+        ({"zero_shot": {"prompt": "{text} {other}", "answers": {"no": " no", "yes": " yes"}}}, "once and alone"),
+        ({"zero_shot": {"prompt": "{text}", "answers": {"no": " no", "ja": " yes"}}}, "give one for each of no, yes"),
+        ({"zero_shot": {"prompt": "{text}", "answers": {"no": " x", "yes": " x"}}}, "have the same answer"),
+        ({"frames": ["Read this."]}, "frames: {text} must stand"),
+        ({"frames": ["{text"]}, "frames"),
+        ({"source": {"kind": "path", "path": "a.jsonl", "columns": ["a"]}}, "names its columns itself"),
+        ({"source": {"kind": "path", "path": "a.csv", "columns": ["a", "a"]}}, "a name occurs twice"),
+        ({"source": {"kind": "code", "entry_point": "x"}, "mirror": {"path": "a", "format": "csv"}}, "needs none"),
     ],
 )
 def test_faults(make_manifest: MakeManifest, changes: dict[str, Any], said: str) -> None:
