@@ -12,7 +12,8 @@ from wtsbench_cli.terminal import print_json, print_table
 def models(name: NameArgument = None, json: JsonOption = False) -> None:
     """List the models that have a manifest, or show one.
 
-    A grid can name any other model of the hub as hub:owner/name@revision, or a folder as ./path.
+    A grid can name any other model of the hub as hub:owner/name@revision, a folder as ./path, or a manifest of your own
+    as ./path.yaml: of a model, a file of labels, or a prompted model behind an endpoint.
     """
     from wtsbench.spec import manifests
 
@@ -42,6 +43,10 @@ def _source(source: dict[str, Any] | None) -> str:
         return "mirror only"
     if source["embedded"] is not None:
         return "made on first use"
+    if source["labels"] is not None:
+        return f"labels in {source['labels']['path']}"
+    if source["endpoint"] is not None:
+        return f"asked at {source['endpoint']['url']}"
     return f"hub {source['hub']}" if source["hub"] is not None else f"folder {source['path']}"
 
 

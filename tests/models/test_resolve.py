@@ -186,8 +186,8 @@ def test_shipped_manifests_load(name: str) -> None:
     ("fields", "message"),
     [
         ({}, "say where the weights are"),
-        ({"source": {}}, "exactly one of embedded, hub and path"),
-        ({"source": {"hub": "a/b", "path": "c"}}, "exactly one of embedded, hub and path"),
+        ({"source": {}}, "exactly one of embedded, hub, path, labels and endpoint"),
+        ({"source": {"hub": "a/b", "path": "c"}}, "exactly one of embedded, hub, path, labels and endpoint"),
         ({"source": {"path": "c", "revision": "main"}}, "revision goes with hub only"),
         ({"mirror": "../outside"}, "must be below the mirror folder"),
     ],

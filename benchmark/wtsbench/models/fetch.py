@@ -29,6 +29,7 @@ def fetch(model: ModelRef) -> Path:
     Raises:
         ModelError: the model cannot be had here, or is not what was planned any more.
     """
+    assert model.trained, "what wtsbench does not train has no weights"
     if model.kind == "hub":
         return snapshot(model.id, model.revision)
     if model.kind == "folder":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wtsbench.errors import ModelError
-from wtsbench.models import embedded
+from wtsbench.models import embedded, external
 from wtsbench.models.hub import commit_of
 from wtsbench.models.layout import folder_revision
 from wtsbench.spec import manifests
@@ -27,8 +27,8 @@ def resolve(
     """A model as a grid calls it, resolved to its exact weights, and the training settings its manifest asks for.
 
     Args:
-        name: a name in manifests/models; a folder, written with a slash or a leading dot; or `hub:owner/name@revision`,
-            where the revision may be left out.
+        name: a name in manifests/models; a manifest's path, which ends in .yaml; a folder, written with a slash or a
+            leading dot; or `hub:owner/name@revision`, where the revision may be left out.
         base: folder that relative paths start from.
         mirror: folder that stands in for the canonical places, where it has the model.
         find_manifest: in place of the user's and the shipped manifests.
@@ -40,16 +40,19 @@ def resolve(
     if name.startswith(HUB):
         repository, _, revision = name.removeprefix(HUB).partition("@")
         return _hub(name, repository, revision or "main", None), TrainingOverride()
+    if name.endswith(manifests.SUFFIXES):
+        manifest, folder = manifests.load_model(name, base=base)
+        return _from_manifest(manifest, folder, mirror, Path(name).name), manifest.training
     if "/" in name or name.startswith("."):
         return _folder(name, base, Path(name), None), TrainingOverride()
     found = (find_manifest or _known)(name)
     if found is None:
         raise _unknown(name, base)
     manifest, folder = found
-    return _from_manifest(manifest, folder, mirror), manifest.training
+    return _from_manifest(manifest, folder, mirror, f"{name}.yaml"), manifest.training
 
 
-def _from_manifest(manifest: ModelManifest, folder: Path, mirror: Path | None) -> ModelRef:
+def _from_manifest(manifest: ModelManifest, folder: Path, mirror: Path | None, file: str) -> ModelRef:
     if mirror is not None and manifest.mirror is not None and (mirror / manifest.mirror).is_dir():
         return _folder(manifest.name, mirror, Path(manifest.mirror), manifest)
     source = manifest.source
@@ -58,11 +61,14 @@ def _from_manifest(manifest: ModelManifest, folder: Path, mirror: Path | None) -
             f"model {manifest.name} is to be had from a mirror folder only, as {manifest.mirror}",
             remedy="name the mirror folder with WTSBENCH_DATA_MIRROR.",
         )
+    if source.labels is not None or source.endpoint is not None:
+        path = folder / file
+        return external.reference(manifest, path if path.is_file() else path.with_suffix(".yml"))
     if source.path is not None:
         return _folder(manifest.name, folder, Path(source.path), manifest)
     if source.hub is not None:
         return _hub(manifest.name, source.hub, source.revision, manifest)
-    assert source.embedded is not None, "a source is one of embedded, hub and path"
+    assert source.embedded is not None, "a source is one of the five"
     return ModelRef(
         name=manifest.name,
         kind="embedded",

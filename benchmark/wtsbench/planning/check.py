@@ -67,6 +67,12 @@ def _models(tree: Node, base: Path) -> Iterator[Fault]:
                 continue
             if node.value.startswith("hub:"):
                 continue
+            if node.value.endswith(manifests.SUFFIXES):
+                try:
+                    manifests.find("models", node.value, base=base)
+                except SpecError as error:
+                    yield node.fault(f"{error.message}; {error.remedy}" if error.remedy else error.message)
+                continue
             if "/" in node.value or node.value.startswith((".", "~")):
                 folder = base / Path(node.value).expanduser()
                 if not folder.is_dir():

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from wtsbench.spec.task import TaskManifest
 
 Kind = Literal["tasks", "models", "grids", "scorers"]
-_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
+"""How the files of manifests and grids end."""
 
 
 def names(kind: Kind) -> tuple[str, ...]:
@@ -52,7 +53,7 @@ def find(kind: Kind, name: str | Path, *, base: Path | None = None) -> Path:
     if found is None:
         near = nearest(str(name), files)
         hint = "" if near is None else f"did you mean {near!r}? "
-        here = next((file for suffix in _SUFFIXES if os.path.isfile(file := f"{name}{suffix}")), None)  # noqa: PTH113
+        here = next((file for suffix in SUFFIXES if os.path.isfile(file := f"{name}{suffix}")), None)  # noqa: PTH113
         hint = hint if here is None else f"did you mean the file {here}? "
         raise SpecError(
             f"no {kind[:-1]} is called {str(name)!r}",
@@ -64,7 +65,7 @@ def find(kind: Kind, name: str | Path, *, base: Path | None = None) -> Path:
 
 def is_path(name: str | Path) -> bool:
     """Whether this names a file rather than a manifest."""
-    return isinstance(name, Path) or "/" in name or name.endswith(_SUFFIXES)
+    return isinstance(name, Path) or "/" in name or name.endswith(SUFFIXES)
 
 
 def load_task(name: str | Path, *, base: Path | None = None) -> tuple[TaskManifest, Path]:
@@ -136,7 +137,7 @@ def _files(kind: Kind) -> dict[str, Path]:
             continue
         except OSError as error:
             raise SpecError(f"the folder {folder / kind} cannot be read: {error.strerror}") from None
-        found.update({path.stem: path for path in files if path.suffix in _SUFFIXES and not path.name.startswith(".")})
+        found.update({path.stem: path for path in files if path.suffix in SUFFIXES and not path.name.startswith(".")})
     return dict(sorted(found.items()))
 
 
@@ -155,7 +156,7 @@ def _no_such_file(kind: Kind, path: Path) -> SpecError:
     folder = path.parent
     if not folder.is_dir():
         return SpecError(f"there is no file {shown(path)}", remedy=f"there is no folder {shown(folder)} either.")
-    beside = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _SUFFIXES)
+    beside = sorted(entry.name for entry in folder.iterdir() if entry.suffix in SUFFIXES)
     near = nearest(path.name, beside)
     if near is not None:
         return SpecError(f"there is no file {shown(path)}", remedy=f"did you mean {shown(folder / near)}?")

@@ -1,19 +1,131 @@
-"""The model manifest: where a model's weights are, which ladder it belongs to, and how it likes to be trained."""
+"""The model manifest: where a model's weights are, which ladder it belongs to, and how it likes to be trained.
 
+A weak supervisor need not be a model that wtsbench trains: a manifest can also name a file of labels, or a prompted
+model behind an endpoint.
+"""
+
+import string
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.source import FileFormat, LabelValues, format_of
 from wtsbench.spec.training import TrainingOverride
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Text = Annotated[str, Field(min_length=1)]
 HubId = Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
+
+_PLACES = ("embedded", "hub", "path", "labels", "endpoint")
+
+
+class LabelFile(Frozen):
+    """Labels that somebody else gave, annotators or another team's model: one row an item and annotator."""
+
+    path: Text
+    """The file, relative to the manifest's folder, or absolute."""
+    format: FileFormat | None = None
+    """Null takes it from the file's name."""
+    item_id: Text | None = None
+    """Column with wtsbench's item ids; either this or `text`."""
+    text: Text | None = None
+    """Column with the items' texts; case, punctuation and white space need not agree."""
+    label: Text | None = None
+    """Column with the label."""
+    values: LabelValues = Field(default_factory=dict)
+    """The task's class for each value of the label column; empty: the column holds the class names themselves."""
+    probabilities: Text | LabelValues | None = None
+    """In place of the label: the column of each class's probability by class, or one column that holds a mapping of
+    classes to probabilities, or a list in the order of the task's labels."""
+    annotator: Text | None = None
+    """Column that says who labelled; an item's distribution is the mean over its annotators."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read."""
+        shares = self.probabilities.values() if isinstance(self.probabilities, dict) else (self.probabilities,)
+        named = (self.item_id, self.text, self.label, self.annotator, *shares)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+    @model_validator(mode="after")
+    def _whole(self) -> "LabelFile":
+        if (self.item_id is None) == (self.text is None):
+            raise ValueError("give exactly one of item_id and text")
+        if (self.label is None) == (self.probabilities is None):
+            raise ValueError("give exactly one of label and probabilities")
+        if self.values and self.label is None:
+            raise ValueError("values goes with label only")
+        if self.format is None and format_of(self.path) is None:
+            raise ValueError(f"{self.path!r} does not tell its format; give format: csv, tsv, jsonl or parquet")
+        return self
+
+
+class Endpoint(Frozen):
+    """A prompted model behind an endpoint that speaks OpenAI's chat completions."""
+
+    url: Text
+    """Up to the version, as http://localhost:8000/v1; `/chat/completions` is added."""
+    model: Text
+    """What the endpoint calls it."""
+    prompt: Text
+    """The user's message, with the item's text at `{text}`. A literal brace is written twice."""
+    system: Text | None = None
+    """The system's message."""
+    answers: Annotated[LabelValues, Field(min_length=2)]
+    """The word to answer with for each class of the task."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    max_tokens: Annotated[int, Field(ge=1)] = 8
+    logprobs: bool = False
+    """Ask for the likeliest first tokens too, and take probabilities from them; else the answer is a hard label."""
+    top_logprobs: Annotated[int, Field(ge=1, le=20)] = 20
+    """How many of them."""
+    key_env: Text | None = None
+    """Environment variable with the key. Neither it nor the key is recorded."""
+    key_file: Text | None = None
+    """File with the key, relative to the manifest's folder, or absolute."""
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+    """Requests at once."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 6
+    """Further tries of a request that was refused as too many, or that failed on the way or at the other end."""
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds to wait for an answer."""
+
+    @field_validator("url")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{value!r} is no http or https address")
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise ValueError("an address with a user, a key or a query would be recorded; give the key by key_file")
+        return value.rstrip("/")
+
+    @field_validator("prompt")
+    @classmethod
+    def _with_text(cls, value: str) -> str:
+        try:
+            fields = [name for _, name, _, _ in string.Formatter().parse(value) if name is not None]
+        except ValueError as error:
+            raise ValueError(f"{error}; write a literal brace twice") from error
+        if not fields or set(fields) != {"text"}:
+            raise ValueError("must have {text} where the item's text goes, and no other field in braces")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Endpoint":
+        words = [word.strip().casefold() for word in self.answers.values()]
+        if len(set(words)) < len(words) or not all(words):
+            raise ValueError("answers: two classes have one word, or one has none")
+        if self.key_env is not None and self.key_file is not None:
+            raise ValueError("give key_env or key_file, not both")
+        return self
 
 
 class ModelSource(Frozen):
-    """Where the weights come from: one of `embedded`, `hub` and `path`."""
+    """Where the weights, or the labels, come from: one of `embedded`, `hub`, `path`, `labels` and `endpoint`."""
 
     embedded: str | None = None
     """A model that wtsbench makes itself, on first use."""
@@ -21,14 +133,18 @@ class ModelSource(Frozen):
     """A model of the Hugging Face hub, as owner/name."""
     revision: str = "main"
     """For `hub`: a commit, or a branch or tag; the latter are resolved to a commit when a grid is planned."""
-    path: Annotated[str, Field(min_length=1)] | None = None
+    path: Text | None = None
     """A folder in Hugging Face layout, relative to the manifest's folder, or absolute."""
+    labels: LabelFile | None = None
+    """A file of labels: a weak supervisor that is not trained."""
+    endpoint: Endpoint | None = None
+    """A prompted model elsewhere: a weak supervisor that is not trained."""
 
     @model_validator(mode="after")
     def _one(self) -> "ModelSource":
-        given = [name for name in ("embedded", "hub", "path") if getattr(self, name) is not None]
+        given = [name for name in _PLACES if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError("give exactly one of embedded, hub and path")
+            raise ValueError(f"give exactly one of {', '.join(_PLACES[:-1])} and {_PLACES[-1]}")
         if "revision" in self.model_fields_set and self.hub is None:
             raise ValueError("revision goes with hub only")
         return self
@@ -49,7 +165,7 @@ class ModelManifest(Frozen):
     mirror: Annotated[str, Field(min_length=1)] | None = None
     """A folder with the same weights below `WTSBENCH_DATA_MIRROR`, taken in place of the source where it is there."""
     parameters: Annotated[int, Field(ge=1)] | None = None
-    """Number of weights."""
+    """Number of weights; about, where the summary says so. Orders a ladder, and memory needs are estimated from it."""
     training: TrainingOverride = TrainingOverride()
     """Training settings for this model, over the defaults and under the grid's."""
 
@@ -63,5 +179,5 @@ class ModelManifest(Frozen):
     @model_validator(mode="after")
     def _somewhere(self) -> "ModelManifest":
         if self.source is None and self.mirror is None:
-            raise ValueError("source: say where the weights are: embedded, hub or path")
+            raise ValueError("source: say where the weights are: embedded, hub or path; or labels or endpoint")
         return self

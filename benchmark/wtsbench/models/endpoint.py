@@ -1,0 +1,279 @@
+"""A prompted model behind an endpoint that speaks OpenAI's chat completions, as a weak supervisor.
+
+Each text is asked for once: answers are kept in the cache folder under the digest of the request, so that what a
+broken run has got is not asked for again. The key travels in the header and is in no digest, cache, record or message.
+
+With `logprobs`, an item's distribution is made of the first token that is not blank: the probability of each of its
+likeliest alternatives goes to the class whose answer begins with it, where there is only one, and what the classes got
+is scaled to add up to 1. Without, or where that gives nothing, the answer's text decides: the class whose word it
+begins with, else the only one whose word is in it. An answer that is none of the classes is the uniform distribution,
+and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from requests import Response, Session
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from requests.exceptions import RequestException
+from urllib3.util import Retry
+
+from wtsbench.errors import ModelError
+from wtsbench.spec.identity import digest
+from wtsbench.spec.model import Endpoint
+from wtsbench.spec.paths import cache_folder
+
+Floats = NDArray[np.float64]
+READING_VERSION = 1
+"""Raised when a change of code reads answers otherwise; it is part of the revision."""
+_TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504)
+_BACKOFF = 0.5
+"""Seconds before the second further try; doubled each time, up to `_LONGEST`. A Retry-After header is obeyed."""
+_LONGEST = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the endpoint said to one text."""
+
+    content: str
+    first: tuple[tuple[str, float], ...] | None
+    """The likeliest alternatives of the first token that is not blank, with their log-probabilities in nats."""
+    cached: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """An answer as a distribution."""
+
+    probabilities: Floats
+    """[C] in the order of the task's labels."""
+    how: Literal["logprobs", "text", "unreadable"]
+
+
+def revision(source: Endpoint) -> str:
+    """Digest of all that decides the labels: the address, the model's name there, and what it is asked."""
+    decisive = source.model_dump(mode="json", exclude={"key_env", "key_file", "concurrency", "retries", "timeout"})
+    return digest({"version": READING_VERSION, **decisive})
+
+
+def ask(source: Endpoint, folder: Path, texts: Sequence[str], *, what: str) -> dict[str, Answer]:
+    """The endpoint's answer to each text.
+
+    Args:
+        source: the endpoint and the prompt.
+        folder: the manifest's, where a relative `key_file` starts.
+        texts: each is asked for once.
+        what: how messages call the model.
+
+    Raises:
+        ModelError: the key is missing or refused, the endpoint cannot be reached or does not speak the protocol. What
+            was answered before is in the cache.
+    """
+    with Session() as session:
+        session.auth = _Key(_key(source, folder, what))
+        retry = Retry(
+            total=source.retries,
+            backoff_factor=_BACKOFF,
+            backoff_max=_LONGEST,
+            status_forcelist=_TRANSIENT,
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+        adapter = HTTPAdapter(max_retries=retry, pool_maxsize=source.concurrency)
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, adapter)
+        distinct = list(dict.fromkeys(texts))
+        stop = Event()
+
+        def one(text: str) -> Answer | None:
+            if stop.is_set():  # another request has failed, and its error is on its way
+                return None
+            try:
+                return _answer(session, source, text, what)
+            except ModelError:
+                stop.set()
+                raise
+
+        pool = ThreadPoolExecutor(source.concurrency, thread_name_prefix="endpoint")
+        try:
+            found = list(pool.map(one, distinct))
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+    answers = [answer for answer in found if answer is not None]
+    return dict(zip(distinct, answers, strict=True))
+
+
+def read(answer: Answer, source: Endpoint, labels: Sequence[str]) -> Reading:
+    """An answer as a distribution over the labels."""
+    words = [source.answers[label].strip().casefold() for label in labels]
+    if answer.first is not None:
+        mass = np.zeros(len(labels))
+        for token, logprob in answer.first:
+            start = token.strip().casefold()
+            meant = [place for place, word in enumerate(words) if start and word.startswith(start)]
+            if len(meant) == 1:
+                mass[meant[0]] += math.exp(logprob)
+        if mass.sum() > 0:
+            return Reading(probabilities=mass / mass.sum(), how="logprobs")
+    chosen = _class_in(answer.content, words)
+    if chosen is None:
+        return Reading(probabilities=np.full(len(labels), 1 / len(labels)), how="unreadable")
+    return Reading(probabilities=np.eye(len(labels))[chosen], how="text")
+
+
+def _class_in(content: str, words: Sequence[str]) -> int | None:
+    said = content.strip().casefold()
+
+    def has(word: str, *, start: bool) -> bool:
+        pattern = rf"(?<!\w){re.escape(word)}(?!\w)"
+        return (re.match(rf"\W*{pattern}", said) if start else re.search(pattern, said)) is not None
+
+    for start in (True, False):
+        meant = [place for place, word in enumerate(words) if has(word, start=start)]
+        if len(meant) == 1:
+            return meant[0]
+        if start and meant:  # `yes` and `yes and no`: the longer word is meant
+            return max(meant, key=lambda place: len(words[place]))
+    return None
+
+
+class _Key(AuthBase):
+    """The key in the header. As `auth`, so that no .netrc file takes its place and no redirect carries it away."""
+
+    def __init__(self, key: str | None) -> None:
+        self._key = key
+
+    def __call__(self, request: Any) -> Any:
+        if self._key is not None:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+def _key(source: Endpoint, folder: Path, what: str) -> str | None:
+    if source.key_env is not None:
+        key = os.environ.get(source.key_env, "").strip()
+        if not key:
+            raise ModelError(f"{what}: the environment has no {source.key_env}", remedy="set it to the endpoint's key.")
+        return key
+    if source.key_file is not None:
+        path = folder / Path(source.key_file).expanduser()
+        try:
+            key = path.read_text().strip()
+        except OSError as error:
+            raise ModelError(
+                f"{what}: the key file {path} cannot be read: {error.strerror}", remedy="check `endpoint.key_file`."
+            ) from None
+        if not key:
+            raise ModelError(f"{what}: the key file {path} is empty", remedy="write the endpoint's key into it.")
+        return key
+    return None
+
+
+def _answer(session: Session, source: Endpoint, text: str, what: str) -> Answer:
+    body = _body(source, text)
+    path = _place(source, body)
+    kept = _read_kept(path)
+    if kept is not None:
+        return kept
+    try:
+        response = session.post(f"{source.url}/chat/completions", json=body, timeout=source.timeout)
+    except RequestException as error:
+        raise ModelError(
+            f"{what}: {source.url} cannot be reached: {type(error).__name__}",
+            remedy="check `endpoint.url`; submitting again asks only for what is missing.",
+        ) from error
+    if response.status_code != 200:
+        raise _refused(response, source, what)
+    answer = _parsed(response, source, what)
+    _keep(path, answer)
+    return answer
+
+
+def _body(source: Endpoint, text: str) -> dict[str, Any]:
+    messages = [{"role": "system", "content": source.system}] if source.system is not None else []
+    messages.append({"role": "user", "content": source.prompt.format(text=text)})
+    body: dict[str, Any] = {
+        "model": source.model,
+        "messages": messages,
+        "temperature": source.temperature,
+        "max_tokens": source.max_tokens,
+    }
+    return body | {"logprobs": True, "top_logprobs": source.top_logprobs} if source.logprobs else body
+
+
+def _refused(response: Response, source: Endpoint, what: str) -> ModelError:
+    status = response.status_code
+    if status in (401, 403):  # whose text may repeat a part of the key
+        return ModelError(
+            f"{what}: {source.url} refuses the key ({status})", remedy="check `endpoint.key_env` or `key_file`."
+        )
+    if status in _TRANSIENT:
+        return ModelError(
+            f"{what}: {source.url} answers {status} after {source.retries} further tries",
+            remedy="lower `endpoint.concurrency`, or submit again later: only what is missing is asked for.",
+        )
+    said = " ".join(response.text.split())[:200]
+    return ModelError(
+        f"{what}: {source.url} refuses the request ({status}): {said}",
+        remedy="check `endpoint.url` and `endpoint.model`; not every endpoint has `logprobs`.",
+    )
+
+
+def _parsed(response: Response, source: Endpoint, what: str) -> Answer:
+    try:
+        choice = response.json()["choices"][0]
+        content = str(choice["message"]["content"] or "")
+        said = (choice.get("logprobs") or {}).get("content") if source.logprobs else None
+        first = None
+        for token in said or ():
+            if str(token["token"]).strip():
+                first = tuple((str(each["token"]), float(each["logprob"])) for each in token["top_logprobs"])
+                break
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{what}: {source.url} does not answer as a chat completion", remedy="check `endpoint.url`."
+        ) from error
+    return Answer(content=content, first=first or None, cached=False)
+
+
+def _place(source: Endpoint, body: Mapping[str, Any]) -> Path:
+    name = digest({"url": source.url, "body": body})
+    return cache_folder() / "models" / "endpoint" / name[:2] / f"{name}.json"
+
+
+def _read_kept(path: Path) -> Answer | None:
+    try:
+        kept = json.loads(path.read_text())
+        first = kept["first"]
+        return Answer(
+            content=str(kept["content"]),
+            first=None if first is None else tuple((str(token), float(logprob)) for token, logprob in first),
+            cached=True,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _keep(path: Path, answer: Answer) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"content": answer.content, "first": answer.first}))
+        temporary.replace(path)
+    except OSError:
+        return  # a cache only: the text is asked for again next time

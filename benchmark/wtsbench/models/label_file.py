@@ -1,0 +1,222 @@
+"""A file of labels as a weak supervisor: rows of items and annotators to one distribution an item.
+
+Shapes: N rows of the file, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wtsbench.data.normalise import comparable
+from wtsbench.data.reading import read_file
+from wtsbench.errors import DataError, ModelError
+from wtsbench.models import agreement
+from wtsbench.spec.identity import digest
+from wtsbench.spec.model import LabelFile
+from wtsbench.spec.source import format_of
+
+Floats = NDArray[np.float64]
+_TOLERANCE = 1e-3
+"""How far the probabilities of an item may be from adding up to 1."""
+_NOBODY = ""
+"""The annotator of a file that names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What a file says: of every item, a distribution from each annotator."""
+
+    by_item: Mapping[str, Mapping[str, Floats]]
+    """Item key (see `key_of`) to annotator to distribution [C]."""
+    by_text: bool
+    """Whether items are known by their text, else by their id."""
+    rows: int
+
+    def key_of(self, item_id: str, text: str) -> str:
+        """What an item of the task is known by in the file."""
+        return comparable(text) if self.by_text else item_id
+
+    def distribution(self, key: str) -> Floats | None:
+        """[C], the mean over the item's annotators; None where the file does not have it."""
+        given = self.by_item.get(key)
+        return None if given is None else np.mean(list(given.values()), axis=0)
+
+
+def file_path(source: LabelFile, folder: Path) -> Path:
+    """The file, whose relative path starts from the manifest's folder."""
+    return folder / Path(source.path).expanduser()
+
+
+def revision(source: LabelFile, folder: Path, *, what: str) -> str:
+    """Digest of the file's content and of how it is read.
+
+    Raises:
+        ModelError: the file is not there or cannot be read.
+    """
+    reading = source.model_dump(mode="json", exclude={"path"})
+    return digest({"sha256": file_sha256(source, folder, what=what), "reading": reading})
+
+
+def file_sha256(source: LabelFile, folder: Path, *, what: str) -> str:
+    """Digest of the file's content.
+
+    Raises:
+        ModelError: the file is not there or cannot be read.
+    """
+    path = file_path(source, folder)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(
+            f"{what}: the file of labels {path} cannot be read: {error.strerror}",
+            remedy="check `labels.path`; it starts from the manifest's folder.",
+        ) from None
+
+
+def load(source: LabelFile, folder: Path, labels: Sequence[str], *, what: str) -> Labels:
+    """Read the whole file.
+
+    Args:
+        source: which columns mean what.
+        folder: the manifest's.
+        labels: the task's class names.
+        what: how messages call the model.
+
+    Raises:
+        ModelError: it cannot be read, or a row is no label of the task, or an annotator labels an item twice.
+    """
+    path = file_path(source, folder)
+    form = source.format or format_of(source.path)
+    assert form is not None, "the manifest's checks ask for a format"
+    try:
+        columns = read_file(path, form, source.columns, where=f"{what}: {path.name}")
+    except DataError as error:
+        raise ModelError(error.message, remedy=error.remedy) from error
+    key = source.item_id or source.text
+    assert key is not None, "the manifest's checks ask for one of the two"
+    keys = [str(value) for value in columns[key]]
+    if source.text is not None:
+        keys = [comparable(text) for text in keys]
+    annotators = [str(value) for value in columns[source.annotator]] if source.annotator else [_NOBODY] * len(keys)
+    found: dict[str, dict[str, Floats]] = defaultdict(dict)
+    for row, (item, annotator, given) in enumerate(
+        zip(keys, annotators, _distributions(source, columns, labels, what), strict=True), start=1
+    ):
+        if annotator in found[item]:
+            raise ModelError(
+                f"{what}: row {row} of {path.name} labels an item again"
+                + (f" for annotator {annotator!r}" if annotator else ""),
+                remedy="keep one row an item and annotator; name the column that says who labelled with `annotator`.",
+            )
+        found[item][annotator] = given
+    return Labels(by_item=found, by_text=source.text is not None, rows=len(keys))
+
+
+def _distributions(
+    source: LabelFile, columns: Mapping[str, Sequence[Any]], labels: Sequence[str], what: str
+) -> Iterator[Floats]:
+    """A distribution [C] for each row."""
+    if source.label is not None:
+        yield from _hard(source, columns[source.label], labels, what)
+        return
+    shares = source.probabilities
+    if isinstance(shares, dict):
+        if set(shares) != set(labels):
+            raise ModelError(
+                f"{what}: probabilities are given for {', '.join(shares)}; the task's classes are {', '.join(labels)}",
+                remedy="name a column for each class of the task.",
+            )
+        rows: Iterator[Any] = zip(*(columns[shares[label]] for label in labels), strict=True)
+    else:
+        assert shares is not None, "the manifest's checks ask for label or probabilities"
+        rows = iter(columns[shares])
+    for row, value in enumerate(rows, start=1):
+        given = [value.get(label, 0.0) for label in labels] if isinstance(value, Mapping) else value
+        try:
+            distribution = np.array([float(share) for share in given])
+        except (TypeError, ValueError):
+            distribution = np.array([math.nan])
+        strange = set(value) - set(labels) if isinstance(value, Mapping) else set()
+        total = float(distribution.sum())
+        if strange or len(distribution) != len(labels) or (distribution < 0).any() or not abs(total - 1) <= _TOLERANCE:
+            raise ModelError(
+                f"{what}: row {row}: {value!r} is no distribution over {', '.join(labels)}",
+                remedy="probabilities are not negative and add up to 1.",
+            )
+        yield distribution / total
+
+
+def _hard(source: LabelFile, values: Sequence[Any], labels: Sequence[str], what: str) -> Iterator[Floats]:
+    classes = source.values or {label: label for label in labels}
+    unknown = sorted(set(classes.values()) - set(labels))
+    if unknown:
+        raise ModelError(
+            f"{what}: {', '.join(unknown)} is no class of the task; there are {', '.join(labels)}",
+            remedy="mend `labels.values`.",
+        )
+    one_hot = np.eye(len(labels))
+    for row, value in enumerate(values, start=1):
+        label = classes.get(str(value))
+        if label is None:
+            raise ModelError(
+                f"{what}: row {row}: {value!r} is no label; there are {', '.join(classes)}",
+                remedy="say with `labels.values` which class each value of the column stands for.",
+            )
+        yield one_hot[list(labels).index(label)]
+
+
+def statistics(found: Labels, used: Sequence[str], classes: int) -> dict[str, Any]:
+    """How far annotators agree on the items of the task, all taken together.
+
+    Args:
+        found: the file's labels.
+        used: keys of the task's items that the file has.
+        classes: number of classes C.
+
+    Returns:
+        Counts and shares; a coefficient is None where it is not defined. Distributions count as their likeliest class.
+    """
+    given = [found.by_item[key] for key in dict.fromkeys(used)]
+    counts = np.zeros((len(given), classes), dtype=np.int64)
+    by_annotator: dict[str, dict[int, int]] = defaultdict(dict)
+    for place, labels in enumerate(given):
+        for annotator, distribution in labels.items():
+            label = int(distribution.argmax())
+            counts[place, label] += 1
+            by_annotator[annotator][place] = label
+    of_item = Counter(len(labels) for labels in given)
+    return {
+        "rows": found.rows,
+        "unused_items": len(found.by_item) - len(given),
+        "annotators": len(by_annotator),
+        "labels_per_item": float(counts.sum() / len(given)) if given else None,
+        "one_annotator_share": of_item[1] / len(given) if given else None,
+        "class_shares": [float(share) for share in counts.sum(axis=0) / max(1, counts.sum())],
+        "pairwise_agreement": agreement.pairwise_agreement(counts),
+        "cohen_kappa": _cohen(list(by_annotator.values()), classes),
+        "fleiss_kappa": agreement.fleiss_kappa(counts),
+        "krippendorff_alpha": agreement.krippendorff_alpha(counts),
+    }
+
+
+def _cohen(annotators: list[dict[int, int]], classes: int) -> float | None:
+    """Of two annotators, on the items that both labelled; None where there are not two."""
+    if len(annotators) != 2:
+        return None
+    first, second = annotators
+    both = sorted(set(first) & set(second))
+    return agreement.cohen_kappa(
+        np.array([first[place] for place in both], dtype=np.int64),
+        np.array([second[place] for place in both], dtype=np.int64),
+        classes,
+    )
