@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.models.hub_server import COMMIT, Hub, serve
+from tests.models.hub_server import COMMIT, TOKEN, Hub, serve
 
 FILES = {
     "config.json": b"{}",
@@ -34,11 +35,15 @@ from pathlib import Path
 from wtsbench.errors import ModelError
 from wtsbench.models.fetch import fetch
 from wtsbench.models.resolve import resolve
+from wtsbench.spec.trial import ModelRef
 try:
-    model, _ = resolve(sys.argv[1], base=Path())
-    folder = fetch(model) if sys.argv[2] == "fetch" else None
+    if sys.argv[2] == "run":  # what a plan resolved earlier
+        model = ModelRef.model_validate_json(sys.argv[1])
+    else:
+        model, _ = resolve(sys.argv[1], base=Path())
+    folder = fetch(model) if sys.argv[2] != "resolve" else None
     found = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) if folder else None
-    print(json.dumps({"model": model.model_dump(), "files": found}))
+    print(json.dumps({"model": model.model_dump(), "files": found, "folder": str(folder)}))
 except ModelError as error:
     print(json.dumps({"message": error.message, "remedy": error.remedy}))
 """
@@ -55,15 +60,20 @@ def hub() -> Iterator[Hub]:
 
 def client(hub_url: str, home: Path, name: str, *, do: str = "fetch", **more: str) -> dict[str, Any]:
     """Resolve and fetch a model in a process of its own."""
-    path = os.pathsep.join(str(Path(part).resolve()) for part in sys.path if part)
-    environment = {**os.environ, "PYTHONPATH": path, "HF_ENDPOINT": hub_url, "HF_HOME": str(home), **more}
-    ended = subprocess.run(
-        [sys.executable, "-c", _CLIENT, name, do], env=environment, capture_output=True, text=True, check=False
-    )
+    ended = subprocess.run(**arguments(hub_url, home, name, do, more), capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     loaded = json.loads(ended.stdout)
     assert isinstance(loaded, dict)
     return loaded
+
+
+def arguments(hub_url: str, home: Path, name: str, do: str, more: dict[str, str]) -> dict[str, Any]:
+    """The command and the environment of such a process; it is signed in only where `more` says so."""
+    path = os.pathsep.join(str(Path(part).resolve()) for part in sys.path if part)
+    environment = {**os.environ, "PYTHONPATH": path, "HF_ENDPOINT": hub_url, "HF_HOME": str(home), **more}
+    if "HF_TOKEN" not in more:
+        environment.pop("HF_TOKEN", None)
+    return {"args": [sys.executable, "-c", _CLIENT, name, do], "env": environment}
 
 
 def test_a_branch_is_pinned_and_only_what_is_needed_is_downloaded(hub: Hub, tmp_path: Path) -> None:
@@ -128,3 +138,99 @@ def test_no_hub_and_no_cache(tmp_path: Path) -> None:
     assert "cannot be reached" in silent["message"]
     fetched = client("http://127.0.0.1:9", tmp_path, f"hub:owner/model@{COMMIT}")
     assert "cannot be reached" in fetched["message"]
+
+
+OTHER = "f" * 40
+
+
+def test_a_branch_that_moves_between_plan_and_run(tmp_path: Path) -> None:
+    """What was planned is what is fetched, though the branch has moved by then; a new plan sees the new commit."""
+    with serve({"owner/model": FILES}) as moving:
+        planned = client(moving.url, tmp_path / "driver", "hub:owner/model", do="resolve")["model"]
+        moved = {**FILES, "model.safetensors": b"new weights"}
+        repository = moving.repositories["owner/model"]
+        repository.commits[OTHER] = moved
+        repository.branches["main"] = OTHER
+        for home in ("driver", "node"):
+            fetched = client(moving.url, tmp_path / home, json.dumps(planned), do="run")
+            assert (Path(fetched["folder"]) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+        again = client(moving.url, tmp_path / "driver", "hub:owner/model")
+        assert again["model"]["revision"] == OTHER
+        assert (Path(again["folder"]) / "model.safetensors").read_bytes() == b"new weights"
+
+
+@pytest.mark.parametrize("token", [None, "hf_of_somebody_else"])
+def test_a_gated_model(tmp_path: Path, token: str | None) -> None:
+    """A gated model can be planned by all; its files are for those who are let in, and others are told what to do."""
+    signed_in = {} if token is None else {"HF_TOKEN": token}
+    with serve({"owner/model": FILES}) as closed:
+        closed.repositories["owner/model"].gated = True
+        assert client(closed.url, tmp_path, "hub:owner/model", do="resolve", **signed_in)["model"]["revision"] == COMMIT
+        refused = client(closed.url, tmp_path, "hub:owner/model", **signed_in)
+        assert refused["message"] == "owner/model is gated"
+        assert "accept its conditions" in refused["remedy"]
+        fetched = client(closed.url, tmp_path, "hub:owner/model", HF_TOKEN=TOKEN)
+        assert fetched["files"] == NEEDED
+        assert TOKEN not in json.dumps(fetched)
+
+
+def test_a_private_model(tmp_path: Path) -> None:
+    """A private model is as good as none to others, and the error says that it may be one."""
+    with serve({"owner/model": FILES}) as closed:
+        closed.repositories["owner/model"].private = True
+        refused = client(closed.url, tmp_path, "hub:owner/model")
+        assert "or it is private" in refused["message"]
+        assert "hf auth login" in refused["remedy"]
+        assert client(closed.url, tmp_path, "hub:owner/model", HF_TOKEN=TOKEN)["files"] == NEEDED
+
+
+def test_a_download_that_breaks_is_resumed(tmp_path: Path) -> None:
+    """When the connection breaks in the middle of a file, the rest is asked for, and the file is whole."""
+    weights = bytes(range(256)) * 4096 * 24  # the client writes in pieces of 10 MB
+    with serve({"owner/model": {**FILES, "model.safetensors": weights}}) as shaky:
+        shaky.cuts["model.safetensors"] = 1
+        fetched = client(shaky.url, tmp_path, "hub:owner/model")
+        assert [name for name, _ in shaky.ranges] == ["model.safetensors"]
+        assert 0 < shaky.ranges[0][1] <= len(weights) // 2
+        assert (Path(fetched["folder"]) / "model.safetensors").read_bytes() == weights
+
+
+def test_a_download_that_is_killed_goes_on(tmp_path: Path) -> None:
+    """After a kill in the middle of a file, the next process takes what is whole from the cache and gets the rest."""
+    with serve({"owner/model": FILES}) as slow:
+        slow.stalled.add("model.safetensors")
+        process = subprocess.Popen(
+            **arguments(slow.url, tmp_path, "hub:owner/model", "fetch", {}), stdout=subprocess.PIPE
+        )
+        try:
+            assert slow.stalling.wait(timeout=60)
+            deadline = time.monotonic() + 60
+            while len(slow.downloads) < len(NEEDED) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        finally:
+            process.kill()
+            process.communicate()
+        slow.stalled.clear()
+        time.sleep(0.1)
+        slow.downloads.clear()
+        offline = client(slow.url, tmp_path, f"hub:owner/model@{COMMIT}", HF_HUB_OFFLINE="1")
+        assert "not in the local cache" in offline["message"]
+        fetched = client(slow.url, tmp_path, "hub:owner/model")
+        assert fetched["files"] == NEEDED
+        assert "model.safetensors" in slow.downloads
+        assert (Path(fetched["folder"]) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+
+
+def test_a_shard_that_is_missing(tmp_path: Path) -> None:
+    """Weights in several files are there only when all of them are: offline that is an error, else it is mended."""
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = {"weight_map": {"a": names[0], "b": names[1]}}
+    sharded = {name: content for name, content in FILES.items() if name != "model.safetensors"}
+    sharded |= {"model.safetensors.index.json": json.dumps(index).encode(), names[0]: b"one", names[1]: b"two"}
+    with serve({"owner/model": sharded}) as whole:
+        fetched = client(whole.url, tmp_path, "hub:owner/model")
+        assert set(names) < set(fetched["files"])
+        (Path(fetched["folder"]) / names[1]).unlink()
+        offline = client(whole.url, tmp_path, f"hub:owner/model@{COMMIT}", HF_HUB_OFFLINE="1")
+        assert "not in the local cache" in offline["message"]
+        assert client(whole.url, tmp_path, "hub:owner/model")["files"] == fetched["files"]

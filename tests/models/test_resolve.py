@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -89,6 +90,22 @@ def test_an_incomplete_folder(tmp_path: Path, without: tuple[str, ...], lacks: s
     """A folder that lacks configuration, weights or tokenizer is refused with what it lacks."""
     write_model_folder(tmp_path / "m", without=without)
     with pytest.raises(ModelError, match=f"lacks {lacks}"):
+        resolve("./m", base=tmp_path)
+
+
+def test_a_folder_that_lacks_a_shard(tmp_path: Path) -> None:
+    """Weights in several files, of which the index names one that is not there, are refused with its name."""
+    folder = write_model_folder(tmp_path / "m", without=("model.safetensors", "pytorch_model.bin"))
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    (folder / shards[0]).write_bytes(b"one")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": shards[0], "b": shards[1]}}))
+    with pytest.raises(ModelError, match=f"lacks {shards[1]}"):
+        resolve("./m", base=tmp_path)
+    (folder / shards[1]).write_bytes(b"two")
+    assert resolve("./m", base=tmp_path)[0].kind == "folder"
+    index.write_text("[]")
+    with pytest.raises(ModelError, match="no index of weights"):
         resolve("./m", base=tmp_path)
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from wtsbench.errors import ModelError
-from wtsbench.models.layout import CONFIGS, PICKLED, SAFETENSORS, TOKENIZERS, lacking
+from wtsbench.models.layout import CONFIGS, PICKLED, SAFETENSORS, TOKENIZERS, lacking, missing_shards
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SECONDS = 20.0
@@ -57,7 +57,7 @@ def snapshot(repository: str, commit: str) -> Path:
             folder = _download(repository, commit, (*CONFIGS, *TOKENIZERS, *PICKLED))
     except _transport_faults() as error:
         raise _in_words(error, repository, commit) from None
-    absent = lacking(path.name for path in folder.iterdir())
+    absent = (*lacking(path.name for path in folder.iterdir()), *missing_shards(folder))
     if absent:
         raise ModelError(
             f"{repository} at {commit[:12]} lacks {', '.join(absent)}", remedy="take another model or revision."

@@ -57,6 +57,23 @@ def lacking(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def missing_shards(folder: Path) -> tuple[str, ...]:
+    """Files of weights that the index of a model folder names and the folder lacks; empty where there is no index.
+
+    Raises:
+        ModelError: the index cannot be read.
+    """
+    for name in (f"{SAFETENSORS[0]}.index.json", f"{PICKLED[0]}.index.json"):
+        try:
+            named = set(json.loads((folder / name).read_text())["weight_map"].values())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            raise ModelError(f"{folder / name} is no index of weights", remedy="fetch it again.") from None
+        return tuple(sorted(shard for shard in named if not (folder / shard).is_file()))
+    return ()
+
+
 def check_folder(folder: Path, *, what: str) -> tuple[str, ...]:
     """The names of the needed files of a model folder.
 
@@ -79,6 +96,9 @@ def check_folder(folder: Path, *, what: str) -> tuple[str, ...]:
             f"{what}: {folder} lacks {', '.join(absent)}",
             remedy="a model folder is what `save_pretrained` of model and tokenizer writes.",
         )
+    shards = missing_shards(folder)
+    if shards:
+        raise ModelError(f"{what}: {folder} lacks {', '.join(shards)}", remedy="its index of weights names them.")
     return needed(names)
 
 
