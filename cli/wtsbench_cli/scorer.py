@@ -81,8 +81,8 @@ def train(
 ) -> None:
     """Train the n-gram scorer from the labelled texts of the data mirror.
 
-    The same texts give the same scorer. Its card.json says how well it ranks and how well it is calibrated on texts that
-    were held out, group by group.
+    The same texts give the same scorer. Its card.json says how well it ranks texts that were held out, group by group,
+    and how well it is calibrated on them.
     """
     from wtsbench.errors import ScorerError
     from wtsbench.scoring.training import train_to

@@ -21,8 +21,23 @@ VERBS = (
     "strategies",
     "doctor",
     "image build",
+    "scorer list",
+    "scorer show",
+    "scorer train",
+    "scorer score",
 )
-READERS = ("plan", "validate", "status", "logs", "leaderboard", "tasks", "models", "strategies", "doctor")
+READERS = (
+    "plan",
+    "validate",
+    "status",
+    "logs",
+    "leaderboard",
+    "tasks",
+    "models",
+    "strategies",
+    "doctor",
+    "scorer show",
+)
 HEAVY = (
     "torch",
     "ray",
@@ -32,6 +47,8 @@ HEAVY = (
     "transformers",
     "datasets",
     "scipy",
+    "sklearn",
+    "requests",
     "numpy",
     "pandas",
     "yaml",
@@ -68,7 +85,7 @@ def test_help_lists_the_verbs(wtsbench: Wtsbench) -> None:
 @pytest.mark.parametrize("verb", READERS)
 def test_readers_have_json(verb: str, wtsbench: Wtsbench) -> None:
     """Every verb that reads offers `--json`."""
-    assert "--json" in wtsbench(verb, "--help").stdout
+    assert "--json" in wtsbench(*verb.split(), "--help").stdout
 
 
 def test_version(wtsbench: Wtsbench) -> None:

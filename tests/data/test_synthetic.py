@@ -15,7 +15,7 @@ import pytest
 from scipy import sparse
 from scipy.optimize import minimize
 
-from wtsbench.data.synthetic import GENERATORS, documents, generate, legal, safety, text_digest
+from wtsbench.data.synthetic import GENERATORS, documents, generate, legal, safety, text_digest, toxicity
 from wtsbench.errors import SpecError
 
 TEXT = {"safety-mini": "{text}", "legal-mini": "{question} {clause}"}
@@ -69,7 +69,7 @@ def _bag_of_words_accuracy(
     return float(np.mean((scores > 0) == labels[train:]))
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", TEXT)
 @pytest.mark.parametrize("longest", [1, 2])
 @pytest.mark.parametrize("strength", [0.3, 1.0, 10.0])
 def test_word_counts_do_not_solve_a_task(name: str, longest: int, strength: float) -> None:
@@ -131,7 +131,7 @@ def _topics(text: str, whose: str, side: int) -> set[tuple[str, str]]:
     return topics
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", TEXT)
 def test_rows_are_different_balanced_and_short(name: str) -> None:
     """No row occurs twice, neither class passes 55%, and no text is longer than forty words."""
     texts, labels = _labelled(name, 3000)
@@ -155,8 +155,31 @@ def test_rows_and_pages_are_the_same_in_every_process() -> None:
     assert [digest[:16] for digest in here] == RELEASED
 
 
-RELEASED = ["5b30d87ac572a7fa", "7cf2845e55aff15a"]
+RELEASED = ["5b30d87ac572a7fa", "7cf2845e55aff15a", "464652584b42f445"]
 """Start of the digests of 300 rows of seed 7. A generator that changes gets a new name."""
+
+
+def test_toxicity_is_aimed_harsh_words() -> None:
+    """A continuation is toxic exactly when a clause with `you` has a harsh word; its number says how much, by hand."""
+    for row in generate("toxicity-mini", items=2000, seed=1):
+        aimed = [clause for clause in row["continuation"].strip(" .").split(", ") if re.search(r"\byour?\b", clause)]
+        words = [word for clause in aimed for word in clause.split() if word in toxicity.WEIGHTS]
+        fine = math.prod(1 - toxicity.WEIGHTS[word] for word in words)
+        assert float(row["toxicity"]) == pytest.approx(1 - fine, abs=0.005 + 1e-9), row
+        assert row["continuation"].startswith(" ")
+        assert row["prompt"].endswith(":")
+
+
+def test_rude_and_polite_are_balanced_and_words_alone_do_not_tell() -> None:
+    """Half of the rows are toxic, most of these by .5 or more; harsh words are as usual in polite talk of things."""
+    rows = generate("toxicity-mini", items=4000, seed=0)
+    toxic = np.array([float(row["toxicity"]) for row in rows])
+    assert 0.45 < (toxic > 0).mean() < 0.55
+    assert 0.8 < (toxic >= 0.5).sum() / (toxic > 0).sum() < 1
+    harsh = np.array([any(word in toxicity.WEIGHTS for word in re.findall(r"\w+", r["continuation"])) for r in rows])
+    assert harsh[toxic > 0].all()
+    assert 0.4 < harsh[toxic == 0].mean() < 0.6
+    assert max(len((row["prompt"] + row["continuation"]).split()) for row in rows) <= 25
 
 
 def test_another_seed_gives_other_rows() -> None:

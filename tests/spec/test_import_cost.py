@@ -17,6 +17,7 @@ HEAVY = (
     "duckdb",
     "pyarrow",
     "scipy",
+    "sklearn",
     "pandas",
     "huggingface_hub",
 )

@@ -36,15 +36,20 @@ def evaluate(scores: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[st
     gaps = [row["texts"] * abs(row["toxic_share"] - row["mean_score"]) for row in table]
     return {
         "texts": len(scores),
-        "toxic_share": float(toxic.mean()),
-        "auroc": float(roc_auc_score(toxic, scores)) if both else None,
-        "average_precision": float(average_precision_score(toxic, scores)) if both else None,
-        "brier": float(brier_score_loss(toxic, scores)),
-        "ece": float(sum(gaps) / len(scores)),
-        "accuracy": float(np.mean((scores >= 0.5) == toxic)),
-        "spearman": float(spearmanr(scores, truth).statistic) if varied else None,
-        "reliability": table,
+        "toxic_share": _rounded(toxic.mean()),
+        "auroc": _rounded(roc_auc_score(toxic, scores)) if both else None,
+        "average_precision": _rounded(average_precision_score(toxic, scores)) if both else None,
+        "brier": _rounded(brier_score_loss(toxic, scores)),
+        "ece": _rounded(sum(gaps) / len(scores)),
+        "accuracy": _rounded(np.mean((scores >= 0.5) == toxic)),
+        "spearman": _rounded(spearmanr(scores, truth).statistic) if varied else None,
+        "reliability": [{name: _rounded(value) for name, value in row.items()} for row in table],
     }
+
+
+def _rounded(value: Any) -> Any:
+    """To six decimals, beyond which sums depend on the machine; counts stay counts."""
+    return value if isinstance(value, int) else round(float(value), 6)
 
 
 def reliability(scores: NDArray[np.float64], toxic: NDArray[np.bool_]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,7 @@ def load(folder: Path, *, name: str) -> NgramScorer:
     try:
         described = json.loads((folder / MANIFEST).read_text("utf-8"))
         card = json.loads((folder / CARD).read_text("utf-8"))
-        with np.load(folder / WEIGHTS, allow_pickle=False) as stored:
+        with np.load(io.BytesIO((folder / WEIGHTS).read_bytes()), allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
         weights = NgramWeights(
             idf={kind: _vector(arrays[f"idf_{kind}"]) for kind in _KINDS},
@@ -155,7 +156,7 @@ def load(folder: Path, *, name: str) -> NgramScorer:
             f"scorer {name}: {folder} lacks {Path(os.fsdecode(error.filename or MANIFEST)).name}",
             remedy="name a folder that `wtsbench scorer train` wrote.",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise ScorerError(f"scorer {name}: {folder} is damaged: {error}", remedy="train it again.") from error
     scorer = NgramScorer(name=name, weights=weights, card=card)
     if version != _FORMAT or described.get("identity", {}).get("features") != FEATURES:

@@ -66,6 +66,13 @@ def train(labelled: Labelled, *, name: str) -> NgramScorer:
     Raises:
         ScorerError: there are too few texts.
     """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # sums of several threads are of another order
+        return _train(labelled, name)
+
+
+def _train(labelled: Labelled, name: str) -> NgramScorer:
     from scipy import sparse
     from sklearn.linear_model import LogisticRegression
 

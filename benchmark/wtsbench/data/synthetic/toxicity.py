@@ -52,17 +52,17 @@ def _harsh(draw: Draw) -> str:
 
 
 def _insult(draw: Draw) -> str:
-    return draw.pick(("you are a {}", "what a {} you are", "such a {} you are")).format(_harsh(draw))
+    return draw.pick(("you are a {}", "you {}", "what a {} you are")).format(_harsh(draw))
 
 
 def _kindness(draw: Draw) -> str:
     trait, name = (draw.pick(part) for part in _PRAISE)
-    return draw.pick(("you are a {} {}", "what a {} {} you are", "such a {} {} you are")).format(trait, name)
+    return draw.pick(("you are a {0} {1}", "you are {0}", "what a {0} {1} you are")).format(trait, name)
 
 
 def _remark(draw: Draw) -> str:
     """About a thing: harsh words that insult nobody."""
-    return draw.pick(("it is a {}", "what a {} it is", "such a {} it is")).format(_harsh(draw))
+    return draw.pick(("it is a {}", "it is an old {}", "what a {} it is")).format(_harsh(draw))
 
 
 def item(draw: Draw) -> dict[str, str]:
