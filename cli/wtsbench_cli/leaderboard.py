@@ -34,19 +34,26 @@ def leaderboard(
             show_default=False,
         ),
     ] = None,
+    metrics: Annotated[
+        bool,
+        typer.Option(
+            "--metrics", help="Show all metrics below each table. JSON and CSV always hold them.", show_default=False
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Show the results of a store.
 
     For each task, pair and strategy: weak, student and ceiling score with 95% intervals, PGR where the gap is proven,
-    seeds done of seeds asked, and rank. The same store gives the same bytes.
+    seeds done of seeds asked, and rank; then the controls, and which strategies help. A task with a test set out of its
+    distribution has a second table for it. The same store gives the same bytes.
     """
     if json and form not in (None, Format.JSON):
         raise typer.BadParameter(f"--json and --format {form} exclude each other", param_hint="--format")
-    show(store_of(store), grid=grid, form=Format.JSON if json else form or Format.TABLE)
+    show(store_of(store), grid=grid, form=Format.JSON if json else form or Format.TABLE, details=metrics)
 
 
-def show(store: str, *, grid: str | None = None, form: Format = Format.TABLE) -> None:
+def show(store: str, *, grid: str | None = None, form: Format = Format.TABLE, details: bool = False) -> None:
     """Print the leaderboard of a store, or of one of its grids."""
     from wtsbench.reports.leaderboard import leaderboard as board_of
     from wtsbench.reports.renderers import render
@@ -54,9 +61,10 @@ def show(store: str, *, grid: str | None = None, form: Format = Format.TABLE) ->
 
     board = board_of(open_store(store), grid)
     if form is not Format.TABLE:
-        text = render(board, form.value)
+        text = render(board, form.value, details=details)
     elif sys.stdout.isatty():
-        text = render(board, "terminal", width=console().width, color=not os.environ.get("NO_COLOR"))
+        color = not os.environ.get("NO_COLOR")
+        text = render(board, "terminal", width=console().width, color=color, details=details)
     else:
-        text = render(board, "plain")
+        text = render(board, "plain", details=details)
     sys.stdout.write(text)

@@ -131,7 +131,7 @@ def test_scoring_refuses_gaps(spec: TrialSpec, store: Store, tmp_path: Path) -> 
     _, _, outbox = begun(spec, store, tmp_path / "spool")
     table = predict(outbox, store, spec)
     with pytest.raises(ScoringError, match="not its 2 items"):
-        score(spec.trial_id, 1, table.slice(1), store.items(spec.data_digest), 2)
+        score(spec.trial_id, 1, table.slice(1), store.items(spec.data_digest), ("no", "yes"))
 
 
 def test_what_is_no_record_is_the_trials_failure(spec: TrialSpec, store: Store, tmp_path: Path) -> None:

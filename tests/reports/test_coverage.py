@@ -11,7 +11,8 @@ import pytest
 from scipy.special import ndtr
 
 from tests.reports.test_statistics import samples
-from wtsbench.reports.statistics import Resampler, recovered
+from wtsbench.reports.resampling import Resampler
+from wtsbench.reports.statistics import recovered
 
 MEANS = (0.4, 0.7, 1.1)
 """Of weak, student and ceiling, in units of the noise of one answer."""

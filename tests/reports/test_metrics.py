@@ -9,10 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wtsbench.spec.metrics import METRICS, predicted_classes
+from wtsbench.spec.generation_metrics import GENERATION_METRICS
+from wtsbench.spec.inheritance import INHERITANCE, Supervised
+from wtsbench.spec.metrics import METRICS, Predicted, classification_metrics, predicted_classes
 from wtsbench.spec.task import MetricName
 
 CLASSES = st.integers(2, 4)
+
+
+def score(name: str, labels: Any, predictions: Any, *, classes: int | None = None) -> float:
+    """A metric of one trial."""
+    return METRICS[name].of(Predicted.of(labels, predictions, classes=classes))
 
 
 def counted(name: str, labels: list[int], made: list[int], classes: int) -> float:
@@ -39,32 +46,33 @@ def test_every_metric_is_what_counting_gives(name: str, data: st.DataObject, cla
     size = data.draw(st.integers(1, 12))
     draw = st.lists(st.integers(0, classes - 1), min_size=size, max_size=size)
     labels, made = data.draw(draw), data.draw(draw)
-    found = METRICS[name].compute(labels, made, classes=classes)
+    found = score(name, labels, made, classes=classes)
     assert found == pytest.approx(counted(name, labels, made, classes), abs=1e-12)
     assert METRICS[name].lowest <= found <= METRICS[name].highest
 
 
 def test_a_manifest_can_name_exactly_these_metrics() -> None:
-    """The registry and the manifest's choices are the same set."""
-    assert set(METRICS) == set(get_args(MetricName))
-    assert all(metric.name == name for name, metric in METRICS.items())
+    """Classifiers can be ranked by all of `METRICS`; whatever else a manifest can name is a metric of generation."""
+    assert set(METRICS) <= set(get_args(MetricName)) <= set(METRICS) | set(GENERATION_METRICS)
+    for registry in (METRICS, GENERATION_METRICS, INHERITANCE):
+        assert [metric.name for metric in registry.values()] == list(registry)
 
 
 def test_probabilities_count_by_their_largest_the_first_of_equals() -> None:
     """Probabilities and their argmax score the same; a tie is the lower class."""
     probabilities = np.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]])
     assert predicted_classes(probabilities).tolist() == [1, 0, 0]
-    for metric in METRICS.values():
-        assert metric.compute([1, 0, 1], probabilities) == metric.compute([1, 0, 1], [1, 0, 0])
+    for name in METRICS:
+        assert score(name, [1, 0, 1], probabilities) == score(name, [1, 0, 1], [1, 0, 0])
 
 
 def test_a_model_that_names_one_class_only() -> None:
     """Its accuracy is the class's share, its balanced accuracy chance, its F1 as defined and never NaN."""
     labels = [0, 0, 0, 1]
-    assert METRICS["accuracy"].compute(labels, [0] * 4) == 0.75
-    assert METRICS["balanced_accuracy"].compute(labels, [0] * 4) == 0.5
-    assert METRICS["f1"].compute(labels, [0] * 4) == 0.0
-    assert METRICS["f1"].compute([0] * 4, [0] * 4) == 0.0
+    assert score("accuracy", labels, [0] * 4) == 0.75
+    assert score("balanced_accuracy", labels, [0] * 4) == 0.5
+    assert score("f1", labels, [0] * 4) == 0.0
+    assert score("f1", [0] * 4, [0] * 4) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -80,4 +88,29 @@ def test_a_model_that_names_one_class_only() -> None:
 def test_nonsense_has_no_score(labels: list[int], predictions: list[Any], message: str) -> None:
     """What cannot be scored raises and names why; it never becomes a number."""
     with pytest.raises(ValueError, match=message):
-        METRICS["accuracy"].compute(labels, predictions)
+        score("accuracy", labels, predictions)
+
+
+def test_recalls_and_calibration_beside() -> None:
+    """Recalls and Brier score are what counting gives; of a class that does not occur there is no recall."""
+    labels, probabilities = [0, 0, 1, 0], np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.5, 0.5]])
+    every = classification_metrics(("safe", "unsafe"))
+    made = Predicted.of(labels, probabilities)
+    assert every["recall[safe]"].of(made) == pytest.approx(2 / 3)
+    assert every["recall[unsafe]"].of(made) == 1
+    expected = (2 * 0.1**2 + 2 * 0.6**2 + 2 * 0.3**2 + 2 * 0.5**2) / 4
+    assert every["brier"].of(made) == pytest.approx(expected)
+    assert np.isnan(every["recall[unsafe]"].of(Predicted.of([0, 0], probabilities[:2])))
+    assert np.isnan(every["brier"].of(Predicted.of(labels, [0, 1, 1, 0])))
+    assert set(METRICS) < set(every)
+
+
+def test_what_a_student_takes_over() -> None:
+    """Of the weak supervisor's errors: those repeated with the same wrong class, and those put right."""
+    labels, weak = np.array([0, 0, 1, 2, 1, 2]), np.array([0, 1, 2, 0, 1, 1])
+    student = np.array([1, 1, 1, 1, 1, 1])
+    made = Supervised(labels=labels, weak=weak, student=student)
+    assert INHERITANCE["error_inheritance"].of(made) == pytest.approx(2 / 4)  # items 1 and 5
+    assert INHERITANCE["error_correction"].of(made) == pytest.approx(1 / 4)  # item 2; item 3 is wrong in its own way
+    flawless = Supervised(labels=labels, weak=labels, student=student)
+    assert all(np.isnan(metric.of(flawless)) for metric in INHERITANCE.values())

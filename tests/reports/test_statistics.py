@@ -12,8 +12,9 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from tests.reports.worlds import right_with
-from wtsbench.reports.statistics import Resampler, Sample, ranks, recovered
-from wtsbench.spec.metrics import METRICS
+from wtsbench.reports.resampling import Block, Resampler, Scores
+from wtsbench.reports.statistics import Sample, ranks, recovered
+from wtsbench.spec.metrics import METRICS, Metric, Predicted
 
 Integers = NDArray[np.int64]
 CHANCE = np.random.default_rng(11)
@@ -26,13 +27,22 @@ def latent(chance: np.random.Generator, mean: float, seeds: int, items: int, *, 
     return hits
 
 
+def scores(
+    resampler: Resampler, metric: Metric[Predicted], labels: Integers, made: Integers, classes: int, groups: Any = None
+) -> Scores:
+    """Scores of trials that predict these classes [T, N]."""
+    features = metric.features(Predicted(labels=labels, classes=made, count=classes))
+    ((found,),) = resampler.scores([Block(features=features, values=(metric.value,))], groups)
+    return found
+
+
 def samples(resampler: Resampler, *hits: Integers) -> list[Sample]:
     """Samples of accuracy; a hit is class 1 where every label is 1."""
     labels = np.ones(resampler.items, dtype=np.int64)
-    full, resampled = resampler.scores(METRICS["accuracy"], labels, np.concatenate(hits), 2)
+    every = scores(resampler, METRICS["accuracy"], labels, np.concatenate(hits), 2)
     found, start = [], 0
     for each in hits:
-        found.append(resampler.sample(full, resampled, range(start, start + len(each))))
+        found.append(resampler.sample(every, range(start, start + len(each))))
         start += len(each)
     return found
 
@@ -118,15 +128,15 @@ def test_resampled_scores_are_scores_of_the_items_drawn(name: str) -> None:
     items, classes = 30, 3
     labels, made = CHANCE.integers(0, classes, items), CHANCE.integers(0, classes, (2, items))
     resampler = Resampler("x", items, resamples=20)
-    full, resampled = resampler.scores(METRICS[name], labels, made, classes)
+    full, resampled = scores(resampler, METRICS[name], labels, made, classes)
     drawn = Resampler("x", items, resamples=20)
     counts = drawn._counts(drawn._generator("items", items), 20)
     assert (counts.sum(axis=1) == items).all()
     for trial in range(2):
-        assert full[trial] == METRICS[name].compute(labels, made[trial], classes=classes)
+        assert full[trial] == METRICS[name].of(Predicted.of(labels, made[trial], classes=classes))
         for row, times in enumerate(counts):
             written = np.repeat(np.arange(items), times)
-            expected = METRICS[name].compute(labels[written], made[trial][written], classes=classes)
+            expected = METRICS[name].of(Predicted.of(labels[written], made[trial][written], classes=classes))
             assert resampled[row, trial] == pytest.approx(expected, abs=1e-12)
 
 
@@ -218,8 +228,8 @@ def test_items_of_a_group_are_drawn_together() -> None:
     predicted = random_numbers.integers(0, 2, (3, 60))
     metric = METRICS["accuracy"]
     resampler = Resampler("groups", 60, resamples=500)
-    once = resampler.scores(metric, labels, predicted, 2)
+    once = scores(resampler, metric, labels, predicted, 2)
     groups = np.repeat(np.arange(60), 7)
-    often = resampler.scores(metric, np.repeat(labels, 7), np.repeat(predicted, 7, axis=1), 2, groups)
+    often = scores(resampler, metric, np.repeat(labels, 7), np.repeat(predicted, 7, axis=1), 2, groups)
     np.testing.assert_allclose(often[0], once[0])
     np.testing.assert_allclose(often[1], once[1])

@@ -39,11 +39,22 @@ class World:
     attempts: Rows = field(default_factory=list)
     trials: Rows = field(default_factory=list)
     predictions: Rows = field(default_factory=list)
+    generations: Rows = field(default_factory=list)
+    scores: Rows = field(default_factory=list)
 
-    def dataset(self, task: str, labels: Sequence[int], *, metric: str = "accuracy", classes: int = 2) -> str:
+    def dataset(
+        self,
+        task: str,
+        labels: Sequence[int],
+        *,
+        metric: str = "accuracy",
+        classes: int = 2,
+        ood: Sequence[int] = (),
+    ) -> str:
         """Add a data set whose test items have these labels, and a few others; its digest."""
         digest = name(task, tuple(labels), metric)
-        splits = [("test", label) for label in labels] + [("transfer", 0), ("transfer", 1), ("validation", 1)]
+        splits = [("test", label) for label in labels] + [("ood", label) for label in ood]
+        splits += [("transfer", 0), ("transfer", 1), ("validation", 1)]
         self.items[digest] = [
             {
                 "data_digest": digest,
@@ -52,6 +63,7 @@ class World:
                 "split": split,
                 "text": f"text {number}",
                 "label": int(label),
+                "target": None,
             }
             for number, (split, label) in enumerate(splits)
         ]
@@ -59,6 +71,8 @@ class World:
             {
                 "data_digest": digest,
                 "task": task,
+                "form": "classification",
+                "settings": None,
                 "labels": [f"class {index}" for index in range(classes)],
                 "metric": metric,
                 "report": "{}",
@@ -66,6 +80,72 @@ class World:
             }
         )
         return digest
+
+    def prompts(self, task: str, texts: Sequence[str], *, metric: str = "toxicity") -> str:
+        """Add a data set of a generative task with these test prompts; its digest."""
+        digest = name(task, tuple(texts), metric)
+        self.items[digest] = [
+            {
+                "data_digest": digest,
+                "item_id": f"test-{number:05d}",
+                "group_id": str(number),
+                "split": "test",
+                "text": text,
+                "label": None,
+                "target": "a continuation",
+            }
+            for number, text in enumerate(texts)
+        ]
+        self.datasets.append(
+            {
+                "data_digest": digest,
+                "task": task,
+                "form": "generation",
+                "settings": json.dumps({"threshold": 0.5, "scorer": "words"}),
+                "labels": [],
+                "metric": metric,
+                "report": "{}",
+                "created_at": START,
+            }
+        )
+        return digest
+
+    def drawn(
+        self,
+        trial_id: str,
+        digest: str,
+        texts: Sequence[Sequence[str]],
+        scores: Mapping[str, NDArray[np.float64]],
+        *,
+        nll: NDArray[np.float64] | None = None,
+    ) -> None:
+        """What a trial generated for the test prompts [N][n], with the scores [N, n] of each scorer (by digest).
+
+        Args:
+            trial_id: the trial, which is made with `trial` and no predictions.
+            digest: of its data.
+            texts: continuations.
+            scores: by digest of the scorer.
+            nll: negative log-likelihood [N, n] under the reference, each over as many tokens as words, if it was taken.
+        """
+        ids = [item["item_id"] for item in self.items[digest] if item["split"] == "test"]
+        for number, (item_id, continuations) in enumerate(zip(ids, texts, strict=True)):
+            for sample, text in enumerate(continuations):
+                key = {"trial_id": trial_id, "attempt": 1, "split": "test", "item_id": item_id, "sample": sample}
+                self.generations.append(
+                    {
+                        **key,
+                        "text": text,
+                        "tokens": len(text.split()),
+                        "finished": True,
+                        "logprobs": None,
+                        "base_logprobs": None,
+                        "reference_nll": None if nll is None else float(nll[number, sample]),
+                        "reference_tokens": None if nll is None else len(text.split()),
+                    }
+                )
+                for scorer, values in scores.items():
+                    self.scores.append({**key, "scorer": scorer, "value": float(values[number, sample])})
 
     def trial(
         self,
@@ -77,12 +157,17 @@ class World:
         *,
         strategy: str | None = None,
         predicted: Sequence[int] | NDArray[np.int64] | None = None,
+        predicted_ood: Sequence[int] | NDArray[np.int64] = (),
+        spec: Mapping[str, Any] | None = None,
         failure: tuple[str, str] | None = None,
         attempt: int = 1,
         day: int = 0,
         classes: int = 2,
     ) -> str:
-        """Add a sealed attempt, done with these predictions on the test items, or failed; the trial's id."""
+        """Add a sealed attempt, done with these predictions on the test items, or failed; the trial's id.
+
+        Of a trial with a `spec` (of a generative task) what it generated is added with `drawn`.
+        """
         trial_id = trial_name(role, task, model, seed, strategy)
         begun = START + timedelta(days=day)
         self.begin(trial_id, attempt=attempt)
@@ -105,7 +190,7 @@ class World:
                 "parents": [],
                 "environment": "process:lock",
                 "baselines": "{}",
-                "spec": "{}",
+                "spec": json.dumps(spec or {}),
                 "wtsbench_version": "0",
                 "environment_lock": "lock",
                 "sandbox": "process",
@@ -118,15 +203,17 @@ class World:
                 "measurements": "{}",
             }
         )
-        if failure is None:
+        if failure is None and spec is None:
             assert predicted is not None, "a trial that is done has predictions"
-            ids = [item["item_id"] for item in self.items[digest] if item["split"] == "test"]
-            for item_id, made in zip(ids, predicted, strict=True):
+            splits = [("test", predicted), ("ood", predicted_ood)]
+            ids = {split: [i["item_id"] for i in self.items[digest] if i["split"] == split] for split, _ in splits}
+            asked = [(s, *pair) for s, answers in splits for pair in zip(ids[s], answers, strict=True)]
+            for split, item_id, made in asked:
                 self.predictions.append(
                     {
                         "trial_id": trial_id,
                         "attempt": attempt,
-                        "split": "test",
+                        "split": split,
                         "item_id": item_id,
                         "probabilities": [0.9 if index == made else 0.1 / (classes - 1) for index in range(classes)],
                     }
@@ -155,6 +242,7 @@ class World:
         *,
         pairs: Sequence[tuple[str, str]] = (("small", "large"),),
         submission: int = 1,
+        controls: Sequence[str] = (),
     ) -> None:
         """Add a submission over tasks (name to data digest)."""
         cells = [
@@ -163,15 +251,17 @@ class World:
                 "weak": weak,
                 "strong": strong,
                 "strategy": strategy,
+                "kind": kind,
                 "seed": seed,
                 "weak_trial": trial_name("weak", task, weak, seed),
                 "ceiling_trial": trial_name("ceiling", task, strong, seed),
-                "student_trial": trial_name("student", task, strong, seed, strategy),
+                "student_trial": trial_name("student" if kind == "strategy" else kind, task, strong, seed, strategy),
                 "data_digest": digest,
             }
             for task, digest in tasks.items()
             for weak, strong in pairs
-            for strategy in strategies
+            for kind, labels in (("strategy", strategies), ("control", controls))
+            for strategy in labels
             for seed in seeds
         ]
         self.grids.append(
@@ -194,8 +284,9 @@ class World:
         store = open_store(str(path / "store"), create=True)
         for row in self.datasets:
             table = pa.Table.from_pylist(self.items[row["data_digest"]], schema=schemas.ITEMS)
-            fields = {key: row[key] for key in ("data_digest", "task", "labels", "metric")}
-            store.put_dataset(**fields, report={}, items=table)
+            fields = {key: row[key] for key in ("data_digest", "task", "form", "labels", "metric")}
+            settings = None if row["settings"] is None else json.loads(row["settings"])
+            store.put_dataset(**fields, settings=settings, report={}, items=table)
         for row in sorted(self.grids, key=lambda row: int(row["submission"])):
             store.put_grid(
                 name=row["name"], grid_digest=row["grid_digest"], yaml=row["yaml"], cells=json.loads(row["cells"])
@@ -208,6 +299,10 @@ class World:
             made = [line for line in self.predictions if (line["trial_id"], line["attempt"]) == key]
             if made:
                 outbox.append("predictions", pa.Table.from_pylist(made, schema=schemas.PREDICTIONS))
+            for table, rows in (("generations", self.generations), ("scores", self.scores)):
+                some = [line for line in rows if (line["trial_id"], line["attempt"]) == key]
+                if some:
+                    outbox.append(table, pa.Table.from_pylist(some, schema=schemas.RECORD_TABLES[table]))
             outbox.append("trials", pa.Table.from_pylist([row], schema=schemas.TRIALS))
             store.append([read_batch(file.path) for file in outbox.pending()])
         return store
@@ -231,6 +326,8 @@ class MemoryStore:
         self._attempts = self._table(world.attempts, schemas.ATTEMPTS)
         self._trials = self._table(world.trials, schemas.TRIALS)
         self._predictions = self._table(world.predictions, schemas.PREDICTIONS)
+        self._generations = self._table(world.generations, schemas.GENERATIONS)
+        self._scores = self._table(world.scores, schemas.SCORES)
         self.largest_read = 0
         """Trials asked for in one call of `predictions`, at most."""
 
@@ -257,8 +354,17 @@ class MemoryStore:
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         self.largest_read = max(self.largest_read, len(trial_ids))
-        found = _among(self._predictions, trial_ids)
-        return found if splits is None else found.filter(pc.is_in(found["split"], pa.array(splits)))
+        return _of_splits(_among(self._predictions, trial_ids), splits)
+
+    def generations(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        return _of_splits(_among(self._generations, trial_ids), splits)
+
+    def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        return _of_splits(_among(self._scores, trial_ids), splits)
+
+
+def _of_splits(table: pa.Table, splits: Sequence[str] | None) -> pa.Table:
+    return table if splits is None else table.filter(pc.is_in(table["split"], pa.array(splits)))
 
 
 def _among(table: pa.Table, trial_ids: Sequence[str] | None) -> pa.Table:

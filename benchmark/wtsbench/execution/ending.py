@@ -109,9 +109,7 @@ def _append_scores(outbox: Outbox, job: TrialJob, store: Store) -> Failure | Non
         supervision = None
         if spec.parents:
             supervision = mean_supervision(store.predictions(spec.parents, splits=["transfer"]))
-        metrics = score(
-            job.trial_id, job.attempt, predictions, store.items(spec.data_digest), len(job.labels), supervision
-        )
+        metrics = score(job.trial_id, job.attempt, predictions, store.items(spec.data_digest), job.labels, supervision)
     except ScoringError as error:
         return Failure(
             failure_class=FailureClass.DIVERGED if error.diverged else FailureClass.TRIAL_ERROR, message=str(error)

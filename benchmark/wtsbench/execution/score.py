@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wtsbench.spec.metrics import METRICS
-from wtsbench.spec.trial import PREDICTED_SPLITS
+from wtsbench.spec.generation import GenerationSettings
+from wtsbench.spec.generation_metrics import GENERATION_METRICS
+from wtsbench.spec.metrics import Predicted, classification_metrics
+from wtsbench.spec.trial import PREDICTED_SPLITS, Split
+from wtsbench.store.samples import samples
 from wtsbench.store.schemas import METRICS as METRICS_SCHEMA
 
 
@@ -25,17 +31,17 @@ def score(
     attempt: int,
     predictions: pa.Table,
     items: pa.Table,
-    classes: int,
+    labels: Sequence[str],
     supervision: pa.Table | None = None,
 ) -> pa.Table:
-    """Final metrics of a trial on every predicted split, as rows of the `metrics` table.
+    """Final metrics of a trial at classification on every predicted split, as rows of the `metrics` table.
 
     Args:
         trial_id: the trial.
         attempt: its attempt.
         predictions: columns split, item_id, probabilities.
         items: columns split, item_id, label; the ground truth.
-        classes: number of classes.
+        labels: names of the classes.
         supervision: for students, columns item_id and probabilities: the mean weak label of `transfer` items. Adds
             `agreement`, the share of items on which student and supervisors name the same class.
 
@@ -43,25 +49,85 @@ def score(
         ScoringError: a predicted split lacks items, has some twice or others, or a row is no distribution.
     """
     rows: list[dict[str, object]] = []
+    _refuse_others(predictions, "predictions")
     for split in PREDICTED_SPLITS:
-        truth = items.filter(pc.field("split") == split.value).select(["item_id", "label"]).sort_by("item_id")
-        made = predictions.filter(pc.field("split") == split.value).sort_by("item_id")
+        truth = _of(items, split).select(["item_id", "label"]).sort_by("item_id")
+        made = _of(predictions, split).sort_by("item_id")
         if made["item_id"].to_pylist() != truth["item_id"].to_pylist():
             raise ScoringError(
                 f"predictions on {split.value} cover {made.num_rows} rows, not its {truth.num_rows} items"
             )
         if truth.num_rows == 0:
             continue
-        probabilities = _matrix(made["probabilities"], classes, split.value)
-        labels = truth["label"].to_numpy()
-        for name, metric in METRICS.items():
-            rows.append(_row(trial_id, attempt, name, split.value, metric.compute(labels, probabilities)))
-        if supervision is not None and split.value == "transfer":
+        probabilities = _matrix(made["probabilities"], len(labels), split.value)
+        predicted = Predicted.of(truth["label"].to_numpy(), probabilities)
+        for name, metric in classification_metrics(labels).items():
+            rows.append(_row(trial_id, attempt, name, split.value, metric.of(predicted)))
+        if supervision is not None and split is Split.TRANSFER:
             weak = supervision.sort_by("item_id")
             if weak["item_id"].to_pylist() == made["item_id"].to_pylist():
-                same = _matrix(weak["probabilities"], classes, "supervision").argmax(1) == probabilities.argmax(1)
+                same = _matrix(weak["probabilities"], len(labels), "supervision").argmax(1) == probabilities.argmax(1)
                 rows.append(_row(trial_id, attempt, "agreement", split.value, float(same.mean())))
     return pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
+
+
+def score_generations(
+    trial_id: str, attempt: int, generations: pa.Table, scores: pa.Table, items: pa.Table, settings: GenerationSettings
+) -> pa.Table:
+    """Final metrics of a trial at generation on every predicted split, as rows of the `metrics` table.
+
+    Args:
+        trial_id: the trial.
+        attempt: its attempt.
+        generations: rows of the `generations` table.
+        scores: rows of the `scores` table, all of one scorer.
+        items: columns split, item_id, text; the prompts.
+        settings: how many samples each split owes.
+
+    Raises:
+        ScoringError: a predicted split lacks prompts or samples, has some twice or others; a generation has no score or
+            several; scores are of several scorers, or out of [0, 1].
+    """
+    rows: list[dict[str, object]] = []
+    if len(scores["scorer"].unique()) > 1:
+        raise ScoringError(f"generations are scored by {len(scores['scorer'].unique())} scorers, not by one")
+    _refuse_others(generations, "generations")
+    _refuse_others(scores, "scores")
+    for split in PREDICTED_SPLITS:
+        prompts = _of(items, split)
+        drawn, scored = _of(generations, split), _of(scores, split)
+        owed = samples_owed(settings, split)
+        if drawn.num_rows != prompts.num_rows * owed:
+            raise ScoringError(
+                f"{drawn.num_rows} generations on {split.value}, not {owed} for each of its {prompts.num_rows} prompts"
+            )
+        if prompts.num_rows == 0:
+            continue
+        try:
+            made = samples(drawn, scored, prompts, settings.threshold)
+        except ValueError as error:
+            raise ScoringError(f"on {split.value}, {error}") from None
+        for name, metric in GENERATION_METRICS.items():
+            rows.append(_row(trial_id, attempt, name, split.value, metric.of(made)))
+    return pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
+
+
+def samples_owed(settings: GenerationSettings, split: Split) -> int:
+    """Continuations of each prompt of a predicted split."""
+    of_split = {Split.TRANSFER: settings.samples_transfer, Split.VALIDATION: settings.samples_validation}
+    return of_split.get(split, settings.samples)
+
+
+def _of(table: pa.Table, split: Split) -> pa.Table:
+    return table.filter(pc.field("split") == split.value)
+
+
+def _refuse_others(table: pa.Table, name: str) -> None:
+    """Splits that no trial predicts; `transfer~1` and so on are further opinions of supervisors on `transfer`."""
+    known = {split.value for split in PREDICTED_SPLITS}
+    others = sorted({split for split in table["split"].unique().to_pylist() if split.partition("~")[0] not in known})
+    if others:
+        raise ScoringError(f"{name} on {', '.join(others)}, which no trial predicts")
 
 
 def mean_supervision(predictions: pa.Table) -> pa.Table:
@@ -90,4 +156,5 @@ def _matrix(column: pa.ChunkedArray, classes: int, where: str) -> np.ndarray:
 
 
 def _row(trial_id: str, attempt: int, name: str, split: str, value: float) -> dict[str, object]:
-    return {"trial_id": trial_id, "attempt": attempt, "name": name, "split": split, "step": None, "value": value}
+    known = value if math.isfinite(value) else None  # measured, and no number
+    return {"trial_id": trial_id, "attempt": attempt, "name": name, "split": split, "step": None, "value": known}

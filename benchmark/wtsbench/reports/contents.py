@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from wtsbench.errors import SpecError, StoreError
+from wtsbench.errors import SpecError
 from wtsbench.spec.faults import nearest
-from wtsbench.spec.metrics import METRICS, Metric, predicted_classes
-from wtsbench.spec.trial import Split
-
-_TRIALS_AT_ONCE = 32
-"""Trials whose predictions are in memory as text and lists at once."""
 
 
 class Readable(Protocol):
@@ -46,15 +38,23 @@ class Readable(Protocol):
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded."""
 
+    def generations(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Generations of the attempts that succeeded."""
+
+    def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Scores of those generations, by every scorer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GridCell:
-    """One student of a grid and the two trials it is compared with: an entry of `grids.cells`."""
+    """One student or control of a grid and the two trials it is compared with: an entry of `grids.cells`."""
 
     task: str
     weak: str
     strong: str
     strategy: str
+    """Label of the strategy, or name of the control."""
+    kind: Literal["strategy", "control"] = "strategy"
     seed: int
     weak_trial: str
     ceiling_trial: str
@@ -112,7 +112,7 @@ def submissions(store: Readable, grid: str | None = None) -> list[Submission]:
 
 
 def _cell(entry: Mapping[str, Any]) -> GridCell:
-    return GridCell(**{name: entry[name] for name in GridCell.__dataclass_fields__})
+    return GridCell(**{name: entry[name] for name in GridCell.__dataclass_fields__ if name in entry})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +130,8 @@ class Ending:
     failure_message: str | None
     sandbox: str
     environment: str
+    spec: str
+    """JSON of the trial's specification."""
 
 
 _ENDING = tuple(name for name in Ending.__dataclass_fields__ if name != "done")
@@ -145,95 +147,3 @@ def endings(store: Readable, trial_ids: Sequence[str] | None = None) -> dict[str
         trial_id: Ending(done=row["status"] == "done", **{name: row[name] for name in _ENDING})
         for trial_id, row in sorted(rows.items())
     }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoredItems:
-    """The items that trials of a task are scored on, ordered by id."""
-
-    task: str
-    data_digest: str
-    metric: Metric
-    classes: int
-    item_ids: pa.Array
-    labels: NDArray[np.int64]
-    """[N]."""
-    groups: NDArray[np.int64]
-    """[N] number of each item's group of near-identical or otherwise related items, counted from 0."""
-
-    @property
-    def group_count(self) -> int:
-        """G."""
-        return int(self.groups.max()) + 1
-
-
-def scored_items(store: Readable, data_digest: str) -> ScoredItems:
-    """The test items of a prepared data set.
-
-    Raises:
-        StoreError: the store has no such data set, no test item in it, or wtsbench has no such metric.
-    """
-    known = store.datasets()
-    rows = known.filter(pc.equal(known["data_digest"], data_digest)).to_pylist()
-    if not rows:
-        raise StoreError(f"the store {store.uri} lacks the data set {data_digest[:12]} that its trials used")
-    items = store.items(data_digest).select(["item_id", "group_id", "split", "label"])
-    items = items.filter(pc.equal(items["split"], Split.TEST.value)).sort_by("item_id")
-    task, name = rows[0]["task"], rows[0]["metric"]
-    if items.num_rows == 0:
-        raise StoreError(f"the data set {data_digest[:12]} of task {task} has no test item")
-    if name not in METRICS:
-        raise StoreError(
-            f"task {task} is scored by {name!r}, which this version of wtsbench does not know",
-            remedy=f"it knows {', '.join(METRICS)}.",
-        )
-    return ScoredItems(
-        task=task,
-        data_digest=data_digest,
-        metric=METRICS[name],
-        classes=len(rows[0]["labels"]),
-        item_ids=items["item_id"].combine_chunks(),
-        labels=items["label"].to_numpy().astype(np.int64),
-        groups=_numbered(items["group_id"].to_pylist()),
-    )
-
-
-def _numbered(names: Sequence[str]) -> NDArray[np.int64]:
-    """Names as numbers in the order of their first appearance."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
-
-
-def predicted(store: Readable, trial_ids: Sequence[str], tests: ScoredItems) -> NDArray[np.int64]:
-    """Predicted classes [T, N] of finished trials, in the order of the ids and of the test items.
-
-    Raises:
-        StoreError: a trial's predictions are not one distribution over the classes for each test item.
-    """
-    made = np.empty((len(trial_ids), len(tests.labels)), dtype=np.int64)
-    for start in range(0, len(trial_ids), _TRIALS_AT_ONCE):
-        some = trial_ids[start : start + _TRIALS_AT_ONCE]
-        table = store.predictions(some, splits=[Split.TEST.value]).select(["trial_id", "item_id", "probabilities"])
-        for offset, trial_id, part in _by_trial(table, some):
-            made[start + offset] = _classes(trial_id, part.sort_by("item_id"), tests)
-    return made
-
-
-def _by_trial(table: pa.Table, trial_ids: Sequence[str]) -> Iterator[tuple[int, str, pa.Table]]:
-    for offset, trial_id in enumerate(trial_ids):
-        yield offset, trial_id, table.filter(pc.equal(table["trial_id"], trial_id))
-
-
-def _classes(trial_id: str, part: pa.Table, tests: ScoredItems) -> NDArray[np.int64]:
-    values = part["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    ids = part["item_id"].combine_chunks()
-    if not ids.equals(tests.item_ids) or values.size != len(ids) * tests.classes:
-        raise StoreError(
-            f"trial {trial_id[:12]} of task {tests.task} is stored as done, but its predictions are not one "
-            f"distribution for each of the {len(tests.item_ids)} test items",
-            remedy="the store is damaged, or was written by something else; restore it from a copy.",
-        )
-    try:
-        return predicted_classes(values.reshape(len(ids), tests.classes))
-    except ValueError as error:
-        raise StoreError(f"trial {trial_id[:12]} of task {tests.task} is stored as done, but its {error}") from None

@@ -8,7 +8,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wtsbench.reports.leaderboard import Leaderboard, Row
+from wtsbench.reports.details import Lines, blocks, missing
+from wtsbench.reports.findings import findings
+from wtsbench.reports.rows import Leaderboard, Row
 from wtsbench.reports.wording import LEGEND, MISSING, Group, Notes, groups, missing_seeds, score, seeds
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ COLUMNS = ("#", "strategy", "score [low, high]", "PGR [low, high]", "seeds")
 EMPTY = "The store holds no grid yet."
 
 
-def render(board: Leaderboard, form: str, *, width: int = 80, color: bool = False) -> str:
+def render(board: Leaderboard, form: str, *, width: int = 80, color: bool = False, details: bool = False) -> str:
     """The board as text that ends in a line break.
 
     Args:
@@ -27,11 +29,14 @@ def render(board: Leaderboard, form: str, *, width: int = 80, color: bool = Fals
         form: a key of `RENDERERS`, or `terminal`.
         width: columns of the terminal; the other forms have no width.
         color: whether the terminal shows colours.
+        details: whether people see the metrics beside the one that ranks; JSON and CSV always have them.
     """
-    return terminal(board, width=width, color=color) if form == "terminal" else RENDERERS[form](board)
+    if form == "terminal":
+        return terminal(board, width=width, color=color, details=details)
+    return RENDERERS[form](board, details)
 
 
-def terminal(board: Leaderboard, *, width: int = 80, color: bool = False) -> str:
+def terminal(board: Leaderboard, *, width: int = 80, color: bool = False, details: bool = False) -> str:
     """Tables no wider than `width`; nothing is cut off, long names are folded."""
     from rich.console import Console
 
@@ -48,12 +53,12 @@ def terminal(board: Leaderboard, *, width: int = 80, color: bool = False) -> str
         legacy_windows=False,
         _environ={},  # the caller says what the terminal is; the same board gives the same text everywhere
     )
-    for part in renderables(board):
+    for part in renderables(board, width=width, details=details):
         console.print(part)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-def renderables(board: Leaderboard) -> Iterator[RenderableType]:
+def renderables(board: Leaderboard, *, width: int = 80, details: bool = False) -> Iterator[RenderableType]:
     """The board as things that a rich console prints."""
     from rich.text import Text
 
@@ -66,8 +71,19 @@ def renderables(board: Leaderboard) -> Iterator[RenderableType]:
         for group in tables:
             yield Text()
             yield Text.assemble((group.title, "bold cyan"), "  ", (group.facts, "dim"))
+            if group.warning:
+                yield Text(group.warning, style="yellow")
             yield _table(group, notes)
+            if details:
+                for block in blocks(group, width):
+                    yield Text()
+                    yield _details(block)
+                for line in missing(group):
+                    yield Text(line, style="yellow")
         yield Text()
+        for line in findings(board, grid):
+            yield Text(line)
+            yield Text()
     for line in missing_seeds(board.rows):
         yield Text(line, style="red")
     for line in notes.lines(len(board.rows)):
@@ -92,12 +108,30 @@ def _table(group: Group, notes: Notes) -> Table:
         )
     for baseline in group.weak:
         table.add_row("", baseline.name, baseline.score, "", "", style="dim")
-    for row in group.rows:
+    for row in group.ranked:
         count = Text(seeds(row), style="" if row.complete else "red")
-        best = "green" if row.rank == 1 and len(group.rows) > 1 else ""
+        best = "green" if row.rank == 1 and len(group.ranked) > 1 else ""
         table.add_row(Text(group.rank(row), style=best), row.strategy, score(row), _pgr(row, notes), count)
     for baseline in group.ceiling:
         table.add_row("", baseline.name, baseline.score, "", "", style="dim")
+    if group.controls:
+        table.add_section()
+    for row in group.controls:
+        count = Text(seeds(row), style="" if row.complete else "red")
+        table.add_row("", f"{row.strategy} (control)", score(row), _pgr(row, notes), count)
+    return table
+
+
+def _details(block: Lines) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    heading, *rest = block
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for number, name in enumerate(heading):
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number > 0)
+    for line in rest:
+        table.add_row(*line)
     return table
 
 
@@ -107,13 +141,12 @@ def _pgr(row: Row, notes: Notes) -> Any:
     return Text(notes.pgr(row), style="yellow" if row.pgr is None else "")
 
 
-def plain(board: Leaderboard) -> str:
+def plain(board: Leaderboard, details: bool = False) -> str:
     """Aligned columns, one line a row and nothing folded: for pipes, logs and CI."""
-    lines = list(_plain(board))
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+    return "".join(f"{line.rstrip()}\n" for line in _plain(board, details))
 
 
-def _plain(board: Leaderboard) -> Iterator[str]:
+def _plain(board: Leaderboard, details: bool) -> Iterator[str]:
     if not board.rows:
         yield EMPTY
         return
@@ -123,8 +156,18 @@ def _plain(board: Leaderboard) -> Iterator[str]:
         for group in tables:
             yield ""
             yield f"{group.title}: {group.facts}"
-            yield from _aligned(_lines(group, notes))
+            if group.warning:
+                yield group.warning
+            yield from aligned(_lines(group, notes))
+            if details:
+                for block in blocks(group):
+                    yield ""
+                    yield from aligned(block)
+                yield from missing(group)
         yield ""
+        for line in findings(board, grid):
+            yield line
+            yield ""
     yield from _footer(board, notes)
 
 
@@ -133,12 +176,14 @@ def _lines(group: Group, notes: Notes) -> list[Sequence[str]]:
     return [
         COLUMNS,
         *((MISSING, baseline.name, baseline.score, MISSING, MISSING) for baseline in group.weak),
-        *((group.rank(row), row.strategy, score(row), notes.pgr(row), seeds(row)) for row in group.rows),
+        *((group.rank(row), row.strategy, score(row), notes.pgr(row), seeds(row)) for row in group.ranked),
         *((MISSING, baseline.name, baseline.score, MISSING, MISSING) for baseline in group.ceiling),
+        *((MISSING, f"{row.strategy} (control)", score(row), notes.pgr(row), seeds(row)) for row in group.controls),
     ]
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of cells as text, columns two spaces apart."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         yield "  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True))
@@ -150,12 +195,12 @@ def _footer(board: Leaderboard, notes: Notes) -> Iterator[str]:
     yield from LEGEND
 
 
-def markdown(board: Leaderboard) -> str:
+def markdown(board: Leaderboard, details: bool = False) -> str:
     """A heading a grid, a table a task and pair."""
-    return "".join(f"{line}\n" for line in _markdown(board))
+    return "".join(f"{line}\n" for line in _markdown(board, details))
 
 
-def _markdown(board: Leaderboard) -> Iterator[str]:
+def _markdown(board: Leaderboard, details: bool) -> Iterator[str]:
     if not board.rows:
         yield EMPTY
         return
@@ -165,10 +210,17 @@ def _markdown(board: Leaderboard) -> Iterator[str]:
         for group in tables:
             heading, *rest = _lines(group, notes)
             yield from ("", f"### {_escaped(group.title)}", "", f"{_escaped(group.facts)}", "")
+            if group.warning:
+                yield from (_escaped(group.warning), "")
             yield _markdown_row(heading)
             yield "| ---: | --- | --- | --- | ---: |"
             yield from map(_markdown_row, rest)
+            for block in blocks(group) if details else ():
+                yield from ("", _markdown_row(block[0]), f"| --- |{' ---: |' * (len(block[0]) - 1)}")
+                yield from map(_markdown_row, block[1:])
         yield ""
+        for line in findings(board, grid):
+            yield from (_escaped(line), "")
     for line in _footer(board, notes):
         yield f"- {_escaped(line)}"
 
@@ -184,7 +236,7 @@ def _escaped(text: str) -> str:
     return " ".join(text.split())
 
 
-def comma_separated(board: Leaderboard) -> str:
+def comma_separated(board: Leaderboard, details: bool = True) -> str:
     """One line a row, with a heading; lists are JSON, what is missing is empty."""
     out = io.StringIO()
     names = list(Row.__dataclass_fields__)
@@ -196,21 +248,21 @@ def comma_separated(board: Leaderboard) -> str:
 
 
 def _field(value: Any) -> Any:
-    if isinstance(value, tuple | list | bool):
+    if isinstance(value, tuple | list | dict | bool):
         return json.dumps(value, ensure_ascii=False, sort_keys=True)
     return value
 
 
-def json_text(board: Leaderboard) -> str:
+def json_text(board: Leaderboard, details: bool = True) -> str:
     """A list of objects, one a row."""
     return json.dumps(board.records(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-RENDERERS: dict[str, Callable[[Leaderboard], str]] = {
+RENDERERS: dict[str, Callable[[Leaderboard, bool], str]] = {
     "plain": plain,
     "markdown": markdown,
     "csv": comma_separated,
     "json": json_text,
-    "terminal": terminal,
+    "terminal": lambda board, details: terminal(board, details=details),
 }
 """Every form by name."""

@@ -25,33 +25,35 @@ the resamples do. With one seed there is only B, and the interval speaks about o
 the values r for which the interval of (student - weak) - r (ceiling - weak) contains 0 (Fieller 1954, with the interval
 above in place of the normal one). It is bounded exactly when the interval of the gap excludes 0.
 
-**Repeatability.** Draws are seeded by what is compared (the digest of the data and the numbers of items and seeds),
-never by time or order. Sums of features are whole numbers below 2^24 and so exact in float32, whatever BLAS adds them.
+**Tests.** The p-value of a difference is that of t = difference / sqrt(V) with d degrees of freedom; among many
+comparisons, p-values are corrected as in Holm 1979, which holds the chance of any false claim at 5% whatever depends on
+what. The interval leans as the resamples do and the test does not, so close to 5% the two may disagree; claims go by
+the corrected test.
 
-Shapes: B resamples, N items, K seeds, T trials, F features of the metric.
+**Noise floor.** What seeds alone do: the standard deviation over seeds of one configuration's score, pooled over the
+configurations of a table, and from it that of the difference of two identical configurations with K seeds each,
+sqrt(2 / K) as large.
+
+Shapes: B resamples, N items, K seeds, Q quantities. `resampling` has how items and seeds are drawn.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
-from wtsbench.spec.metrics import Floats, Integers, Metric
+from wtsbench.spec.metrics import Floats
 
-RESAMPLES = 10_000
 LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2
 POWER = 0.8
 """Probability with which an effect of the minimum detectable size is found."""
-_CHUNK_BYTES = 2**21
-"""Of item counts at once: what stays in a core's cache is counted several times faster."""
-_EXACT = 2**24
-"""Whole numbers below it are exact in float32."""
+CLAIM_SEEDS = 5
+"""With fewer seeds a table makes no claim: the spread over seeds is itself hardly known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,13 @@ class Estimate:
     def sign(self) -> int:
         """1 or -1 where the interval excludes 0 on that side, else 0."""
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of the hypothesis that the truth is 0: t = value / error with the error's freedom."""
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        return float(2 * stdtr(self.freedom, -abs(self.value) / self.error))
 
     @property
     def detectable(self) -> float:
@@ -91,10 +100,15 @@ class Sample:
     """N: items, or groups of them where those are what is resampled."""
 
     def __sub__(self, other: Sample) -> Sample:
-        return self._with(self.full - other.full, self.resampled - other.resampled)
+        return self._with(_apart(self.full, other.full), _apart(self.resampled, other.resampled))
 
     def __mul__(self, factor: float) -> Sample:
         return self._with(self.full * factor, self.resampled * factor)
+
+    @property
+    def defined(self) -> bool:
+        """Whether every seed has a number."""
+        return bool(np.isfinite(self.full).all())
 
     def _with(self, full: Floats, resampled: Floats) -> Sample:
         return Sample(full=full, resampled=resampled, weights=self.weights, items=self.items)
@@ -104,93 +118,10 @@ class Sample:
         return _interval(Moments.of(self), np.ones(1), lowest, highest)
 
 
-class Resampler:
-    """The draws that all comparisons on one set of items share.
-
-    Args:
-        key: what the items are, such as the digest of their data; decides the draws.
-        items: N, at least 1: items, or where these come in groups, groups. Items of one group share more than their
-            task (a question, most words), so they are drawn together.
-        resamples: B.
-    """
-
-    def __init__(self, key: str, items: int, *, resamples: int = RESAMPLES) -> None:
-        assert items > 0, "there is something to resample"
-        self.items = items
-        self.resamples = resamples
-        self._key = key
-        self._weights: dict[int, Floats] = {}
-
-    def scores(
-        self, metric: Metric, labels: Integers, predicted: Integers, classes: int, groups: Integers | None = None
-    ) -> tuple[Floats, Floats]:
-        """The metric of T trials on all items [T] and on each resample of them [B, T].
-
-        Args:
-            metric: what to compute.
-            labels: [N] true classes.
-            predicted: [T, N] classes, aligned with the labels.
-            classes: number of classes C.
-            groups: the group of each item, counted from 0; by default each item is its own.
-        """
-        features = metric.features(labels, predicted, classes)  # [T, N, F]
-        if groups is not None:
-            features = _summed(features, groups)
-        trials, size = features.shape[0], features.shape[-1]
-        flat = np.moveaxis(features, 1, 0).reshape(self.items, -1)  # [N, T F]
-        flat = flat.astype(np.float32 if _exact(flat, self.items) else np.float64)
-        full = metric.value(flat.sum(axis=0, dtype=np.float64).reshape(trials, size))
-        resampled = np.empty((self.resamples, trials))
-        generator = self._generator("items", self.items)
-        rows = max(1, _CHUNK_BYTES // (8 * self.items))
-        for start in range(0, self.resamples, rows):
-            chunk = min(rows, self.resamples - start)
-            sums = self._counts(generator, chunk).astype(flat.dtype) @ flat
-            resampled[start : start + chunk] = metric.value(sums.astype(np.float64).reshape(chunk, trials, size))
-        return full, resampled
-
-    def sample(self, full: Floats, resampled: Floats, columns: Sequence[int]) -> Sample:
-        """The trials in these columns of `scores` as the seeds of one sample."""
-        index = np.asarray(columns)
-        return Sample(
-            full=full[index], resampled=resampled[:, index], weights=self.seed_weights(len(index)), items=self.items
-        )
-
-    def seed_weights(self, seeds: int) -> Floats:
-        """[B, K] how often each of K seeds is drawn, over K; equal for all samples of as many seeds."""
-        if seeds not in self._weights:
-            generator = self._generator("seeds", seeds)
-            drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=self.resamples)
-            self._weights[seeds] = drawn / seeds
-        return self._weights[seeds]
-
-    def _counts(self, generator: np.random.Generator, chunk: int) -> NDArray[np.int64]:
-        """[chunk, N] how often each item is drawn."""
-        small = np.uint16 if self.items <= 2**16 else np.uint32
-        drawn = generator.integers(0, self.items, size=(chunk, self.items), dtype=small)
-        place = drawn + np.arange(chunk)[:, None] * self.items
-        return np.bincount(place.ravel(), minlength=chunk * self.items).reshape(chunk, self.items)
-
-    def _generator(self, purpose: str, size: int) -> np.random.Generator:
-        content = f"wtsbench bootstrap 1|{self._key}|{purpose}|{size}|{self.resamples}"
-        return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(hashlib.sha256(content.encode()).digest())))
-
-
-def _summed(features: NDArray[np.generic], groups: Integers) -> NDArray[np.generic]:
-    """Features of groups [T, G, F], the sums of those of their items [T, N, F]: metrics are functions of sums."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    if len(starts) == len(groups):
-        return features[:, order]
-    numbers = features.astype(np.int64) if features.dtype == np.bool_ else features
-    return np.asarray(np.add.reduceat(numbers[:, order], starts, axis=1))
-
-
-def _exact(features: NDArray[np.generic], items: int) -> bool:
-    """Whether every resample's sum of these features is exact in float32."""
-    if features.dtype == np.bool_:
-        return items < _EXACT
-    return bool(np.issubdtype(features.dtype, np.integer) and np.abs(features).max(initial=0) * items < _EXACT)
+def _apart(one: Floats, two: Floats) -> Floats:
+    """One - two; 0 where they are the same number but for the last digits, in which sums of equal terms may differ."""
+    difference = one - two
+    return np.where(np.abs(difference) <= 1e-12 * np.maximum(1.0, np.abs(one)), 0.0, difference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,3 +242,22 @@ def ranks(better: NDArray[np.bool_]) -> list[int]:
         better: [S, S], whether the entry of the row is proven better than that of the column.
     """
     return [1 + int(count) for count in better.sum(axis=0)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Corrected p-values, in the same order (Holm 1979): the i-th smallest of m is multiplied by m - i + 1."""
+    corrected = [1.0] * len(p_values)
+    largest = 0.0
+    for place, index in enumerate(np.argsort(p_values, kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def pooled_deviation(scores: Sequence[Floats]) -> float | None:
+    """Standard deviation over seeds, pooled over configurations [K] each; None where none has two seeds."""
+    freedom = sum(len(each) - 1 for each in scores)
+    if freedom == 0:
+        return None
+    squares = sum(float(((each - each.mean()) ** 2).sum()) for each in scores)
+    return float(np.sqrt(squares / freedom))

@@ -6,14 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from wtsbench.reports.leaderboard import Row
+from wtsbench.reports.rows import Row
+from wtsbench.reports.statistics import CLAIM_SEEDS
 
 MISSING = "-"
 SHOWN_FAILURES = 8
+SPLITS = {"ood": " out of distribution"}
+"""What a title says of a split; nothing of `test`."""
 LEGEND = (
     "[low, high]: 95% bootstrap interval over seeds and groups of test items.",
     "PGR: (student - weak) / (ceiling - weak), where the gap is proven, else NA.",
-    "#: 1 + number of strategies proven better; = marks ties.",
+    "#: 1 + number of strategies proven better (5%, Holm-corrected); = marks ties.",
 )
 
 
@@ -50,23 +53,53 @@ class Baseline:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """One table: the rows of a grid, task and pair."""
+    """One table: the rows of a grid, task, pair, split and scorer."""
 
     rows: tuple[Row, ...]
 
     @property
+    def ranked(self) -> tuple[Row, ...]:
+        """The strategies."""
+        return tuple(row for row in self.rows if row.kind == "strategy")
+
+    @property
+    def controls(self) -> tuple[Row, ...]:
+        """What they are held against; not ranked."""
+        return tuple(row for row in self.rows if row.kind == "control")
+
+    @property
     def title(self) -> str:
         """`safety-mini, nano-1 -> nano-3`."""
-        return f"{self.rows[0].task}, {self.rows[0].weak} -> {self.rows[0].strong}"
+        row = self.rows[0]
+        return f"{row.task}{SPLITS.get(row.split, '')}, {row.weak} -> {row.strong}"
 
     @property
     def facts(self) -> str:
         """Metric, size of the test, and what could have been found."""
         row = self.rows[0]
-        direction = "" if row.higher_is_better else ", lower is better"
-        facts = f"{row.metric.replace('_', ' ')}{direction}, {row.test_items or 0:,} test items"
+        facts = [row.metric.replace("_", " ")]
+        if not row.higher_is_better:
+            facts.append("lower is better")
+        size = f"{row.test_items or 0:,}"
+        facts.append(f"{size} test items" if row.samples is None else f"{size} prompts x {row.samples} samples")
+        if row.scorer is not None:
+            facts.append(f"scorer {row.scorer_name or ''} {row.scorer[:12]}".replace("  ", " "))
         sizes = [row.detectable for row in self.rows if row.detectable]
-        return f"{facts}, detectable gain {number(max(sizes), 3)}" if sizes else facts
+        if sizes:
+            facts.append(f"detectable gain {number(max(sizes), 3)}")
+        noise = next((row.noise_sd for row in self.rows if row.noise_sd is not None), None)
+        if noise is not None:
+            facts.append(f"seed noise {number(noise, 3)}")
+        return ", ".join(facts)
+
+    @property
+    def warning(self) -> str | None:
+        """That the table makes no claim."""
+        few = [row for row in self.rows if row.few_seeds and row.seeds_done]
+        if not few:
+            return None
+        which = "" if len(few) == sum(row.seeds_done > 0 for row in self.rows) else f" in {len(few)} rows"
+        return f"fewer than {CLAIM_SEEDS} seeds{which}: no claim"
 
     @property
     def weak(self) -> list[Baseline]:
@@ -90,15 +123,19 @@ class Group:
         """`2`, or `1=` for ties."""
         if row.rank is None:
             return MISSING
-        tied = sum(other.rank == row.rank for other in self.rows) > 1
+        tied = sum(other.rank == row.rank for other in self.ranked) > 1
         return f"{row.rank}{'=' if tied else ''}"
 
 
 def groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Group]]]:
     """Grid names, each with its tables."""
     for grid, of_grid in groupby(rows, key=lambda row: row.grid):
-        pairs = groupby(of_grid, key=lambda row: (row.task, row.weak, row.strong, row.data_digest))
+        pairs = groupby(of_grid, key=_table)
         yield grid, [Group(rows=tuple(pair)) for _, pair in pairs]
+
+
+def _table(row: Row) -> tuple[object, ...]:
+    return (row.task, row.weak, row.strong, row.data_digest, row.split, row.scorer or "")
 
 
 class Notes:
@@ -132,10 +169,11 @@ class Notes:
 
 def missing_seeds(rows: Sequence[Row]) -> Iterator[str]:
     """What is missing, and the failures behind it, each trial once."""
-    lacking = sum(row.seeds_total - row.seeds_done for row in rows)
+    once = {(row.grid, row.task, row.weak, row.strong, row.strategy): row for row in reversed(rows)}.values()
+    lacking = sum(row.seeds_total - row.seeds_done for row in once)
     if not lacking:
         return
-    total = sum(row.seeds_total for row in rows)
+    total = sum(row.seeds_total for row in once)
     yield f"{lacking} of {total} seeds are missing: not run yet, or failed."
     told: dict[str, str] = {}
     for row in rows:

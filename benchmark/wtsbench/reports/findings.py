@@ -1,0 +1,110 @@
+"""Which strategies help, in a paragraph computed from the comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from wtsbench.reports.rows import Comparison, Leaderboard, Row
+from wtsbench.reports.statistics import CLAIM_SEEDS
+from wtsbench.reports.wording import SPLITS
+
+BASELINE = "naive"
+
+
+@dataclass
+class _Count:
+    better: int = 0
+    worse: int = 0
+    tested: int = 0
+    untested: int = 0
+
+    def add(self, verdict: str | None) -> None:
+        self.better += verdict == "better"
+        self.worse += verdict == "worse"
+        self.tested += verdict is not None
+        self.untested += verdict is None
+
+    def __str__(self) -> str:
+        text = f"{self.better} of {self.tested}"
+        notes = [f"{count} {name}" for name, count in (("worse", self.worse), ("NA", self.untested)) if count]
+        return text + (f" ({', '.join(notes)})" if notes else "")
+
+
+def findings(board: Leaderboard, grid: str) -> list[str]:
+    """One paragraph a split with tables."""
+    paragraphs = []
+    for split in dict.fromkeys(row.split for row in board.rows if row.grid == grid):
+        rows = [row for row in board.rows if (row.grid, row.split) == (grid, split)]
+        compared = [found for found in board.comparisons if (found.grid, found.split) == (grid, split)]
+        sentences = [*_gains(rows), *_baseline(compared), *_controls(compared), *_few(rows)]
+        if sentences:
+            where = f"Which strategies help{SPLITS.get(split, '')}: "
+            paragraphs.append(where + " ".join(sentences))
+    return paragraphs
+
+
+def _gains(rows: Sequence[Row]) -> Iterator[str]:
+    counts: dict[str, _Count] = {}
+    for row in rows:
+        if row.kind == "strategy":
+            counts.setdefault(row.strategy, _Count()).add(_gain(row))
+    if counts:
+        told = "; ".join(f"{label} {count}" for label, count in counts.items())
+        yield f"a gain over the weak supervisor is proven (95% interval) in this many tables: {told}."
+
+
+def _gain(row: Row) -> str | None:
+    if row.gain_low is None or row.gain_high is None or row.seeds_done < 2:
+        return None
+    up, down = ("better", "worse") if row.higher_is_better else ("worse", "better")
+    return up if row.gain_low > 0 else down if row.gain_high < 0 else "tie"
+
+
+def baseline_of(labels: Sequence[str]) -> str | None:
+    """What strategies are held against: naive, or the only variant of it; None where there is no such strategy."""
+    if BASELINE in labels:
+        return BASELINE
+    variants = [label for label in labels if label.startswith(f"{BASELINE}(")]
+    return variants[0] if len(variants) == 1 else None
+
+
+def _baseline(compared: Sequence[Comparison]) -> Iterator[str]:
+    among = [found for found in compared if found.family == "strategies"]
+    naive = baseline_of(sorted({label for found in among for label in (found.first, found.second)}))
+    counts: dict[str, _Count] = {}
+    for found in among:
+        if found.first == naive:
+            counts.setdefault(found.second, _Count()).add(_turned(found.verdict))
+        elif found.second == naive:
+            counts.setdefault(found.first, _Count()).add(found.verdict)
+    if counts:
+        told = "; ".join(f"{label} {count}" for label, count in sorted(counts.items()))
+        yield f"Better than {naive}, corrected for all pairs of strategies (Holm, 5%): {told}."
+
+
+def _turned(verdict: str | None) -> str | None:
+    return {"better": "worse", "worse": "better"}.get(verdict or "", verdict)
+
+
+def _controls(compared: Sequence[Comparison]) -> Iterator[str]:
+    """In how many tables a strategy is proven better than each control."""
+    counts: dict[str, dict[str, _Count]] = {}
+    for found in compared:
+        if found.family == "controls":
+            counts.setdefault(found.second, {}).setdefault(found.first, _Count()).add(found.verdict)
+    for control, each in counts.items():
+        told = "; ".join(f"{label} {count}" for label, count in sorted(each.items()))
+        yield f"Better than the control {control}: {told}."
+
+
+def _few(rows: Sequence[Row]) -> Iterator[str]:
+    """How many tables make no claim."""
+    tables: dict[tuple[str, ...], bool] = {}
+    for row in rows:
+        key = (row.task, row.weak, row.strong, row.data_digest, row.scorer or "")
+        tables[key] = tables.get(key, False) or (row.few_seeds and row.kind == "strategy")
+    few = sum(tables.values())
+    if few:
+        which = f"{few} of {len(tables)} tables" if len(tables) > 1 else "the table"
+        yield f"Fewer than {CLAIM_SEEDS} seeds in {which}: no claim."

@@ -1,0 +1,140 @@
+"""Drawing items and seeds again: what every trial would score on other items and seeds.
+
+**Repeatability.** Draws are seeded by what is compared (the digest of the data and the numbers of items and seeds),
+never by time or order. Sums of features that are whole numbers below 2^24 are exact in float32, whatever BLAS adds
+them; all other features are summed in float64, whose last digits are far below those that reports show.
+
+Shapes: B resamples, N items, K seeds, T trials, F features of a metric.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wtsbench.reports.statistics import Sample
+from wtsbench.spec.metrics import Features, Floats, Integers
+
+RESAMPLES = 10_000
+_CHUNK_BYTES = 2**21
+"""Of item counts at once: what stays in a core's cache is counted several times faster."""
+_EXACT = 2**24
+"""Whole numbers below it are exact in float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Features that are summed once, and the scores that are computed from their sums."""
+
+    features: Features
+    """[T, N, F]."""
+    values: tuple[Callable[[Floats], Floats], ...]
+    """Each from sums [..., F] to scores [...]."""
+
+
+Scores = tuple[Floats, Floats]
+"""Of T trials, on all items [T] and on each resample of them [B, T]."""
+
+
+class Resampler:
+    """The draws that all comparisons on one set of items share.
+
+    Args:
+        key: what the items are, such as the digest of their data; decides the draws.
+        items: N, at least 1: items, or where these come in groups, groups. Items of one group share more than their
+            task (a question, most words), so they are drawn together.
+        resamples: B.
+    """
+
+    def __init__(self, key: str, items: int, *, resamples: int = RESAMPLES) -> None:
+        assert items > 0, "there is something to resample"
+        self.items = items
+        self.resamples = resamples
+        self._key = key
+        self._weights: dict[int, Floats] = {}
+
+    def scores(self, blocks: Sequence[Block], groups: Integers | None = None) -> list[list[Scores]]:
+        """The scores of every block's values, on all items and on each resample; one pass of draws serves all.
+
+        A resample that defines no score, such as one without an item of the class whose recall it is, counts as no
+        change: it has the score of all items.
+
+        Args:
+            blocks: what to sum and compute.
+            groups: [N] the group of each item, counted from 0; by default each item is its own.
+        """
+        flat = [self._flat(block.features, groups) for block in blocks]
+        found: list[list[Scores]] = []
+        for block, (matrix, shape) in zip(blocks, flat, strict=True):
+            sums = matrix.sum(axis=0, dtype=np.float64).reshape(shape)
+            found.append([(value(sums), np.empty((self.resamples, shape[0]))) for value in block.values])
+        kinds = sorted({matrix.dtype.name for matrix, _ in flat})
+        generator = self._generator("items", self.items)
+        rows = max(1, _CHUNK_BYTES // (8 * self.items))
+        for start in range(0, self.resamples, rows):
+            chunk = min(rows, self.resamples - start)
+            drawn = self._counts(generator, chunk)
+            counts = {kind: drawn.astype(kind) for kind in kinds}
+            for block, (matrix, shape), results in zip(blocks, flat, found, strict=True):
+                sums = (counts[matrix.dtype.name] @ matrix).astype(np.float64).reshape(chunk, *shape)
+                for value, (full, resampled) in zip(block.values, results, strict=True):
+                    made = value(sums)
+                    resampled[start : start + chunk] = np.where(np.isnan(made), full, made)
+        return found
+
+    def sample(self, scores: Scores, columns: Sequence[int]) -> Sample:
+        """The trials in these columns of `scores` as the seeds of one sample."""
+        full, resampled = scores
+        index = np.asarray(columns)
+        return Sample(
+            full=full[index], resampled=resampled[:, index], weights=self.seed_weights(len(index)), items=self.items
+        )
+
+    def seed_weights(self, seeds: int) -> Floats:
+        """[B, K] how often each of K seeds is drawn, over K; equal for all samples of as many seeds."""
+        if seeds not in self._weights:
+            generator = self._generator("seeds", seeds)
+            drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=self.resamples)
+            self._weights[seeds] = drawn / seeds
+        return self._weights[seeds]
+
+    def _flat(self, features: Features, groups: Integers | None) -> tuple[Features, tuple[int, int]]:
+        """Features as a matrix [N, T F] of the type in which they are summed, and (T, F)."""
+        if groups is not None:
+            features = _summed(features, groups)
+        trials, size = features.shape[0], features.shape[-1]
+        matrix = np.moveaxis(features, 1, 0).reshape(self.items, -1)
+        kind = np.float32 if _exact(matrix, self.items) else np.float64
+        return np.ascontiguousarray(matrix, dtype=kind), (trials, size)
+
+    def _counts(self, generator: np.random.Generator, chunk: int) -> NDArray[np.int64]:
+        """[chunk, N] how often each item is drawn."""
+        small = np.uint16 if self.items <= 2**16 else np.uint32
+        drawn = generator.integers(0, self.items, size=(chunk, self.items), dtype=small)
+        place = drawn + np.arange(chunk)[:, None] * self.items
+        return np.bincount(place.ravel(), minlength=chunk * self.items).reshape(chunk, self.items)
+
+    def _generator(self, purpose: str, size: int) -> np.random.Generator:
+        content = f"wtsbench bootstrap 1|{self._key}|{purpose}|{size}|{self.resamples}"
+        return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(hashlib.sha256(content.encode()).digest())))
+
+
+def _summed(features: Features, groups: Integers) -> Features:
+    """Features of groups [T, G, F], the sums of those of their items [T, N, F]: metrics are functions of sums."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    if len(starts) == len(groups):
+        return features[:, order]
+    numbers = features.astype(np.int64) if features.dtype == np.bool_ else features
+    return np.asarray(np.add.reduceat(numbers[:, order], starts, axis=1))
+
+
+def _exact(features: Features, items: int) -> bool:
+    """Whether every resample's sum of these features is exact in float32."""
+    if features.dtype == np.bool_:
+        return items < _EXACT
+    return bool(np.issubdtype(features.dtype, np.integer) and np.abs(features).max(initial=0) * items < _EXACT)

@@ -1,0 +1,174 @@
+"""What a leaderboard is made of: plain data, as JSON has it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+DECIMALS = 6
+"""Of every number in a row: more than the resampling tells, few enough that no machine's rounding shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedTrials:
+    """The trials of one finished seed of a row."""
+
+    seed: int
+    weak: str
+    ceiling: str
+    student: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedFailure:
+    """Why a seed of a row is missing."""
+
+    seed: int
+    role: str
+    trial_id: str
+    failure_class: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A metric's mean over seeds with its 95% interval; without a value where it is not defined."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+    """Why there is no value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One task, pair and strategy or control of a grid, scored on one split.
+
+    Scores are None until a seed is done; intervals are 95%.
+    """
+
+    grid: str
+    task: str
+    weak: str
+    strong: str
+    strategy: str
+    """Label of the strategy, or name of the control."""
+    kind: Literal["strategy", "control"] = "strategy"
+    split: str = "test"
+    """`test`, or `ood`: a test set out of the task's distribution."""
+    scorer: str | None = None
+    """For generation: digest of what scored the texts. Scores of different scorers are in different tables."""
+    scorer_name: str | None = None
+    metric: str
+    higher_is_better: bool
+    weak_score: float | None = None
+    weak_low: float | None = None
+    weak_high: float | None = None
+    student_score: float | None = None
+    student_low: float | None = None
+    student_high: float | None = None
+    ceiling_score: float | None = None
+    ceiling_low: float | None = None
+    ceiling_high: float | None = None
+    gap: float | None = None
+    """ceiling - weak, whatever the metric's direction."""
+    gap_low: float | None = None
+    gap_high: float | None = None
+    gain: float | None = None
+    """student - weak."""
+    gain_low: float | None = None
+    gain_high: float | None = None
+    detectable: float | None = None
+    """Size of a gain that this row's seeds and items would prove 4 times in 5 (minimum detectable effect)."""
+    pgr: float | None = None
+    """Performance gap recovered, gain / gap; None where the gap is not proven."""
+    pgr_low: float | None = None
+    pgr_high: float | None = None
+    pgr_reason: str | None = None
+    """Why there is no PGR, or what to know about it."""
+    rank: int | None = None
+    """Within a table: 1 plus the number of strategies that are proven better, corrected for the number of
+    comparisons; None for controls."""
+    weak_sd: float | None = None
+    """Standard deviation over seeds; None with one seed, or where one trial serves all seeds."""
+    student_sd: float | None = None
+    ceiling_sd: float | None = None
+    noise_sd: float | None = None
+    """Standard deviation over seeds, pooled over all configurations of the table."""
+    noise_floor: float | None = None
+    """Standard deviation of the difference of two identical configurations with as many seeds as this row."""
+    seeds_done: int
+    """Seeds whose weak supervisor, ceiling and student are all done."""
+    seeds_total: int
+    seeds: tuple[int, ...] = ()
+    """The seeds done."""
+    few_seeds: bool = True
+    """Fewer than 5 seeds done: no claim."""
+    test_items: int | None = None
+    test_groups: int | None = None
+    """Groups of related test items, which are what the intervals resample."""
+    samples: int | None = None
+    """For generation: continuations of each prompt."""
+    data_digest: str
+    metrics: dict[str, Measured] = field(default_factory=dict)
+    """All metrics of the student, by name."""
+    weak_metrics: dict[str, Measured] = field(default_factory=dict)
+    ceiling_metrics: dict[str, Measured] = field(default_factory=dict)
+    trials: tuple[SeedTrials, ...] = ()
+    """Where the numbers come from."""
+    failures: tuple[SeedFailure, ...] = ()
+    sandboxes: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed asked for is done."""
+        return self.seeds_done == self.seeds_total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two entries of a table, by one metric, on the seeds that both have done."""
+
+    grid: str
+    task: str
+    weak: str
+    strong: str
+    split: str
+    scorer: str | None
+    metric: str
+    higher_is_better: bool
+    first: str
+    second: str
+    family: Literal["strategies", "controls"]
+    """What the p-value is corrected among: all pairs of strategies of the table, or all pairs of a strategy and a
+    control."""
+    seeds: tuple[int, ...] = ()
+    difference: float | None = None
+    """first - second, whatever the metric's direction."""
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    """Two-sided, of no difference."""
+    p_holm: float | None = None
+    """Corrected among the family."""
+    verdict: Literal["better", "worse", "tie"] | None = None
+    """Of the first, by the corrected p-value at 5%; `tie` where no difference is proven."""
+    reason: str | None = None
+    """Why there is no test."""
+    few_seeds: bool = True
+    """Fewer than 5 common seeds: no claim."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaderboard:
+    """Rows by grid, task, pair and split in the order the grid names them, then by rank and score, controls last."""
+
+    rows: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    """All of them, by the metric that ranks."""
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as JSON values."""
+        return [asdict(row) for row in self.rows]

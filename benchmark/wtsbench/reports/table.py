@@ -1,0 +1,376 @@
+"""One table: the strategies and controls of a task and pair, scored on the same resamples of one split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from wtsbench.reports.contents import Ending, GridCell, Readable
+from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
+from wtsbench.reports.resampling import RESAMPLES, Block, Resampler, Scores
+from wtsbench.reports.rows import DECIMALS, Comparison, Measured, Row, SeedFailure, SeedTrials
+from wtsbench.reports.statistics import (
+    CLAIM_SEEDS,
+    Estimate,
+    Sample,
+    holm,
+    pooled_deviation,
+    ranks,
+    recovered,
+)
+from wtsbench.spec.inheritance import INHERITANCE, Supervised
+from wtsbench.spec.metrics import Features, Metric
+from wtsbench.spec.trial import Split
+
+ALPHA = 0.05
+"""Chance of any false claim within a family of comparisons."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """Whose scores of generations count in a table."""
+
+    digest: str | None
+    """None where no finished trial has scores."""
+    name: str | None
+    """As the task names it, where the trials were planned with it."""
+    trials: frozenset[str]
+    """Those it has scored."""
+
+
+class Table:
+    """The strategies and controls of one task and pair.
+
+    Args:
+        store: where the trials are.
+        grid: the grid's name.
+        cells: of one task and pair.
+        ended: how trials ended.
+        tests: the items to score on.
+        scorer: for generation, whose scores count.
+        resamples: of the bootstrap.
+    """
+
+    def __init__(
+        self,
+        store: Readable,
+        grid: str,
+        cells: Sequence[GridCell],
+        ended: Mapping[str, Ending],
+        tests: ScoredItems,
+        scorer: Scorer | None = None,
+        *,
+        resamples: int = RESAMPLES,
+    ) -> None:
+        self.grid = grid
+        self.task, self.weak, self.strong = cells[0].task, cells[0].weak, cells[0].strong
+        self.tests = tests
+        self.scorer = scorer
+        self._ended = ended
+        self._entries: dict[str, list[GridCell]] = {}
+        for cell in sorted(cells, key=lambda cell: (cell.strategy, cell.seed)):
+            self._entries.setdefault(cell.strategy, []).append(cell)
+        self.order = list(dict.fromkeys(cell.strategy for cell in cells))
+        """Labels in the order the grid has them."""
+        key = tests.data_digest if tests.split is Split.TEST else f"{tests.data_digest}|{tests.split.value}"
+        self._resampler = Resampler(key, tests.group_count, resamples=resamples)
+        self._store = store
+        finished = [cell for cell in cells if self._finished(cell)]
+        self._column = _numbered(trial_id for cell in finished for trial_id in cell.trials.values())
+        self._pair = _numbered((cell.weak_trial, cell.student_trial) for cell in finished)
+
+    @property
+    def metrics(self) -> dict[str, Metric[Any]]:
+        """All that is reported of students."""
+        return {**self.tests.metrics, **(INHERITANCE if self.tests.form == "classification" else {})}
+
+    @property
+    def strategies(self) -> list[str]:
+        """Labels of the strategies."""
+        return [label for label, cells in self._entries.items() if cells[0].kind == "strategy"]
+
+    @property
+    def controls(self) -> list[str]:
+        """Names of the controls, in the grid's order."""
+        return [label for label in self.order if self._entries[label][0].kind == "control"]
+
+    def rows(self) -> list[Row]:
+        """A row for each strategy, best first, those without a finished seed after them, controls last."""
+        placed = self._ranks()
+        noise = self._noise()
+        rows = [replace(self._row(label, noise), rank=placed.get(label)) for label in self.strategies]
+        direction = self.tests.metric.direction
+
+        def place(row: Row) -> tuple[bool, int, float, str]:
+            return (row.rank is None, row.rank or 0, -direction * (row.student_score or 0.0), row.strategy)
+
+        return sorted(rows, key=place) + [self._row(label, noise) for label in self.controls]
+
+    def comparisons(self, name: str | None = None) -> list[Comparison]:
+        """Strategies with each other, and with the controls; by the metric that ranks, or by another.
+
+        Each pair is compared on the seeds that both have done, and on the same items. p-values are corrected among the
+        pairs of strategies, and among the pairs of a strategy and a control.
+        """
+        metric = self.tests.metric if name is None else self.metrics[name]
+        among = [self._compare(metric, *pair, "strategies") for pair in combinations(self.strategies, 2)]
+        beside = [self._compare(metric, one, two, "controls") for one in self.strategies for two in self.controls]
+        return [*_decided(among), *_decided(beside)]
+
+    @cached_property
+    def _evidence(self) -> Evidence | None:
+        """Of all finished trials; read when first asked for."""
+        if not self._column:
+            return None
+        scorer = None if self.scorer is None else self.scorer.digest
+        return evidence(self._store, list(self._column), self.tests, scorer)
+
+    @cached_property
+    def _scores(self) -> dict[str, Scores]:
+        """By metric: a column a trial, and for inheritance a column a pair of weak trial and student."""
+        return {} if self._evidence is None else self._resampled(self._evidence)
+
+    def _finished(self, cell: GridCell) -> bool:
+        return all(
+            trial_id in self._ended
+            and self._ended[trial_id].done
+            and (self.scorer is None or trial_id in self.scorer.trials)
+            for trial_id in cell.trials.values()
+        )
+
+    def _done(self, label: str) -> list[GridCell]:
+        return [cell for cell in self._entries[label] if self._finished(cell)]
+
+    def _resampled(self, made: Evidence) -> dict[str, Scores]:
+        named: list[list[Metric[Any]]] = []
+        blocks: list[Block] = []
+
+        def add(metrics: list[Metric[Any]], features: Features) -> None:
+            named.append(metrics)
+            blocks.append(Block(features=features, values=tuple(metric.value for metric in metrics)))
+
+        for function, features in made.features.items():
+            add([metric for metric in self.tests.metrics.values() if metric.features is function], features)
+        if made.classes is not None:
+            weak, student = (
+                made.classes[[self._column[pair[part]] for pair in self._pair]] for part in (0, 1)
+            )  # [pairs, N] each
+            supervised = Supervised(labels=self.tests.truth, weak=weak, student=student)
+            for metric in INHERITANCE.values():
+                add([metric], metric.features(supervised))
+        scores = self._resampler.scores(blocks, self.tests.groups)
+        return {
+            metric.name: found
+            for metrics, results in zip(named, scores, strict=True)
+            for metric, found in zip(metrics, results, strict=True)
+        }
+
+    def _sample(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> Sample:
+        if metric.name in INHERITANCE:
+            columns = [self._pair[cell.weak_trial, cell.trials[role]] for cell in cells]
+        else:
+            columns = [self._column[cell.trials[role]] for cell in cells]
+        return self._resampler.sample(self._scores[metric.name], columns)
+
+    def _compare(self, metric: Metric[Any], first: str, second: str, family: Any) -> Comparison:
+        one, two = self._done(first), self._done(second)
+        common = sorted({cell.seed for cell in one} & {cell.seed for cell in two})
+        found = Comparison(
+            grid=self.grid,
+            task=self.task,
+            weak=self.weak,
+            strong=self.strong,
+            split=self.tests.split.value,
+            scorer=None if self.scorer is None else self.scorer.digest,
+            metric=metric.name,
+            higher_is_better=metric.higher_is_better,
+            first=first,
+            second=second,
+            family=family,
+            seeds=tuple(common),
+            few_seeds=len(common) < CLAIM_SEEDS,
+        )
+        if len(common) < 2:  # one seed says nothing about how seeds differ: no order is proven
+            return replace(found, reason=f"{len(common)} common seed{'s' * (len(common) != 1)}: 2 are needed")
+        samples = [
+            self._sample(metric, [cell for cell in cells if cell.seed in common], "student") for cells in (one, two)
+        ]
+        if not all(sample.defined for sample in samples):
+            return replace(found, reason=f"{metric.name} is not defined for all of them")
+        estimate = (samples[0] - samples[1]).estimate()
+        return replace(
+            found, difference=estimate.value, low=estimate.low, high=estimate.high, p=estimate.p
+        )  # rounded when all is decided
+
+    def _ranks(self) -> dict[str, int]:
+        """Ranks of the strategies with a finished seed."""
+        labels = [label for label in self.strategies if self._done(label)]
+        place = {label: index for index, label in enumerate(labels)}
+        better = np.zeros((len(labels), len(labels)), dtype=bool)
+        for found in self.comparisons():
+            if found.family == "strategies" and found.verdict in ("better", "worse"):
+                first, second = place[found.first], place[found.second]
+                better[first, second], better[second, first] = found.verdict == "better", found.verdict == "worse"
+        return dict(zip(labels, ranks(better), strict=True))
+
+    def _noise(self) -> float | None:
+        """Standard deviation over seeds, pooled over configurations: the weak model, the ceiling, every entry."""
+        done = {label: self._done(label) for label in self._entries}
+        every = [cell for cells in done.values() for cell in cells]
+        configurations = {
+            *(frozenset(cell.trials[role] for cell in every) for role in ("weak", "ceiling")),
+            *(frozenset(cell.student_trial for cell in cells) for cells in done.values()),
+        } - {frozenset()}
+        if not configurations:
+            return None
+        full, _ = self._scores[self.tests.metric.name]
+        columns = sorted(sorted(self._column[trial_id] for trial_id in ids) for ids in configurations)
+        noise = pooled_deviation([full[index] for index in columns])
+        return noise if noise is not None and np.isfinite(noise) else None
+
+    def _row(self, label: str, noise: float | None) -> Row:
+        cells, done = self._entries[label], self._done(label)
+        metric = self.tests.metric
+        row = Row(
+            grid=self.grid,
+            task=self.task,
+            weak=self.weak,
+            strong=self.strong,
+            strategy=label,
+            kind=cells[0].kind,
+            split=self.tests.split.value,
+            scorer=None if self.scorer is None else self.scorer.digest,
+            scorer_name=None if self.scorer is None else self.scorer.name,
+            metric=metric.name,
+            higher_is_better=metric.higher_is_better,
+            seeds_done=len(done),
+            seeds_total=len(cells),
+            seeds=tuple(cell.seed for cell in done),
+            few_seeds=len(done) < CLAIM_SEEDS,
+            test_items=self.tests.size,
+            test_groups=self.tests.group_count,
+            samples=None if self._evidence is None else self._evidence.samples,
+            data_digest=self.tests.data_digest,
+            trials=tuple(SeedTrials(seed=cell.seed, **cell.trials) for cell in done),
+            failures=tuple(self._failures(cells)),
+            sandboxes=self._distinct(done, "sandbox"),
+            environments=self._distinct(done, "environment"),
+        )
+        if not done:
+            return replace(row, pgr_reason="no finished seed")
+        row = replace(
+            row,
+            metrics=self._measured(self.metrics, done, "student"),
+            weak_metrics=self._measured(self.tests.metrics, done, "weak"),
+            ceiling_metrics=self._measured(self.tests.metrics, done, "ceiling"),
+        )
+        samples = {role: self._sample(metric, done, role) for role in ("weak", "student", "ceiling")}
+        if not all(sample.defined for sample in samples.values()):
+            return replace(row, pgr_reason=f"{metric.name} is not defined for every trial")
+        return replace(row, **_numbers(metric, samples, done, noise))
+
+    def _measured(
+        self, metrics: Mapping[str, Metric[Any]], cells: Sequence[GridCell], role: str
+    ) -> dict[str, Measured]:
+        found = {}
+        for name, metric in metrics.items():
+            sample = self._sample(metric, cells, role)
+            if sample.defined:
+                estimate = sample.estimate(metric.lowest, metric.highest)
+                values = [_rounded(value) for value in (estimate.value, estimate.low, estimate.high)]
+                found[name] = Measured(**dict(zip(("value", "low", "high"), values, strict=True)))
+            else:
+                missing = int((~np.isfinite(sample.full)).sum())
+                found[name] = Measured(reason=f"not defined in {missing} of {len(cells)} seeds")
+        return found
+
+    def _failures(self, cells: Sequence[GridCell]) -> Iterator[SeedFailure]:
+        for cell in cells:
+            for role, trial_id in cell.trials.items():
+                ending = self._ended.get(trial_id)
+                if ending is not None and not ending.done:
+                    yield SeedFailure(
+                        seed=cell.seed,
+                        role=role,
+                        trial_id=trial_id,
+                        failure_class=ending.failure_class or "unknown",
+                        message=ending.failure_message or "",
+                    )
+
+    def _distinct(self, cells: Sequence[GridCell], name: str) -> tuple[str, ...]:
+        used = {trial_id for cell in cells for trial_id in cell.trials.values()}
+        return tuple(sorted({str(getattr(self._ended[trial_id], name)) for trial_id in used}))
+
+
+def _numbered(keys: Iterable[Any]) -> dict[Any, int]:
+    """Distinct keys, sorted, by number."""
+    return {key: number for number, key in enumerate(sorted(set(keys)))}
+
+
+def _numbers(
+    metric: Metric[Any], samples: Mapping[str, Sample], cells: Sequence[GridCell], noise: float | None
+) -> dict[str, Any]:
+    """The fields of a row that are computed by the metric that ranks."""
+    weak, student, ceiling = samples["weak"], samples["student"], samples["ceiling"]
+    numbers: dict[str, float | str | None] = {}
+    for role, sample in samples.items():
+        estimate = sample.estimate(metric.lowest, metric.highest)
+        numbers |= {f"{role}_score": estimate.value, f"{role}_low": estimate.low, f"{role}_high": estimate.high}
+        if len({cell.trials[role] for cell in cells}) == len(cells):
+            numbers[f"{role}_sd"] = pooled_deviation([sample.full])
+    gap, gain = (ceiling - weak).estimate(), (student - weak).estimate()
+    for name, estimate in (("gap", gap), ("gain", gain)):
+        numbers |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    numbers |= {"detectable": gain.detectable, "pgr_reason": _reason(gap, metric, len(cells))}
+    if noise is not None:
+        numbers |= {"noise_sd": noise, "noise_floor": noise * float(np.sqrt(2 / len(cells)))}
+    if gap.sign == metric.direction:
+        pgr = recovered(weak, student, ceiling)
+        numbers |= {"pgr": pgr.value, "pgr_low": pgr.low, "pgr_high": pgr.high}
+    return {name: _rounded(value) for name, value in numbers.items()}
+
+
+def _decided(found: Sequence[Comparison]) -> list[Comparison]:
+    """With corrected p-values and verdicts, rounded."""
+    tested = [comparison for comparison in found if comparison.p is not None]
+    corrected = dict(zip(map(id, tested), holm([comparison.p or 0.0 for comparison in tested]), strict=True))
+    return [_judged(comparison, corrected.get(id(comparison))) for comparison in found]
+
+
+def _judged(found: Comparison, p_holm: float | None) -> Comparison:
+    if p_holm is None or found.difference is None:
+        return found
+    ahead = found.difference > 0 if found.higher_is_better else found.difference < 0
+    numbers = {name: _rounded(getattr(found, name)) for name in ("difference", "low", "high")}
+    return replace(
+        found,
+        **numbers,
+        p=_probability(found.p),
+        p_holm=_probability(p_holm),
+        verdict="tie" if p_holm > ALPHA else "better" if ahead else "worse",
+    )
+
+
+def _reason(gap: Estimate, metric: Metric[Any], seeds: int) -> str | None:
+    """Why there is no PGR, or what to know about it."""
+    numbers = f"ceiling - weak {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+    if gap.sign == -metric.direction:
+        return f"ceiling worse than weak: {numbers}"
+    if gap.sign == 0:
+        return f"gap not proven: {numbers}"
+    return "1 seed: intervals are over items only" if seeds == 1 else None
+
+
+def _rounded(value: Any) -> Any:
+    """Rounded, and never a negative zero."""
+    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value
+
+
+def _probability(value: float | None) -> float | None:
+    """With as many digits as other numbers have, however small it is."""
+    return None if value is None else float(f"{value:.{DECIMALS}g}")
