@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from wtsbench_cli import (
+    compare,
     doctor,
     faults,
     image,
@@ -43,6 +44,7 @@ app.command("validate")(validate.validate)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("compare")(compare.compare)
 app.command("tasks")(tasks.tasks)
 app.command("models")(models.models)
 app.command("strategies")(strategies.strategies)

@@ -1,0 +1,155 @@
+"""Strategies held against each other: a matrix of verdicts, and every pair with its numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+
+from wtsbench.errors import SpecError
+from wtsbench.reports.contents import Readable
+from wtsbench.reports.leaderboard import tables
+from wtsbench.reports.renderers import aligned
+from wtsbench.reports.resampling import RESAMPLES
+from wtsbench.reports.rows import Comparison
+from wtsbench.reports.statistics import CLAIM_SEEDS
+from wtsbench.reports.table import Table
+from wtsbench.reports.wording import SPLITS, interval
+from wtsbench.spec.faults import nearest
+
+NOTHING = "The store holds no two strategies of one task and pair."
+LEGEND = (
+    "+ the row is better than the column, - worse, = not told apart, NA not tested;",
+    "by the corrected p-value at 5%.",
+    "Numbers: first less second [95% interval], two-sided p-value, and the same",
+    "corrected (Holm) for all pairs of strategies of the table, or for all its pairs",
+    "of a strategy and a control.",
+)
+_SIGNS = {"better": "+", "worse": "-", "tie": "=", None: "NA"}
+_TURNED = {"better": "worse", "worse": "better", "tie": "tie", None: None}
+
+
+def compare(
+    store: Readable,
+    grid: str | None = None,
+    *,
+    task: str | None = None,
+    pair: str | None = None,
+    metric: str | None = None,
+    split: str | None = None,
+    resamples: int = RESAMPLES,
+) -> list[Comparison]:
+    """Every two strategies, and every strategy and control, of each table.
+
+    Args:
+        store: where the trials are.
+        grid: only this grid.
+        task: only this task.
+        pair: only this pair, written `weak:strong`.
+        metric: any metric of the tasks; by default the one that ranks.
+        split: only `test` or `ood`.
+        resamples: of the bootstrap.
+
+    Raises:
+        SpecError: there is no grid, task, pair, split or metric of that name.
+        StoreError: the store cannot be read, or holds records that do not fit their items.
+    """
+    seen: dict[str, list[str]] = {"task": [], "pair": [], "split": []}
+    kept: list[Table] = []
+    for table in tables(store, grid, resamples=resamples):
+        here = {"task": table.task, "pair": f"{table.weak}:{table.strong}", "split": table.tests.split.value}
+        for kind, name in here.items():
+            seen[kind].append(name)
+        wanted = {"task": task, "pair": pair, "split": split}
+        if all(wanted[kind] in (None, name) for kind, name in here.items()):
+            kept.append(table)
+    for kind, asked in (("task", task), ("pair", pair), ("split", split)):
+        _require(kind, asked, seen[kind])
+    known = [table for table in kept if metric is None or metric in table.metrics]
+    if metric is not None and not known:
+        _require("metric", metric, [name for table in kept for name in table.metrics])
+    for table in known:
+        if metric is not None and table.metrics[metric].descriptive:
+            raise SpecError(
+                f"{metric} only describes outputs: neither more nor less of it is better",
+                remedy="compare by another metric.",
+            )
+    return [found for table in known for found in table.comparisons(metric)]
+
+
+def _require(kind: str, name: str | None, known: Sequence[str]) -> None:
+    if name is not None and name not in known:
+        near = nearest(name, known)
+        names = ", ".join(dict.fromkeys(known)) or "none"
+        raise SpecError(
+            f"the store has no results of {kind} {name!r}",
+            remedy=f"did you mean {near!r}?" if near else f"it has {names}.",
+        )
+
+
+def json_text(found: Sequence[Comparison]) -> str:
+    """A list of objects, one a pair."""
+    return json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def text(found: Sequence[Comparison]) -> str:
+    """For each table a matrix of verdicts (row against column), and a line a pair."""
+    return "".join(f"{line.rstrip()}\n" for line in _text(found))
+
+
+def _text(found: Sequence[Comparison]) -> Iterator[str]:
+    if not found:
+        yield NOTHING
+        return
+    for (grid, title, metric), some in groupby(found, key=_table):
+        pairs = list(some)
+        yield f"{grid}: {title}"
+        yield metric
+        if any(pair.few_seeds for pair in pairs):
+            yield f"fewer than {CLAIM_SEEDS} seeds: no claim"
+        yield ""
+        yield from _matrix(pairs)
+        yield ""
+        for pair in pairs:
+            yield from _pair(pair)
+        yield ""
+    yield from LEGEND
+
+
+def _table(found: Comparison) -> tuple[str, str, str]:
+    title = f"{found.task}{SPLITS.get(found.split, '')}, {found.weak} -> {found.strong}"
+    direction = "" if found.higher_is_better else ", lower is better"
+    scorer = "" if found.scorer is None else f", scorer {found.scorer[:12]}"
+    return found.grid, title, f"{found.metric.replace('_', ' ')}{direction}{scorer}"
+
+
+def _matrix(pairs: Sequence[Comparison]) -> Iterator[str]:
+    strategies = [label for pair in pairs if pair.family == "strategies" for label in (pair.first, pair.second)]
+    beside = [label for pair in pairs if pair.family == "controls" for label in (pair.first, pair.second)]
+    labels = list(dict.fromkeys([*strategies, *beside]))
+    verdicts: dict[tuple[str, str], str] = {}
+    for pair in pairs:
+        verdicts[pair.first, pair.second] = _SIGNS[pair.verdict]
+        verdicts[pair.second, pair.first] = _SIGNS[_TURNED[pair.verdict]]
+    numbers = {label: str(number) for number, label in enumerate(labels, 1)}
+    lines = [["", "", *numbers.values()]]
+    lines += [[numbers[one], one, *(verdicts.get((one, two), ".") for two in labels)] for one in labels]
+    yield from aligned(lines)
+
+
+def _pair(found: Comparison) -> Iterator[str]:
+    """Two lines of at most about 80 columns, however long the names are."""
+    if found.p is None or found.p_holm is None:
+        yield f"{found.first}  against  {found.second}"
+        yield f"    NA: {found.reason}"
+        return
+    words = "not told apart from" if found.verdict == "tie" else f"{found.verdict} than"
+    yield f"{found.first}  {words}  {found.second}"
+    numbers = interval(found.difference, found.low, found.high)
+    yield f"    {numbers}  p {probability(found.p)}  Holm {probability(found.p_holm)}  {len(found.seeds)} seeds"
+
+
+def probability(value: float) -> str:
+    """Three decimals, and never 0."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,46 @@
+"""`wtsbench compare`: strategies held against each other."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from wtsbench_cli.options import JsonOption, StoreOption, store_of
+
+
+def compare(
+    grid: Annotated[
+        str | None,
+        typer.Argument(metavar="[GRID]", help="Only this grid of the store. Default: all.", show_default=False),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="NAME", help="Only this task.", show_default=False)
+    ] = None,
+    pair: Annotated[
+        str | None, typer.Option("--pair", metavar="WEAK:STRONG", help="Only this pair.", show_default=False)
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric", metavar="NAME", help="Any metric of the tasks. Default: the one that ranks.", show_default=False
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="test|ood", help="Only this test set. Default: both.", show_default=False),
+    ] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare strategies pair by pair.
+
+    For each task, pair of models and test set: the difference of every two strategies, and of every strategy and
+    control, with its 95% interval, p-value, p-value corrected for many comparisons (Holm), and verdict.
+    """
+    from wtsbench.reports import comparison
+    from wtsbench.store.client import open_store
+
+    found = comparison.compare(open_store(store_of(store)), grid, task=task, pair=pair, metric=metric, split=split)
+    sys.stdout.write(comparison.json_text(found) if json else comparison.text(found))
