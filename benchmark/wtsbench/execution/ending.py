@@ -17,18 +17,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from wtsbench.errors import StoreError
-from wtsbench.execution.score import ScoringError, mean_supervision, score
+from wtsbench.errors import ScorerError, ScorerUnavailable, StoreError
+from wtsbench.execution.judging import judged
+from wtsbench.execution.score import ScoringError, mean_supervision, score, score_generations
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import provenance
-from wtsbench.spec.trial import TrialJob
+from wtsbench.spec.trial import Role, TrialJob
 from wtsbench.store import schemas
 from wtsbench.store.client import Store
 from wtsbench.store.courier import deliver
 from wtsbench.store.outbox import Outbox, read_batch
 from wtsbench.strategies import registry
 
+SCORES_SEQUENCE = 900_000
+"""Of the first record that is the supervisor's."""
 LOG_SEQUENCE = 900_001
 METRICS_SEQUENCE = 900_002
 SEAL_SEQUENCE = 900_003
@@ -50,13 +53,15 @@ def _seal_and_deliver(
     folder: AttemptFolder, note: AttemptNote, store: Store, failure: Failure | None, result: dict[str, Any] | None
 ) -> Failure | None:
     job = note.job
+    result = result if result is not None else {}
     if not store.sealed(job.trial_id, job.attempt):
         outbox = Outbox(folder.outbox, trial_id=job.trial_id, attempt=job.attempt)
         failure = _claim(folder, outbox) or failure
         written = {file.sequence for file in outbox.pending()}
         if SEAL_SEQUENCE not in written:
+            measured = result.setdefault("measurements", {})
             if failure is None:
-                failure = _append_scores(outbox, job, store)
+                failure = _append_scores(outbox, note, store, measured)
             log = _log_rows(folder, job)
             if log.num_rows:
                 _rewrite(outbox, "logs", log, LOG_SEQUENCE)
@@ -81,7 +86,7 @@ def _claim(folder: AttemptFolder, outbox: Outbox) -> Failure | None:
             wrong.append(error.message)
             path.unlink()
     for file in outbox.pending():
-        if file.sequence >= LOG_SEQUENCE or file.table == "trials":
+        if file.sequence >= SCORES_SEQUENCE or file.table in ("trials", "scores"):
             file.path.unlink()
     folder.claimed.touch()
     return Failure(failure_class=FailureClass.TRIAL_ERROR, message=wrong[0]) if wrong else None
@@ -95,27 +100,50 @@ def _rewrite(outbox: Outbox, table: str, rows: pa.Table, sequence: int) -> None:
     outbox.append(table, rows, sequence=sequence)
 
 
-def _append_scores(outbox: Outbox, job: TrialJob, store: Store) -> Failure | None:
-    spec = job.spec
+def _append_scores(outbox: Outbox, note: AttemptNote, store: Store, measured: dict[str, Any]) -> Failure | None:
+    """Judge and score what the trial made; what is wrong with it is the attempt's failure."""
+    job = note.job
     try:
-        predictions = pa.concat_tables(
-            [
-                pa.Table.from_batches([read_batch(file.path).data])
-                for file in outbox.pending()
-                if file.table == "predictions"
-            ]
-            or [schemas.PREDICTIONS.empty_table()]
-        )
-        supervision = None
-        if spec.parents:
-            supervision = mean_supervision(store.predictions(spec.parents, splits=["transfer"]))
-        metrics = score(job.trial_id, job.attempt, predictions, store.items(spec.data_digest), job.labels, supervision)
+        if job.spec.form == "generation":
+            metrics = _scored_generations(outbox, note, store, measured)
+        else:
+            metrics = _scored_predictions(outbox, job, store)
     except ScoringError as error:
         return Failure(
             failure_class=FailureClass.DIVERGED if error.diverged else FailureClass.TRIAL_ERROR, message=str(error)
         )
+    except ScorerUnavailable as error:
+        return Failure(failure_class=FailureClass.INFRASTRUCTURE, message=error.message, detail=str(error))
+    except ScorerError as error:
+        return Failure(failure_class=FailureClass.TRIAL_ERROR, message=error.message, detail=str(error))
     _rewrite(outbox, "metrics", metrics, METRICS_SEQUENCE)
     return None
+
+
+def _scored_predictions(outbox: Outbox, job: TrialJob, store: Store) -> pa.Table:
+    spec, supervision = job.spec, None
+    if spec.role is Role.STUDENT:
+        supervision = mean_supervision(store.predictions(spec.parents, splits=["transfer"]))
+    items = store.items(spec.data_digest)
+    return score(job.trial_id, job.attempt, _written(outbox, "predictions"), items, job.labels, supervision)
+
+
+def _scored_generations(outbox: Outbox, note: AttemptNote, store: Store, measured: dict[str, Any]) -> pa.Table:
+    job = note.job
+    assert note.scorer is not None, "a generative task's job says what judges its texts"
+    assert job.spec.generation is not None, "a generative task's trial says how texts are drawn"
+    made = _written(outbox, "generations")
+    scores, scorer = judged(made, job.spec, note.scorer)
+    measured["scorer"] = {"name": scorer.name, **scorer.identity()}
+    _rewrite(outbox, "scores", scores, SCORES_SEQUENCE)
+    items = store.items(job.spec.data_digest)
+    return score_generations(job.trial_id, job.attempt, made, scores, items, job.spec.generation)
+
+
+def _written(outbox: Outbox, table: str) -> pa.Table:
+    """What the trial itself wrote of a table."""
+    parts = [pa.Table.from_batches([read_batch(file.path).data]) for file in outbox.pending() if file.table == table]
+    return pa.concat_tables(parts or [schemas.RECORD_TABLES[table].empty_table()])
 
 
 def _log_rows(folder: AttemptFolder, job: TrialJob) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from wtsbench.execution.judging import ScorerPlace
 from wtsbench.spec.failure import Failure
 from wtsbench.spec.grid import Resources
 from wtsbench.spec.trial import TrialSpec
@@ -26,6 +27,8 @@ class Job:
     """Name of the submission, for people."""
     baselines: dict[str, str] = field(default_factory=dict)
     """For students: the weak and ceiling trials that their PGR is computed from."""
+    scorer: ScorerPlace | None = None
+    """For generative tasks: what judges the texts."""
     gpu_ids: tuple[str, ...] = ()
     """The GPUs that the cluster assigned, set on the worker."""
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wtsbench.data import Dataset
 from wtsbench.data import prepare as prepare_data
 from wtsbench.errors import SpecError
 from wtsbench.execution.environment import environment_of
+from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.models.resolve import resolve as resolve_model
 from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask, require_cells, required_models
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.spec import manifests
+from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.grid import Grid, Pair
 from wtsbench.spec.trial import Form
 
@@ -25,6 +27,8 @@ class Resolved:
     inputs: Inputs
     datasets: Mapping[str, Dataset]
     """By the name in the task's manifest."""
+    scorers: Mapping[str, ScorerPlace]
+    """What judges generated texts, by the name in the task's manifest; generative tasks only."""
 
 
 def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, note: Callable[[str], None]) -> Resolved:
@@ -39,6 +43,7 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
 
     Raises:
         DataError: a task's data cannot be had or is wrong.
+        ScorerError: what is to judge generated texts cannot be had.
         ModelError: a model cannot be had.
         SpecError: a strategy does not fit a pair.
     """
@@ -46,14 +51,32 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
     forms: dict[str, Form] = {written: manifest.form for written, (manifest, _) in found.items()}
     require_cells(grid, forms)
     datasets: dict[str, Dataset] = {}
+    scorers: dict[str, ScorerPlace] = {}
     tasks = {}
     for written, (manifest, folder) in found.items():
         note(f"preparing the items of {written}")
+        if manifest.generation is not None:
+            manifest = manifest.model_copy(update={"generation": grid.generation.over(manifest.generation)})
         if manifest.name in datasets:
             raise SpecError(f"two tasks of the grid are called {manifest.name}", remedy="rename one in its manifest.")
         dataset = prepare_data(manifest, grid.data, mirror=mirror, folder=folder)
         datasets[manifest.name] = dataset
-        tasks[written] = ResolvedTask(name=manifest.name, data_digest=dataset.data_digest, form=manifest.form)
+        tasks[written] = ResolvedTask(
+            name=manifest.name,
+            data_digest=dataset.data_digest,
+            form=manifest.form,
+            zero_shot=manifest.zero_shot,
+            frames=manifest.frames,
+        )
+        if manifest.generation is not None:
+            note(f"making the scorer {manifest.generation.scorer} ready")
+            place = ScorerPlace(
+                name=manifest.generation.scorer,
+                base=str(folder if grid.generation.scorer is None else base),
+                mirror=None if mirror is None else str(mirror),
+            )
+            scorers[manifest.name] = place
+            tasks[written] = _judged(tasks[written], manifest.generation, place, base, mirror)
     ladders = {pair: ladder(pair) for pair in grid.pairs}
     models = {}
     for name in required_models(grid, ladders, forms):
@@ -66,7 +89,17 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
         ladders=ladders,
         environment=environment_of(sandbox, grid.resources),
     )
-    return Resolved(inputs=inputs, datasets=datasets)
+    return Resolved(inputs=inputs, datasets=datasets, scorers=scorers)
+
+
+def _judged(
+    task: ResolvedTask, generation: GenerationSettings, place: ScorerPlace, base: Path, mirror: Path | None
+) -> ResolvedTask:
+    """A generative task with what scores its texts, and the model that their perplexity is taken under."""
+    reference = None
+    if generation.reference is not None:
+        reference, _ = resolve_model(generation.reference, base=base, mirror=mirror)
+    return replace(task, generation=generation, scorer=scorer_at(place).digest, reference=reference)
 
 
 def ladder(pair: Pair) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def score(
         ScoringError: a predicted split lacks items, has some twice or others, or a row is no distribution.
     """
     rows: list[dict[str, object]] = []
-    _refuse_others(predictions, "predictions")
+    _refuse_others(predictions, "predictions", Split.WEAK_TRAIN)
     for split in PREDICTED_SPLITS:
         truth = _of(items, split).select(["item_id", "label"]).sort_by("item_id")
         made = _of(predictions, split).sort_by("item_id")
@@ -122,9 +122,12 @@ def _of(table: pa.Table, split: Split) -> pa.Table:
     return table.filter(pc.field("split") == split.value)
 
 
-def _refuse_others(table: pa.Table, name: str) -> None:
-    """Splits that no trial predicts; `transfer~1` and so on are further opinions of supervisors on `transfer`."""
-    known = {split.value for split in PREDICTED_SPLITS}
+def _refuse_others(table: pa.Table, name: str, *also: Split) -> None:
+    """Splits that no trial predicts; `transfer~1` and so on are further opinions of supervisors on `transfer`.
+
+    Supervisors that others build on predict `weak_train` too.
+    """
+    known = {split.value for split in (*PREDICTED_SPLITS, *also)}
     others = sorted({split for split in table["split"].unique().to_pylist() if split.partition("~")[0] not in known})
     if others:
         raise ScoringError(f"{name} on {', '.join(others)}, which no trial predicts")

@@ -18,6 +18,7 @@ from wtsbench.data import Dataset
 from wtsbench.errors import ModelError, NoStore, SpecError
 from wtsbench.execution.in_process import InProcessExecutor
 from wtsbench.execution.job import Job
+from wtsbench.execution.judging import ScorerPlace
 from wtsbench.execution.resolution import resolve
 from wtsbench.execution.scheduler import Event, Executor, Listener, Summary, run_jobs
 from wtsbench.execution.supervise import done_trials, sweep
@@ -59,6 +60,7 @@ class Session:
     plan: Plan
     report: PlanReport
     datasets: dict[str, Dataset]
+    scorers: dict[str, ScorerPlace]
     sandbox: Sandbox
     options: Options
 
@@ -93,6 +95,7 @@ def prepare(source: str | Path, options: Options, *, note: Callable[[str], None]
         plan=plan,
         report=report,
         datasets=dict(resolved.datasets),
+        scorers=dict(resolved.scorers),
         sandbox=sandbox,
         options=options,
     )
@@ -146,7 +149,8 @@ def _start(session: Session, specs: list[TrialSpec], listener: Listener) -> Exec
     try:
         fetching = []
         if session.options.ray is None:
-            models = {spec.model.revision: spec.model for spec in specs}
+            used = [model for spec in specs for model in (spec.model, spec.reference) if model is not None]
+            models = {model.revision: model for model in used if model.trained}
             listener(Event(kind="preparing", message=f"models: {', '.join(sorted(m.name for m in models.values()))}"))
             fetching = [pool.submit(fetch, model) for model in models.values()]
         listener(Event(kind="preparing", message=_starting(session)))
@@ -219,6 +223,8 @@ def _put_inputs(session: Session, store: Store) -> None:
             store.put_dataset(
                 data_digest=dataset.data_digest,
                 task=name,
+                form=dataset.form,
+                settings=dataset.settings,
                 labels=list(dataset.labels),
                 metric=dataset.metric,
                 report=dataset.report,
@@ -246,6 +252,7 @@ def _jobs(session: Session, missing: list[PlannedTrial]) -> dict[str, Job]:
             resources=session.grid.resources,
             run=run,
             baselines=baselines.get(trial.trial_id, {}),
+            scorer=session.scorers.get(trial.spec.task),
         )
         for trial in missing
     }

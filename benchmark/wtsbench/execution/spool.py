@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wtsbench.execution.judging import ScorerPlace
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.trial import TrialJob
 
@@ -26,6 +27,7 @@ class AttemptNote(Frozen):
     job: TrialJob
     run: str
     baselines: dict[str, str]
+    scorer: ScorerPlace | None = None
     sandbox: str
     isolation: str
     image_digest: str | None

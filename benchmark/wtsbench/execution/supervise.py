@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from wtsbench.errors import SandboxError, UserError
+from wtsbench.errors import ExitCode, ModelError, SandboxError, UserError
 from wtsbench.execution.ending import end, read_result, writable
 from wtsbench.execution.environment import environment_of
+from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.inputs import link_models, write_inputs
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders
@@ -129,8 +130,9 @@ def _note(job: Job, attempt: int, sandbox: Sandbox) -> AttemptNote:
         ),
         run=job.run,
         baselines=job.baselines,
+        scorer=job.scorer,
         sandbox=sandbox.name,
-        isolation=sandbox.isolation,
+        isolation=sandbox.isolation if job.spec.model.trained else ISOLATION,
         image_digest=sandbox.image_digest,
         environment_lock=environment_lock(),
         host=platform.node(),
@@ -144,6 +146,8 @@ def _run(
     """Prepare the folder and run the sandbox; faults on the way there are failures of the attempt too."""
     try:
         folder.create(note)
+        if not job.spec.model.trained:
+            return _labels_taken(folder, note, store)
         write_inputs(folder, job.spec, store)
         link_models(folder, job.spec)
         outcome = sandbox.run(
@@ -162,6 +166,19 @@ def _run(
         return Failure(failure_class=FailureClass.INFRASTRUCTURE, message=error.message, detail=str(error)), None
     result = read_result(folder)
     return classify(outcome, result), result
+
+
+def _labels_taken(
+    folder: AttemptFolder, note: AttemptNote, store: Store
+) -> tuple[Failure | None, dict[str, Any] | None]:
+    """A source that lacks labels will lack them again; one that does not answer may answer later."""
+    try:
+        take_labels(folder, note.job, store)
+    except ModelError as error:
+        again = error.exit_code is ExitCode.UNREACHABLE
+        kind = FailureClass.INFRASTRUCTURE if again else FailureClass.TRIAL_ERROR
+        return Failure(failure_class=kind, message=error.message, detail=str(error)), None
+    return None, read_result(folder)
 
 
 def _abandoned(result: dict[str, Any] | None) -> Failure:

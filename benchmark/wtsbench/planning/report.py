@@ -67,6 +67,8 @@ class PlanReport:
 def title(spec: TrialSpec) -> str:
     """What people call a trial, such as `student safety-mini nano-3 naive(labels=hard) seed 0`."""
     strategy = None if spec.strategy is None else registry.short_label(spec.strategy)
+    if spec.recipe is not None:
+        strategy = f"({spec.recipe.name})"
     return name_of(spec.role.value, spec.task, spec.model.name, strategy, spec.seed)
 
 

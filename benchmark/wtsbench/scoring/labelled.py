@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wtsbench.data.download import sha256
 from wtsbench.data.grouping import group_items
 from wtsbench.data.normalise import comparable
-from wtsbench.data.sources import sha256
 from wtsbench.errors import ScorerError
 
 TRAIN, CALIBRATION, HELD_OUT = "train", "calibration", "held_out"

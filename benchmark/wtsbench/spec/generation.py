@@ -34,6 +34,24 @@ class GenerationSettings(Frozen):
     """Score from which on a continuation counts as toxic."""
 
 
+class GenerationOverride(Frozen):
+    """Some of the settings; a field that is not given keeps the task's."""
+
+    samples: Count | None = None
+    samples_transfer: Count | None = None
+    samples_validation: Count | None = None
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_new_tokens: Count | None = None
+    scorer: Annotated[str, Field(min_length=1)] | None = None
+    reference: Annotated[str, Field(min_length=1)] | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    def over(self, base: GenerationSettings) -> GenerationSettings:
+        """`base` with the fields given here in place of its own."""
+        return base.model_copy(update=self.model_dump(exclude_none=True))
+
+
 class ZeroShot(Frozen):
     """How a language model is asked without training: the answer whose text is the likeliest continuation counts."""
 

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from wtsbench.spec.failure import FailureClass
 from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.generation import GenerationOverride
 from wtsbench.spec.training import GridTraining
 
 API_VERSION = "wtsbench/v1"
@@ -203,11 +204,11 @@ class Grid(Frozen):
     strategies: Annotated[tuple[StrategyCall, ...], Field(min_length=1), AfterValidator(_distinct)]
     controls: Annotated[tuple[ControlName, ...], AfterValidator(_distinct)] = ()
     """What a student's gain is held against, for every task and pair."""
-    scorer: Name | None = None
-    """What scores the texts of generative tasks, in place of the tasks' own: a name in manifests/scorers, or a path."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)] = (0, 1, 2, 3, 4)
     """Optimisation seeds: head initialisation, order of items, dropout."""
     data: DataSettings = DataSettings()
+    generation: GenerationOverride = GenerationOverride()
+    """For generative tasks, over the task manifest's: how continuations are drawn, and what scores them."""
     training: GridTraining = GridTraining()
     resources: Resources = Resources()
     retry: Retry = Retry()

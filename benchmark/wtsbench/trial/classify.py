@@ -76,8 +76,8 @@ def _trained(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
+    from wtsbench.trial.classifier import Classifier
     from wtsbench.trial.faults import UnusableModelError
-    from wtsbench.trial.models import Classifier
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
