@@ -181,6 +181,19 @@ def test_first_use_trains_and_later_uses_do_not(mirror: Path) -> None:
     assert not list(kept.parent.glob(".*.unfinished"))
 
 
+def test_two_that_ask_at_once_get_one_scorer(mirror: Path) -> None:
+    """Two processes that need the scorer at the same time get the same one, trained once and whole."""
+    code = "import sys; from pathlib import Path; from wtsbench.scoring.resolve import resolve\n"
+    code += "print(resolve('toxicity-ngram', base=Path(), mirror=Path(sys.argv[1])).digest)"
+    path = os.pathsep.join(str(Path(part).resolve()) for part in sys.path if part)
+    environ, command = {**os.environ, "PYTHONPATH": path}, [sys.executable, "-c", code, str(mirror)]
+    both = [subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    first, second = (process.communicate()[0] for process in both)
+    assert len(first.strip()) == 64
+    assert first == second
+    assert len(list((Path(os.environ["WTSBENCH_CACHE"]) / "scorers").glob("ngram-*"))) == 1
+
+
 def test_no_mirror_says_what_to_do() -> None:
     """Without a mirror folder the error names the variable; without a file in it, the file."""
     with pytest.raises(ScorerError, match="WTSBENCH_DATA_MIRROR"):

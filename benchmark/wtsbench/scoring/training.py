@@ -1,4 +1,9 @@
-"""Training the n-gram scorer. The same files give the same scorer on one machine and with one set of libraries."""
+"""Training the n-gram scorer. The same files give the same scorer on one machine and with one set of libraries.
+
+To be kept in mind when its scores are read: its calibration holds for a mixture of texts like the held-out one, half of
+which is toxic; and the records of RealToxicityPrompts it learns from are those of the task `toxicity`, whose prompts it
+has therefore read. What it scores there is new text, and never the prompt.
+"""
 
 from __future__ import annotations
 
