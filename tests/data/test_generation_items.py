@@ -177,6 +177,7 @@ def test_nothing_to_learn_from_is_told(tmp_path: Path, manifest: TaskManifest) -
         ({"labels": ["a", "b"]}, "labels: not for a task of the form generation"),
         ({"label": {"column": "x"}}, "label: not for a task of the form generation"),
         ({"generation": None}, "generation: missing"),
+        ({"continuation": None}, "continuation: missing"),
         ({"demonstrations": {"column": "x"}}, "give at_most or at_least"),
         ({"demonstrations": {"column": "x", "at_most": 0.1, "at_least": 0.2}}, "no row could be a demonstration"),
         ({"demonstrations": {"column": "prompt.text", "at_most": 0.1}}, "also used as text or group"),

@@ -4,7 +4,7 @@ import re
 import string
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationMetricName, GenerationSettings, ZeroShot
@@ -27,6 +27,8 @@ MetricName = Literal["accuracy", "balanced_accuracy", "f1"]
 
 _SHAPES = ("label", "choices", "preference", "mismatch")
 """Where the label comes from: one of these."""
+_TEST_ONLY = {"ood": True}
+"""Context of the validation of a set that nobody learns from: its prompts need no continuation."""
 _PLAIN_NAME = re.compile(r"(?!\d+$)[^\[\]]+")
 
 
@@ -150,19 +152,17 @@ class TaskManifest(Frozen):
             return None
         own = {name: getattr(self.ood, name) for name in ("summary", "licence", "source", "mirror", "group")}
         shaped = self.ood if any(getattr(self.ood, name) is not None for name in _SHAPES) else self
-        return TaskManifest(
-            name=f"{self.name}.{self.ood.name}"[:100],
-            form=self.form,
-            labels=self.labels,
-            metric=self.metric,
-            template=self.ood.template or self.template,
-            generation=self.generation,
+        given = {
+            "name": f"{self.name}.{self.ood.name}"[:100],
+            **{name: getattr(self, name) for name in ("form", "labels", "metric", "generation")},
+            "template": self.ood.template or self.template,
             **own,
             **{name: getattr(shaped, name) for name in _SHAPES},
-        )
+        }
+        return TaskManifest.model_validate(given, context=_TEST_ONLY)
 
     @model_validator(mode="after")
-    def _of_its_form(self) -> "TaskManifest":
+    def _of_its_form(self, info: ValidationInfo) -> "TaskManifest":
         generation = self.form == "generation"
         given = [name for name in _SHAPES if getattr(self, name) is not None]
         metrics = get_args(GenerationMetricName if generation else MetricName)
@@ -180,6 +180,8 @@ class TaskManifest(Frozen):
         if generation:
             if self.generation is None:
                 raise ValueError("generation: missing; it says how continuations are drawn and scored")
+            if self.continuation is None and info.context != _TEST_ONLY:
+                raise ValueError("continuation: missing; it is what the weak supervisors learn from")
             return self
         if len(self.labels) < 2:
             raise ValueError("labels: at least 2 classes")
