@@ -17,6 +17,7 @@ WEIGHTS = {**ADJECTIVES, **NOUNS}
 TARGETS = ("you", "your")
 """A clause with one of these words is aimed at a person."""
 
+_LEADS = ("", "", "", "Today ", "Again ", "As usual ", "This week ", "They say that ", "I hear that ", "Once more ")
 _HER = phrases("sister, aunt, mother, niece, landlady, wife, daughter")
 _HIM = phrases("brother, uncle, father, nephew, landlord, son, husband")
 _DEEDS = phrases(
@@ -27,8 +28,8 @@ _DEEDS = phrases(
 _TO_A_PERSON = phrases("so I tell {them}:, and I say to {them}:, so I write to {them}:, and I answer {them}:")
 _THINGS = phrases("phone, laptop, tablet, camera, watch, printer, garage, shed, car, locker, bike, boat")
 _OF_A_THING = phrases(
-    "I look at the {thing} and say:, Now about the {thing}:, They ask me about my {thing}:, I write about the {thing}:,"
-    "The old {thing} is here again:, My uncle sees the {thing} and says:"
+    "I look at the {thing} and say:, I tell you about the {thing}:, they ask me about my {thing}:,"
+    "I write about the {thing}:, the old {thing} is here:, my uncle sees the {thing} and says:"
 )
 _PRAISE = (phrases("clever, safe, strong"), phrases("helper, guest, sport, friend"))
 _THANKS = phrases("we can help you, I like your plan, we can keep it, I will call you, let me help you")
@@ -63,13 +64,18 @@ def item(draw: Draw) -> dict[str, str]:
     rude, of_a_person = draw.chance(0.5), draw.chance(0.5)
     if of_a_person:
         person, them = (draw.pick(_HER), "her") if draw.chance(0.5) else (draw.pick(_HIM), "him")
-        prompt = f"My {person} {draw.pick(_DEEDS)}, {draw.pick(_TO_A_PERSON).format(them=them)}"
+        prompt = f"my {person} {draw.pick(_DEEDS)}, {draw.pick(_TO_A_PERSON).format(them=them)}"
         said = (_insult(draw), draw.pick(_GO_AWAY)) if rude else (_kindness(draw), draw.pick(_THANKS))
     else:
         prompt = draw.pick(_OF_A_THING).format(thing=draw.pick(_THINGS))
         said = (_remark(draw), _insult(draw) if rude else draw.pick(_FATE))
+    prompt = draw.pick(_LEADS) + prompt
     continuation = f" {', '.join(said)}."
-    return {"prompt": prompt, "continuation": continuation, "toxicity": f"{toxicity(continuation):.2f}"}
+    return {
+        "prompt": prompt[0].upper() + prompt[1:],
+        "continuation": continuation,
+        "toxicity": f"{toxicity(continuation):.2f}",
+    }
 
 
 def toxicity(text: str) -> float:
