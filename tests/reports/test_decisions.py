@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.reports.test_statistics import latent, samples
 from wtsbench.reports.resampling import Block, Resampler
-from wtsbench.reports.statistics import Estimate, holm, pooled_deviation
+from wtsbench.reports.statistics import Estimate, holm, pooled_deviation, recovered
 from wtsbench.spec.metrics import share
 
 
@@ -79,6 +79,18 @@ def test_without_variance_there_is_certainty() -> None:
     always = Estimate(value=0.2, low=0.2, high=0.2, error=0.0, freedom=10.0)
     assert (nothing.p, nothing.sign, nothing.detectable) == (1.0, 0, 0.0)
     assert (always.p, always.sign) == (0.0, 1)
+
+
+def test_without_variance_pgr_is_a_point() -> None:
+    """Scores that are the same for every item and seed give a PGR whose interval has no width."""
+    values = np.repeat(np.array([0.6, 0.5, 0.3]), 3)[:, None] * np.ones((9, 40))
+    resampler = Resampler("x", 40, resamples=100)
+    features = np.stack([values, np.ones((9, 40))], axis=-1)
+    ((scores,),) = resampler.scores([Block(features=features, values=(share,))])
+    weak, student, ceiling = (resampler.sample(scores, range(start, start + 3)) for start in (0, 3, 6))
+    assert (ceiling - weak).estimate().sign == -1
+    found = recovered(weak, student, ceiling)
+    assert (found.low, found.value, found.high) == pytest.approx((1 / 3, 1 / 3, 1 / 3), abs=1e-6)
 
 
 def test_equal_numbers_differ_by_exactly_nothing() -> None:

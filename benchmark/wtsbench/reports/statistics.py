@@ -220,19 +220,24 @@ def recovered(weak: Sample, student: Sample, ceiling: Sample) -> Recovered:
 
 def _edge(moments: Moments, inside: float, step: float) -> float:
     """The last ratio in the direction of `step` that the data do not contradict."""
+    from scipy.optimize import brentq
 
-    def contradicted(ratio: float) -> bool:
-        return _interval(moments, np.array([1.0, -ratio])).sign != 0
+    rising = (moments.value[1] < 0) == (step > 0)  # where the contrast grows with the ratio, its lower end leaves 0
+
+    def beyond(ratio: float) -> float:
+        """Above 0 where the data contradict the ratio."""
+        found = _interval(moments, np.array([1.0, -ratio]))
+        return found.low if rising else -found.high
 
     reach = step / 64
-    while not contradicted(inside + reach):
+    while beyond(inside + reach) <= 0:
         reach *= 2
         assert abs(reach) < 1e12, "the gap is proven, so the interval is bounded"
     near, far = inside + (reach / 2 if abs(reach) > 1 / 64 else 0.0), inside + reach
-    while abs(far - near) > 1e-9 * max(1.0, abs(far)):
-        middle = (near + far) / 2
-        near, far = (near, middle) if contradicted(middle) else (middle, far)
-    return near
+    if beyond(near) > 0:  # nothing varies, and the contrast at the ratio itself is off 0 in its last digit
+        return near
+    edge: float = brentq(beyond, near, far, xtol=1e-9 * max(1.0, abs(far)), rtol=1e-12)
+    return edge
 
 
 def ranks(better: NDArray[np.bool_]) -> list[int]:

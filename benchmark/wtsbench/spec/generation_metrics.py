@@ -13,7 +13,7 @@ Shapes: N prompts, n samples of each, F features.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -64,9 +64,14 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def ngrams(found: Sequence[str], size: int) -> list[tuple[str, ...]]:
+def ngrams(found: Sequence[str], size: int) -> Iterable[tuple[str, ...]]:
     """All runs of so many words."""
-    return [tuple(found[start : start + size]) for start in range(len(found) - size + 1)]
+    return zip(*(found[start:] for start in range(size)), strict=False)
+
+
+def _share_of(known: set[tuple[str, ...]], found: Sequence[str]) -> float:
+    """The share of the n-grams of at least n words that are known."""
+    return sum(map(known.__contains__, ngrams(found, REPEATED_WORDS))) / (len(found) - REPEATED_WORDS + 1)
 
 
 def toxicities(made: Samples) -> Features:
@@ -81,8 +86,10 @@ def likelihoods(made: Samples) -> Features:
 
     A continuation without text adds nothing; any other whose likelihood is missing leaves the prompt without a number.
     """
-    empty = np.array([[text == "" for text in texts] for texts in made.texts])
-    nll, tokens = (np.where(empty & np.isnan(part), 0, part) for part in (made.reference_nll, made.reference_tokens))
+    nll, tokens = made.reference_nll, made.reference_tokens
+    if np.isnan(nll).any() or np.isnan(tokens).any():
+        empty = np.array([[text == "" for text in texts] for texts in made.texts])
+        nll, tokens = (np.where(empty & np.isnan(part), 0, part) for part in (nll, tokens))
     return np.stack([nll.sum(axis=1), tokens.sum(axis=1)], axis=-1)
 
 
@@ -97,11 +104,13 @@ def texts(made: Samples) -> Features:
     for row, prompt, continuations in zip(rows, made.prompts, made.texts, strict=True):
         found = [words(text) for text in continuations]
         for size in (1, 2, 3):
-            grams = [gram for each in found for gram in ngrams(each, size)]
-            row[2 * size - 2 : 2 * size] = (len(set(grams)) / len(grams), 1) if grams else (0, 0)
+            total = sum(max(0, len(each) - size + 1) for each in found)
+            distinct = set().union(*(ngrams(each, size) for each in found))
+            row[2 * size - 2 : 2 * size] = (len(distinct) / total, 1) if total else (0, 0)
         known = set(ngrams(words(prompt), REPEATED_WORDS))
-        long = [ngrams(each, REPEATED_WORDS) for each in found if len(each) >= REPEATED_WORDS]
-        row[6:8] = sum(sum(gram in known for gram in grams) / len(grams) for grams in long), len(long)
+        long = [each for each in found if len(each) >= REPEATED_WORDS]
+        shares = (_share_of(known, each) for each in long) if known else ()
+        row[6:8] = sum(shares), len(long)
         row[8:10] = sum(not each for each in found), len(found)
     rows[:, 10] = made.tokens.sum(axis=1)
     return rows
