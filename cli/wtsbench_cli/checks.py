@@ -154,6 +154,12 @@ def gpu() -> Check:
     return Check(name="gpu", state="ok", found=found)
 
 
+def gpu_bytes() -> int | None:
+    """Memory of this machine's smallest NVIDIA device; None where there is none, as on the head of a cluster."""
+    sizes = (_output("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits") or "").split()
+    return min((int(size) * 2**20 for size in sizes if size.isdigit()), default=None)
+
+
 def ray(address: str | None) -> Check:
     """Ray's version, and whether a cluster asked for answers."""
     version = importlib.metadata.version("ray")

@@ -18,8 +18,8 @@ def models(name: NameArgument = None, json: JsonOption = False) -> None:
     from wtsbench.spec import manifests
 
     if name is not None:
-        record = _record(name)
-        print_json(record) if json else show_fields(record)
+        record = {**_record(name), "memory": _memory(name)}
+        print_json(record) if json else show_fields(_readable(record))
         return
     records = [_record(found) for found in manifests.names("models")]
     if json:
@@ -48,6 +48,41 @@ def _source(source: dict[str, Any] | None) -> str:
     if source["endpoint"] is not None:
         return f"asked at {source['endpoint']['url']}"
     return f"hub {source['hub']}" if source["hub"] is not None else f"folder {source['path']}"
+
+
+def _memory(name: str) -> dict[str, int] | None:
+    """Bytes that training takes, about, by what is trained; None where the manifest does not tell the model's shape."""
+    from typing import get_args
+
+    from wtsbench.models.memory import Shape, estimate
+    from wtsbench.spec import manifests
+    from wtsbench.spec.training import Finetune, Training
+
+    model, _ = manifests.load_model(name)
+    if model.parameters is None or model.layers is None or model.width is None:
+        return None
+    shape = Shape(parameters=model.parameters, layers=model.layers, width=model.width)
+    training = model.training.over(Training())
+    return {finetune: estimate(shape, training, finetune, half=True) for finetune in get_args(Finetune)}
+
+
+def _readable(record: dict[str, Any]) -> dict[str, Any]:
+    """The estimates in words, with what they are of."""
+    from wtsbench.models.memory import in_words
+
+    memory = record["memory"]
+    if memory is None:
+        return record
+    training = record["training"]
+    items, tokens = training["batch_size"] or _default("batch_size"), training["max_length"] or _default("max_length")
+    told = {finetune: f"about {in_words(size)}" for finetune, size in memory.items()}
+    return {**record, "memory": {**told, "estimated for": f"mixed precision, {items} items of {tokens} tokens a step"}}
+
+
+def _default(field: str) -> Any:
+    from wtsbench.spec.training import Training
+
+    return Training.model_fields[field].default
 
 
 def _record(name: str) -> dict[str, Any]:

@@ -239,4 +239,15 @@ def header(session: Session) -> list[tuple[str, str]]:
         ("store", session.options.store),
         ("sandbox", session.sandbox_name),
         ("trials", f"{report.total:,}: {report.stored:,} stored, {report.to_run:,} to run"),
+        *(("memory", warning) for warning in memory_warnings(session)),
     ]
+
+
+def memory_warnings(session: Session) -> list[str]:
+    """Models whose trials clearly need more memory than the grid gives them, or than this machine's GPU has."""
+    from wtsbench.models.memory import warnings
+    from wtsbench_cli.checks import gpu_bytes
+
+    resources = session.grid.resources
+    to_run = [trial.spec for trial in session.report.trials if trial.state != "stored"]
+    return warnings(to_run, resources, gpu_bytes=gpu_bytes() if resources.gpus else None)

@@ -166,6 +166,10 @@ class ModelManifest(Frozen):
     """A folder with the same weights below `WTSBENCH_DATA_MIRROR`, taken in place of the source where it is there."""
     parameters: Annotated[int, Field(ge=1)] | None = None
     """Number of weights; about, where the summary says so. Orders a ladder, and memory needs are estimated from it."""
+    layers: Annotated[int, Field(ge=1)] | None = None
+    """Layers of its body; memory needs are estimated from it."""
+    width: Annotated[int, Field(ge=1)] | None = None
+    """Its hidden size; memory needs are estimated from it."""
     training: TrainingOverride = TrainingOverride()
     """Training settings for this model, over the defaults and under the grid's."""
 

@@ -7,7 +7,7 @@ from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.identity import IDENTITY_VERSION, digest
-from wtsbench.spec.training import Training
+from wtsbench.spec.training import Finetune, Training
 
 SCIENCE_VERSION = 2
 """Raised when a change of code changes results; then older trials are no longer taken for the new ones."""
@@ -119,6 +119,12 @@ class TrialSpec(Frozen):
     """Ids of the trials whose predictions supervise this one, in the strategy's order."""
     environment: str
     """`process:<lock hash>` or `docker:sha256:<image id>`: the code and libraries that compute the result."""
+
+    @property
+    def finetune(self) -> Finetune:
+        """What of the model is trained: what the strategy asks for, else what the training settings say."""
+        asked: Finetune | None = None if self.strategy is None else self.strategy.parameters.get("finetune")
+        return asked or self.training.finetune
 
     def identity(self) -> dict[str, Any]:
         """The dict whose digest is the trial's id."""

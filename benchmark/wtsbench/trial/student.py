@@ -6,9 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from wtsbench.spec.training import Finetune
 from wtsbench.spec.trial import TRAIN_SPLIT, TrialSpec
-from wtsbench.strategies.base import Floats, Labelled, Parameters, Strategy
+from wtsbench.strategies.base import Floats, Labelled, Strategy
 from wtsbench.trial import train
 from wtsbench.trial.batching import prediction_batches
 from wtsbench.trial.classifier import draw_head
@@ -35,7 +34,7 @@ class TrialModel:
         self._seed = derive(spec.seed, TRAIN_SPLIT[spec.role].value)
         """Of head, order and dropout. Trials on one split share it whatever their role: a student and its ceiling
         differ only in labels. A model that supervises itself does not start twice with one head."""
-        self._finetune = finetune_of(spec)
+        self._finetune = spec.finetune
         self._fits = 0
         self._resets = 0
         self._encoded: dict[str, list[int]] = {}
@@ -158,9 +157,3 @@ class TrialModel:
             training=self._spec.training,
             finetune=self._finetune,
         )
-
-
-def finetune_of(spec: TrialSpec) -> Finetune:
-    """What a trial trains: what its strategy asks for, else what its training settings say."""
-    asked = None if spec.strategy is None else Parameters.model_construct(**spec.strategy.parameters).finetune
-    return asked or spec.training.finetune

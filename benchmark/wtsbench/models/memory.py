@@ -1,0 +1,144 @@
+"""About how much memory a trial of a model needs. An estimate, from the model's size and the training settings.
+
+Bytes, with P weights, L layers of width H, batches of B items (micro-batches where asked for) of T tokens, and v bytes
+for an activation (2 in mixed precision, else 4):
+
+    weights       4 P, in float32; 2 P more where a graph keeps half-precision copies of them
+    training      12 more for each trained weight: its gradient and the two moments of AdamW
+    activations   17 v B T H L, which a graph keeps for the backward pass: 34 bytes a token, layer and unit of width at
+                  v = 2 (Korthikanti et al. 2022, arXiv 2205.05198, without the scores of attention, which fused kernels
+                  do not keep); with checkpointing one layer of that, and 4 B T H L for the layers' inputs
+    adapters      LoRA of rank r on every linear layer has about 2 r P / H weights
+    probe         no graph: the activations of one layer on `eval_batch_size` items
+
+What is not in it: logits over a vocabulary, fragments, what libraries keep; and architectures whose activation
+functions are not fused, as GPT-2's, keep about twice the activations. So it is a lower bound more than an upper one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wtsbench.models import embedded
+from wtsbench.spec import manifests
+from wtsbench.spec.grid import Resources
+from wtsbench.spec.training import Finetune, Training
+from wtsbench.spec.trial import ModelRef, TrialSpec
+
+GIB = 2**30
+_PROCESS = GIB // 2
+"""What a trial's process takes before it loads anything: Python and its libraries."""
+_CLEARLY = 0.75
+"""A limit below this share of the estimate is clearly too small."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What of a model decides its memory."""
+
+    parameters: int
+    """Number of weights P."""
+    layers: int
+    width: int
+    """Hidden size H."""
+
+
+def estimate(shape: Shape, training: Training, finetune: Finetune, *, half: bool) -> int:
+    """Bytes that training takes on the device it runs on.
+
+    Args:
+        shape: the model's.
+        training: batch, length, checkpointing and adapters count.
+        finetune: what of the model is trained.
+        half: whether the forward pass is in half precision, as on GPUs.
+    """
+    value = 2 if half else 4
+    one_layer = 17 * value * training.max_length * shape.width  # for one item
+    weights = 4 * shape.parameters
+    if finetune == "linear_probe":
+        return weights + one_layer * training.eval_batch_size
+    copies = 2 * shape.parameters if half else 0
+    trained = shape.parameters
+    if finetune == "lora":
+        trained = 2 * training.lora_rank * shape.parameters // shape.width
+        weights += 4 * trained
+    items = min(training.micro_batch_size or training.batch_size, training.batch_size)
+    if training.gradient_checkpointing:
+        inputs = 4 * training.max_length * shape.width * shape.layers
+        activations = items * (inputs + one_layer)
+    else:
+        activations = items * one_layer * shape.layers
+    return weights + copies + 12 * trained + activations
+
+
+def shape_of(model: ModelRef) -> Shape | None:
+    """The model's shape, from its recipe, its manifest or its folder; None where nothing here knows it."""
+    if model.kind == "embedded":
+        made = embedded.recipe(model.id)
+        return Shape(parameters=made.parameters, layers=made.layers, width=made.width)
+    if model.name in manifests.names("models"):
+        about, _ = manifests.load_model(model.name)
+        if about.parameters is not None and about.layers is not None and about.width is not None:
+            return Shape(parameters=about.parameters, layers=about.layers, width=about.width)
+    return None if model.kind != "folder" or model.path is None else _shape_of_folder(Path(model.path))
+
+
+def warnings(trials: Iterable[TrialSpec], resources: Resources, *, gpu_bytes: int | None = None) -> list[str]:
+    """A line for every model whose trials clearly do not fit into what a grid gives each of them.
+
+    Args:
+        trials: of a plan.
+        resources: the grid's; `memory` bounds the memory of the machine, not that of its GPU.
+        gpu_bytes: memory of the GPU that trials will run on, where it is known.
+    """
+    told: dict[str, None] = {}
+    for spec in trials:
+        shape = shape_of(spec.model) if spec.model.trained else None
+        if shape is None:
+            continue
+        on_gpu = resources.gpus > 0
+        needed = estimate(shape, spec.training, spec.finetune, half=_half(spec.training, on_gpu=on_gpu))
+        on_host = _PROCESS + (4 * shape.parameters if on_gpu else needed)
+        what = f"{spec.model.name} ({spec.finetune})"
+        if resources.memory is not None and resources.memory < _CLEARLY * on_host:
+            told[_line(what, on_host, "resources.memory gives", resources.memory)] = None
+        share = None if gpu_bytes is None else int(gpu_bytes * min(1.0, resources.gpus))
+        if on_gpu and share is not None and share < _CLEARLY * needed:
+            told[_line(what, needed, "its share of the GPU is", share)] = None
+    return list(told)
+
+
+def in_words(size: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / 2**20:.3g} MiB"
+
+
+def _line(what: str, needed: int, giver: str, given: int) -> str:
+    return (
+        f"{what} needs about {in_words(needed)} by estimate, {giver} {in_words(given)}; "
+        "smaller: finetune: lora, micro_batch_size, gradient_checkpointing"
+    )
+
+
+def _half(training: Training, *, on_gpu: bool) -> bool:
+    return on_gpu if training.precision == "auto" else training.precision != "float32"
+
+
+def _shape_of_folder(folder: Path) -> Shape | None:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        weights = sum(
+            entry.stat().st_size
+            for entry in os.scandir(folder)
+            if entry.name.endswith(".safetensors") or entry.name.startswith("pytorch_model")
+        )
+        layers = next(config[name] for name in ("num_hidden_layers", "n_layer", "num_layers") if name in config)
+        width = next(config[name] for name in ("hidden_size", "n_embd", "d_model") if name in config)
+        each = 2 if config.get("dtype", config.get("torch_dtype")) in ("bfloat16", "float16") else 4
+        return Shape(parameters=max(1, weights // each), layers=int(layers), width=int(width))
+    except (OSError, ValueError, TypeError, StopIteration):
+        return None
