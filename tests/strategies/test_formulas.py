@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.strategies.students import supervision
 from wtsbench.strategies.base import Step, Supervision
 from wtsbench.strategies.ensemble import Ensemble, EnsembleParameters
-from wtsbench.strategies.logconf import LogConf, LogConfParameters, hardened
+from wtsbench.strategies.logconf import LogConf, LogConfParameters, hardened, hardened_as_released
 from wtsbench.strategies.naive import Naive
 
 SEEDS = st.integers(0, 10_000)
@@ -79,9 +79,14 @@ def test_naive_is_cross_entropy(seed: int, size: int, classes: int) -> None:
 def test_logconf_of_two_classes(seed: int, size: int, progress: float, max_weight: float, variant: str) -> None:
     """The loss of `logconf` is the one of its docstring, written down a second time in numpy."""
     logits, targets, weights = batch(seed, size, 2)
-    own = numpy_softmax(logits)[:, 1]
-    threshold = numpy_quantile(own, 1 - targets[:, 1].mean())
-    one_hot = np.array([[0.0, 1.0] if value >= threshold - 1e-12 else [1.0, 0.0] for value in own])
+    own = numpy_softmax(logits)
+    if variant == "as_published":
+        threshold = numpy_quantile(own[:, 1], 1 - targets[:, 1].mean())
+        second = own[:, 1] >= threshold - 1e-12
+    else:
+        threshold = numpy_quantile(own[:, 0], targets[:, 1].mean())
+        second = own[:, 0] < threshold - 1e-12
+    one_hot = np.array([[0.0, 1.0] if one else [1.0, 0.0] for one in second])
     if variant == "as_published":
         ramp = progress / 0.2 if progress < 0.2 else 1.0
     else:
@@ -102,6 +107,17 @@ def test_hardened_predictions_have_the_weak_shares(seed: int, size: int) -> None
     own = torch.from_numpy(numpy_softmax(logits))
     counts = hardened(own, torch.from_numpy(targets)).sum(dim=0).numpy()
     assert abs(counts[1] - targets[:, 1].sum()) <= 1
+
+
+@pytest.mark.parametrize(("classes", "only"), [(2, 0), (2, 1), (3, 0), (3, 2)])
+def test_a_batch_of_one_class(classes: int, only: int) -> None:
+    """Where all weak labels of a batch are one class, no item is named another; the released code names one class 0."""
+    own = torch.from_numpy(numpy_softmax(batch(0, 9, classes)[0]))
+    targets = torch.nn.functional.one_hot(torch.full((9,), only), classes).double()
+    assert torch.equal(hardened(own, targets), targets)
+    if classes == 2:
+        first = hardened_as_released(own, targets)[:, 0].sum().item()
+        assert first == (9 if only == 0 else 1)
 
 
 @settings(max_examples=40, deadline=None)

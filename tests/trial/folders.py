@@ -27,9 +27,11 @@ from wtsbench.spec.trial import (
     TrialSpec,
 )
 from wtsbench.store.outbox import Outbox, read_batch
+from wtsbench.strategies import registry
 
 LABELS = ("unsafe", "safe")
 WEAK_PARENT = "a" * 64
+TRAIN = Split.WEAK_TRAIN
 
 
 def mirror() -> Path:
@@ -86,10 +88,18 @@ def write_folder(
     splits = _split(len(items), shares)
     used = {*PREDICTED_SPLITS, TRAIN_SPLIT[role]}
     seen = LABELLED_SPLITS[role]
+    budget = registry.resolve(strategy).truth_budget() if strategy is not None else 0
+    revealed = set([item for (item, _, _), split in zip(items, splits, strict=True) if split is TRAIN][:budget])
     rows = [
-        {"item_id": item, "split": split.value, "text": text, "label": label if split in seen else None, "target": None}
+        {
+            "item_id": item,
+            "split": split.value,
+            "text": text,
+            "label": label if split in seen or item in revealed else None,
+            "target": None,
+        }
         for (item, text, label), split in zip(items, splits, strict=True)
-        if split in used
+        if split in used or item in revealed
     ]
     schema = pa.schema(
         [

@@ -158,8 +158,10 @@ class Strategy(ABC):
     name: ClassVar[str]
     forms: ClassVar[tuple[Form, ...]] = ("classification",)
     """The forms of tasks it is for. In a grid it is taken for the tasks of these forms."""
-    filters: ClassVar[bool] = False
+    filters: bool = False
     """Whether it keeps some of the items only: then the control `random_filter` has something to match."""
+    control: ClassVar[bool] = False
+    """Whether it is there to compare others with, not to be compared itself."""
     summary: ClassVar[str]
     """One line for `wtsbench strategies`."""
     source: ClassVar[str]
@@ -193,6 +195,10 @@ class Strategy(ABC):
             targets=targets,
             weights=np.ones(len(targets)),
         )
+
+    def kept(self, supervision: Supervision) -> int:
+        """For strategies that filter: how many items they keep, which `random_filter` matches."""
+        return len(self.prepare(supervision).item_ids)
 
     def loss(self, step: Step) -> torch.Tensor:
         """Scalar loss of a batch: here the weighted mean cross-entropy to the targets."""

@@ -5,10 +5,15 @@
 w is the weak label distribution, f the student's distribution, h = 1[f >= t] its hardened form, without gradient. The
 threshold t is taken from the batch, so that the shares of the classes in h match their shares in w.
 
-Two classes: t is the quantile of f_1 over the batch at level 1 - mean(w_1); h is class 1 where f_1 >= t, else class 0.
+`as_published`, two classes: t is the quantile of f_1 over the batch at level 1 - mean(w_1), and h is class 1 where
+f_1 >= t, else class 0. More classes: t_c is the quantile of f_c at level 1 - mean(w_c), and h is the class with the
+largest f_c - t_c. With two classes this is the same rule (f_0 = 1 - f_1 makes the margins opposite); with more the
+shares match approximately. A class that no weak label of the batch gives any probability is not named: no item reaches
+its threshold, as the shares are to match, though the quantile at level 1 is the largest f_c itself.
 
-More classes: t_c is the quantile of f_c at level 1 - mean(w_c), and h is the class with the largest f_c - t_c. With two
-classes this is the same rule (f_0 = 1 - f_1 makes the margins opposite); with more the shares match approximately.
+`as_released`, two classes: h is class 0 where f_0 >= the quantile of f_0 at level mean(w_1), else class 1. That differs
+for single items only, but where all weak labels of a batch are class 1 it still names one item class 0. The released
+code knows two classes only; for more the rule above is taken.
 
 Ramp, p being the share of the optimisation steps already done:
 
@@ -26,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from wtsbench.strategies import base
+from wtsbench.strategies.mixing import mixed_loss
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +46,7 @@ class LogConfParameters(base.Parameters):
     max_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Weight of the student's own predictions after the ramp; 0 is `naive`, 0.75 suits the largest students."""
     variant: Literal["as_published", "as_released"] = "as_published"
-    """Ramp of the weight: as the paper describes it, or as the authors' code computes it."""
+    """Ramp of the weight and threshold: as the paper describes them, or as the authors' code computes them."""
 
 
 class LogConf(base.Strategy):
@@ -49,14 +55,17 @@ class LogConf(base.Strategy):
     name = "logconf"
     summary = "weak labels mixed with the student's own hardened predictions"
     source = "Burns et al. 2023, arXiv 2312.09390, appendix A.4"
+    version = 2
     Parameters = LogConfParameters
 
     def loss(self, step: base.Step) -> torch.Tensor:
         """Scalar loss of a batch; logits and targets [B, C]."""
-        weight = self.weight(step.progress)
-        own = hardened(step.logits.detach().softmax(dim=-1), step.targets)
-        targets = (1 - weight) * step.targets + weight * own
-        return base.cross_entropy(step.logits, targets, step.weights)
+        own = step.logits.detach().softmax(dim=-1)
+        if self.parameters.variant == "as_released" and own.shape[1] == 2:
+            own = hardened_as_released(own, step.targets)
+        else:
+            own = hardened(own, step.targets)
+        return mixed_loss(step, own, self.weight(step.progress))
 
     def weight(self, progress: float) -> float:
         """Share c of the student's own predictions in the target; `progress` in [0, 1)."""
@@ -75,8 +84,16 @@ def hardened(own: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     classes = own.shape[1]
     if classes == 2:
         threshold = torch.quantile(own[:, 1], 1 - shares[1])
-        chosen = (own[:, 1] >= threshold).long()
+        chosen = ((own[:, 1] >= threshold) & (shares[1] > 0)).long()
     else:
         thresholds = torch.stack([torch.quantile(own[:, c], 1 - shares[c]) for c in range(classes)])
-        chosen = (own - thresholds).argmax(dim=1)
+        chosen = (own - thresholds).masked_fill(shares == 0, -torch.inf).argmax(dim=1)
     return torch.nn.functional.one_hot(chosen, classes).to(targets.dtype)
+
+
+def hardened_as_released(own: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The same for two classes as the authors' code computes it: from class 0, which is always named somewhere."""
+    import torch
+
+    threshold = torch.quantile(own[:, 0], targets[:, 1].mean().clamp(0, 1))
+    return torch.nn.functional.one_hot((own[:, 0] < threshold).long(), 2).to(targets.dtype)

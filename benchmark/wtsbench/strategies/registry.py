@@ -18,19 +18,35 @@ from wtsbench.errors import SpecError
 from wtsbench.spec.faults import nearest
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.wording import worded
+from wtsbench.strategies.adaptconf import AdaptConf
 from wtsbench.strategies.base import Strategy
 from wtsbench.strategies.bootstrap import Bootstrap
+from wtsbench.strategies.confidence_filter import ConfidenceFilter
 from wtsbench.strategies.ensemble import Ensemble
+from wtsbench.strategies.entropy import Entropy
 from wtsbench.strategies.logconf import LogConf
+from wtsbench.strategies.mix import Mix
 from wtsbench.strategies.naive import Naive
+from wtsbench.strategies.product import Product
+from wtsbench.strategies.random_filter import RandomFilter
+from wtsbench.strategies.self_refine import SelfRefine
+from wtsbench.strategies.window import Window
 
 GROUP = "wtsbench.strategies"
 
 BUILT_IN: dict[str, type[Strategy]] = {
     Naive.name: Naive,
     LogConf.name: LogConf,
+    Entropy.name: Entropy,
+    Product.name: Product,
+    AdaptConf.name: AdaptConf,
+    Window.name: Window,
+    ConfidenceFilter.name: ConfidenceFilter,
+    SelfRefine.name: SelfRefine,
     Bootstrap.name: Bootstrap,
     Ensemble.name: Ensemble,
+    Mix.name: Mix,
+    RandomFilter.name: RandomFilter,
 }
 
 

@@ -1,0 +1,26 @@
+"""What strategies that trust the student's own predictions share: the target between weak and own labels.
+
+    target = (1 - c) w + c o          loss = CE(f, target)
+
+w is the weak label distribution, o the student's own label without gradient, c the weight of the own label.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wtsbench.strategies import base
+
+if TYPE_CHECKING:
+    import torch
+
+
+def mixed_loss(step: base.Step, own: torch.Tensor, weight: float | torch.Tensor) -> torch.Tensor:
+    """Scalar loss of a batch between weak and own labels.
+
+    Args:
+        step: logits and weak labels [B, C].
+        own: [B, C] without gradient.
+        weight: c, one number or [B, 1]; 0 gives the loss of `naive` to the bit.
+    """
+    return base.cross_entropy(step.logits, (1 - weight) * step.targets + weight * own, step.weights)

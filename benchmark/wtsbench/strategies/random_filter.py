@@ -1,0 +1,91 @@
+"""`random_filter`: as many items as another strategy keeps, drawn at random: the control of strategies that filter.
+
+    kept = a uniform draw, without replacement, of as many items as `like` keeps          loss = CE(f, w)
+
+The labels are those that `like` gives its items, and the supervisors are its own; only the choice is another. The draw
+is a function of the trial's seed. Source: the size-matched control that any data selection needs, as without it fewer
+steps pass for better items.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field, model_validator
+
+from wtsbench.errors import SpecError
+from wtsbench.spec.grid import StrategyCall
+from wtsbench.strategies import base
+from wtsbench.strategies.filtering import Filter
+
+
+def _completed(call: StrategyCall) -> StrategyCall:
+    from wtsbench.strategies import registry  # which knows this module
+
+    try:
+        return registry.full_call(registry.resolve(call))
+    except SpecError as error:
+        raise ValueError(error.message) from error
+
+
+def _usual() -> StrategyCall:
+    return _completed(StrategyCall(name="confidence_filter"))
+
+
+class RandomFilterParameters(base.Parameters):
+    """Parameters of `random_filter`."""
+
+    like: Annotated[StrategyCall, AfterValidator(_completed)] = Field(default_factory=_usual)
+    """The strategy to match: a name, or a mapping of its name and parameters. Default: confidence_filter."""
+
+    @model_validator(mode="after")
+    def _labels_of_like(self) -> RandomFilterParameters:
+        if self.labels != base.Parameters().labels:
+            raise ValueError("labels: are those of the strategy to match; give `labels` to `like`")
+        return self
+
+
+class RandomFilter(Filter):
+    """Control: a random choice of the same size."""
+
+    name = "random_filter"
+    summary = "control of filters: as many items as the strategy `like` keeps, drawn at random"
+    source = "size-matched random selection"
+    control = True
+    Parameters = RandomFilterParameters
+
+    @property
+    def like(self) -> base.Strategy:
+        """The strategy to match.
+
+        Raises SpecError where it keeps all items, or is a control itself.
+        """
+        from wtsbench.strategies import registry  # which knows this module
+
+        like = registry.resolve(self.parameters.like)
+        if not like.filters or like.control:
+            raise SpecError(
+                f"strategy random_filter: {self.parameters.like} is no strategy that filters",
+                remedy="let `like` name a strategy that keeps some of the items, such as confidence_filter.",
+            )
+        return like
+
+    def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
+        """Those of the strategy to match."""
+        return self.like.supervisors(context)
+
+    def label(self, supervision: base.Supervision) -> base.Labelled:
+        """As the strategy to match labels them, where it says so; else as `naive` does with its kind of labels."""
+        like = self.like
+        if isinstance(like, Filter):
+            return like.label(supervision)
+        return base.Strategy(base.Parameters(labels=like.parameters.labels)).prepare(supervision)
+
+    def keep(self, supervision: base.Supervision) -> NDArray[np.bool_]:
+        """[N] a random choice."""
+        kept = np.zeros(len(supervision.item_ids), dtype=bool)
+        random = supervision.random("random_filter")
+        kept[random.choice(len(kept), size=self.like.kept(supervision), replace=False)] = True
+        return kept
