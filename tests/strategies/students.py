@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from wtsbench.strategies.base import Floats, Labelled, Step, Strategy, Supervision
+from wtsbench.strategies.base import Floats, Labelled, Monitor, Step, Strategy, Supervision
 
 
 class LinearStudent:
@@ -39,6 +39,30 @@ class LinearStudent:
             )
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             optimizer.step()
+
+    def fit_monitored(self, items: Labelled, strategy: Strategy, monitor: Monitor) -> None:
+        """As `fit`, with a look every so many steps."""
+        best, since, kept, whole = np.inf, 0, self.weights, self.steps
+        texts, targets = monitor.held_out.texts, monitor.held_out.targets
+        for _ in range(monitor.checks):
+            self.steps = whole // monitor.checks
+            self.fit(items, strategy)
+            loss = float(-(targets * np.log(self.predict(texts))).sum(axis=1).mean())
+            since = 0 if loss < best else since + 1
+            if loss < best:
+                best, kept = loss, self.weights.detach().clone()
+            if since >= monitor.patience:
+                break
+        self.steps = whole
+        self.weights = kept.requires_grad_()
+
+    def fit_language(self, texts: Sequence[str], epochs: float) -> None:
+        """Numbers are no language."""
+        raise NotImplementedError
+
+    def activations(self, texts: Sequence[str]) -> Floats:
+        """The numbers themselves, [N, features]."""
+        return np.asarray(self._inputs(texts)[:, :-1].numpy())
 
     def predict(self, texts: Sequence[str]) -> Floats:
         """Probabilities [N, C]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,18 @@ def write_folder(
     seed: int = 0,
     strategy: StrategyCall | None = None,
     strategy_version: int | None = 1,
+    recipe: StrategyCall | None = None,
     parents: dict[str, dict[str, list[float]]] | None = None,
+    wordings: Sequence[dict[str, list[float]]] = (),
     shares: tuple[float, float, float, float] = (0.4, 0.4, 0.1, 0.1),
     threads: int = 1,
     gpus: float = 0,
     **training: Any,
 ) -> TrialJob:
-    """Write a whole trial folder; `parents` maps a parent's id to its probabilities by item id."""
+    """Write a whole trial folder; `parents` maps a parent's id to its probabilities by item id.
+
+    `wordings` are what all parents say under each further wording.
+    """
     for name in ("inputs", "outbox", "scratch"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "model").symlink_to(model.resolve(), target_is_directory=True)
@@ -113,10 +119,11 @@ def write_folder(
     _write(folder / "inputs" / "items.arrow", pa.Table.from_pylist(rows, schema=schema))
     if parents:
         supervised = [
-            {"parent": parent, "item_id": item, "split": split.value, "probabilities": given[item]}
-            for parent, given in parents.items()
+            {"parent": parent, "item_id": item, "split": f"{split.value}{wording}", "probabilities": given[item]}
+            for parent, plain in parents.items()
+            for wording, given in (("", plain), *((f"~{k}", said) for k, said in enumerate(wordings, start=1)))
             for (item, _, _), split in zip(items, splits, strict=True)
-            if split in (Split.TRANSFER, Split.VALIDATION)
+            if split in (Split.TRANSFER, Split.VALIDATION) or (role is Role.WEAK and not wording)
         ]
         _write(folder / "inputs" / "supervision.arrow", pa.Table.from_pylist(supervised))
     spec = TrialSpec(
@@ -127,6 +134,7 @@ def write_folder(
         model=ModelRef(name=model.name, kind="folder", id=model.name, revision="0" * 64, path=str(model)),
         strategy=strategy,
         strategy_version=strategy_version if strategy is not None else None,
+        recipe=recipe,
         training=Training(**training),
         seed=seed,
         parents=tuple(parents or ()),

@@ -37,7 +37,8 @@ def random_filters(grid: Grid) -> Iterator[tuple[str, StrategyCall]]:
         strategy = registry.resolve(call)
         if strategy.filters:
             like = registry.full_call(strategy).model_dump(mode="json")
-            yield f"{RANDOM_FILTER}({call.label})", StrategyCall(name=RANDOM_FILTER, parameters={"like": like})
+            parameters = {"like": like, "finetune": strategy.parameters.finetune}
+            yield f"{RANDOM_FILTER}({call.label})", StrategyCall(name=RANDOM_FILTER, parameters=parameters)
 
 
 def own_supervisor(strong: str, seed: int) -> Supervisor:

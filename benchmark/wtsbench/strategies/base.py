@@ -135,6 +135,18 @@ class Step:
     """Share of the optimisation steps already done, in [0, 1)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Monitor:
+    """When a fit stops before its time. It never sees ground truth: `held_out` has weak labels."""
+
+    held_out: Labelled
+    """Items that are not trained on; their weighted mean cross-entropy to the targets is watched."""
+    checks: int
+    """Looks at it in the whole fit, evenly spaced, the last at the end."""
+    patience: int
+    """Looks without a new best after which the fit ends. The weights of the best look are kept."""
+
+
 class Student(Protocol):
     """The strong model as `Strategy.run` handles it."""
 
@@ -145,11 +157,20 @@ class Student(Protocol):
     def fit(self, items: Labelled, strategy: Strategy) -> None:
         """Train the current weights on `items`, minimising `strategy.loss`."""
 
+    def fit_monitored(self, items: Labelled, strategy: Strategy, monitor: Monitor) -> None:
+        """The same, with an eye on items that are not trained on."""
+
+    def fit_language(self, texts: Sequence[str], epochs: float) -> None:
+        """Train the current body as a language model on the texts; fails where the model is none."""
+
     def reset(self) -> None:
         """Back to the pretrained weights, with a freshly seeded head."""
 
     def predict(self, texts: Sequence[str]) -> Floats:
         """[N, C] probabilities of the current weights."""
+
+    def activations(self, texts: Sequence[str]) -> Floats:
+        """[N, H] what the pretrained body, before any training, says of each text."""
 
 
 class Strategy(ABC):

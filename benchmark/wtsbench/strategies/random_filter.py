@@ -67,7 +67,7 @@ class RandomFilter(Filter):
         like = registry.resolve(self.parameters.like)
         if not like.filters or like.control:
             raise SpecError(
-                f"strategy random_filter: {self.parameters.like} is no strategy that filters",
+                f"strategy random_filter: {registry.short_label(self.parameters.like)} is no strategy that filters",
                 remedy="let `like` name a strategy that keeps some of the items, such as confidence_filter.",
             )
         return like

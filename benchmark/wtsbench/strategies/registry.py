@@ -18,18 +18,26 @@ from wtsbench.errors import SpecError
 from wtsbench.spec.faults import nearest
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.wording import worded
+from wtsbench.strategies.adaboost import AdaBoost
 from wtsbench.strategies.adaptconf import AdaptConf
 from wtsbench.strategies.base import Strategy
 from wtsbench.strategies.bootstrap import Bootstrap
 from wtsbench.strategies.confidence_filter import ConfidenceFilter
+from wtsbench.strategies.cosupervise import Cosupervise
+from wtsbench.strategies.early_stop import EarlyStop
 from wtsbench.strategies.ensemble import Ensemble
 from wtsbench.strategies.entropy import Entropy
+from wtsbench.strategies.linear_probe import LinearProbe
 from wtsbench.strategies.logconf import LogConf
+from wtsbench.strategies.lora import Lora
 from wtsbench.strategies.mix import Mix
 from wtsbench.strategies.naive import Naive
+from wtsbench.strategies.probe_relabel import ProbeRelabel
 from wtsbench.strategies.product import Product
 from wtsbench.strategies.random_filter import RandomFilter
+from wtsbench.strategies.reliability import Reliability
 from wtsbench.strategies.self_refine import SelfRefine
+from wtsbench.strategies.task_finetuning import TaskFinetuning
 from wtsbench.strategies.window import Window
 
 GROUP = "wtsbench.strategies"
@@ -42,9 +50,17 @@ BUILT_IN: dict[str, type[Strategy]] = {
     AdaptConf.name: AdaptConf,
     Window.name: Window,
     ConfidenceFilter.name: ConfidenceFilter,
+    Reliability.name: Reliability,
+    ProbeRelabel.name: ProbeRelabel,
     SelfRefine.name: SelfRefine,
+    EarlyStop.name: EarlyStop,
+    TaskFinetuning.name: TaskFinetuning,
+    LinearProbe.name: LinearProbe,
+    Lora.name: Lora,
     Bootstrap.name: Bootstrap,
     Ensemble.name: Ensemble,
+    AdaBoost.name: AdaBoost,
+    Cosupervise.name: Cosupervise,
     Mix.name: Mix,
     RandomFilter.name: RandomFilter,
 }

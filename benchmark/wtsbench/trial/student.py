@@ -1,19 +1,23 @@
-"""The model of a trial as strategies handle it: fit, reset, predict."""
+"""The model of a trial as strategies handle it: fit, reset, predict and more."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from wtsbench.spec.training import Finetune
 from wtsbench.spec.trial import TRAIN_SPLIT, TrialSpec
-from wtsbench.strategies.base import Floats, Labelled, Strategy
+from wtsbench.strategies.base import Floats, Labelled, Monitor, Parameters, Strategy
 from wtsbench.trial import train
 from wtsbench.trial.batching import prediction_batches
-from wtsbench.trial.classifier import draw_head
+from wtsbench.trial.classifier import Classifier, draw_head
 from wtsbench.trial.device import Device, derive
 from wtsbench.trial.folder import Progress
 from wtsbench.trial.models import load_classifier, load_tokenizer
+from wtsbench.trial.monitoring import Watch
 from wtsbench.trial.probe import Probe
 
 _BACKWARD = 3.0
@@ -66,17 +70,90 @@ class TrialModel:
         """Train the current weights on `items`, minimising `strategy.loss`.
 
         Raises:
-            ValueError: there is nothing to train on, or targets and weights have the wrong shape.
+            ValueError: there is nothing to train on, or targets and weights are not what they must be.
             DivergedError: the loss became NaN or infinite.
         """
+        self._fit(items, strategy)
+
+    def fit_monitored(self, items: Labelled, strategy: Strategy, monitor: Monitor) -> None:
+        """The same, until the loss on the monitor's items no longer falls; the best weights are kept.
+
+        Raises:
+            ValueError, DivergedError: as `fit`.
+        """
+        watch = Watch(self.classifier, lambda: self._held_out_loss(monitor.held_out), monitor)
+        self._fit(items, strategy, watch.enough)
+        watch.restore()
+
+    def fit_language(self, texts: Sequence[str], epochs: float) -> None:
+        """Train the current body as a causal language model on the texts; the classification head stays as it is.
+
+        Raises:
+            UnusableModelError: the model is no causal language model, or its body does not train.
+            DivergedError: the loss became NaN or infinite.
+        """
+        from wtsbench.trial.language import read_texts, reader_of  # few trials need it
+
+        begun = time.monotonic()
+        reader = reader_of(self._folder, self.classifier).to(self._device.torch_device)
+        encoded = self._encode(texts)
+        steps = train.steps_of(len(encoded), self._spec.training.model_copy(update={"epochs": epochs}))
+        self._progress.expect(_BACKWARD * steps * min(len(encoded), self._spec.training.batch_size))
+        self._trained = True
+        read_texts(
+            reader,
+            encoded,
+            training=self._spec.training,
+            epochs=epochs,
+            pad_id=self.tokenizer.pad_id,
+            seed=self._seed,
+            device=self._device,
+            advance=lambda count: self._progress.advance(_BACKWARD * count),
+        )
+        self.classifier.eval()
+        self.seconds["train"] += time.monotonic() - begun
+
+    def activations(self, texts: Sequence[str]) -> Floats:
+        """[N, H] what the pretrained body says of each text, whatever was trained since.
+
+        Of causal models it is the last real token's state of the last layer, of encoders the first token's.
+        """
+        begun = time.monotonic()
+        body = self._loaded() if self._trained else self.classifier
+        encoded = self._encode(texts)
+        self._progress.expect(len(encoded))
+        batches = prediction_batches([len(row) for row in encoded], self._spec.training.eval_batch_size)
+        found = train.activations(
+            body,
+            encoded,
+            batches,
+            pad_id=self.tokenizer.pad_id,
+            device=self._device,
+            advance=self._progress.advance,
+        )
+        self.seconds["predict"] += time.monotonic() - begun
+        return found
+
+    def _held_out_loss(self, items: Labelled) -> float:
+        """Weighted mean cross-entropy, in the middle of a fit."""
+        losses = -(items.targets * np.log(np.maximum(self.predict(items.texts), 1e-12))).sum(axis=1)
+        self.classifier.train()
+        return float((losses * items.weights).mean())
+
+    def _fit(self, items: Labelled, strategy: Strategy, enough: Callable[[int, int], bool] | None = None) -> None:
         size = len(items.item_ids)
         if not size:
             raise ValueError(f"strategy {strategy.name} leaves no item to train on")
         if items.targets.shape != (size, self._classes) or items.weights.shape != (size,) or len(items.texts) != size:
             raise ValueError(f"strategy {strategy.name} gives {size} items with targets of shape {items.targets.shape}")
+        if not np.isfinite(items.targets).all() or (items.targets < 0).any():
+            raise ValueError(f"strategy {strategy.name} gives targets that are negative or no numbers")
+        if not np.isfinite(items.weights).all() or (items.weights < 0).any():
+            raise ValueError(f"strategy {strategy.name} gives weights that are negative or no numbers")
         begun = time.monotonic()
         encoded = self._encode(items.texts)
         training = self._spec.training
+        self._trained = True
         cost = _HEAD if self._remember(encoded) else _BACKWARD
         self._progress.expect(cost * train.steps_of(size, training) * min(size, training.batch_size))
         train.fit(
@@ -91,6 +168,7 @@ class TrialModel:
             device=self._device,
             curve=self.curve,
             advance=lambda count: self._progress.advance(cost * count),
+            enough=enough,
         )
         self._fits += 1
         self.trained_items += size
@@ -147,7 +225,11 @@ class TrialModel:
         return True
 
     def _load(self) -> None:
-        self.classifier = load_classifier(
+        self.classifier = self._loaded()
+        self._trained = False
+
+    def _loaded(self) -> Classifier:
+        return load_classifier(
             self._folder,
             classes=self._classes,
             pad_id=self.tokenizer.pad_id,

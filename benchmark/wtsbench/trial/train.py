@@ -70,6 +70,7 @@ def fit(
     device: Device,
     curve: Curve,
     advance: Callable[[int], None],
+    enough: Callable[[int, int], bool] | None = None,
 ) -> None:
     """Train the classifier in place.
 
@@ -85,6 +86,7 @@ def fit(
         device: where, and in what precision.
         curve: points of the training curve are added to it.
         advance: told the number of items of each step.
+        enough: told after each step how many of all steps are done; says whether to end here.
 
     Raises:
         DivergedError: a loss is NaN or infinite.
@@ -93,7 +95,7 @@ def fit(
     order = np.random.default_rng(derive(seed, "order", fit_number))
     batches = endless_batches([len(row) for row in encoded], training.batch_size, order)
     steps = steps_of(len(encoded), training)
-    optimizer = _optimizer(classifier, training, device)
+    optimizer = optimizer_of(classifier, training)
     scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.dtype is torch.float16)
     backward = Backward(model=classifier, device=device, scaler=scaler, micro_batch_size=training.micro_batch_size)
     parameters = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
@@ -124,7 +126,8 @@ def fit(
         scaler.step(optimizer)
         scaler.update()
         recent.append(loss)
-        if len(recent) == report_every or step == steps - 1:  # one look at the device for many steps
+        ended = enough is not None and enough(step + 1, steps)
+        if len(recent) == report_every or step == steps - 1 or ended:  # one look at the device for many steps
             mean = float(torch.stack(recent).double().mean())
             if not math.isfinite(mean):
                 raise DivergedError(
@@ -134,6 +137,8 @@ def fit(
             curve.losses.append(mean)
             recent = []
         advance(len(rows))
+        if ended:
+            break
     classifier.eval()
 
 
@@ -174,9 +179,40 @@ def predict(
     return stacked[back]
 
 
-def _optimizer(classifier: Classifier, training: Training, device: Device) -> torch.optim.Optimizer:
+@torch.inference_mode()
+def activations(
+    classifier: Classifier,
+    encoded: Sequence[Sequence[int]],
+    batches: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]],
+    *,
+    pad_id: int,
+    device: Device,
+    advance: Callable[[int], None],
+) -> Floats:
+    """[N, H] the first vector that the head reads of the body, float32 widened to float64, in the order of `encoded`.
+
+    Raises:
+        DivergedError: one of them is NaN or infinite.
+    """
+    classifier.eval()
+    found: list[Floats] = []
+    for rows in batches:
+        ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
+        with device.autocast():
+            features = classifier.features(ids.to(device.torch_device), mask.to(device.torch_device))
+        found.append(features[:, 0].float().cpu().numpy().astype(np.float64))
+        advance(len(rows))
+    stacked = np.concatenate(found)
+    if not np.isfinite(stacked).all():
+        raise DivergedError("the model's activations are NaN or infinite")
+    back = np.empty(len(encoded), dtype=np.int64)
+    back[np.concatenate(list(batches))] = np.arange(len(encoded))
+    return np.asarray(stacked[back])
+
+
+def optimizer_of(model: torch.nn.Module, training: Training) -> torch.optim.Optimizer:
     """AdamW; biases and norm gains (tensors of one dimension) are not decayed."""
-    decayed = [p for p in classifier.parameters() if p.requires_grad and p.dim() > 1]
-    others = [p for p in classifier.parameters() if p.requires_grad and p.dim() <= 1]
+    decayed = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    others = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
     groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)

@@ -1,0 +1,99 @@
+"""`adaboost`: weak supervisors that each attend to the errors of those before, and vote by how good they are.
+
+    D_1(i) = 1/N over `weak_train`;   for t = 1 .. T:
+      h_t is the weak model finetuned with item weights N D_t(i);   e_t = sum_i D_t(i) [h_t(i) is wrong]
+      alpha_t = .5 (ln((1 - e_t) / e_t) + ln(C - 1))                which is .5 ln((1 - e) / e) for two classes
+      D_{t+1}(i) proportional to D_t(i) exp(+alpha_t if wrong else -alpha_t)
+    label w(x) = sum_t alpha_t w_t(x) / sum_t alpha_t;   loss = CE(f, w)
+
+e_t is kept in [1/(2N), 1 - 1/(2N)], so that a supervisor without error on `weak_train` has a finite vote. One no better
+than chance (alpha_t <= 0) gets no vote and leaves the weights alone; where that is so of all, all vote alike. Every
+round is a trial of its own, and so is the vote, which is the one supervisor of the student: rounds are shared by all
+students of the weak model. `rounds: 1` is `naive`.
+
+Source: EnsemW2S (Agrawal et al. 2024, arXiv 2410.04571), with item weights in the place of its resampling; the weight
+for more classes is that of SAMME (Zhu et al. 2009).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from wtsbench.spec.trial import Role
+from wtsbench.strategies import base, recipes
+from wtsbench.strategies.base import Floats
+
+
+class AdaBoostParameters(base.Parameters):
+    """Parameters of `adaboost`."""
+
+    rounds: Annotated[int, Field(ge=1, le=8)] = 3
+    """Weak supervisors T; 1 is `naive`."""
+
+
+class AdaBoost(base.Strategy):
+    """The student of a boosted ensemble of weak supervisors."""
+
+    name = "adaboost"
+    summary = "the weighted vote of weak supervisors that attend to each other's errors"
+    source = "EnsemW2S, arXiv 2410.04571"
+    Parameters = AdaBoostParameters
+
+    def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
+        """The vote, whose supervisors are the rounds, each of which builds on those before."""
+        if self.parameters.rounds == 1:
+            return super().supervisors(context)
+        rounds: tuple[base.Supervisor, ...] = ()
+        for _ in range(self.parameters.rounds):
+            rounds = (*rounds, _weak(context, recipes.Boosted(), rounds))
+        return (_weak(context, recipes.Combined(), rounds),)
+
+
+def _weak(
+    context: base.PlanningContext, recipe: recipes.Recipe, before: tuple[base.Supervisor, ...]
+) -> base.Supervisor:
+    return base.Supervisor(
+        role=Role.WEAK, model=context.weak, seed=context.seed, recipe=recipes.call(recipe), supervisors=before
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boosting:
+    """Where AdaBoost stands after some rounds."""
+
+    votes: Floats
+    """[T] alpha of each round; 0 for one that is no better than chance."""
+    weights: Floats
+    """[N] of the next round's items, of mean 1."""
+
+
+def boosting(predictions: Floats, truth: NDArray[np.int64]) -> Boosting:
+    """AdaBoost's state, from what its rounds predict on their training items.
+
+    Args:
+        predictions: [T, N, C], T may be 0.
+        truth: [N] classes.
+    """
+    _, size, classes = predictions.shape
+    weights = np.full(size, 1.0 / size)
+    votes = []
+    for made in predictions:
+        wrong = made.argmax(axis=1) != truth
+        error = float(np.clip(weights[wrong].sum(), 1 / (2 * size), 1 - 1 / (2 * size)))
+        alpha = 0.5 * (np.log((1 - error) / error) + np.log(classes - 1))
+        votes.append(max(0.0, alpha))
+        if alpha > 0:
+            weights = weights * np.exp(np.where(wrong, alpha, -alpha))
+            weights = weights / weights.sum()
+    return Boosting(votes=np.array(votes), weights=weights * size)
+
+
+def vote(predictions: Floats, votes: Floats) -> Floats:
+    """[N, C] the weighted mean of the rounds' distributions [T, N, C]; all alike where nobody has a vote."""
+    shares = votes / votes.sum() if votes.sum() > 0 else np.full(len(votes), 1 / len(votes))
+    return np.asarray(np.einsum("t,tnc->nc", shares, predictions))

@@ -1,0 +1,152 @@
+"""Pretrained weights as a causal language model: reading texts, and saying how likely a continuation is.
+
+Shapes: B texts of a batch, T tokens of its longest, H hidden size, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging
+
+from wtsbench.spec.training import Training
+from wtsbench.trial.batching import endless_batches, pad
+from wtsbench.trial.classifier import Classifier
+from wtsbench.trial.device import Device, derive, seed_all
+from wtsbench.trial.faults import DivergedError, UnusableModelError
+from wtsbench.trial.probe import Probe
+from wtsbench.trial.train import optimizer_of, rate_at, steps_of
+
+
+def load_language_model(folder: Path) -> Any:
+    """The causal language model of a folder, on the CPU, in float32, as pretrained.
+
+    Raises:
+        UnusableModelError: the architecture is none, or the weights lack its head.
+    """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        # Encoders are in the table as well, for those who make decoders of them.
+        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or getattr(config, "is_decoder", True) is False:
+            raise UnusableModelError(f"a {config.model_type!r} model is no causal language model, it continues no text")
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UnusableModelError(f"the model cannot be loaded as a language model: {first}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    model, info = loaded
+    absent = sorted(info["missing_keys"])
+    if absent:
+        raise UnusableModelError(f"the weights have no language-model head: {absent[0]} is missing")
+    return model.eval()
+
+
+def reader_of(folder: Path, classifier: Classifier) -> Any:
+    """A language model around the very body of a classifier: what trains in one is trained in the other.
+
+    Raises:
+        UnusableModelError: the model is no causal language model, or its body does not train.
+    """
+    reader = load_language_model(folder)
+    body = classifier.model.base_model
+    if not classifier.causal or type(reader.base_model) is not type(body):
+        raise UnusableModelError("the classifier of this model does not share its body with a language model")
+    if isinstance(classifier, Probe):
+        raise UnusableModelError("a linear probe's body is frozen: it cannot read texts; take finetune: full or lora")
+    setattr(reader, reader.base_model_prefix, body)
+    reader.tie_weights()
+    return reader
+
+
+def scores_of(model: Any, ids: torch.Tensor, mask: torch.Tensor, start: Sequence[int], device: Device) -> torch.Tensor:
+    """[B] mean log-probability per token of each row from position `start` on.
+
+    Args:
+        model: a causal language model.
+        ids: token ids [B, T], padded on the right.
+        mask: [B, T], 1 on real tokens.
+        start: where each row's continuation begins, at least 1.
+        device: where the model is.
+    """
+    ids, mask = ids.to(device.torch_device), mask.to(device.torch_device)
+    with device.autocast():
+        hidden = model.base_model(input_ids=ids, attention_mask=mask)[0]  # [B, T, H]
+        position = torch.arange(1, ids.shape[1], device=ids.device)
+        wanted = (position >= torch.tensor(start, device=ids.device)[:, None]) & mask[:, 1:].bool()  # [B, T - 1]
+        # Only where an answer is: all logits of a batch together, [B, T, V], would be most of the memory.
+        logits = model.get_output_embeddings()(hidden[:, :-1][wanted])
+    said = logits.float().log_softmax(dim=-1).gather(1, ids[:, 1:][wanted][:, None])[:, 0]
+    rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(wanted)[wanted]
+    total = torch.zeros(len(ids), device=ids.device).index_add_(0, rows, said)
+    return total / wanted.sum(dim=1)
+
+
+def read_texts(
+    model: Any,
+    encoded: Sequence[Sequence[int]],
+    *,
+    training: Training,
+    epochs: float,
+    pad_id: int,
+    seed: int,
+    device: Device,
+    advance: Callable[[int], None],
+) -> float:
+    """Train a causal language model in place on token rows, to predict each next token; the last step's loss.
+
+    Optimiser, schedule and batch size are those of any fit. Rows of one token teach nothing and are left out.
+
+    Raises:
+        DivergedError: the loss becomes NaN or infinite.
+    """
+    rows = [row for row in encoded if len(row) > 1]
+    if not rows:
+        return 0.0
+    settings = training.model_copy(update={"epochs": epochs})
+    seed_all(seed, "language", "dropout")
+    batches = endless_batches([len(row) for row in rows], settings.batch_size, _order(seed))
+    steps = steps_of(len(rows), settings)
+    optimizer = optimizer_of(model, settings)
+    scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.dtype is torch.float16)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.train()
+    last = 0.0
+    for step in range(steps):
+        chosen = next(batches)
+        ids, mask = (part.to(device.torch_device) for part in pad([rows[i] for i in chosen.tolist()], pad_id))
+        real = mask[:, 1:].bool()
+        with device.autocast():
+            hidden = model.base_model(input_ids=ids, attention_mask=mask)[0][:, :-1]
+            logits = model.get_output_embeddings()(hidden[real])
+        loss = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][real])
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * rate_at(step, steps, settings.warmup)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(parameters, settings.max_gradient_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        last = float(loss.detach())
+        if not math.isfinite(last):
+            raise DivergedError(f"the language-model loss became {last} at step {step + 1} of {steps}")
+        advance(len(chosen))
+    model.eval()
+    return last
+
+
+def _order(seed: int) -> np.random.Generator:
+    return np.random.default_rng(derive(seed, "language", "order"))
