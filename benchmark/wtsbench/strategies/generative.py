@@ -13,14 +13,17 @@ its longest sequence.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wtsbench.spec.trial import Form
-from wtsbench.strategies.base import Floats, Strategy
+from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.trial import Form, Role
+from wtsbench.strategies.base import Floats, PlanningContext, Strategy, Supervisor
+from wtsbench.strategies.decoding import SCORED_TOKENS, ScoredTokens
 
 if TYPE_CHECKING:
     import torch
@@ -31,10 +34,13 @@ class Continuation:
     """One continuation that a supervisor wrote."""
 
     text: str
-    score: float
-    """The task's scorer's, such as toxicity in [0, 1]; lower is better."""
+    score: float | None
+    """The task's scorer's, such as toxicity in [0, 1]; lower is better. None where it was not scored."""
+    finished: bool = True
+    """Whether the supervisor ended it; else it was cut off, and a student must not learn to stop there."""
     logprobs: tuple[float, ...] | None = None
-    """Log-probability of each of its tokens under the supervisor, in the supervisor's own tokens."""
+    """Log-probability of each *character* under the supervisor, whose tokens may be other ones than the student's: that
+    of a token is spread evenly over the characters it writes. One number more, of the end, where it is finished."""
     base_logprobs: tuple[float, ...] | None = None
     """The same under the supervisor's pretrained weights, before it was finetuned."""
 
@@ -64,11 +70,14 @@ class Sequences:
     """[M]; the tokens that are learned."""
     weights: Floats
     """[M] non-negative."""
+    ended: NDArray[np.bool_]
+    """[M] whether the end of the text is learned too; not so for a text that was cut off."""
     pairs: NDArray[np.int64] | None = None
     """[P, 2] rows of a preferred and a rejected continuation of one prompt; batches are of whole pairs then."""
     targets: tuple[tuple[float, ...], ...] | None = None
-    """[M] for each sequence a number for each of the *supervisor's* tokens, such as a log-ratio. Where the student cuts
-    the text otherwise, they are spread over its tokens by characters, so that their sum over any common span stays."""
+    """[M] for each sequence a number for each character of its continuation, and one more for its end where it is
+    ended: such as a log-ratio of the supervisor. A token of the student gets the sum over the characters it writes, so
+    that sums over any span that supervisor and student both cut out stay what they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +89,8 @@ class SequenceStep:
     mask: torch.Tensor
     """[B, T] 1 on continuation tokens, 0 on padding."""
     reference: torch.Tensor | None
-    """[B, T] the same under the student's pretrained weights, without gradient; where the strategy asks for it."""
+    """[B, T] the same under the student's weights as they were when this fit began, without gradient and without
+    dropout; where the strategy asks for it."""
     targets: torch.Tensor | None
     """[B, T] from `Sequences.targets`."""
     weights: torch.Tensor
@@ -103,24 +113,38 @@ class GenerativeStrategy(Strategy):
     """Base of strategies for generative tasks; as it stands it is finetuning on everything the supervisors wrote."""
 
     forms: ClassVar[tuple[Form, ...]] = ("generation",)
-    needs_reference: bool = False
-    """Whether the loss compares with the student's pretrained weights."""
-    needs_logprobs: bool = False
-    """Whether supervisors have to say how probable their tokens were, before and after finetuning."""
+    needs_scores: ClassVar[bool] = False
+    """Whether it looks at the scores of what the supervisors wrote."""
+    needs_logprobs: ClassVar[bool] = False
+    """Whether supervisors have to say how probable their characters were, before and after finetuning."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss compares with the weights that the fit began with."""
+        return False
+
+    def decoding(self) -> StrategyCall | None:
+        """How the weak model writes, as a recipe of `strategies.decoding`; None for plain sampling."""
+        if self.needs_logprobs:
+            return StrategyCall(name=SCORED_TOKENS, parameters=ScoredTokens().model_dump(mode="json"))
+        return None
+
+    def supervisors(self, context: PlanningContext) -> tuple[Supervisor, ...]:
+        """The weak model with the student's own seed, writing as `decoding` says."""
+        recipe = self.decoding() if context.form == "generation" else None
+        return (Supervisor(role=Role.WEAK, model=context.weak, seed=context.seed, recipe=recipe),)
+
+    def choose(self, samples: Sequence[Continuation]) -> Sequence[Continuation]:
+        """Which of one supervisor's continuations of one prompt are learned from: here all."""
+        return samples
 
     def demonstrate(self, supervision: GenerativeSupervision) -> Sequences:
-        """The sequences to learn from: here every continuation of every supervisor, all weights 1."""
-        rows = [
-            (item, prompt, continuation.text)
+        """The sequences to learn from: here every chosen continuation of every supervisor, all weights 1."""
+        return sequences_of(
+            (item, prompt, continuation)
             for written in supervision.written
             for item, prompt, samples in zip(supervision.item_ids, supervision.prompts, written, strict=True)
-            for continuation in samples
-        ]
-        return Sequences(
-            item_ids=tuple(row[0] for row in rows),
-            prompts=tuple(row[1] for row in rows),
-            continuations=tuple(row[2] for row in rows),
-            weights=np.ones(len(rows)),
+            for continuation in self.choose(samples)
         )
 
     def sequence_loss(self, step: SequenceStep) -> torch.Tensor:
@@ -130,6 +154,30 @@ class GenerativeStrategy(Strategy):
     def generate_run(self, student: GenerativeStudent, supervision: GenerativeSupervision) -> None:
         """The student's training from first to last: here one fit on what `demonstrate` gives."""
         student.fit_sequences(self.demonstrate(supervision), self)
+
+
+def sequences_of(rows: Iterable[tuple[str, str, Continuation]]) -> Sequences:
+    """Sequences of item id, prompt and continuation, all weights 1."""
+    found = list(rows)
+    return Sequences(
+        item_ids=tuple(item for item, _, _ in found),
+        prompts=tuple(prompt for _, prompt, _ in found),
+        continuations=tuple(continuation.text for _, _, continuation in found),
+        weights=np.ones(len(found)),
+        ended=np.array([continuation.finished for _, _, continuation in found], dtype=bool),
+    )
+
+
+def scores_of(samples: Sequence[Continuation]) -> Floats:
+    """[n] scores of continuations.
+
+    Raises:
+        ValueError: one of them was not scored.
+    """
+    scores = [continuation.score for continuation in samples if continuation.score is not None]
+    if len(scores) < len(samples):
+        raise ValueError(f"{len(samples) - len(scores)} of {len(samples)} continuations of a prompt have no score")
+    return np.array(scores, dtype=np.float64)
 
 
 def negative_log_likelihood(step: SequenceStep) -> torch.Tensor:

@@ -16,9 +16,10 @@ Shapes: B items of a batch, T tokens of its longest item, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -47,30 +48,48 @@ class Backward:
             loss_of: logits [B, C] to a scalar.
         """
         size = self.micro_batch_size
-        if size is None or len(ids) <= size:
-            loss = loss_of(self._logits(ids, mask))
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
-            return loss.detach()
-        pieces = list(_pieces(ids, mask, size))
-        states, found = [], []
-        with torch.no_grad():
-            for piece in pieces:
-                states.append(_random_state(self.device))
-                found.append(self._logits(*piece))
-        logits = torch.cat(found).requires_grad_()
-        loss = loss_of(logits)
-        (gradient,) = torch.autograd.grad(self.scaler.scale(loss), logits)
-        for piece, state, part in zip(pieces, states, torch.split(gradient, size), strict=True):
-            with _random_state_of(state, self.device):
-                again = self._logits(*piece)
-            again.backward(part)  # type: ignore[no-untyped-call]
-        return loss.detach()
+        pieces = [(ids, mask)] if size is None or len(ids) <= size else _pieces(ids, mask, size)
+        return go_backward([partial(self._logits, *piece) for piece in pieces], loss_of, self.device, self.scaler)
 
     def _logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         with self.device.autocast():
             logits = self.model(ids.to(self.device.torch_device), mask.to(self.device.torch_device))
         assert isinstance(logits, torch.Tensor)
         return logits
+
+
+def go_backward(
+    pieces: Sequence[Callable[[], torch.Tensor]],
+    loss_of: Callable[[torch.Tensor], torch.Tensor],
+    device: Device,
+    scaler: torch.amp.GradScaler,
+) -> torch.Tensor:
+    """Add the gradients of `loss_of` to the parameters'; the loss itself, without a graph.
+
+    Args:
+        pieces: compute what the loss looks at, [b, ...] each, for the rows of the batch in order.
+        loss_of: all of them together, [B, ...], to a scalar.
+        device: where, and in what precision.
+        scaler: scales the loss, where the precision needs it.
+    """
+    if len(pieces) == 1:
+        loss = loss_of(pieces[0]())
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
+        return loss.detach()
+    states, found = [], []
+    with torch.no_grad():
+        for piece in pieces:
+            states.append(_random_state(device))
+            found.append(piece())
+    whole = torch.cat(found).requires_grad_()
+    loss = loss_of(whole)
+    (gradient,) = torch.autograd.grad(scaler.scale(loss), whole)
+    parts = torch.split(gradient, [len(rows) for rows in found])
+    for piece, state, part in zip(pieces, states, parts, strict=True):
+        with _random_state_of(state, device):
+            again = piece()
+        again.backward(part)  # type: ignore[no-untyped-call]
+    return loss.detach()
 
 
 def _pieces(ids: torch.Tensor, mask: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -31,7 +31,7 @@ class NoDeviceError(Exception):
 
 
 class UnusableModelError(Exception):
-    """The weights, the configuration or the tokenizer cannot serve as a classifier."""
+    """The weights, the configuration or the tokenizer cannot serve as what the task needs."""
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -112,6 +112,11 @@ class TrialFolder:
             seed=seed,
         )
 
+    def written(self) -> pa.Table:
+        """For generation: what the parents wrote, with scores."""
+        columns = ("parent", "item_id", "split", "sample", "text", "tokens", "logprobs", "base_logprobs", "score")
+        return _read(self.path / "inputs" / "supervision.arrow", columns)
+
     def write_result(self, result: dict[str, Any]) -> None:
         """Write the trial's last word, whole or not at all."""
         _replace(self.outbox / "result.json", json.dumps(result, sort_keys=True, indent=2), durable=True)

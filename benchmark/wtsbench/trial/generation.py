@@ -1,10 +1,132 @@
-"""A trial of a generative task: to be read from top to bottom."""
+"""A trial of a generative task: to be read from top to bottom.
+
+Weak supervisors and ceilings are finetuned on prompts with the task's continuations, students as their strategy makes
+of what their parents wrote; the control `zero_shot` is not trained. Then all of them write:
+
+    transfer      `samples_transfer` continuations a prompt; weak supervisors and students only, as nobody learns from
+                  ceilings and controls
+    validation    `samples_validation`
+    test, ood     `samples`
+
+Finetuned weights are given up before the reference model, which measures fluency, is loaded.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
+from wtsbench.spec.generation import GenerationSettings
+from wtsbench.spec.trial import TRAIN_SPLIT, Role, Split
+from wtsbench.strategies import registry
+from wtsbench.strategies.decoding import ScoredTokens, decoding_of
+from wtsbench.strategies.generative import GenerativeStrategy
+from wtsbench.strategies.naive import Naive
+from wtsbench.trial import records
 from wtsbench.trial.attempt import Trial
+from wtsbench.trial.demonstrations import ground_truth, supervision_of
+from wtsbench.trial.drafts import Draft, reference_likelihood
+from wtsbench.trial.folder import Progress, TrialInputError
+from wtsbench.trial.language_model import load_language_model
+from wtsbench.trial.models import weights_sha256
+from wtsbench.trial.text_tokens import load_text_tokenizer
+from wtsbench.trial.writer import TrialWriter
+
+ZERO_SHOT = "zero_shot"
+SUPERVISORS = (Role.WEAK, Role.STUDENT)
+"""The roles whose continuations of `transfer` a student may learn from."""
 
 
 def run(trial: Trial) -> None:
-    """Load, train, generate, and write the records."""
-    raise NotImplementedError("generative tasks come with the next change")
+    """Load, train, write, and write the records."""
+    spec, settings = trial.spec, settings_of(trial)
+    progress = Progress(trial.folder.scratch / "progress.json")
+    writer = TrialWriter(trial.folder, spec, trial.device, progress)
+    trial.measured.update(
+        parameters=writer.parameters,
+        trained_parameters=writer.trained_parameters,
+        weights_sha256=weights_sha256(trial.folder.model),
+        max_length=writer.tokenizer.context,
+    )
+    decoding = decoding_of(spec.recipe) if spec.role is Role.WEAK else None
+    tasks = [(split, samples_of(split, settings)) for split in written(trial)]
+    progress.expect(sum(writer.cost(trial.items[split], samples) for split, samples in tasks))
+    learn(trial, writer)
+    _note_training(trial, writer)
+    records.write_curve(trial.outbox, trial.job, TRAIN_SPLIT[spec.role], writer.curve)
+
+    drafts = {split: writer.write(trial.items[split], samples, decoding) for split, samples in tasks}
+    if isinstance(decoding, ScoredTokens):
+        writer.say_logprobs(drafts[Split.TRANSFER])
+    if trial.job.keep_checkpoint:
+        writer.save(trial.folder.scratch / "checkpoint")
+    seconds = dict(writer.seconds)
+    trial.measured["written_tokens"] = writer.written_tokens
+    del writer
+    if spec.reference is not None:
+        begun = time.monotonic()
+        measure_fluency(trial, [draft for some in drafts.values() for draft in some], progress)
+        seconds["reference"] = time.monotonic() - begun
+
+    for split, some in drafts.items():
+        records.write_generations(trial.outbox, trial.job, split.value, some)
+    trial.measured["seconds"] = {name: round(value, 4) for name, value in seconds.items()}
+
+
+def settings_of(trial: Trial) -> GenerationSettings:
+    """How continuations are drawn."""
+    if trial.spec.generation is None:
+        raise TrialInputError("the trial is of a generative task and does not say how continuations are drawn")
+    return trial.spec.generation
+
+
+def written(trial: Trial) -> Iterator[Split]:
+    """The splits that are written for."""
+    return (split for split in trial.predicted if split is not Split.TRANSFER or trial.spec.role in SUPERVISORS)
+
+
+def samples_of(split: Split, settings: GenerationSettings) -> int:
+    """Continuations a prompt of a split."""
+    few = {Split.TRANSFER: settings.samples_transfer, Split.VALIDATION: settings.samples_validation}
+    return few.get(split, settings.samples)
+
+
+def learn(trial: Trial, writer: TrialWriter) -> None:
+    """Train the model as the trial's role says."""
+    spec = trial.spec
+    if spec.role is Role.CONTROL:
+        if spec.recipe is None or spec.recipe.name != ZERO_SHOT:
+            name = None if spec.recipe is None else spec.recipe.name
+            raise TrialInputError(f"generative tasks have no control {name!r}, only {ZERO_SHOT}")
+        return
+    if spec.role is Role.STUDENT:
+        assert spec.strategy is not None, "a student has a strategy"
+        strategy = registry.resolve(spec.strategy)
+        if not isinstance(strategy, GenerativeStrategy):
+            raise TrialInputError(f"strategy {strategy.name} is not for generative tasks")
+        strategy.generate_run(writer, supervision_of(trial, strategy))
+        return
+    split = TRAIN_SPLIT[spec.role]
+    writer.fit_sequences(ground_truth(trial.items[split], split), Naive(Naive.Parameters()))
+
+
+def measure_fluency(trial: Trial, drafts: list[Draft], progress: Progress) -> None:
+    """Fill in the likelihood of every continuation under the reference model."""
+    training = trial.spec.training
+    model = load_language_model(trial.folder.reference, trial.device)
+    tokenizer = load_text_tokenizer(trial.folder.reference, training.max_length)
+    reference_likelihood(
+        drafts, model, tokenizer, batch_size=training.eval_batch_size, device=trial.device, progress=progress
+    )
+
+
+def _note_training(trial: Trial, writer: TrialWriter) -> None:
+    curve = writer.curve
+    trial.measured.update(
+        steps=curve.done,
+        train_items=writer.trained_items,
+        train_tokens=curve.tokens,
+        padding_share=round(1 - curve.tokens / curve.padded, 6) if curve.padded else None,
+        initial_loss=curve.losses[0] if curve.losses else None,
+        final_loss=curve.losses[-1] if curve.losses else None,
+    )

@@ -25,7 +25,7 @@ from wtsbench.trial.faults import UnusableModelError
 from wtsbench.trial.probe import Probe
 
 _COMMON = ("gpt2.modeling_gpt2", "llama.modeling_llama", "bert.modeling_bert", "openai.modeling_openai")
-_UNBOUNDED = 10**6
+UNBOUNDED = 10**6
 """Tokenizers without a limit say a huge number."""
 
 
@@ -69,9 +69,9 @@ def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise UnusableModelError(f"the model's tokenizer cannot be loaded: {_first_line(error)}") from error
+        raise UnusableModelError(f"the model's tokenizer cannot be loaded: {first_line(error)}") from error
     tokenizer.truncation_side = "right"
-    limits = [max_length, *(size for size in (tokenizer.model_max_length,) if size < _UNBOUNDED), *_positions(config)]
+    limits = [max_length, *(size for size in (tokenizer.model_max_length,) if size < UNBOUNDED), *positions(config)]
     specials = [
         tokenizer.pad_token_id,
         getattr(config, "pad_token_id", None),
@@ -136,7 +136,7 @@ def _pretrained(folder: Path, *, classes: int, pad_id: int, seed: int, round_: i
     config.use_cache = False
     seed_all(seed, "body", round_)  # some checkpoints lack the pooler
     try:
-        with _quiet():
+        with quiet():
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 config=config,
@@ -146,7 +146,7 @@ def _pretrained(folder: Path, *, classes: int, pad_id: int, seed: int, round_: i
                 output_loading_info=True,
             )
     except (OSError, ValueError, ImportError, KeyError) as error:
-        raise UnusableModelError(f"the model's weights cannot be loaded: {_first_line(error)}") from error
+        raise UnusableModelError(f"the model's weights cannot be loaded: {first_line(error)}") from error
     absent = _absent_body(model, info)
     if absent:
         raise UnusableModelError(
@@ -169,7 +169,7 @@ def weights_sha256(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No report that the head is new, which is what we ask for (other faults are checked), and no progress bar."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -186,7 +186,7 @@ def _config(folder: Path) -> Any:
     except (OSError, ValueError, KeyError) as error:
         known = _model_type(folder)
         what = f" (model type {known!r})" if known else ""
-        raise UnusableModelError(f"the model's config.json cannot be used{what}: {_first_line(error)}") from error
+        raise UnusableModelError(f"the model's config.json cannot be used{what}: {first_line(error)}") from error
     if config.model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise UnusableModelError(
             f"transformers {transformers.__version__} has no sequence classifier for {config.model_type!r} models"
@@ -201,7 +201,7 @@ def _model_type(folder: Path) -> str | None:
         return None
 
 
-def _positions(config: Any) -> list[int]:
+def positions(config: Any) -> list[int]:
     """The longest input the positions allow, where the configuration says so."""
     text = config.get_text_config()
     found = [getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx")]
@@ -223,5 +223,6 @@ def _absent_body(model: Any, info: dict[str, Any]) -> list[str]:
     return sorted(key for key in info["missing_keys"] if key.startswith(prefix) and "pooler" not in key)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an exception says first, or its name where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

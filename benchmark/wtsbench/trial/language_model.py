@@ -1,0 +1,186 @@
+"""Pretrained weights of any causal architecture as a language model: next-token scores, and what a text costs.
+
+Shapes: B sequences of a batch, T tokens of its longest, V tokens of the vocabulary, L continuation tokens of the
+longest continuation.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from wtsbench.trial.batching import pad, prediction_batches
+from wtsbench.trial.device import Device
+from wtsbench.trial.faults import DivergedError, UnusableModelError
+from wtsbench.trial.kv_cache import roomy_cache
+from wtsbench.trial.models import first_line, quiet
+from wtsbench.trial.text_tokens import Encoded
+
+_LOGITS_AT_ONCE = 1 << 26
+"""Next-token scores of one forward pass at most (256 MiB of float32)."""
+
+
+class LanguageModel(torch.nn.Module):
+    """A causal language model, called alike whatever its architecture takes."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        takes = inspect.signature(model.forward).parameters
+        self.caches = "past_key_values" in takes
+        """Whether it can keep what it has read: GPT-1 cannot."""
+        self._positions = "position_ids" in takes
+        self._keeps = "logits_to_keep" in takes
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens V."""
+        return int(self.model.config.get_text_config().vocab_size)
+
+    def new_cache(self) -> Any:
+        """An empty cache of keys and values; None where the architecture has none."""
+        return roomy_cache(self.model.config) if self.caches else None
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        *,
+        last: int,
+        cache: Any = None,
+        position_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Scores [B, last, V] of the next token at the last positions, in the precision of the forward pass.
+
+        Args:
+            input_ids: [B, T] tokens not in the cache yet.
+            attention_mask: [B, cached + T], 1 on real tokens.
+            last: positions to score, counted from the end.
+            cache: what was read before; it grows by these tokens.
+            position_ids: [B, T], where padding is on the left; else the tokens are counted from 0.
+        """
+        more: dict[str, Any] = {}
+        if self._positions and position_ids is not None:
+            more["position_ids"] = position_ids
+        if self._keeps:
+            more["logits_to_keep"] = last
+        if self.caches:
+            more.update(past_key_values=cache, use_cache=cache is not None)
+        logits = self.model(input_ids=input_ids, attention_mask=attention_mask, **more).logits[:, -last:]
+        assert isinstance(logits, torch.Tensor)
+        return logits
+
+
+def load_language_model(folder: Path, device: Device) -> LanguageModel:
+    """Pretrained weights, the head that writes tokens included, in float32.
+
+    Raises:
+        UnusableModelError: the architecture cannot write, or the weights are not those of the architecture.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise UnusableModelError(f"the model's config.json cannot be used: {first_line(error)}") from error
+    kind = config.model_type
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UnusableModelError(
+            f"transformers {transformers.__version__} has no causal language model for {kind!r} models; "
+            "generative tasks need a model that writes"
+        )
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        raise UnusableModelError(
+            f"a {kind!r} model is an encoder and cannot write continuations; take a causal language model, "
+            "such as one of the GPT-2 family"
+        )
+    try:
+        with quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
+        model, info = loaded
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        raise UnusableModelError(f"the model's weights cannot be loaded: {first_line(error)}") from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise UnusableModelError(
+            f"the weights lack {len(missing)} tensors of a {kind} language model, {missing[0]} for one: were they "
+            "saved without the head that writes, or are they of another architecture?"
+        )
+    return LanguageModel(model.eval()).to(device.torch_device)
+
+
+def continuation_logprobs(
+    model: LanguageModel, rows: Sequence[Encoded], *, pad_id: int, device: Device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float32 log-probability of each continuation token, the end token included, given all before it.
+
+    Returns:
+        log-probabilities [B, L], 0 on padding; their mask [B, L], 1 on continuation tokens.
+    """
+    ids, mask = pad([row.ids for row in rows], pad_id)
+    ids, mask = ids.to(device.torch_device), mask.to(device.torch_device)
+    length = ids.shape[1]
+    starts = [row.start for row in rows]
+    last = length - min(starts) + 1  # position t scores token t + 1
+    with device.autocast():
+        logits = model(ids, mask, last=last)
+    wide = max(len(row.ids) - row.start for row in rows)
+    place = torch.zeros(len(rows), wide, dtype=torch.long)
+    real = torch.zeros(len(rows), wide)
+    for b, row in enumerate(rows):
+        size = len(row.ids) - row.start
+        place[b, :size] = torch.arange(row.start, row.start + size)
+        real[b, :size] = 1
+    place, real = place.to(device.torch_device), real.to(device.torch_device)
+    tokens = ids.gather(1, place)  # [B, L]
+    index = (place - 1 - (length - last)).clamp(min=0)
+    chosen = logits.gather(1, index[:, :, None].expand(-1, -1, logits.shape[2])).float()  # [B, L, V]
+    flat = torch.nn.functional.cross_entropy(chosen.flatten(0, 1), tokens.flatten(), reduction="none")
+    return -flat.view_as(real) * real, real
+
+
+@torch.inference_mode()
+def score(
+    model: LanguageModel,
+    rows: Sequence[Encoded],
+    *,
+    pad_id: int,
+    batch_size: int,
+    device: Device,
+    advance: Callable[[int], None],
+) -> list[NDArray[np.float64]]:
+    """For each sequence the log-probabilities of its continuation tokens, the end token included; maybe none.
+
+    Sequences are taken in batches of similar length, whose size changes no result but the last bits.
+
+    Raises:
+        DivergedError: a log-probability is NaN.
+    """
+    model.eval()
+    lengths = [len(row.ids) for row in rows]
+    longest = max(lengths, default=1)
+    size = max(1, min(batch_size, _LOGITS_AT_ONCE // (longest * model.vocabulary)))
+    found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
+    for batch in prediction_batches(lengths, size):
+        chosen = [rows[i] for i in batch.tolist()]
+        if any(len(row.ids) > row.start for row in chosen):
+            values, _ = continuation_logprobs(model, chosen, pad_id=pad_id, device=device)
+            table = values.double().cpu().numpy()
+            if not np.isfinite(table).all():
+                raise DivergedError("the model gives a text a probability that is no number")
+            for i, row, line in zip(batch.tolist(), chosen, table, strict=True):
+                found[i] = line[: len(row.ids) - row.start]
+        advance(sum(len(row.ids) for row in chosen))
+    return found
