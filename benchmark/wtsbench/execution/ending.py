@@ -137,7 +137,9 @@ def _scored_generations(outbox: Outbox, note: AttemptNote, store: Store, measure
     measured["scorer"] = {"name": scorer.name, **scorer.identity()}
     _rewrite(outbox, "scores", scores, SCORES_SEQUENCE)
     items = store.items(job.spec.data_digest)
-    return score_generations(job.trial_id, job.attempt, made, scores, items, job.spec.generation)
+    return score_generations(
+        job.trial_id, job.attempt, made, scores, items, job.spec.generation, job.spec.predicted_splits
+    )
 
 
 def _written(outbox: Outbox, table: str) -> pa.Table:

@@ -72,7 +72,13 @@ def score(
 
 
 def score_generations(
-    trial_id: str, attempt: int, generations: pa.Table, scores: pa.Table, items: pa.Table, settings: GenerationSettings
+    trial_id: str,
+    attempt: int,
+    generations: pa.Table,
+    scores: pa.Table,
+    items: pa.Table,
+    settings: GenerationSettings,
+    splits: Sequence[Split] = PREDICTED_SPLITS,
 ) -> pa.Table:
     """Final metrics of a trial at generation on every predicted split, as rows of the `metrics` table.
 
@@ -83,6 +89,7 @@ def score_generations(
         scores: rows of the `scores` table, all of one scorer.
         items: columns split, item_id, text; the prompts.
         settings: how many samples each split owes.
+        splits: those the trial owes, as far as the task has them.
 
     Raises:
         ScoringError: a predicted split lacks prompts or samples, has some twice or others; a generation has no score or
@@ -93,7 +100,7 @@ def score_generations(
         raise ScoringError(f"generations are scored by {len(scores['scorer'].unique())} scorers, not by one")
     _refuse_others(generations, "generations")
     _refuse_others(scores, "scores")
-    for split in PREDICTED_SPLITS:
+    for split in splits:
         prompts = _of(items, split)
         drawn, scored = _of(generations, split), _of(scores, split)
         owed = samples_owed(settings, split)

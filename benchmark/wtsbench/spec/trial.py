@@ -121,6 +121,16 @@ class TrialSpec(Frozen):
     """`process:<lock hash>` or `docker:sha256:<image id>`: the code and libraries that compute the result."""
 
     @property
+    def predicted_splits(self) -> tuple[Split, ...]:
+        """The splits it predicts, as far as the task has them.
+
+        Of generative trials only those that others may learn from write for `transfer`: texts cost more than labels.
+        """
+        if self.form == "generation" and self.role not in (Role.WEAK, Role.STUDENT):
+            return tuple(split for split in PREDICTED_SPLITS if split is not Split.TRANSFER)
+        return PREDICTED_SPLITS
+
+    @property
     def finetune(self) -> Finetune:
         """What of the model is trained: what the strategy asks for, else what the training settings say."""
         asked: Finetune | None = None if self.strategy is None else self.strategy.parameters.get("finetune")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wtsbench.spec.trial import PREDICTED_SPLITS, Split, TrialJob, TrialSpec
+from wtsbench.spec.trial import Split, TrialJob, TrialSpec
 from wtsbench.store.outbox import Outbox
 from wtsbench.trial.device import Device
 from wtsbench.trial.folder import Items, TrialFolder
@@ -32,4 +32,4 @@ class Trial:
     @property
     def predicted(self) -> Iterator[Split]:
         """The splits to predict: those the task has."""
-        return (split for split in PREDICTED_SPLITS if split in self.items)
+        return (split for split in self.spec.predicted_splits if split in self.items)

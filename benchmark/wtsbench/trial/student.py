@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wtsbench.spec.training import Finetune
 from wtsbench.spec.trial import TRAIN_SPLIT, TrialSpec
-from wtsbench.strategies.base import Floats, Labelled, Monitor, Parameters, Strategy
+from wtsbench.strategies.base import Floats, Labelled, Monitor, Strategy
 from wtsbench.trial import train
 from wtsbench.trial.batching import prediction_batches
 from wtsbench.trial.classifier import Classifier, draw_head

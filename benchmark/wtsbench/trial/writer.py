@@ -21,7 +21,6 @@ from wtsbench.trial.faults import UnusableModelError
 from wtsbench.trial.folder import Items, Progress, TrialFolder
 from wtsbench.trial.language_model import LanguageModel, load_language_model, score
 from wtsbench.trial.sequence_training import Lesson
-from wtsbench.trial.student import finetune_of
 from wtsbench.trial.text_tokens import Encoded, load_text_tokenizer
 from wtsbench.trial.train import Curve, steps_of
 
@@ -39,7 +38,7 @@ class TrialWriter:
         self._progress = progress
         self._seed = derive(spec.seed, TRAIN_SPLIT[spec.role].value)
         """Of order and dropout, as in classification: trials on one split share it whatever their role."""
-        self._finetune = finetune_of(spec)
+        self._finetune = spec.finetune
         self._fits = 0
         self._resets = 0
         self.seconds = {"load": 0.0, "train": 0.0, "write": 0.0}
