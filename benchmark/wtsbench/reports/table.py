@@ -12,23 +12,18 @@ import numpy as np
 
 from wtsbench.reports.contents import Ending, GridCell, Readable
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
+from wtsbench.reports.figures import decided, numbers_of, rounded
 from wtsbench.reports.resampling import RESAMPLES, Block, Resampler, Scores
-from wtsbench.reports.rows import DECIMALS, Comparison, Measured, Row, SeedFailure, SeedTrials
+from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTrials
 from wtsbench.reports.statistics import (
     CLAIM_SEEDS,
-    Estimate,
     Sample,
-    holm,
     pooled_deviation,
     ranks,
-    recovered,
 )
 from wtsbench.spec.inheritance import INHERITANCE, Supervised
 from wtsbench.spec.metrics import Features, Metric
 from wtsbench.spec.trial import Split
-
-ALPHA = 0.05
-"""Chance of any false claim within a family of comparisons."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +115,7 @@ class Table:
         metric = self.tests.metric if name is None else self.metrics[name]
         among = [self._compare(metric, *pair, "strategies") for pair in combinations(self.strategies, 2)]
         beside = [self._compare(metric, one, two, "controls") for one in self.strategies for two in self.controls]
-        return [*_decided(among), *_decided(beside)]
+        return [*decided(among), *decided(beside)]
 
     @cached_property
     def _evidence(self) -> Evidence | None:
@@ -272,7 +267,7 @@ class Table:
         samples = {role: self._sample(metric, done, role) for role in ("weak", "student", "ceiling")}
         if not all(sample.defined for sample in samples.values()):
             return replace(row, pgr_reason=f"{metric.name} is not defined for every trial")
-        return replace(row, **_numbers(metric, samples, done, noise))
+        return replace(row, **numbers_of(metric, samples, done, noise))
 
     def _measured(
         self, metrics: Mapping[str, Metric[Any]], cells: Sequence[GridCell], role: str
@@ -282,7 +277,7 @@ class Table:
             sample = self._sample(metric, cells, role)
             if sample.defined:
                 estimate = sample.estimate(metric.lowest, metric.highest)
-                values = [_rounded(value) for value in (estimate.value, estimate.low, estimate.high)]
+                values = [rounded(value) for value in (estimate.value, estimate.low, estimate.high)]
                 found[name] = Measured(**dict(zip(("value", "low", "high"), values, strict=True)))
             else:
                 missing = int((~np.isfinite(sample.full)).sum())
@@ -310,67 +305,3 @@ class Table:
 def _numbered(keys: Iterable[Any]) -> dict[Any, int]:
     """Distinct keys, sorted, by number."""
     return {key: number for number, key in enumerate(sorted(set(keys)))}
-
-
-def _numbers(
-    metric: Metric[Any], samples: Mapping[str, Sample], cells: Sequence[GridCell], noise: float | None
-) -> dict[str, Any]:
-    """The fields of a row that are computed by the metric that ranks."""
-    weak, student, ceiling = samples["weak"], samples["student"], samples["ceiling"]
-    numbers: dict[str, float | str | None] = {}
-    for role, sample in samples.items():
-        estimate = sample.estimate(metric.lowest, metric.highest)
-        numbers |= {f"{role}_score": estimate.value, f"{role}_low": estimate.low, f"{role}_high": estimate.high}
-        if len({cell.trials[role] for cell in cells}) == len(cells):
-            numbers[f"{role}_sd"] = pooled_deviation([sample.full])
-    gap, gain = (ceiling - weak).estimate(), (student - weak).estimate()
-    for name, estimate in (("gap", gap), ("gain", gain)):
-        numbers |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    numbers |= {"detectable": gain.detectable, "pgr_reason": _reason(gap, metric, len(cells))}
-    if noise is not None:
-        numbers |= {"noise_sd": noise, "noise_floor": noise * float(np.sqrt(2 / len(cells)))}
-    if gap.sign == metric.direction:
-        pgr = recovered(weak, student, ceiling)
-        numbers |= {"pgr": pgr.value, "pgr_low": pgr.low, "pgr_high": pgr.high}
-    return {name: _rounded(value) for name, value in numbers.items()}
-
-
-def _decided(found: Sequence[Comparison]) -> list[Comparison]:
-    """With corrected p-values and verdicts, rounded."""
-    tested = [comparison for comparison in found if comparison.p is not None]
-    corrected = dict(zip(map(id, tested), holm([comparison.p or 0.0 for comparison in tested]), strict=True))
-    return [_judged(comparison, corrected.get(id(comparison))) for comparison in found]
-
-
-def _judged(found: Comparison, p_holm: float | None) -> Comparison:
-    if p_holm is None or found.difference is None:
-        return found
-    ahead = found.difference > 0 if found.higher_is_better else found.difference < 0
-    numbers = {name: _rounded(getattr(found, name)) for name in ("difference", "low", "high")}
-    return replace(
-        found,
-        **numbers,
-        p=_probability(found.p),
-        p_holm=_probability(p_holm),
-        verdict="tie" if p_holm > ALPHA else "better" if ahead else "worse",
-    )
-
-
-def _reason(gap: Estimate, metric: Metric[Any], seeds: int) -> str | None:
-    """Why there is no PGR, or what to know about it."""
-    numbers = f"ceiling - weak {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
-    if gap.sign == -metric.direction:
-        return f"ceiling worse than weak: {numbers}"
-    if gap.sign == 0:
-        return f"gap not proven: {numbers}"
-    return "1 seed: intervals are over items only" if seeds == 1 else None
-
-
-def _rounded(value: Any) -> Any:
-    """Rounded, and never a negative zero."""
-    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value
-
-
-def _probability(value: float | None) -> float | None:
-    """With as many digits as other numbers have, however small it is."""
-    return None if value is None else float(f"{value:.{DECIMALS}g}")
