@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.trial.folders import records_of, result_of
 from tests.trial.tiny import write_tiny_model
 from tests.trial.writing import PARENT, SMALL, call, generations, made_prompts, write_generative, wrote
 from wtsbench.spec.grid import StrategyCall
-from wtsbench.spec.trial import Role, Split
+from wtsbench.spec.trial import Role, Split, TrialJob
 from wtsbench.trial.run import run_folder
 
 ITEMS = made_prompts()
@@ -153,3 +155,123 @@ def test_adapters_train_little_and_a_probe_is_refused(tmp_path: Path, tiny_llama
     write_generative(tmp_path / "probe", ITEMS, tiny_llama, finetune="linear_probe")
     assert run_folder(tmp_path / "probe") == 1
     assert "linear_probe" in result_of(tmp_path / "probe")["failure"]["message"]
+
+
+def learner(folder: Path, model: Path, strategy: StrategyCall, written: dict[str, Any], **more: Any) -> TrialJob:
+    """A student's folder with one parent."""
+    return write_generative(
+        folder, ITEMS, model, role=Role.STUDENT, strategy=strategy, parents={PARENT: written}, **more
+    )
+
+
+def test_a_filter_that_leaves_nothing_is_an_error(tmp_path: Path, tiny_llama: Path) -> None:
+    """The failure says which strategy left nothing, in place of a student that learned nothing."""
+    bad = {item: [wrote(" bomb"), wrote(" bomb bomb")] for item in OF_PARENT}
+    learner(tmp_path, tiny_llama, call("generation_filter"), bad)
+    assert run_folder(tmp_path) == 1
+    assert "generation_filter leaves no continuation" in result_of(tmp_path)["failure"]["message"]
+
+
+def test_empty_continuations_teach_the_end_and_nothing_else(tmp_path: Path, tiny_llama: Path) -> None:
+    """A parent that wrote nothing makes a student that writes nothing; its texts have no likelihood."""
+    empty = {item: [wrote("")] for item in OF_PARENT}
+    job = learner(tmp_path, tiny_llama, call("naive"), empty, epochs=20.0, reference=tiny_llama)
+    assert run_folder(tmp_path) == 0
+    rows = generations(tmp_path, job)
+    blank = [row for row in rows if not row["text"]]
+    assert len(blank) > 0.9 * len(rows)
+    assert all((row["tokens"], row["reference_tokens"], row["reference_nll"]) == (0, 0, None) for row in blank)
+
+
+def test_preferences_make_a_student_less_toxic_than_naive(tmp_path: Path, tiny_llama: Path) -> None:
+    """Where half of what the weak model wrote is bad, `dpo` and `best_of_n` write it far less than `naive`."""
+    shares = {}
+    for name in ("naive", "best_of_n", "dpo"):
+        job = learner(tmp_path / name, tiny_llama, call(name), OF_PARENT, epochs=10.0)
+        assert run_folder(tmp_path / name) == 0, result_of(tmp_path / name)
+        found = generations(tmp_path / name, job, Split.TEST)
+        shares[name] = np.mean(["bomb" in row["text"] for row in found])
+    assert shares["naive"] > 0.3
+    assert shares["best_of_n"] < 0.05
+    assert shares["dpo"] < 0.05
+
+
+def test_a_reference_model_measures_every_continuation(tmp_path: Path, tiny_llama: Path) -> None:
+    """The likelihood is that of the text under the pretrained weights, recomputed with transformers alone."""
+    job = write_generative(tmp_path, ITEMS, tiny_llama, reference=tiny_llama)
+    assert run_folder(tmp_path) == 0
+    rows = generations(tmp_path, job, Split.TEST)
+    prompts = {item: prompt for item, _, prompt, _ in ITEMS}
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+    for row in rows[:12]:
+        given = tokenizer(prompts[row["item_id"]])["input_ids"]
+        ids = tokenizer(prompts[row["item_id"]] + row["text"])["input_ids"]
+        assert row["reference_tokens"] == len(ids) - len(given)
+        if row["reference_tokens"]:
+            with torch.no_grad():
+                scores = model(torch.tensor([ids])).logits[0].log_softmax(dim=-1)
+            by_hand = -sum(float(scores[t - 1, ids[t]]) for t in range(len(given), len(ids)))
+            assert row["reference_nll"] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_a_weak_supervisor_says_how_probable_its_words_were(tmp_path: Path, tiny_llama: Path) -> None:
+    """Asked for it, and on transfer alone: one number a character and one for the end; the trial is else the same."""
+    recipe = StrategyCall(name="scored_tokens")
+    plain = write_generative(tmp_path / "plain", ITEMS, tiny_llama)
+    asked = write_generative(tmp_path / "asked", ITEMS, tiny_llama, recipe=recipe)
+    assert plain.trial_id != asked.trial_id
+    assert run_folder(tmp_path / "plain") == run_folder(tmp_path / "asked") == 0
+    assert texts(generations(tmp_path / "plain", plain)) == texts(generations(tmp_path / "asked", asked))
+    gained = []
+    for row in generations(tmp_path / "asked", asked):
+        if row["split"] != "transfer":
+            assert row["logprobs"] is None
+            continue
+        assert len(row["logprobs"]) == len(row["base_logprobs"]) == len(row["text"]) + row["finished"]
+        gained.append(sum(row["logprobs"]) - sum(row["base_logprobs"]))
+    assert np.mean(gained) > 1
+
+    written: dict[str, list[dict[str, Any]]] = {}
+    columns = ("text", "tokens", "logprobs", "base_logprobs")
+    for row in generations(tmp_path / "asked", asked, Split.TRANSFER):
+        written.setdefault(row["item_id"], []).append({name: row[name] for name in columns} | {"score": 0.0})
+    for item in OF_PARENT:
+        written.setdefault(item, [wrote(" cake")])
+    job = learner(tmp_path / "wspo", tiny_llama, call("wspo", beta=1.0), written, epochs=10.0)
+    assert run_folder(tmp_path / "wspo") == 0, result_of(tmp_path / "wspo")
+    measured = result_of(tmp_path / "wspo")["measurements"]
+    assert measured["final_loss"] < measured["initial_loss"] / 2
+    shares = [
+        np.mean([row["text"].startswith(" cake") for row in generations(folder, its, Split.TEST)])
+        for folder, its in ((tmp_path / "asked", asked), (tmp_path / "wspo", job))
+    ]
+    assert shares[0] > 0.2
+    assert shares[1] > shares[0] / 2  # the first of hundreds of words: by chance it would be 0.003
+
+
+def test_contrast_writes_what_finetuning_taught(tmp_path: Path, tiny_llama: Path) -> None:
+    """Against its pretrained self the weak model writes more of what it learned; without contrast the same texts."""
+    found = {}
+    for alpha, cut in ((None, None), (0.0, 0.0), (0.4, 0.1)):
+        name = str(alpha)
+        parameters = {"alpha": alpha, "plausibility": cut}
+        recipe = None if alpha is None else StrategyCall(name="contrastive_decoding", parameters=parameters)
+        job = write_generative(tmp_path / name, ITEMS, tiny_llama, recipe=recipe, epochs=5.0)
+        assert run_folder(tmp_path / name) == 0, result_of(tmp_path / name)
+        found[alpha] = texts(generations(tmp_path / name, job))
+    assert found[None] == found[0.0]
+    shares = {alpha: np.mean([text.startswith(" cake") for text in some.values()]) for alpha, some in found.items()}
+    assert shares[0.4] > shares[0.0] + 0.1
+
+
+def test_pieces_of_a_batch_train_as_the_whole(tmp_path: Path, tiny_llama: Path) -> None:
+    """Micro-batches and checkpointing give the losses of the whole batch up to rounding."""
+    losses = []
+    for name, more in (("whole", {}), ("pieces", {"micro_batch_size": 3, "gradient_checkpointing": True})):
+        settings: dict[str, Any] = {"learning_rate": 1e-3, "epochs": 2.0} | more
+        learner(tmp_path / name, tiny_llama, call("dpo"), OF_PARENT, **settings)
+        assert run_folder(tmp_path / name) == 0, result_of(tmp_path / name)
+        measured = result_of(tmp_path / name)["measurements"]
+        losses.append((measured["initial_loss"], measured["final_loss"]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

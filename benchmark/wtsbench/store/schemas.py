@@ -25,7 +25,9 @@ scores. `scores.scorer` is the digest of the scorer's identity: scores of differ
 Units and conventions. Times are UTC with microseconds; `duration_s` is in seconds. `label` and the positions in
 `probabilities` are indices into `datasets.labels`. `split` is weak_train, transfer, validation, test or ood (the test
 set out of the task's distribution, where it has one), in `predictions` and `generations` of supervisors that were asked
-in several ways also `transfer~1` and so on. `sample` counts from 0. Log-likelihoods are in nats. A metric with a null
+in several ways also `transfer~1` and so on. `sample` counts from 0. Log-likelihoods are in nats; `logprobs` and
+`base_logprobs` have a number for each character of `text` (a token's is spread evenly over what it writes), and one
+more for the end where `finished`; `tokens` does not count the end. A metric with a null
 `step` is a final score, others are points of a training curve; a null `value` was measured and is no number.
 Columns that hold JSON: `datasets.report` (how the data were prepared), `datasets.settings` (how generations are drawn
 and judged), `grids.cells` (what the leaderboard is to show),

@@ -18,6 +18,8 @@ from wtsbench.spec.grid import StrategyCall
 
 SCORED_TOKENS = "scored_tokens"
 CONTRASTIVE = "contrastive_decoding"
+Alpha = Annotated[float, Field(ge=0, le=10)]
+Plausibility = Annotated[float, Field(ge=0, le=1)]
 
 
 class ScoredTokens(Frozen):
@@ -27,9 +29,9 @@ class ScoredTokens(Frozen):
 class Contrast(Frozen):
     """Parameters of `contrastive_decoding`: see `strategies.contrastive_decoding`."""
 
-    alpha: Annotated[float, Field(ge=0, le=10)] = 0.4
+    alpha: Alpha = 0.4
     """Weight of the pretrained model's log-probabilities, which are taken away; 0 is plain sampling."""
-    plausibility: Annotated[float, Field(ge=0, le=1)] = 0.1
+    plausibility: Plausibility = 0.1
     """Tokens less likely than this share of the likeliest are never written; 0 allows all."""
 
 

@@ -21,12 +21,16 @@ from wtsbench.spec.wording import worded
 from wtsbench.strategies.adaboost import AdaBoost
 from wtsbench.strategies.adaptconf import AdaptConf
 from wtsbench.strategies.base import Strategy
+from wtsbench.strategies.best_of_n import BestOfN
 from wtsbench.strategies.bootstrap import Bootstrap
 from wtsbench.strategies.confidence_filter import ConfidenceFilter
+from wtsbench.strategies.contrastive_decoding import ContrastiveDecoding
 from wtsbench.strategies.cosupervise import Cosupervise
+from wtsbench.strategies.dpo import Dpo
 from wtsbench.strategies.early_stop import EarlyStop
 from wtsbench.strategies.ensemble import Ensemble
 from wtsbench.strategies.entropy import Entropy
+from wtsbench.strategies.generation_filter import GenerationFilter
 from wtsbench.strategies.linear_probe import LinearProbe
 from wtsbench.strategies.logconf import LogConf
 from wtsbench.strategies.lora import Lora
@@ -39,6 +43,7 @@ from wtsbench.strategies.reliability import Reliability
 from wtsbench.strategies.self_refine import SelfRefine
 from wtsbench.strategies.task_finetuning import TaskFinetuning
 from wtsbench.strategies.window import Window
+from wtsbench.strategies.wspo import Wspo
 
 GROUP = "wtsbench.strategies"
 
@@ -63,6 +68,11 @@ BUILT_IN: dict[str, type[Strategy]] = {
     Cosupervise.name: Cosupervise,
     Mix.name: Mix,
     RandomFilter.name: RandomFilter,
+    BestOfN.name: BestOfN,
+    GenerationFilter.name: GenerationFilter,
+    Dpo.name: Dpo,
+    Wspo.name: Wspo,
+    ContrastiveDecoding.name: ContrastiveDecoding,
 }
 
 

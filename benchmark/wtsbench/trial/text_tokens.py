@@ -4,9 +4,9 @@ A sequence is `prefix + prompt + continuation + end`:
 
 - *prefix* is what the tokenizer itself puts in front of every text (a begin token for Llama, nothing for GPT-2);
 - *prompt* is encoded on its own, as it is when the model has to continue it;
-- *continuation* is what the tokenizer makes of prompt and continuation together, less the prompt's tokens. Where a token
-  would cross the boundary (a prompt that ends with a blank, say) the continuation is encoded as after a line break, and
-  where not even that divides, on its own: the prompt's tokens are the same in training and in generation;
+- *continuation* is what the tokenizer makes of prompt and continuation together, less the prompt's tokens. Where a
+  token would cross the boundary (a prompt that ends with a blank, say) the continuation is encoded as after a line
+  break, and where not even that divides, on its own: the prompt's tokens are the same in training and in generation;
 - *end* is the tokenizer's end token, so that the model learns to stop. It is left out of texts that were cut off.
 
 What is too long for the context is cut at the left end of the prompt, behind the prefix, so that the end of the prompt
