@@ -74,6 +74,15 @@ class LinearStudent:
         return torch.tensor(rows, dtype=torch.float64)
 
 
+class Recorder(LinearStudent):
+    """Keeps the items of the last fit, and learns nothing from them."""
+
+    items: Labelled
+
+    def fit(self, items: Labelled, strategy: Strategy) -> None:
+        self.items = items
+
+
 def texts_of(points: Floats) -> tuple[str, ...]:
     """Points [N, D] as texts."""
     return tuple(" ".join(f"{number:.6f}" for number in point) for point in points)

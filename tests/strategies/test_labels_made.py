@@ -10,14 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies.students import LinearStudent, supervision, texts_of
+from tests.strategies.students import Recorder, supervision, texts_of
 from tests.strategies.test_formulas import SEEDS
 from tests.strategies.test_losses import made
 from wtsbench.errors import SpecError
+from wtsbench.spec.generation import ZeroShot
 from wtsbench.spec.trial import Role
 from wtsbench.strategies import recipes
 from wtsbench.strategies.adaboost import boosting, vote
-from wtsbench.strategies.base import Labelled, Monitor, PlanningContext, Strategy, Supervision, Supervisor
+from wtsbench.strategies.base import Monitor, PlanningContext, Supervision, Supervisor
 from wtsbench.strategies.cosupervise import assigned
 from wtsbench.strategies.probe_relabel import neighbour_means, softmax_regression
 from wtsbench.strategies.reliability import GENERAL_FRAMES
@@ -108,7 +109,7 @@ def test_relabelled_and_dropped_items() -> None:
     """Relabelling learns the probe's labels; dropping leaves out those farthest from them, and no others."""
     points = np.array([[0.0], [0.1], [0.2], [9.0], [9.1], [9.2]])
     weak = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.1, 0.9], [0.2, 0.8]])
-    student = Recorder()
+    student = Recorder(1)
     given_labels = supervision(texts_of(points), weak)
     made("probe_relabel", k=3, labels="hard").run(student, given_labels)
     assert student.items.targets.argmax(axis=1).tolist() == [0, 0, 0, 1, 1, 1]
@@ -118,18 +119,6 @@ def test_relabelled_and_dropped_items() -> None:
     assert strategy.kept(given_labels) == 5
     assert strategy.filters
     assert not made("probe_relabel").filters
-
-
-class Recorder(LinearStudent):
-    """Keeps the items of the last fit."""
-
-    items: Labelled
-
-    def __init__(self) -> None:
-        super().__init__(1)
-
-    def fit(self, items: Labelled, strategy: Strategy) -> None:
-        self.items = items
 
 
 ASKED = np.array(  # answers of items in three wordings: 000, 011, 111, 101
@@ -200,12 +189,12 @@ def test_specialists() -> None:
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
 def test_a_recipe_comes_back_from_its_call(name: str) -> None:
     """What a trial's spec holds gives the same recipe again; an unknown name is refused."""
-    examples = {
+    examples: dict[str, recipes.Recipe] = {
         "asked": recipes.Asked(frames=("a {text}",)),
         "part": recipes.Part(part=0, parts=2, by="hash"),
         "boosted": recipes.Boosted(),
         "combined": recipes.Combined(),
-        "zero_shot": recipes.ZeroShot(answers={"a": "b", "c": "d"}),
+        "zero_shot": ZeroShot(answers={"a": "b", "c": "d"}),
         "random_labels": recipes.RandomLabels(),
     }
     assert recipes.parse(recipes.call(examples[name])) == examples[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies.students import supervision
+from tests.strategies.students import LinearStudent, supervision
 from tests.strategies.test_formulas import SEEDS, batch, numpy_loss, numpy_softmax, step
 from wtsbench.errors import SpecError
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.strategies import registry
-from wtsbench.strategies.base import Labelled, Strategy, Supervision
+from wtsbench.strategies.base import Floats, Labelled, Strategy, Supervision
 from wtsbench.strategies.filtering import NothingKept
 
 
@@ -160,21 +161,22 @@ def test_mix() -> None:
         made("mix").prepare(supervision(tuple("abcdef"), WEAK))
 
 
-class Recorder:
-    """A student that writes down what happens to it, and predicts sharper labels each time."""
-
-    classes = 2
+class Recorder(LinearStudent):
+    """A student that writes down what happens to it, and always predicts the same."""
 
     def __init__(self) -> None:
+        super().__init__(1)
         self.said: list[object] = []
 
     def fit(self, items: Labelled, strategy: Strategy) -> None:
         self.said.append(items.targets[:, 1].round(6).tolist())
 
     def reset(self) -> None:
-        self.said.append("reset")
+        super().reset()
+        if hasattr(self, "said"):
+            self.said.append("reset")
 
-    def predict(self, texts: object) -> np.ndarray:
+    def predict(self, texts: Sequence[str]) -> Floats:
         return np.array([[0.2, 0.8], [0.7, 0.3]])
 
 

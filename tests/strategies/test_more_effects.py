@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.strategies.students import LinearStudent, accuracy, supervision
+from tests.strategies.students import LinearStudent, Recorder, accuracy, supervision
 from tests.strategies.test_effects import SUPERVISORS, World
 from tests.strategies.test_losses import made
 from wtsbench.strategies.adaboost import boosting, vote
@@ -78,13 +78,10 @@ def test_a_probe_sees_what_does_not_fit(parameters: dict[str, Any]) -> None:
     """Errors without pattern in the student's representation are corrected before they are learned by heart."""
     world = World(0, mark=0, size=500)
     given = supervision(world.texts, world.labels[0])
-    student = LinearStudent(1)
-    strategy = made("probe_relabel", labels="hard", **parameters)
-    learned: list[Labelled] = []
-    student.fit = lambda items, _: learned.append(items)  # type: ignore[method-assign]  # what reaches the training
-    strategy.run(student, given)
+    student = Recorder(1)
+    made("probe_relabel", labels="hard", **parameters).run(student, given)
     truth = dict(zip(given.item_ids, world.truth, strict=True))
-    taught = dict(zip(learned[0].item_ids, learned[0].targets.argmax(axis=1), strict=True))
+    taught = dict(zip(student.items.item_ids, student.items.targets.argmax(axis=1), strict=True))
     assert np.mean([truth[item] == label for item, label in taught.items()]) > 0.93
     assert np.mean(given.probabilities[0].argmax(axis=1) == world.truth) < 0.82
 

@@ -156,7 +156,7 @@ ASKED = ZeroShot(prompt="{text} stone", answers={"safe": " cake", "unsafe": " bo
 def test_zero_shot_asks_for_the_likeliest_answer(tmp_path: Path, tiny_llama: Path) -> None:
     """Probabilities are the softmax of each answer's mean token log-probability, taken here one text at a time."""
     found, _ = ran(tmp_path, tiny_llama, ASKED, role=Role.CONTROL)
-    model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_llama)
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
     for item, text, _ in ITEMS[48:]:
         means = []
