@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from tests.models.endpoint_server import Endpoint, Reply, completion, serve
-from wtsbench.errors import ModelError
+from wtsbench.errors import ExitCode, ModelError
+from wtsbench.models.endpoint import EndpointUnreachable
 from wtsbench.models.external import predict
 from wtsbench.models.resolve import resolve
 from wtsbench.spec.model import ModelManifest
@@ -170,7 +171,7 @@ def test_a_busy_endpoint_is_asked_again(tmp_path: Path) -> None:
         assert len(server.requests) == 6
     with serve(lambda _: (429, {"Retry-After": "0"}, "busy")) as server:
         ref = supervisor(tmp_path, server.url, retries=2, concurrency=1)
-        with pytest.raises(ModelError, match="429 after 2 further tries") as caught:
+        with pytest.raises(EndpointUnreachable, match="429 after 2 further tries") as caught:
             predict(ref, ITEMS, LABELS)
         assert caught.value.remedy
         assert len(server.requests) == 3
@@ -251,8 +252,9 @@ def test_endpoints_that_are_none(tmp_path: Path, answer: Any, message: str) -> N
 def test_an_endpoint_that_is_not_there(tmp_path: Path) -> None:
     """Nobody at the address is an error that says what remains to be done."""
     ref = supervisor(tmp_path, "http://127.0.0.1:9/v1", retries=1)
-    with pytest.raises(ModelError, match="cannot be reached") as caught:
+    with pytest.raises(EndpointUnreachable, match="cannot be reached") as caught:
         predict(ref, ITEMS, LABELS)
+    assert caught.value.exit_code is ExitCode.UNREACHABLE
     assert "submitting again" in (caught.value.remedy or "")
 
 

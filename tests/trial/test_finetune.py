@@ -22,7 +22,8 @@ from wtsbench.spec.trial import Role
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import Labelled
 from wtsbench.strategies.naive import Naive
-from wtsbench.trial.batching import training_batches
+from wtsbench.trial import train
+from wtsbench.trial.batching import prediction_batches, training_batches
 from wtsbench.trial.classifier import Classifier, head_parameters
 from wtsbench.trial.device import Device, derive
 from wtsbench.trial.folder import Progress, TrialFolder
@@ -208,6 +209,23 @@ def test_a_probe_leaves_the_body_alone(tmp_path: Path, model_type: str) -> None:
     after = weights_of(model)
     assert {name for name in before if not torch.equal(before[name], after[name])} == head
     assert model.trained_parameters == sum(before[name].numel() for name in head)
+
+
+def test_a_probe_meets_a_new_text(tmp_path: Path, tiny_llama: Path) -> None:
+    """A text that was not remembered is, when it is met, and can be trained on though it was met in a prediction."""
+    model = model_of(tmp_path / "t", tiny_llama, finetune="linear_probe")
+    encoded = model.tokenizer.encode(LABELLED.texts[:9])
+    lengths = [len(row) for row in encoded]
+    found = train.predict(
+        model.classifier,
+        encoded,
+        prediction_batches(lengths, 4),
+        pad_id=model.tokenizer.pad_id,
+        device=CPU,
+        advance=lambda _: None,
+    )
+    assert np.abs(found - model.predict(LABELLED.texts[:9])).max() < 1e-6
+    model.fit(LABELLED, NAIVE)
 
 
 def test_a_probe_is_much_faster(tmp_path: Path, tiny_llama: Path) -> None:

@@ -61,3 +61,40 @@ def test_an_encoder_learns_from_weak_labels(tmp_path: Path) -> None:
     assert run_folder(tmp_path) == 0
     assert len(predictions_of(tmp_path, job)) == len(items)
     assert accuracy_of(tmp_path, job, items, Split.TEST) > 0.82
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("finetune", "rate", "epochs"), [("lora", 2e-3, 3.0), ("linear_probe", 1e-2, 30.0)])
+def test_an_encoder_learns_with_little_trained(tmp_path: Path, finetune: str, rate: float, epochs: float) -> None:
+    """MiniLM with adapters, and a probe of it, learn real prompts with a fraction of the weights trained."""
+    items = real_items(300)
+    job = write_folder(
+        tmp_path,
+        items,
+        mirror() / "models" / "all-MiniLM-L6-v2",
+        shares=(0.5, 0.05, 0.05, 0.4),
+        epochs=epochs,
+        learning_rate=rate,
+        max_length=64,
+        finetune=finetune,
+    )
+    assert run_folder(tmp_path) == 0
+    measured = result_of(tmp_path)["measurements"]
+    assert measured["trained_parameters"] < measured["parameters"] / 20
+    assert accuracy_of(tmp_path, job, items, Split.TEST) > 0.75
+
+
+@pytest.mark.slow
+def test_a_real_model_in_pieces(tmp_path: Path) -> None:
+    """stories260K trained in micro-batches predicts what it predicts when trained whole: it has no dropout."""
+    items = real_items(120)
+    found = []
+    for size in (None, 3):
+        folder = tmp_path / str(size)
+        job = write_folder(
+            folder, items, mirror() / "models" / "stories260K", epochs=1.0, learning_rate=1e-3, micro_batch_size=size
+        )
+        assert run_folder(folder) == 0
+        found.append(predictions_of(folder, job))
+    for key, values in found[0].items():
+        assert values == pytest.approx(found[1][key], abs=1e-3)

@@ -31,7 +31,7 @@ from requests.auth import AuthBase
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
-from wtsbench.errors import ModelError
+from wtsbench.errors import ExitCode, ModelError
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import Endpoint
 from wtsbench.spec.paths import cache_folder
@@ -43,6 +43,12 @@ _TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504)
 _BACKOFF = 0.5
 """Seconds before the second further try; doubled each time, up to `_LONGEST`. A Retry-After header is obeyed."""
 _LONGEST = 60.0
+
+
+class EndpointUnreachable(ModelError):
+    """The endpoint does not answer now; it may later."""
+
+    exit_code: ExitCode = ExitCode.UNREACHABLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +86,9 @@ def ask(source: Endpoint, folder: Path, texts: Sequence[str], *, what: str) -> d
         what: how messages call the model.
 
     Raises:
-        ModelError: the key is missing or refused, the endpoint cannot be reached or does not speak the protocol. What
-            was answered before is in the cache.
+        EndpointUnreachable: the endpoint does not answer, or has too much to do; it may answer later.
+        ModelError: the key is missing or refused, or the endpoint does not speak the protocol. In both cases, what was
+            answered before is in the cache.
     """
     with Session() as session:
         session.auth = _Key(_key(source, folder, what))
@@ -193,7 +200,7 @@ def _answer(session: Session, source: Endpoint, text: str, what: str) -> Answer:
     try:
         response = session.post(f"{source.url}/chat/completions", json=body, timeout=source.timeout)
     except RequestException as error:
-        raise ModelError(
+        raise EndpointUnreachable(
             f"{what}: {source.url} cannot be reached: {type(error).__name__}",
             remedy="check `endpoint.url`; submitting again asks only for what is missing.",
         ) from error
@@ -223,7 +230,7 @@ def _refused(response: Response, source: Endpoint, what: str) -> ModelError:
             f"{what}: {source.url} refuses the key ({status})", remedy="check `endpoint.key_env` or `key_file`."
         )
     if status in _TRANSIENT:
-        return ModelError(
+        return EndpointUnreachable(
             f"{what}: {source.url} answers {status} after {source.retries} further tries",
             remedy="lower `endpoint.concurrency`, or submit again later: only what is missing is asked for.",
         )

@@ -70,10 +70,13 @@ class Probe(Classifier):
         return len({row for row in map(tuple, encoded) if row not in self._rows})
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Float32 logits [B, C] of remembered token rows, given as ids [B, T] and mask [B, T]."""
+        """Float32 logits [B, C] of token rows, given as ids [B, T] and mask [B, T]; best remembered before, in bulk."""
         lengths = attention_mask.sum(dim=1).tolist()
-        rows = [self._rows[tuple(row[:length])] for row, length in zip(input_ids.tolist(), lengths, strict=True)]
-        return self.head(self._known[torch.tensor(rows, device=self._known.device)])
+        encoded = [tuple(row[:length]) for row, length in zip(input_ids.tolist(), lengths, strict=True)]
+        if any(row not in self._rows for row in encoded):
+            with torch.inference_mode(mode=False):  # whose tensors could not be trained on later
+                self.remember(encoded, len(encoded), lambda _: None)
+        return self.head(self._known[torch.tensor([self._rows[row] for row in encoded], device=self._known.device)])
 
     def _check(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
         """Hold the head on cached activations against the whole model, once."""
