@@ -124,3 +124,17 @@ def test_a_source_of_labels_is_one_weak_trial_and_never_strong() -> None:
     turned = make_grid(tasks=["t1"], strategies=["naive"], pairs=[{"weak": "large", "strong": "small"}])
     with pytest.raises(SpecError, match="source of labels"):
         make_plan(turned, make_inputs(turned, models=models))
+
+
+def test_random_filters_match_the_filters_of_a_tasks_form() -> None:
+    """Every filter has its size-matched control, in the tasks that the filter itself is for."""
+    grid = make_grid(
+        strategies=["naive", "confidence_filter", "generation_filter"], controls=["random_filter"], seeds=[0]
+    )
+    generated = ResolvedTask(
+        name="t2", data_digest=digest("t2"), form="generation", generation=GenerationSettings(), scorer="s"
+    )
+    inputs = make_inputs(grid)
+    plan = make_plan(grid, make_inputs(grid, tasks={**inputs.tasks, "t2": generated}))
+    found = {(cell.task, cell.strategy) for cell in plan.cells if cell.kind == "control"}
+    assert found == {("t1", "random_filter(confidence_filter)"), ("t2", "random_filter(generation_filter)")}

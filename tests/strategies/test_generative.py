@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -236,3 +237,19 @@ def test_wspo_passes_on_the_change_and_not_the_words() -> None:
     assert naive.share(BAD) > 0.15
     assert student.share(BAD) < 0.07
     assert student.losses[0][-1] < student.losses[0][0] / 2
+
+
+def test_random_filter_matches_the_size_of_a_generation_filter() -> None:
+    """As many continuations as the filter keeps, out of all of them, another choice with another seed."""
+    like = {"name": "generation_filter", "parameters": {"threshold": 0.25}}
+    everything = strategy("naive").demonstrate(WRITTEN)
+    size = len(strategy("generation_filter", threshold=0.25).demonstrate(WRITTEN).item_ids)
+    assert 0 < size < len(everything.item_ids)
+    pairs = set(zip(everything.item_ids, everything.continuations, strict=True))
+    choices = set()
+    for seed in range(12):
+        drawn = strategy("random_filter", like=like).demonstrate(replace(WRITTEN, seed=seed))
+        assert len(drawn.item_ids) == size
+        assert set(zip(drawn.item_ids, drawn.continuations, strict=True)) <= pairs
+        choices.add(drawn.continuations)
+    assert len(choices) > 1

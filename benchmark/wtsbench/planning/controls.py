@@ -23,19 +23,22 @@ FORMS: dict[ControlName, tuple[Form, ...]] = {
     "random_labels": ("classification",),  # a wrong continuation has no rate to match
     "weak_equals_strong": ("classification", "generation"),
     "strong_on_weak_train": ("classification", "generation"),
-    "random_filter": ("classification",),
+    "random_filter": ("classification", "generation"),
 }
 """The forms of tasks that a control is defined for."""
 RANDOM_FILTER = "random_filter"
 
 
-def random_filters(grid: Grid) -> Iterator[tuple[str, StrategyCall]]:
-    """Label and call of the control strategy `random_filter` for every strategy of the grid that filters."""
+def random_filters(grid: Grid, form: Form) -> Iterator[tuple[str, StrategyCall]]:
+    """Label and call of the control strategy `random_filter` for every strategy of the grid that filters.
+
+    Only those for tasks of this form.
+    """
     if RANDOM_FILTER not in grid.controls:
         return
     for call in grid.strategies:
         strategy = registry.resolve(call)
-        if strategy.filters:
+        if strategy.filters and form in strategy.forms:
             like = registry.full_call(strategy).model_dump(mode="json")
             parameters = {"like": like, "finetune": strategy.parameters.finetune}
             yield f"{RANDOM_FILTER}({call.label})", StrategyCall(name=RANDOM_FILTER, parameters=parameters)

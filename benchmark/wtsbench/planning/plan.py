@@ -280,7 +280,6 @@ def training_of(grid: Grid, model: str, manifest: TrainingOverride) -> Training:
 def _points(grid: Grid, forms: Mapping[str, Form]) -> Iterator[_Point]:
     """Every cell that is not excluded; a strategy and a control only with tasks of a form it is for."""
     strategies = [(call.label, call, registry.resolve(call)) for call in grid.strategies]
-    filters = [(label, call, registry.resolve(call)) for label, call in controls.random_filters(grid)]
     for task in grid.tasks:
         form = forms[task]
         for pair in grid.pairs:
@@ -290,7 +289,8 @@ def _points(grid: Grid, forms: Mapping[str, Form]) -> Iterator[_Point]:
                 if form not in controls.FORMS[control]:
                     continue
                 if control == controls.RANDOM_FILTER:
-                    kinds += [(*entry, control) for entry in filters]
+                    filters = controls.random_filters(grid, form)
+                    kinds += [(label, call, registry.resolve(call), control) for label, call in filters]
                 else:
                     student = controls.naive() if control == "weak_equals_strong" else None
                     kinds.append((control, StrategyCall(name=control), student, control))

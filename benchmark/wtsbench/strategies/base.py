@@ -117,8 +117,7 @@ class Supervision:
 
     def random(self, purpose: str) -> np.random.Generator:
         """A generator for one purpose, a function of the trial's seed and the purpose alone."""
-        content = hashlib.sha256(f"{self.seed}/strategy/{purpose}".encode()).digest()
-        return np.random.default_rng(int.from_bytes(content[:8], "big"))
+        return generator(self.seed, purpose)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +227,12 @@ class Strategy(ABC):
     def run(self, student: Student, supervision: Supervision) -> None:
         """The student's training from first to last: here one fit on what `prepare` gives."""
         student.fit(self.prepare(supervision), self)
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """A generator for one purpose of a trial with this seed."""
+    content = hashlib.sha256(f"{seed}/strategy/{purpose}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(content[:8], "big"))
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -2,9 +2,9 @@
 
     kept = a uniform draw, without replacement, of as many items as `like` keeps          loss = CE(f, w)
 
-The labels are those that `like` gives its items, and the supervisors are its own; only the choice is another. The draw
-is a function of the trial's seed. Source: the size-matched control that any data selection needs, as without it fewer
-steps pass for better items.
+The labels are those that `like` gives its items, and the supervisors are its own; only the choice is another. In
+generative tasks it is as many of the continuations as `like` keeps. The draw is a function of the trial's seed. Source:
+the size-matched control that any data selection needs, as without it fewer steps pass for better items.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from wtsbench.errors import SpecError
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.strategies import base
 from wtsbench.strategies.filtering import Filter
+from wtsbench.strategies.generative import GenerativeStrategy, GenerativeSupervision, Sequences, sequences_of
 
 
 def _completed(call: StrategyCall) -> StrategyCall:
@@ -47,10 +48,11 @@ class RandomFilterParameters(base.Parameters):
         return self
 
 
-class RandomFilter(Filter):
+class RandomFilter(Filter, GenerativeStrategy):
     """Control: a random choice of the same size."""
 
     name = "random_filter"
+    forms = ("classification", "generation")
     summary = "control of filters: as many items as the strategy `like` keeps, drawn at random"
     source = "size-matched random selection"
     control = True
@@ -86,6 +88,20 @@ class RandomFilter(Filter):
     def keep(self, supervision: base.Supervision) -> NDArray[np.bool_]:
         """[N] a random choice."""
         kept = np.zeros(len(supervision.item_ids), dtype=bool)
-        random = supervision.random("random_filter")
+        random = supervision.random(self.name)
         kept[random.choice(len(kept), size=self.like.kept(supervision), replace=False)] = True
         return kept
+
+    def demonstrate(self, supervision: GenerativeSupervision) -> Sequences:
+        """A random choice of the supervisors' continuations, in their order."""
+        like = self.like
+        assert isinstance(like, GenerativeStrategy), "a control is planned with the tasks of what it matches"
+        rows = [
+            (item, prompt, continuation)
+            for written in supervision.written
+            for item, prompt, samples in zip(supervision.item_ids, supervision.prompts, written, strict=True)
+            for continuation in samples
+        ]
+        random = base.generator(supervision.seed, self.name)
+        kept = random.choice(len(rows), size=len(like.demonstrate(supervision).item_ids), replace=False)
+        return sequences_of(rows[place] for place in sorted(kept))
