@@ -155,3 +155,12 @@ def test_planning_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
     )
     assert ended.stdout.strip() == "[]"
+
+
+def test_a_chain_is_trained_alike() -> None:
+    """What `finetune` asks of a bootstrapped student it asks of the students before it, and of none where null."""
+    for asked in (None, "lora"):
+        strategy = registry.resolve(StrategyCall(name="bootstrap", parameters={"via": ["middle"], "finetune": asked}))
+        (stage,) = strategy.supervisors(PlanningContext(weak="small", strong="large", ladder=(), seed=0))
+        assert stage.strategy is not None
+        assert registry.full_call(registry.resolve(stage.strategy)).parameters["finetune"] == asked
