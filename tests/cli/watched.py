@@ -43,6 +43,7 @@ def session() -> Session:
         plan=plan,
         report=compare(plan, {}),
         datasets={},
+        scorers={},
         sandbox=ProcessSandbox(),
         options=Options(store="./results"),
     )
