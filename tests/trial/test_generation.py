@@ -116,7 +116,7 @@ def test_an_encoder_cannot_write(tmp_path: Path) -> None:
     assert run_folder(tmp_path / "trial") == 1
     failure = result_of(tmp_path / "trial")["failure"]
     assert failure["failure_class"] == "trial_error"
-    assert "encoder and cannot write" in failure["message"]
+    assert "encoder, and cannot write" in failure["message"]
 
 
 def test_a_loss_that_is_no_number_is_divergence(tmp_path: Path, tiny_llama: Path) -> None:

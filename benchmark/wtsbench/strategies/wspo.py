@@ -16,7 +16,6 @@ Source: Zhu et al. 2024, weak-to-strong preference optimisation (arXiv 2410.1864
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,10 +72,11 @@ class Wspo(GenerativeStrategy):
         assert step.reference is not None, "needs_reference is true"
         assert step.targets is not None, "demonstrate gives targets"
         missed = self.parameters.beta * (step.logprobs - step.reference) - step.targets
-        return (missed.square() * step.mask * step.weights[:, None]).sum() / step.mask.sum().clamp(min=1)
+        total: torch.Tensor = (missed.square() * step.mask * step.weights[:, None]).sum()
+        return total / step.mask.sum().clamp(min=1)
 
 
-def _log_ratio(continuation: Continuation) -> Sequence[float]:
+def _log_ratio(continuation: Continuation) -> tuple[float, ...]:
     own, base_ = continuation.logprobs, continuation.base_logprobs
     if own is None or base_ is None or len(own) != len(base_):
         raise ValueError("strategy wspo: a supervisor does not say how probable its continuations were")

@@ -12,46 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from transformers.utils import logging
 
 from wtsbench.spec.training import Training
 from wtsbench.trial.batching import endless_batches, pad
 from wtsbench.trial.classifier import Classifier
 from wtsbench.trial.device import Device, derive, seed_all
 from wtsbench.trial.faults import DivergedError, UnusableModelError
+from wtsbench.trial.language_model import pretrained
 from wtsbench.trial.probe import Probe
 from wtsbench.trial.train import optimizer_of, rate_at, steps_of
-
-
-def load_language_model(folder: Path) -> Any:
-    """The causal language model of a folder, on the CPU, in float32, as pretrained.
-
-    Raises:
-        UnusableModelError: the architecture is none, or the weights lack its head.
-    """
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        # Encoders are in the table as well, for those who make decoders of them.
-        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or getattr(config, "is_decoder", True) is False:
-            raise UnusableModelError(f"a {config.model_type!r} model is no causal language model, it continues no text")
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UnusableModelError(f"the model cannot be loaded as a language model: {first}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-    model, info = loaded
-    absent = sorted(info["missing_keys"])
-    if absent:
-        raise UnusableModelError(f"the weights have no language-model head: {absent[0]} is missing")
-    return model.eval()
 
 
 def reader_of(folder: Path, classifier: Classifier) -> Any:
@@ -60,7 +29,7 @@ def reader_of(folder: Path, classifier: Classifier) -> Any:
     Raises:
         UnusableModelError: the model is no causal language model, or its body does not train.
     """
-    reader = load_language_model(folder)
+    reader = pretrained(folder)
     body = classifier.model.base_model
     if not classifier.causal or type(reader.base_model) is not type(body):
         raise UnusableModelError("the classifier of this model does not share its body with a language model")

@@ -49,6 +49,14 @@ class LanguageModel(torch.nn.Module):
         """Number of tokens V."""
         return int(self.model.config.get_text_config().vocab_size)
 
+    def cache_bytes(self, tokens: int) -> int:
+        """What one sequence of so many tokens takes in the cache, in float32."""
+        config = self.model.config.get_text_config()
+        heads = int(getattr(config, "num_attention_heads", 1))
+        size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+        groups = int(getattr(config, "num_key_value_heads", None) or heads)
+        return int(config.num_hidden_layers) * 2 * groups * size * tokens * 4
+
     def new_cache(self) -> Any:
         """An empty cache of keys and values; None where the architecture has none."""
         return roomy_cache(self.model.config) if self.caches else None
@@ -89,6 +97,15 @@ def load_language_model(folder: Path, device: Device) -> LanguageModel:
     Raises:
         UnusableModelError: the architecture cannot write, or the weights are not those of the architecture.
     """
+    return LanguageModel(pretrained(folder)).to(device.torch_device)
+
+
+def pretrained(folder: Path) -> Any:
+    """The same as transformers has it, on the CPU.
+
+    Raises:
+        UnusableModelError: as for `load_language_model`.
+    """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -96,29 +113,30 @@ def load_language_model(folder: Path, device: Device) -> LanguageModel:
     kind = config.model_type
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise UnusableModelError(
-            f"transformers {transformers.__version__} has no causal language model for {kind!r} models; "
-            "generative tasks need a model that writes"
+            f"a {kind!r} model is no causal language model, it continues no text "
+            f"(transformers {transformers.__version__} has none of this type)"
         )
+    # Encoders are among them as well, for those who make decoders of them.
     if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
         raise UnusableModelError(
-            f"a {kind!r} model is an encoder and cannot write continuations; take a causal language model, "
-            "such as one of the GPT-2 family"
+            f"a {kind!r} model is no causal language model but an encoder, and cannot write; take one that continues "
+            "texts, such as those of the GPT-2 family"
         )
     try:
         with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
-        model, info = loaded
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         raise UnusableModelError(f"the model's weights cannot be loaded: {first_line(error)}") from error
+    model, info = loaded
     missing = sorted(info["missing_keys"])
     if missing:
         raise UnusableModelError(
             f"the weights lack {len(missing)} tensors of a {kind} language model, {missing[0]} for one: were they "
             "saved without the head that writes, or are they of another architecture?"
         )
-    return LanguageModel(model.eval()).to(device.torch_device)
+    return model.eval()
 
 
 def continuation_logprobs(

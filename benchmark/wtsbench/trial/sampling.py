@@ -31,8 +31,10 @@ from wtsbench.trial.language_model import LanguageModel
 Combine = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 """Scores [R, V] of each model to the scores that are sampled from."""
 
-ROWS = 1600
-"""Continuations written side by side at most."""
+ROWS = 800
+"""Continuations written side by side at most; small models gain nothing from more."""
+CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 33}
+"""What the models may remember of a batch: larger models write fewer continuations side by side."""
 _SCORES_AT_ONCE = 1 << 23
 """Scores that are sampled from at once; more are taken in turns, which changes nothing but the memory used."""
 _COMMON = 64
@@ -121,7 +123,9 @@ def write(
         model.eval()
     found: list[list[Written]] = [[] for _ in prompts]
     many = max((len(numbers) for numbers in randoms), default=1)
-    size = max(1, min(batch_size, ROWS // max(1, many)))
+    longest = max(map(len, prompts), default=0) + max((numbers.shape[1] for numbers in randoms), default=0)
+    memory = CACHE_BYTES[device.torch_device.type] // max(1, sum(model.cache_bytes(longest) for model in models))
+    size = max(1, min(batch_size, min(ROWS, memory) // max(1, many)))
     for batch in prediction_batches([len(row) for row in prompts], size):
         places = batch.tolist()
         numbers = torch.from_numpy(np.concatenate([randoms[i] for i in places]))  # [R, K]
