@@ -196,9 +196,12 @@ class Quantity:
         a = self.full.var(ddof=1) / seeds
         i = inflate * (self.resampled - mean[:, None]).var(axis=0).sum() / (seeds * (seeds - 1))
         v = max(a + b - i, a, b)
+        v = i if v <= 1e-9 * i else v
         rest = max(groups - 1, 1)
         under = a**2 / (seeds - 1) + b**2 / rest + i**2 / ((seeds - 1) * rest)
-        return math.sqrt(v), v**2 / under if under > 0 else float(rest)
+        if v < 1e-24 * max(1.0, self.value**2):  # digits in which equal sums differ
+            return 0.0, float(rest)
+        return math.sqrt(v), v**2 / under
 
     def interval(self, lowest: float = -math.inf, highest: float = math.inf) -> tuple[float, float]:
         """95%."""

@@ -121,3 +121,16 @@ def test_a_resample_that_defines_no_score_changes_nothing() -> None:
     (((full, resampled),),) = Resampler("x", 50, resamples=200).scores([Block(features=found, values=(share,))])
     assert full.tolist() == [1, 0]
     assert (resampled == full).all()
+
+
+def test_seeds_that_err_on_opposite_items_are_not_certain() -> None:
+    """Two seeds that each name one class only have the mean 1/2 on every resample: their interval has a width."""
+    labels = np.arange(100) % 2
+    hits = np.stack([labels == 0, labels == 1]).astype(np.int64)
+    (sample,) = samples(Resampler("x", 100, resamples=1_000), hits)
+    found = sample.estimate(0, 1)
+    assert found.value == 0.5
+    assert found.freedom == pytest.approx(99, rel=0.01)
+    assert found.error == pytest.approx(0.05, rel=0.1)
+    assert 0.3 < found.low < 0.45
+    assert 0.55 < found.high < 0.7

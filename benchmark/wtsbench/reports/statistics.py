@@ -18,6 +18,9 @@ variance:
     V = max(A + B - I, A, B)                                      clustered two ways (Cameron, Gelbach, Miller 2011)
     d = V^2 / (A^2/(K-1) + B^2/(N-1) + I^2/((K-1)(N-1)))          degrees of freedom (Satterthwaite 1946)
 
+Where seeds err on exactly opposite items their mean never moves, A and B are 0, and V is I: that tells how little these
+seeds and items say.
+
 The 95% interval is 2 t(0.975; d) sqrt(V) wide and lies around the score as skewed as the 2.5% and 97.5% percentiles of
 the resamples do. With one seed there is only B, and the interval speaks about other items and not about other seeds.
 
@@ -50,6 +53,10 @@ from wtsbench.spec.metrics import Floats
 
 LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2
+_NOTHING = 1e-12
+"""Relative size of what is left of a difference of equal numbers: the last digits, in which sums may differ."""
+_CANCELLED = 1e-9
+"""Part of the interaction below which a variance is rounding."""
 POWER = 0.8
 """Probability with which an effect of the minimum detectable size is found."""
 CLAIM_SEEDS = 5
@@ -121,7 +128,7 @@ class Sample:
 def _apart(one: Floats, two: Floats) -> Floats:
     """One - two; 0 where they are the same number but for the last digits, in which sums of equal terms may differ."""
     difference = one - two
-    return np.where(np.abs(difference) <= 1e-12 * np.maximum(1.0, np.abs(one)), 0.0, difference)
+    return np.where(np.abs(difference) <= _NOTHING * np.maximum(1.0, np.abs(one)), 0.0, difference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +185,9 @@ def _interval(moments: Moments, factors: Floats, lowest: float = -np.inf, highes
         for matrix in (moments.seeds, moments.between_items, moments.interaction)
     )
     variance = max(between_seeds + between_items - interaction, between_seeds, between_items)
-    if variance <= 0:
+    if variance <= _CANCELLED * interaction:
+        variance = interaction
+    if variance <= (_NOTHING * max(1.0, abs(value))) ** 2:
         return Estimate(value=value, low=value, high=value, error=0.0, freedom=moments.freedom[1])
     over_seeds, over_items = moments.freedom
     spread = between_items**2 / over_items
