@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
@@ -50,8 +50,7 @@ def _gains(rows: Sequence[Row]) -> Iterator[str]:
         if row.kind == "strategy":
             counts.setdefault(row.strategy, _Count()).add(_gain(row))
     if counts:
-        told = "; ".join(f"{label} {count}" for label, count in counts.items())
-        yield f"a gain over the weak supervisor is proven (95% interval) in this many tables: {told}."
+        yield f"a gain over the weak supervisor is proven (95% interval) in this many tables: {_listed(counts)}."
 
 
 def _gain(row: Row) -> str | None:
@@ -79,8 +78,7 @@ def _baseline(compared: Sequence[Comparison]) -> Iterator[str]:
         elif found.second == naive:
             counts.setdefault(found.first, _Count()).add(found.verdict)
     if counts:
-        told = "; ".join(f"{label} {count}" for label, count in sorted(counts.items()))
-        yield f"Better than {naive}, corrected for all pairs of strategies (Holm, 5%): {told}."
+        yield f"Better than {naive}, corrected for all pairs of strategies (Holm, 5%): {_listed(counts)}."
 
 
 def _turned(verdict: str | None) -> str | None:
@@ -88,14 +86,24 @@ def _turned(verdict: str | None) -> str | None:
 
 
 def _controls(compared: Sequence[Comparison]) -> Iterator[str]:
-    """In how many tables a strategy is proven better than each control."""
-    counts: dict[str, dict[str, _Count]] = {}
+    """How often a strategy is proven better than a control, over all controls and tables."""
+    counts: dict[str, _Count] = {}
     for found in compared:
         if found.family == "controls":
-            counts.setdefault(found.second, {}).setdefault(found.first, _Count()).add(found.verdict)
-    for control, each in counts.items():
-        told = "; ".join(f"{label} {count}" for label, count in sorted(each.items()))
-        yield f"Better than the control {control}: {told}."
+            counts.setdefault(found.first, _Count()).add(found.verdict)
+    if counts:
+        controls = {found.second for found in compared if found.family == "controls"}
+        which = (
+            f"the control {min(controls)}" if len(controls) == 1 else f"the {len(controls)} controls, each in its table"
+        )
+        yield f"Better than {which}: {_listed(counts)}."
+
+
+def _listed(counts: Mapping[str, _Count]) -> str:
+    """`logconf 1 of 3; naive 0 of 3 (1 worse)`, then those of which nothing is known."""
+    told = [f"{label} {count}" for label, count in sorted(counts.items()) if count.tested]
+    unknown = [label for label, count in sorted(counts.items()) if not count.tested]
+    return "; ".join([*told, *([f"not compared {', '.join(unknown)}"] if unknown else [])])
 
 
 def _few(rows: Sequence[Row]) -> Iterator[str]:

@@ -180,8 +180,9 @@ def missing_seeds(rows: Sequence[Row]) -> Iterator[str]:
         for failure in row.failures:
             model = row.weak if failure.role == "weak" else row.strong
             strategy = f" {row.strategy}" if failure.role == "student" else ""
+            role = row.kind if strategy and row.kind == "control" else failure.role
             told[failure.trial_id] = (
-                f"{failure.role} {row.task} {model}{strategy} seed {failure.seed} ({failure.trial_id[:12]}): "
+                f"{role} {row.task} {model}{strategy} seed {failure.seed} ({failure.trial_id[:12]}): "
                 f"{failure.failure_class}: {failure.message}"
             )
     yield from list(told.values())[:SHOWN_FAILURES]
