@@ -24,9 +24,9 @@ SCORES = ("weak_score", "student_score", "ceiling_score")
 
 
 def scores(leaderboard: str) -> dict[str, dict[str, Any]]:
-    """What is kept of a leaderboard: scores by strategy, and how many seeds and items they stand on."""
+    """What is kept of a leaderboard: scores by split and strategy, and how many seeds and items they stand on."""
     return {
-        row["strategy"]: {key: row[key] for key in (*SCORES, "seeds_done", "test_items")}
+        f"{row['split']} {row['strategy']}": {key: row[key] for key in (*SCORES, "seeds_done", "test_items")}
         for row in json.loads(leaderboard)
     }
 
