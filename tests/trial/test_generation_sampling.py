@@ -15,6 +15,7 @@ from wtsbench.trial import sampling
 from wtsbench.trial.device import Device
 from wtsbench.trial.faults import DivergedError
 from wtsbench.trial.language_model import LanguageModel, load_language_model, score
+from wtsbench.trial.reading import score_shared
 from wtsbench.trial.sampling import Written, draw, uniforms, write
 from wtsbench.trial.text_tokens import Encoded
 
@@ -88,6 +89,24 @@ def test_the_scores_while_writing_are_those_of_reading_the_text(model: LanguageM
         read = score(model, rows, pad_id=PAD, batch_size=1, device=CPU, advance=lambda count: None)[0]
         while_writing = [float(said[step][0][row, token]) for step, token in enumerate(tokens)]
         assert while_writing == pytest.approx(read.tolist(), abs=1e-4)
+
+
+def test_prompts_read_once_score_as_whole_texts(model: LanguageModel) -> None:
+    """Sharing a prompt among its continuations changes no log-probability, empty continuations included."""
+    random = np.random.default_rng(0)
+    rows = [
+        Encoded(ids=[*prompt, *random.integers(4, 300, size=size).tolist()], start=len(prompt), ended=False)
+        for prompt in PROMPTS
+        for size in (0, 3, 11, 1, 7)
+    ]
+    told: list[int] = []
+    found = [
+        how(model, rows, pad_id=PAD, batch_size=4, device=CPU, advance=told.append) for how in (score, score_shared)
+    ]
+    assert [len(values) for values in found[0]] == [0, 3, 11, 1, 7] * len(PROMPTS)
+    for alone, shared in zip(*found, strict=True):
+        assert shared.tolist() == pytest.approx(alone.tolist(), abs=1e-4)
+    assert sum(told) == 2 * sum(len(row.ids) for row in rows)
 
 
 def test_progress_counts_every_token_once(model: LanguageModel) -> None:

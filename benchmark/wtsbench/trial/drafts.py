@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from wtsbench.trial.device import Device
 from wtsbench.trial.folder import Progress
-from wtsbench.trial.language_model import LanguageModel, score
+from wtsbench.trial.language_model import LanguageModel
+from wtsbench.trial.reading import score_shared
 from wtsbench.trial.text_tokens import Encoded, TextTokenizer
 
 
@@ -74,7 +75,9 @@ def reference_likelihood(
     prompts, texts = [prompt for prompt, _ in places], [text for _, text in places]
     rows = tokenizer.sequences(prompts, texts, [False] * len(texts))
     progress.expect(sum(len(row.ids) for row in rows))
-    found = score(model, rows, pad_id=tokenizer.pad_id, batch_size=batch_size, device=device, advance=progress.advance)
+    found = score_shared(
+        model, rows, pad_id=tokenizer.pad_id, batch_size=batch_size, device=device, advance=progress.advance
+    )
     for same, values in zip(places.values(), found, strict=True):
         for draft in same:
             draft.reference_tokens = len(values)

@@ -28,7 +28,7 @@ from wtsbench.trial.kv_cache import roomy_cache
 from wtsbench.trial.models import first_line, quiet
 from wtsbench.trial.text_tokens import Encoded
 
-_LOGITS_AT_ONCE = 1 << 26
+LOGITS_AT_ONCE = 1 << 26
 """Next-token scores of one forward pass at most (256 MiB of float32)."""
 
 
@@ -189,7 +189,7 @@ def score(
     model.eval()
     lengths = [len(row.ids) for row in rows]
     longest = max(lengths, default=1)
-    size = max(1, min(batch_size, _LOGITS_AT_ONCE // (longest * model.vocabulary)))
+    size = max(1, min(batch_size, LOGITS_AT_ONCE // (longest * model.vocabulary)))
     found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
     for batch in prediction_batches(lengths, size):
         chosen = [rows[i] for i in batch.tolist()]

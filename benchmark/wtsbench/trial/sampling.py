@@ -27,14 +27,13 @@ from wtsbench.trial.batching import prediction_batches
 from wtsbench.trial.device import Device, derive
 from wtsbench.trial.faults import DivergedError
 from wtsbench.trial.language_model import LanguageModel
+from wtsbench.trial.reading import Reader, rows_in_memory
 
 Combine = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 """Scores [R, V] of each model to the scores that are sampled from."""
 
 ROWS = 800
 """Continuations written side by side at most; small models gain nothing from more."""
-CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 33}
-"""What the models may remember of a batch: larger models write fewer continuations side by side."""
 _SCORES_AT_ONCE = 1 << 23
 """Scores that are sampled from at once; more are taken in turns, which changes nothing but the memory used."""
 _COMMON = 64
@@ -124,14 +123,13 @@ def write(
     found: list[list[Written]] = [[] for _ in prompts]
     many = max((len(numbers) for numbers in randoms), default=1)
     longest = max(map(len, prompts), default=0) + max((numbers.shape[1] for numbers in randoms), default=0)
-    memory = CACHE_BYTES[device.torch_device.type] // max(1, sum(model.cache_bytes(longest) for model in models))
-    size = max(1, min(batch_size, min(ROWS, memory) // max(1, many)))
+    size = max(1, min(batch_size, min(ROWS, rows_in_memory(models, longest, device)) // max(1, many)))
     for batch in prediction_batches([len(row) for row in prompts], size):
         places = batch.tolist()
         numbers = torch.from_numpy(np.concatenate([randoms[i] for i in places]))  # [R, K]
         counts = [len(randoms[i]) for i in places]
         tokens, lengths = _batch(
-            [_Reader(model, [prompts[i] for i in places], pad_id, device) for model in models],
+            [Reader(model, [prompts[i] for i in places], pad_id, device) for model in models],
             numbers.to(device.torch_device),
             counts,
             end_id=-1 if end_id is None else end_id,
@@ -190,55 +188,8 @@ def _least_kept(ordered: torch.Tensor, top_p: float) -> torch.Tensor:
     return ordered.gather(1, kept - 1)
 
 
-class _Reader:
-    """One model's side of a batch: what it has read so far."""
-
-    def __init__(self, model: LanguageModel, prompts: Sequence[Sequence[int]], pad_id: int, device: Device) -> None:
-        self._model = model
-        self._device = device
-        longest = max(map(len, prompts))
-        ids = np.full((len(prompts), longest), pad_id, dtype=np.int64)
-        mask = np.zeros((len(prompts), longest), dtype=np.int64)
-        for i, row in enumerate(prompts):
-            ids[i, longest - len(row) :] = row
-            mask[i, longest - len(row) :] = 1
-        self._ids = torch.from_numpy(ids).to(device.torch_device)
-        self._mask = torch.from_numpy(mask).to(device.torch_device)
-        self._cache = model.new_cache()
-
-    def begin(self, counts: torch.Tensor) -> torch.Tensor:
-        """Read the prompts, each once, then stand for each of them `counts` [P] times: scores [R, V]."""
-        positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
-        scores = self._forward(self._ids, positions)
-        rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-        self.keep(rows)
-        return scores[rows]
-
-    def read(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Scores [R, V] after one more token [R] in each row."""
-        more = tokens[:, None]
-        self._mask = torch.cat([self._mask, torch.ones_like(more)], dim=1)
-        if self._cache is not None:
-            return self._forward(more, self._mask.sum(dim=1, keepdim=True) - 1)
-        self._ids = torch.cat([self._ids, more], dim=1)
-        return self._forward(self._ids, (self._mask.cumsum(dim=1) - 1).clamp(min=0))
-
-    def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows alone, in this order."""
-        self._mask = self._mask[rows]
-        if self._cache is not None:
-            self._cache.batch_select_indices(rows)
-        else:
-            self._ids = self._ids[rows]
-
-    def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        with self._device.autocast():
-            scores: torch.Tensor = self._model(ids, self._mask, last=1, cache=self._cache, position_ids=positions)
-        return scores[:, -1]
-
-
 def _batch(
-    readers: Sequence[_Reader],
+    readers: Sequence[Reader],
     randoms: torch.Tensor,
     counts: Sequence[int],
     *,

@@ -19,7 +19,8 @@ from wtsbench.trial.device import Device, derive
 from wtsbench.trial.drafts import Draft, by_character
 from wtsbench.trial.faults import UnusableModelError
 from wtsbench.trial.folder import Items, Progress, TrialFolder
-from wtsbench.trial.language_model import LanguageModel, load_language_model, score
+from wtsbench.trial.language_model import LanguageModel, load_language_model
+from wtsbench.trial.reading import score_shared
 from wtsbench.trial.sequence_training import Lesson
 from wtsbench.trial.text_tokens import Encoded, load_text_tokenizer
 from wtsbench.trial.train import Curve, steps_of
@@ -193,7 +194,7 @@ class TrialWriter:
 
     def _logprobs(self, model: LanguageModel, rows: Sequence[Encoded]) -> list[Any]:
         self._progress.expect(sum(len(row.ids) for row in rows))
-        return score(
+        return score_shared(
             model,
             rows,
             pad_id=self.tokenizer.pad_id,
