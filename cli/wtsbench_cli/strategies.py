@@ -1,18 +1,46 @@
-"""`wtsbench strategies`: how a student can learn, with every parameter."""
+"""`wtsbench strategies`: how a student can learn, with every parameter; and whether a strategy keeps its promises."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from wtsbench_cli.describe import parameters_of, text_of
 from wtsbench_cli.options import JsonOption, NameArgument
-from wtsbench_cli.terminal import print_json, print_table
+from wtsbench_cli.terminal import count, print_json, print_table, say
+
+CHECK = "check"
+"""`wtsbench strategies check TARGET`: a word in the place of a strategy's name."""
+
+TargetArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[TARGET]",
+        help="With `check` as NAME: the strategy, or the package that brings strategies in, to test for conformance.",
+        show_default=False,
+    ),
+]
 
 
-def strategies(name: NameArgument = None, json: JsonOption = False) -> None:
-    """List the strategies, or show one with its parameters."""
+def strategies(name: NameArgument = None, target: TargetArgument = None, json: JsonOption = False) -> None:
+    """List the strategies, show one with its parameters, or `check` one.
+
+    `wtsbench strategies check mypackage` tests a package's strategies for what every strategy promises: valid
+    parameters, labels and losses of the right form, the same bits whenever the same trial runs. Exit code 1 if one
+    fails.
+    """
+    from wtsbench.errors import SpecError
     from wtsbench.strategies import registry
+    from wtsbench.strategies.base import Parameters
 
+    if name == CHECK:
+        if target is None:
+            raise SpecError("nothing to check", remedy="name a strategy or a package: wtsbench strategies check NAME.")
+        _check(registry.matching(target), json)
+        return
+    if target is not None:
+        raise SpecError(f"one name at a time, not {name} and {target}", remedy="leave one out.")
     if name is not None:
         record = _record(name)
         print_json(record) if json else _show(record)
@@ -21,21 +49,55 @@ def strategies(name: NameArgument = None, json: JsonOption = False) -> None:
     if json:
         print_json(records)
         return
-    rows = [(r["name"], ", ".join(_call(p) for p in r["parameters"]), r["summary"]) for r in records]
-    print_table(("strategy", "parameters", "summary"), rows)
+    rows = [(r["name"], ", ".join(r["forms"]), ", ".join(map(_call, _own(r))), r["summary"]) for r in records]
+    print_table(("strategy", "for", "parameters", "summary"), rows)
+    print(f"\nEvery strategy takes {', '.join(map(_call, parameters_of(Parameters)))} as well.")
+
+
+def _check(names: tuple[str, ...], json: bool) -> None:
+    from wtsbench.errors import ExitCode
+    from wtsbench.execution.conformance import verdicts
+
+    found = []
+    for name in names:  # one at a time: the checks take a while, and a table line tells how far they are
+        if not json:
+            say(f"checking {name}")
+        found += verdicts([name])
+    failed = [line for line in found if line["verdict"] == "failed"]
+    if json:
+        print_json(found)
+    else:
+        columns = ("strategy", "check", "verdict", "detail")
+        print_table(columns, [tuple(line[column] for column in columns) for line in found])
+        outcome = f"{count(len(failed), 'check')} failed" if failed else "conforming"
+        print(f"{count(len(names), 'strategy', 'strategies')}: {outcome}")
+    if failed:
+        raise typer.Exit(ExitCode.TRIALS_FAILED)
 
 
 def _record(name: str) -> dict[str, Any]:
     from wtsbench.strategies import registry
 
     kind = registry.get(name)
+    defaults = kind.Parameters.model_construct().model_dump(mode="json")
+    parameters = [{**p, "default": defaults.get(p["name"])} for p in parameters_of(kind.Parameters)]
     return {
         "name": kind.name,
         "summary": kind.summary,
         "source": kind.source,
         "version": kind.version,
-        "parameters": parameters_of(kind.Parameters),
+        "forms": list(kind.forms),
+        "control": kind.control,
+        "parameters": parameters,
     }
+
+
+def _own(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parameters that not every strategy has with this default."""
+    from wtsbench.strategies.base import Parameters
+
+    usual = {p["name"]: p["default"] for p in parameters_of(Parameters)}
+    return [p for p in record["parameters"] if usual.get(p["name"], ...) != p["default"]]
 
 
 def _call(parameter: dict[str, Any]) -> str:
@@ -45,6 +107,7 @@ def _call(parameter: dict[str, Any]) -> str:
 def _show(record: dict[str, Any]) -> None:
     print(f"{record['name']}: {record['summary']}")
     print(f"source: {record['source']}")
+    print(f"for: {', '.join(record['forms'])}{' (a control)' if record['control'] else ''}")
     print(f"version: {record['version']}\n")
     rows = [
         (p["name"], p["type"], "(required)" if p["required"] else text_of(p["default"]), p["description"])

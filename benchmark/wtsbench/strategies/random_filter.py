@@ -86,10 +86,11 @@ class RandomFilter(Filter, GenerativeStrategy):
         return base.Strategy(base.Parameters(labels=like.parameters.labels)).prepare(supervision)
 
     def keep(self, supervision: base.Supervision) -> NDArray[np.bool_]:
-        """[N] a random choice."""
+        """[N] a random choice, whatever the order of the items."""
         kept = np.zeros(len(supervision.item_ids), dtype=bool)
+        in_order = np.argsort(np.array(supervision.item_ids))
         random = supervision.random(self.name)
-        kept[random.choice(len(kept), size=self.like.kept(supervision), replace=False)] = True
+        kept[in_order[random.choice(len(kept), size=self.like.kept(supervision), replace=False)]] = True
         return kept
 
     def demonstrate(self, supervision: GenerativeSupervision) -> Sequences:

@@ -96,6 +96,27 @@ def names() -> tuple[str, ...]:
     return (*BUILT_IN, *sorted(set(_third_party()) - set(BUILT_IN)))
 
 
+def matching(target: str) -> tuple[str, ...]:
+    """The strategies that a name stands for: one of that name, or all of a package, by its own or its module's name.
+
+    Raises:
+        StrategyFaults: there is no such strategy or package.
+    """
+    if target in names():
+        return (target,)
+    wanted = target.replace("-", "_").lower()
+    found = tuple(
+        name
+        for name, point in sorted(_third_party().items())
+        if wanted == point.module.partition(".")[0].lower()
+        or (point.dist is not None and wanted == point.dist.name.replace("-", "_").lower())
+    )
+    if not found:
+        fault = (("name",), "is no strategy, and no package that brings one in", nearest(target, names()))
+        raise StrategyFaults(target, (fault,))
+    return found
+
+
 def get(name: str) -> type[Strategy]:
     """The class of a strategy.
 

@@ -1,0 +1,143 @@
+"""The conformance kit, on packages that are really installed: one that keeps its promises, one that breaks them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+GRID = """\
+apiVersion: wtsbench/v1
+name: theirs
+tasks: [safety-mini]
+pairs:
+  - {weak: nano-1, strong: nano-2}
+strategies: [naive, {name: smoothed, share: 0}, smoothed]
+seeds: [0]
+data: {weak_train: 60, transfer: 80, validation: 20, test: 60}
+training: {epochs: 1}
+"""
+
+
+class Installed:
+    """An environment in which a package's strategies are known."""
+
+    def __init__(self, source: Path, folder: Path) -> None:
+        copy, target = folder / "source", folder / "site"
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        options = ("--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--no-index")
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(copy)],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        roots = [str(Path(part).resolve()) for part in sys.path if part]
+        kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "RAY_ADDRESS")}
+        self.environment = {**kept, "PYTHONPATH": os.pathsep.join([str(target), *roots]), "NO_COLOR": "1"}
+        self.folder = folder
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`wtsbench ARGUMENTS` where the package is installed."""
+        return subprocess.run(
+            [sys.executable, "-m", "wtsbench_cli", *arguments],
+            env={**self.environment, "WTSBENCH_STORE": str(self.folder / "store")},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The example package, installed by pip."""
+    return Installed(HERE / "plugin", tmp_path_factory.mktemp("example"))
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The package of broken strategies, installed by pip."""
+    return Installed(HERE / "broken_plugin", tmp_path_factory.mktemp("broken"))
+
+
+def test_an_installed_strategy_is_listed(example: Installed) -> None:
+    """Once its package is installed, a strategy is known like those of wtsbench."""
+    listed = json.loads(example.run("strategies", "--json").stdout)
+    assert listed[-1]["name"] == "smoothed"
+    assert example.run("strategies", "smoothed").stdout.startswith("smoothed: weak labels with some")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["smoothed", "wtsbench-example-strategy"])
+def test_a_conforming_package(example: Installed, target: str) -> None:
+    """All checks pass, by the strategy's name or the package's, with exit code 0."""
+    done = example.run("strategies", "check", target)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "1 strategy: conforming"
+    assert {line.split()[2] for line in done.stdout.splitlines()[1:-1]} == {"passed"}
+
+
+@pytest.mark.slow
+def test_an_installed_strategy_is_submitted(example: Installed) -> None:
+    """A grid with the package's strategy runs, and its own setting for `naive` scores as `naive` does."""
+    (example.folder / "grid.yaml").write_text(GRID)
+    done = example.run("submit", "grid.yaml", "--executor", "in-process", "--sandbox", "process")
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = _scores(example.run("leaderboard", "--json").stdout)
+    assert set(scores) >= {"naive", "smoothed", "smoothed(share=0)"}
+    assert scores["smoothed(share=0)"] == scores["naive"]
+
+
+def _scores(leaderboard: str) -> dict[str, object]:
+    """Score by strategy in the first table of a leaderboard that has strategies."""
+    found: dict[str, object] = {}
+
+    def visit(node: object) -> None:
+        if isinstance(node, dict):
+            if isinstance(node.get("strategy"), str) and "score" in node:
+                found.setdefault(node["strategy"], node["score"])
+            for below in node.values():
+                visit(below)
+        elif isinstance(node, list):
+            for below in node:
+                visit(below)
+
+    visit(json.loads(leaderboard))
+    return found
+
+
+@pytest.mark.slow
+def test_broken_promises_are_named(broken: Installed) -> None:
+    """Each broken strategy fails at the promise that it breaks, with what is wrong; the exit code is 1."""
+    done = broken.run("strategies", "check", "wtsbench_broken_strategies", "--json")
+    assert done.returncode == 1, done.stderr
+    failed: dict[str, list[tuple[str, str]]] = {}
+    for line in json.loads(done.stdout):
+        failed.setdefault(line["strategy"], [])
+        if line["verdict"] == "failed":
+            failed[line["strategy"]].append((line["check"], line["detail"]))
+    said = {name: dict(found) for name, found in failed.items()}
+    assert set(said) == {"absent", "forgetful", "heavy", "leaning", "misshapen", "sloppy", "unsteady"}
+    assert "cannot be loaded" in said["absent"]["form"]
+    assert "in another process" in said["forgetful"]["trial"]
+    assert "imports torch" in said["heavy"]["imports"]
+    assert "order within the batch" in said["leaning"]["loss"]
+    assert "weights have shape" in said["misshapen"]["labels"]
+    assert "without complaint" in said["sloppy"]["parameters"]
+    assert "draw from `supervision.random`" in said["unsteady"]["labels"]
+
+
+def test_what_there_is_to_check(example: Installed) -> None:
+    """Nothing to check, two names and an unknown name are exit code 2 with what to do."""
+    assert "nothing to check" in example.run("strategies", "check").stderr
+    assert example.run("strategies", "logconf", "naive").returncode == 2
+    unknown = example.run("strategies", "check", "smothed")
+    assert unknown.returncode == 2
+    assert "did you mean 'smoothed'" in unknown.stderr
