@@ -58,11 +58,8 @@ def _check(names: tuple[str, ...], json: bool) -> None:
     from wtsbench.errors import ExitCode
     from wtsbench.execution.conformance import verdicts
 
-    found = []
-    for name in names:  # one at a time: the checks take a while, and a table line tells how far they are
-        if not json:
-            say(f"checking {name}")
-        found += verdicts([name])
+    say(f"checking {', '.join(names)}")
+    found = verdicts(names)
     failed = [line for line in found if line["verdict"] == "failed"]
     if json:
         print_json(found)

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from wtsbench.strategies import registry
+from wtsbench.trial.conformance import checks
+
 HERE = Path(__file__).parent
 GRID = """\
 apiVersion: wtsbench/v1
@@ -65,6 +68,14 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """The package of broken strategies, installed by pip."""
     return Installed(HERE / "broken_plugin", tmp_path_factory.mktemp("broken"))
+
+
+@pytest.mark.parametrize("name", [name for name, kind in registry.BUILT_IN.items() if "classification" in kind.forms])
+def test_the_strategies_of_wtsbench_conform(name: str, tmp_path: Path) -> None:
+    """Every classification strategy keeps the promises that need no trial; trials are in `tests/trial`."""
+    subject = checks.Subject(name, tmp_path)
+    for check in (checks.form, checks.parameters, checks.planning, checks.labels, checks.order, checks.loss):
+        assert check(subject)
 
 
 def test_an_installed_strategy_is_listed(example: Installed) -> None:

@@ -5,9 +5,10 @@ Shapes: N items, B items of a batch, C classes.
 
 from __future__ import annotations
 
-import importlib
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -207,7 +208,7 @@ def trial(subject: Subject) -> str:
     predictions = world.predictions_of(first)
     values = np.array(list(predictions.values()))
     _expect(bool(np.isfinite(values).all()), "the student predicts NaN")
-    ended = _child(subject, second, "run")
+    ended = _child(subject, second)
     _expect(ended.returncode == 0, f"in another process the trial fails: {_reason(second)}")
     _expect(world.predictions_of(second) == predictions, "the same trial in another process gives other predictions")
     return f"{len(predictions)} predictions, the same in two processes"
@@ -228,10 +229,9 @@ def resume(subject: Subject) -> str:
     """Killed in the middle, and run anew as a further attempt, it gives what it would have given."""
     whole = json.loads((subject.scratch / "first" / "scratch" / "progress.json").read_text())["total"]
     killed, anew = (subject.scratch / name for name in ("killed", "anew"))
-    ended = _child(subject, killed, "die", whole / 2)
-    _expect(ended.returncode == -9, "the trial ended before half of it was done")
-    ended = _child(subject, anew, "run")
-    _expect(ended.returncode == 0, f"after a killed attempt the trial fails: {_reason(anew)}")
+    ended = _forked(subject, killed, whole / 2)
+    _expect(ended == -signal.SIGKILL, "the trial ended before half of it was done")
+    _here(subject, anew)
     same = world.predictions_of(anew) == world.predictions_of(subject.scratch / "first")
     _expect(same, "after a killed attempt the trial gives other predictions")
     return "killed half way, run anew"
@@ -250,20 +250,14 @@ CHECKS: tuple[Check, ...] = (
     ("seeds", seeds, "classification"),
     ("resume", resume, "classification"),
 )
-GROUND = frozenset({"form", "parameters", "planning", "trial"})
+GROUND = frozenset({"form", "parameters", "planning", "labels", "loss", "trial"})
 """Checks without which those behind them mean nothing."""
 
 
 def main(arguments: list[str]) -> int:
-    """Print verdicts as JSON; or, in the process of a trial, run it whole or until it has come so far."""
-    match arguments:
-        case ["--trial", module, folder]:
-            importlib.import_module(module)
-            return run_folder(Path(folder))
-        case ["--trial", module, folder, passes]:
-            importlib.import_module(module)
-            world.die_at(float(passes))
-            return run_folder(Path(folder))
+    """Print verdicts as JSON; or run the trial of a folder."""
+    if arguments[:1] == ["--trial"]:
+        return run_folder(Path(arguments[1]))
     verdicts = [verdict for name in arguments for verdict in check(name)]
     print(json.dumps([vars(verdict) for verdict in verdicts]))
     return 1 if any(verdict.verdict == "failed" for verdict in verdicts) else 0
@@ -335,7 +329,7 @@ def _loss_of_batch(strategy: Strategy, classes: int, size: int, sure: bool) -> N
         kept = [part.detach().clone() for part in (given.logits, given.targets, given.weights)]
         value = strategy.loss(given)
         _expect(_is(value, torch.Tensor) and value.dim() == 0, f"the loss is no scalar{what}")
-        _expect(bool(torch.isfinite(value)), f"the loss is {float(value)}{what}")
+        _expect(bool(torch.isfinite(value)), f"the loss is {value.item()}{what}")
         _expect(value.requires_grad, f"the loss has no gradient{what}")
         value.backward()  # type: ignore[no-untyped-call]  # torch's own
         slope = given.logits.grad
@@ -356,12 +350,25 @@ def _here(subject: Subject, folder: Path, *, seed: int = 0) -> None:
     _expect(code == 0, f"the trial fails: {_reason(folder)}")
 
 
-def _child(subject: Subject, folder: Path, how: str, passes: float = 0.0) -> subprocess.CompletedProcess[str]:
-    """Run a trial in a process of its own."""
+def _child(subject: Subject, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a trial in a fresh process."""
     world.write_trial(folder, _model(subject), subject.strategy)
-    until = [str(passes)] if how == "die" else []
-    command = [sys.executable, "-m", "wtsbench.trial.conformance", "--trial", subject.kind.__module__, str(folder)]
-    return subprocess.run([*command, *until], capture_output=True, text=True, timeout=_SECONDS)
+    command = [sys.executable, "-m", "wtsbench.trial.conformance", "--trial", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+
+
+def _forked(subject: Subject, folder: Path, passes: float) -> int:
+    """Run a trial in a fork of this process that kills itself when it has come so far; how it ended."""
+    world.write_trial(folder, _model(subject), subject.strategy)
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        with _quiet():
+            world.die_at(passes)
+            run_folder(folder)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _model(subject: Subject) -> Path:
