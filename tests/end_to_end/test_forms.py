@@ -60,7 +60,8 @@ def test_every_row_is_whole(forms: tuple[Bench, list[dict[str, Any]]]) -> None:
     controls = {"zero_shot", "weak_equals_strong", "strong_on_weak_train"}
     labels = {
         *("naive", "adaboost(rounds=2)", "reliability(wordings=2)", "confidence_filter(top=0.5)", "mix(budget=20)"),
-        *("random_labels", "random_filter(confidence_filter(top=0.5))", "random_filter(reliability(wordings=2))", *controls),
+        *("random_labels", "random_filter(confidence_filter(top=0.5))", "random_filter(reliability(wordings=2))"),
+        *controls,
     }
     texts = {"naive", "best_of_n", "wspo", "contrastive_decoding", *controls}
     assert found == {
