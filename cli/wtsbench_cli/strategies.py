@@ -24,7 +24,7 @@ TargetArgument = Annotated[
 
 
 def strategies(name: NameArgument = None, target: TargetArgument = None, json: JsonOption = False) -> None:
-    """List the strategies, show one with its parameters, or `check` one.
+    """List the strategies, show one, or `check` one.
 
     `wtsbench strategies check mypackage` tests a package's strategies for what every strategy promises: valid
     parameters, labels and losses of the right form, the same bits whenever the same trial runs. Exit code 1 if one

@@ -10,7 +10,7 @@ from wtsbench_cli.terminal import print_json, print_table
 
 
 def tasks(name: NameArgument = None, json: JsonOption = False) -> None:
-    """List the tasks, or show one with its data, its licence, its splits and its out-of-distribution set."""
+    """List the tasks, or show one with its data and its splits."""
     from wtsbench.spec import manifests
 
     if name is not None:
