@@ -10,6 +10,7 @@ from tests.planning.grids import make_grid, make_inputs, plan_of
 from wtsbench.errors import SpecError
 from wtsbench.planning.plan import make_plan, require_cells
 from wtsbench.planning.report import StoredTrial, compare
+from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.trial import Role
 
 
@@ -81,6 +82,18 @@ def test_training_precedence() -> None:
     plan = make_plan(grid, make_inputs(grid))
     epochs = {spec.model.name: spec.training.epochs for spec in plan.trials.values()}
     assert epochs == {"small": 7, "large": 9}
+
+
+def test_settings_of_single_tasks() -> None:
+    """A grid's settings for a task are over its own, and under those for a model; so are bounds on items."""
+    training = {"epochs": 7, "tasks": {"t2": {"epochs": 8}}, "models": {"large": {"epochs": 9}}}
+    data = {"seed": 3, "test": 50, "tasks": {"t2": {"test": 20, "ood": 10}}}
+    grid = make_grid(training=training, data=data)
+    plan = make_plan(grid, make_inputs(grid))
+    epochs = {(spec.task, spec.model.name): spec.training.epochs for spec in plan.trials.values()}
+    assert epochs == {("t1", "small"): 7, ("t2", "small"): 8, ("t1", "large"): 9, ("t2", "large"): 9}
+    assert grid.data.of("t1") == DataSettings(seed=3, test=50)
+    assert grid.data.of("t2") == DataSettings(seed=3, test=20, ood=10)
 
 
 def test_report_says_why() -> None:

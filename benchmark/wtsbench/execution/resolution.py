@@ -59,7 +59,7 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
             manifest = manifest.model_copy(update={"generation": grid.generation.over(manifest.generation)})
         if manifest.name in datasets:
             raise SpecError(f"two tasks of the grid are called {manifest.name}", remedy="rename one in its manifest.")
-        dataset = prepare_data(manifest, grid.data, mirror=mirror, folder=folder)
+        dataset = prepare_data(manifest, grid.data.of(written), mirror=mirror, folder=folder)
         datasets[manifest.name] = dataset
         tasks[written] = ResolvedTask(
             name=manifest.name,

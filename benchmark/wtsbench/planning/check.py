@@ -42,6 +42,7 @@ def check_names(tree: Node, base: Path) -> Iterator[Fault]:
     yield from _strategies(tree)
     yield from _forms(tree, base)
     yield from _training_models(tree)
+    yield from _settings_of_tasks(tree)
     yield from _exclusions(tree)
 
 
@@ -145,6 +146,17 @@ def _training_models(tree: Node) -> Iterator[Fault]:
     for name in node.value:
         if name not in used:
             yield node.key_fault(name, f"the grid uses no model {name!r}", suggestion=nearest(str(name), used))
+
+
+def _settings_of_tasks(tree: Node) -> Iterator[Fault]:
+    used = [task.value for task in tree.entries("tasks") if isinstance(task.value, str)]
+    for part in ("data", "training"):
+        node = tree.child(part, "tasks")
+        if node is None or not isinstance(node.value, dict):
+            continue
+        for name in node.value:
+            if name not in used:
+                yield node.key_fault(name, f"the grid has no task {name!r}", suggestion=nearest(str(name), used))
 
 
 def _exclusions(tree: Node) -> Iterator[Fault]:

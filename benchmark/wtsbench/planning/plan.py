@@ -257,7 +257,7 @@ class _Planner:
             generation=about.generation,
             scorer=about.scorer,
             reference=about.reference,
-            training=training_of(self._grid, model, resolved.training) if trained else Training(),
+            training=training_of(self._grid, model, resolved.training, task) if trained else Training(),
             seed=seed if trained else 0,
             parents=parents,
             environment=self._inputs.environment,
@@ -269,12 +269,15 @@ class _Planner:
         return {trial_id}.union(*(self._ancestry(parent) for parent in self._trials[trial_id].parents))
 
 
-def training_of(grid: Grid, model: str, manifest: TrainingOverride) -> Training:
-    """A model's training settings: defaults, under its manifest, under the grid, under the grid's for this model."""
+def training_of(grid: Grid, model: str, manifest: TrainingOverride, task: str) -> Training:
+    """Training settings of a model at a task, both named as in the grid.
+
+    Defaults, under the model's manifest, under the grid's, under the grid's for this task, under those for this model.
+    """
     settings = manifest.over(Training())
-    settings = grid.training.over(settings)
-    special = grid.training.models.get(model)
-    return settings if special is None else special.over(settings)
+    for override in (grid.training, grid.training.tasks.get(task), grid.training.models.get(model)):
+        settings = settings if override is None else override.over(settings)
+    return settings
 
 
 def _points(grid: Grid, forms: Mapping[str, Form]) -> Iterator[_Point]:

@@ -123,17 +123,34 @@ def _plain(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-class DataSettings(Frozen):
-    """Which items a trial sees. Every field is part of the data's digest."""
+class DataCaps(Frozen):
+    """Upper bounds on the items of the splits; None takes the task manifest's."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Decides the split; separate from the optimisation seeds, so that all trials of a task share their items."""
     weak_train: Annotated[int, Field(ge=2)] | None = None
-    """Upper bound on the items of this split; None takes the task manifest's."""
     transfer: Annotated[int, Field(ge=2)] | None = None
     validation: Annotated[int, Field(ge=2)] | None = None
     test: Annotated[int, Field(ge=2)] | None = None
     ood: Annotated[int, Field(ge=2)] | None = None
+
+
+class DataSettings(DataCaps):
+    """Which items a trial sees. Every field is part of the data's digest."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Decides the split; separate from the optimisation seeds, so that all trials of a task share their items."""
+
+
+class GridData(DataSettings):
+    """A grid's items: for all tasks, and for single ones."""
+
+    tasks: dict[str, DataCaps] = Field(default_factory=dict)
+    """Bounds for single tasks of the grid, by name; over the grid's own."""
+
+    def of(self, task: str) -> DataSettings:
+        """What holds for one task, named as in the grid."""
+        settings = DataSettings.model_validate(self.model_dump(exclude={"tasks"}))
+        caps = self.tasks.get(task)
+        return settings if caps is None else settings.model_copy(update=caps.model_dump(exclude_none=True))
 
 
 class Resources(Frozen):
@@ -206,7 +223,7 @@ class Grid(Frozen):
     """What a student's gain is held against, for every task and pair."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)] = (0, 1, 2, 3, 4)
     """Optimisation seeds: head initialisation, order of items, dropout."""
-    data: DataSettings = DataSettings()
+    data: GridData = GridData()
     generation: GenerationOverride = GenerationOverride()
     """For generative tasks, over the task manifest's: how continuations are drawn, and what scores them."""
     training: GridTraining = GridTraining()

@@ -81,3 +81,5 @@ class GridTraining(TrainingOverride):
 
     models: dict[str, TrainingOverride] = Field(default_factory=dict)
     """Settings for single models of the grid, by name; over everything else."""
+    tasks: dict[str, TrainingOverride] = Field(default_factory=dict)
+    """Settings for single tasks of the grid, by name; over the grid's own."""
