@@ -199,9 +199,11 @@ def store(uri: str) -> Check:
         return Check(
             name="store", state="fail", found=f"{uri}: {parent} is not writable", remedy="give another --store."
         )
-    from wtsbench.store.client import open_store
+    from wtsbench.store.client import is_server, open_store
 
     try:
+        if is_server(uri):
+            return _central_store(uri)
         trials = open_store(uri).trials().num_rows
     except UserError as error:
         return Check(name="store", state="fail", found=error.message, remedy=error.remedy)
@@ -209,6 +211,17 @@ def store(uri: str) -> Check:
         remedy = "results can be read; submit with another --store, or change its permissions."
         return Check(name="store", state="fail", found=f"{uri}: not writable", remedy=remedy)
     return Check(name="store", state="ok", found=f"{uri}: {trials:,} ended attempts, lock free, writable")
+
+
+def _central_store(uri: str) -> Check:
+    from wtsbench.store.remote import RemoteEngine
+
+    with RemoteEngine.open(uri) as engine:
+        name, scope, version = (engine.hello[key] for key in ("name", "scope", "wtsbench_version"))
+    found = f"{uri}: wtsbench {version} answers; token {name} has scope {scope}"
+    if scope == "read":
+        return Check(name="store", state="warn", found=found, remedy="to submit, ask for a token with scope append.")
+    return Check(name="store", state="ok", found=found)
 
 
 def cache() -> Check:

@@ -16,6 +16,7 @@ from wtsbench_cli import (
     plan,
     scorer,
     status,
+    store,
     strategies,
     submit,
     tasks,
@@ -51,6 +52,7 @@ app.command("strategies")(strategies.strategies)
 app.command("doctor")(doctor.doctor)
 app.add_typer(image.app, name="image")
 app.add_typer(scorer.app, name="scorer")
+app.add_typer(store.app, name="store")
 
 
 def _version(asked: bool) -> None:

@@ -26,8 +26,21 @@ VERBS = (
     "scorer show",
     "scorer train",
     "scorer score",
+    "store serve",
+    "store token create",
+    "store token list",
+    "store token revoke",
+    "store certificate",
+    "store status",
+    "store verify",
+    "store compact",
+    "store backup",
+    "store restore",
 )
 READERS = (
+    "store token list",
+    "store status",
+    "store verify",
     "plan",
     "validate",
     "status",
@@ -55,6 +68,8 @@ HEAVY = (
     "pandas",
     "yaml",
     "rich",
+    "cryptography",
+    "prometheus_client",
 )
 """Not pydantic: typer itself checks arguments with it."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from wtsbench.store import schemas
-from wtsbench.store.outbox import Batch, Outbox, content_digest
+from wtsbench.store.outbox import Batch, Outbox, content_digest, normal
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 _FILLERS: dict[pa.DataType, Any] = {
@@ -21,7 +21,7 @@ _FILLERS: dict[pa.DataType, Any] = {
     pa.float64(): 1.5,
     pa.bool_(): True,
     pa.timestamp("us", tz="UTC"): WHEN,
-    pa.list_(pa.string()): ["x"],
+    pa.list_(pa.string()): [],
     pa.list_(pa.float64()): [0.25, 0.75],
 }
 
@@ -49,7 +49,7 @@ def record_rows(table: str, trial_id: str, attempt: int, given: Sequence[dict[st
 def batch(table: str, trial_id: str, attempt: int, sequence: int, given: Sequence[dict[str, Any]]) -> Batch:
     """A record as the courier hands it on."""
     table_rows = record_rows(table, trial_id, attempt, given)
-    data = (table_rows.to_batches() or [pa.RecordBatch.from_pylist([], schema=table_rows.schema)])[0]
+    data = normal(table_rows)
     return Batch(
         table=table,
         trial_id=trial_id,

@@ -8,9 +8,11 @@ import random
 import pytest
 
 from tests.store.making import batch, item_rows, predictions, rows, seal, trial_id_of
+from tests.store.servers import any_store
 from wtsbench.store.client import Store
 from wtsbench.store.schemas import TABLES
 
+store = any_store
 IDS = [trial_id_of(name) for name in "abc"]
 
 

@@ -20,7 +20,7 @@ from wtsbench.execution.progress import share_of
 from wtsbench.execution.supervise import done_trials, seal_lost, supervise
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
-from wtsbench.store.client import open_store
+from wtsbench.store.client import open_store, patience
 
 CONNECT_SECONDS = 10.0
 
@@ -134,7 +134,7 @@ def _supervise(job: Job) -> Receipt:
 def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) -> Receipt:
     """Seal what a lost worker left open, so that the failure is a row like every other."""
     failure = Failure(failure_class=failure_class, message=message)
-    store = open_store(job.store)
+    store = open_store(job.store, wait=patience())
     attempts = store.attempts([job.trial_id])
     last: int | None = None
     for attempt, run in zip(attempts["attempt"].to_pylist(), attempts["run"].to_pylist(), strict=True):

@@ -28,9 +28,9 @@ from wtsbench.planning.plan import Plan, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare, title
 from wtsbench.sandbox.base import Sandbox, make_sandbox
 from wtsbench.spec.grid import Grid
-from wtsbench.spec.paths import data_mirror
+from wtsbench.spec.paths import data_mirror, spool_folder
 from wtsbench.spec.trial import TrialSpec
-from wtsbench.store.client import Store, open_store
+from wtsbench.store.client import Store, absolute, open_store
 
 __all__ = ["Event", "Options", "Session", "Summary", "prepare", "submit"]
 
@@ -40,7 +40,7 @@ class Options:
     """Where a submission runs and where its results go; None takes the environment's value or the default."""
 
     store: str
-    """Folder of the store."""
+    """Address of the store: a folder, or a server's."""
     sandbox: str = "auto"
     """`auto`, `process` or `docker`."""
     ray: str | None = None
@@ -191,7 +191,7 @@ def _stored(uri: str) -> dict[str, StoredTrial]:
 
 
 def _spool(session: Session) -> Path:
-    return Path(session.options.store).expanduser().resolve() / "spool"
+    return spool_folder(session.options.store)
 
 
 @contextmanager
@@ -245,7 +245,7 @@ def _jobs(session: Session, missing: list[PlannedTrial]) -> dict[str, Job]:
         trial.trial_id: Job(
             spec=trial.spec,
             labels=tuple(session.datasets[trial.spec.task].labels),
-            store=str(Path(session.options.store).expanduser().resolve()),
+            store=absolute(session.options.store),
             spool=str(_spool(session)),
             sandbox=session.sandbox.name,
             image=session.sandbox.image_digest,

@@ -16,9 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wtsbench.errors import StoreError
 from wtsbench.execution.judging import ScorerPlace
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.trial import TrialJob
+
+SPOOL_BYTES = 50 * 2**30
+"""What may wait on a node to be delivered, where `WTSBENCH_SPOOL_BYTES` does not say otherwise."""
 
 
 class AttemptNote(Frozen):
@@ -122,3 +126,32 @@ def attempt_folders(spool: Path) -> list[AttemptFolder]:
     if not spool.is_dir():
         return []
     return [AttemptFolder(path) for path in sorted(spool.iterdir()) if path.is_dir()]
+
+
+def require_room(spool: Path) -> None:
+    """Refuse to begin an attempt where what waits to be delivered has grown to the spool's budget.
+
+    The budget is `WTSBENCH_SPOOL_BYTES`, or SPOOL_BYTES.
+
+    Raises:
+        StoreError: there is no room, or the variable is no number of bytes.
+    """
+    named = os.environ.get("WTSBENCH_SPOOL_BYTES")
+    if named and not named.isdecimal():
+        raise StoreError(
+            f"WTSBENCH_SPOOL_BYTES is {named!r}, not a number of bytes", remedy="set it to one, or unset it."
+        )
+    budget = int(named) if named else SPOOL_BYTES
+    held = sum(_size(path) for path in spool.rglob("*")) if spool.is_dir() else 0
+    if held > budget:
+        raise StoreError(
+            f"the spool {spool} holds {held:,} bytes that wait to be delivered; its budget is {budget:,}",
+            remedy="see that the store answers and submit again, which delivers them; or raise WTSBENCH_SPOOL_BYTES.",
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:  # delivered meanwhile
+        return 0

@@ -14,12 +14,12 @@ from wtsbench.execution.environment import environment_of
 from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.inputs import link_models, write_inputs
 from wtsbench.execution.job import Job, Receipt
-from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders
+from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders, require_room
 from wtsbench.sandbox.base import Sandbox, classify, make_sandbox
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import environment_lock
 from wtsbench.spec.trial import TrialJob
-from wtsbench.store.client import Store, open_store
+from wtsbench.store.client import Store, open_store, patience
 
 _sandboxes: dict[tuple[str, str | None], Sandbox] = {}
 """One sandbox per process and kind: its preloaded parent serves all trials of the worker."""
@@ -34,7 +34,8 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
         UserError: the store cannot be written, so that nothing could be kept; the attempt folder stays for a sweep.
     """
     begun = time.monotonic()
-    store = open_store(job.store)
+    store = open_store(job.store, wait=patience())
+    require_room(Path(job.spool))
     if done_trials(store, [job.trial_id]):
         return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=True)
     sandbox = _sandbox(job)

@@ -1,5 +1,6 @@
 """The one owner of where files are: shipped with wtsbench, the user's own, caches."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -52,3 +53,22 @@ def data_mirror() -> Path | None:
 def default_store() -> str:
     """`WTSBENCH_STORE`, or `wtsbench-store` in the working folder."""
     return os.environ.get("WTSBENCH_STORE") or "wtsbench-store"
+
+
+def token_file() -> Path | None:
+    """`WTSBENCH_TOKEN_FILE`: the file that holds the token for a central store."""
+    named = os.environ.get("WTSBENCH_TOKEN_FILE")
+    return Path(named).expanduser() if named else None
+
+
+def spool_folder(store: str) -> Path:
+    """Where attempts on their way to a store are kept on this machine.
+
+    `WTSBENCH_SPOOL` where it is set; else `spool` in the store's folder, or for a server a folder of its own in the
+    user's cache.
+    """
+    named = os.environ.get("WTSBENCH_SPOOL")
+    if "://" not in store:
+        return Path(named or Path(store).expanduser() / "spool").expanduser().resolve()
+    own = hashlib.sha256(store.encode()).hexdigest()[:16]
+    return (Path(named).expanduser() if named else cache_folder() / "spool").resolve() / own

@@ -12,17 +12,21 @@ class StoreConflict(StoreError):
     """What arrives contradicts what is stored; the store stays as it is."""
 
 
+Mark = tuple[int, bool]
+"""Of an arrival: how many records were new, and whether it was sealed."""
+
+
 @dataclass(kw_only=True)
 class Arrival:
     """Records that arrive for one attempt, held against what the store knows of it."""
 
-    key: int
-    """The attempt's number in the engine."""
-    sealed: bool
+    key: int | None
+    """The attempt's number in the engine; None until the first record of an attempt begun elsewhere is stored."""
+    sealed: bool = False
     """Its terminal row is stored, or arrived just now."""
-    superseded: bool
+    superseded: bool = False
     """Another attempt of the trial was done before this one."""
-    known: dict[int, str]
+    known: dict[int, str] = field(default_factory=dict)
     """Digests by sequence number, of what is stored and of what arrived."""
     new: list[Batch] = field(default_factory=list)
     """What is to be stored."""
@@ -44,6 +48,17 @@ class Arrival:
         self.sealed = batch.table == "trials"
         self.new.append(batch)
         return True
+
+    def mark(self) -> Mark:
+        """Where to come back to if the request that follows is refused."""
+        return len(self.new), self.sealed
+
+    def back_to(self, mark: Mark) -> None:
+        """Forget what was taken since."""
+        count, self.sealed = mark
+        for batch in self.new[count:]:
+            del self.known[batch.sequence]
+        del self.new[count:]
 
     @property
     def done(self) -> bool:

@@ -1,4 +1,4 @@
-"""The one way to a store: the same methods for a folder now and for a central server later. Arrow in, Arrow out."""
+"""The one way to a store: the same methods for a folder and for a central server. Arrow in, Arrow out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pyarrow as pa
 
 from wtsbench.errors import StoreError
 from wtsbench.store.folder import FolderStore
+from wtsbench.store.lock import patience
 from wtsbench.store.outbox import Ack, Batch
+
+__all__ = ["Store", "absolute", "is_server", "open_store", "patience"]
 
 
 class Store(Protocol):
@@ -104,22 +107,36 @@ class Store(Protocol):
         """Log lines of a trial's sealed attempts, by attempt, line, stream and text."""
 
 
-def open_store(uri: str, *, create: bool = False) -> Store:
+def open_store(uri: str, *, create: bool = False, wait: float = 0.0) -> Store:
     """The store at an address.
 
     Args:
-        uri: a folder.
-        create: make the store where there is none.
+        uri: a folder, or a server's address: `grpc+tls://HOST:PORT`, or `grpc://HOST:PORT` on one machine.
+        create: make the store where there is none. A server's is there.
+        wait: seconds to go on trying where a server does not answer.
 
     Raises:
-        StoreError: there is none, it cannot be read or written, or the address is of a kind this version lacks.
+        StoreError: there is none, it cannot be reached, read or written, or the address is of no kind known here.
     """
     if "://" in uri:
-        central = uri.startswith(("grpc://", "grpc+tls://"))
-        raise StoreError(
-            f"{uri}: a central store is not in this version of wtsbench" if central else f"{uri} is no store's address",
-            remedy="name a folder with --store.",
-        )
+        from wtsbench.store.remote import SCHEMES, ServerStore
+
+        if not uri.startswith(SCHEMES):
+            raise StoreError(f"{uri} is no store's address", remedy=_ADDRESSES)
+        return ServerStore(uri, wait=wait)
     store = FolderStore(Path(uri).expanduser().absolute())
     store.open(create=create)
     return store
+
+
+def absolute(uri: str) -> str:
+    """The same address from any working folder."""
+    return uri if is_server(uri) else str(Path(uri).expanduser().resolve())
+
+
+def is_server(uri: str) -> bool:
+    """Whether an address is a server's."""
+    return "://" in uri
+
+
+_ADDRESSES = "name a folder, or grpc+tls://HOST:PORT, with --store."

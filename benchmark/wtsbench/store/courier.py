@@ -9,25 +9,25 @@ from pathlib import Path
 from wtsbench.errors import StoreError
 from wtsbench.store.client import Store
 from wtsbench.store.lock import StoreBusy
+from wtsbench.store.lock import patience as default_patience
 from wtsbench.store.outbox import Ack, Batch, pending, read_batch, sync_folder
 
 MAX_ROWS = 200_000
 """Rows of one transaction, so that a large outbox needs no large memory. A larger record goes alone."""
-PATIENCE = 300.0
-"""Seconds to go on trying while others hold the store."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
-def deliver(folder: Path, store: Store, *, patience: float = PATIENCE) -> list[Ack]:
+def deliver(folder: Path, store: Store, *, patience: float | None = None) -> list[Ack]:
     """Send what waits in an outbox, in order of sequence number. Safe to repeat after a crash at any point.
 
     Everything is read and checked before anything is sent. Records go in one transaction, or in several if they are
-    many. A file is deleted only when its record is acknowledged. Where others hold the store, it is tried again.
+    many. A file is deleted only when its record is acknowledged. Where others hold the store, or its server does not
+    answer, it is tried again.
 
     Args:
         folder: the outbox of one attempt; one that is not there is empty.
         store: where to.
-        patience: seconds after which trying again ends.
+        patience: seconds after which trying again ends; None takes `lock.patience()`.
 
     Returns:
         The acknowledgements, by sequence number.
@@ -35,7 +35,7 @@ def deliver(folder: Path, store: Store, *, patience: float = PATIENCE) -> list[A
     Raises:
         StoreError: a record is torn or foreign, or the store did not take it. What was not acknowledged stays.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + (default_patience() if patience is None else patience)
     acks: list[Ack] = []
     _check(folder)
     for group in _groups(folder):

@@ -21,17 +21,18 @@ from wtsbench.errors import StoreError
 from wtsbench.store.arrival import Arrival
 from wtsbench.store.explain import explained, foreign_holder, not_ours
 from wtsbench.store.lock import StoreBusy, lock_seconds
-from wtsbench.store.outbox import Ack, Batch, Outcome, check_batch, sync_folder
+from wtsbench.store.outbox import Ack, Batch, Outcome, check_batch, normal, sync_folder
 from wtsbench.store.queries import Query
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
-from wtsbench.store.tables import ATTEMPT, MIGRATIONS, creation
+from wtsbench.store.tables import ATTEMPT, LEDGER, MIGRATIONS, creation
 
 _Config = dict[str, str | bool | int | float | list[str]]
-_EXTENSIONS: _Config = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-_WRITING: _Config = {**_EXTENSIONS, "threads": 1}
+EXTENSIONS: _Config = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+_WRITING: _Config = {**EXTENSIONS, "threads": 1}
 """A write is small: starting more threads takes longer than they save."""
-_READING: _Config = {**_EXTENSIONS, "threads": min(4, os.cpu_count() or 1)}
+_READING: _Config = {**EXTENSIONS, "threads": min(4, os.cpu_count() or 1)}
 _PAUSE = 0.05
+_Attempt = tuple[str, int]
 
 
 class OlderSchema(StoreError):
@@ -127,11 +128,11 @@ class Engine:
         """The next free attempt number of a trial, taken."""
         query = "SELECT coalesce(max(attempt), 0) + 1 FROM attempt_keys WHERE trial_id = ?"
         attempt = int(self._value(query, [trial_id]))
-        self._new_key(trial_id, attempt, run, _now())
+        self._put_key(self._next_key(), trial_id, attempt, run, _now())
         return attempt
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
-        """Take records in, each key once: by sequence number, whatever the order they come in.
+        """Take the records of one request in, each key once: by sequence number, whatever the order they come in.
 
         Returns:
             One acknowledgement a batch, in the order of the batches.
@@ -140,70 +141,114 @@ class Engine:
             StoreConflict: a key is known with other content, or comes after the seal of its attempt.
             StoreError: a batch is not what a record must be.
         """
-        arrivals: dict[tuple[str, int], Arrival] = {}
-        new: set[int] = set()
-        for index, batch in sorted(enumerate(batches), key=lambda pair: pair[1].sequence):
-            check_batch(batch)
-            attempt = (batch.trial_id, batch.attempt)
-            if attempt not in arrivals:
-                arrivals[attempt] = self._arrival(*attempt)
-            if arrivals[attempt].take(batch):
-                new.add(index)
-        for arrival in arrivals.values():
-            self._store(arrival)
-        acks = []
-        for index, batch in enumerate(batches):
-            outcome: Outcome = "stored" if index in new else "duplicate"
-            if arrivals[batch.trial_id, batch.attempt].superseded:
-                outcome = "superseded"
-            acks.append(Ack(batch.trial_id, batch.attempt, batch.sequence, outcome))
-        return acks
+        (answer,) = self.append_all([batches])
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
 
-    def _arrival(self, trial_id: str, attempt: int) -> Arrival:
-        """What is known of an attempt; one that was begun in another store gets its number here."""
+    def append_all(self, requests: Sequence[Sequence[Batch]]) -> list[list[Ack] | StoreError]:
+        """Take the records of several requests in, as one transaction; a request that is refused leaves no trace.
+
+        Returns:
+            For each request its acknowledgements, in the order of its batches; or why it was refused.
+        """
+        arrivals = self._arrivals({(batch.trial_id, batch.attempt) for request in requests for batch in request})
+        outcomes: list[set[int] | StoreError] = []
+        for request in requests:
+            before = {one: arrivals[one].mark() for one in {(batch.trial_id, batch.attempt) for batch in request}}
+            new: set[int] = set()
+            try:
+                for index, batch in sorted(enumerate(request), key=lambda pair: pair[1].sequence):
+                    check_batch(batch)
+                    if arrivals[batch.trial_id, batch.attempt].take(batch):
+                        new.add(index)
+            except StoreError as error:
+                for one, mark in before.items():
+                    arrivals[one].back_to(mark)
+                outcomes.append(error)
+            else:
+                outcomes.append(new)
+        self._store([arrival for arrival in arrivals.values() if arrival.new])
+        return [
+            outcome if isinstance(outcome, StoreError) else _acks(request, outcome, arrivals)
+            for request, outcome in zip(requests, outcomes, strict=True)
+        ]
+
+    def _arrivals(self, attempts: set[_Attempt]) -> dict[_Attempt, Arrival]:
+        """What is known of attempts; those that were begun in another store have no number here yet."""
+        ordered = sorted(attempts)
+        named = [[trial_id for trial_id, _ in ordered], [attempt for _, attempt in ordered]]
         query = (
-            "SELECT key, key IN (SELECT key FROM trials_rows), key IN (SELECT key FROM superseded) FROM attempt_keys"
-            " WHERE trial_id = ? AND attempt = ?"
+            "SELECT trial_id, attempt, key, key IN (SELECT key FROM superseded) FROM attempt_keys SEMI JOIN"
+            " (SELECT unnest(?::VARCHAR[]) AS trial_id, unnest(?::INTEGER[]) AS attempt) USING (trial_id, attempt)"
         )
-        row = self._row(query, [trial_id, attempt])
-        key, sealed, superseded = row or (self._new_key(trial_id, attempt, None, None), False, False)
-        known = self._db.execute("SELECT sequence, digest FROM ledger WHERE key = ?", [key]).fetchall()
-        return Arrival(key=key, sealed=sealed, superseded=superseded, known=dict(known))
+        found = self._db.execute(query, named).fetchall()
+        arrivals = {
+            (trial_id, attempt): Arrival(key=key, superseded=superseded) for trial_id, attempt, key, superseded in found
+        }
+        by_key = {arrival.key: arrival for arrival in arrivals.values()}
+        query = "SELECT key, sequence, digest, table_name FROM ledger WHERE key IN (SELECT unnest(?::BIGINT[]))"
+        for key, sequence, digest, table in self._db.execute(query, [list(by_key)]).fetchall():
+            by_key[key].known[sequence] = digest
+            by_key[key].sealed |= table == "trials"
+        return {one: arrivals.get(one) or Arrival(key=None) for one in ordered}
 
-    def _store(self, arrival: Arrival) -> None:
-        """Store an attempt's new records; or drop all of its rows where they make it a second one that is done."""
-        if not arrival.new:
+    def _store(self, arrivals: Sequence[Arrival]) -> None:
+        """Store new records; of a second attempt of a trial that is done, nothing but that it was there."""
+        if not arrivals:
             return
-        key, first = arrival.key, arrival.new[0]
+        unknown = [arrival for arrival in arrivals if arrival.key is None]
+        for key, arrival in enumerate(unknown, self._next_key() if unknown else 0):
+            arrival.key = key
+            self._put_key(key, arrival.new[0].trial_id, arrival.new[0].attempt, None, None)
         entries = [
             {
-                "key": key,
+                "key": arrival.key,
                 "sequence": new.sequence,
                 "table_name": new.table,
                 "row_count": new.data.num_rows,
                 "digest": new.digest,
             }
+            for arrival in arrivals
             for new in arrival.new
         ]
-        self._insert("ledger", pa.Table.from_pylist(entries))
-        if arrival.done:
-            if self._value("SELECT count(*) FROM done WHERE trial_id = ?", [first.trial_id]):
-                for table in RECORD_TABLES:
-                    self._db.execute(f"DELETE FROM {table}_rows WHERE key = ?", [key])
-                self._db.execute("INSERT INTO superseded VALUES (?)", [key])
-                arrival.superseded = True
-                return
-            self._db.execute("INSERT INTO done VALUES (?, ?)", [first.trial_id, key])
+        self._insert("ledger", pa.Table.from_pylist(entries, schema=LEDGER))
+        self._note_done([arrival for arrival in arrivals if arrival.done])
         for table in RECORD_TABLES:
-            parts = [new.data for new in arrival.new if new.table == table]
+            parts = [
+                (arrival.key, new.data)
+                for arrival in arrivals
+                if not arrival.superseded
+                for new in arrival.new
+                if new.table == table
+            ]
             if parts:
-                rows = pa.Table.from_batches(parts).drop_columns(list(ATTEMPT))
-                self._insert(f"{table}_rows", rows.append_column("key", pa.repeat(key, len(rows))))
+                rows = pa.Table.from_batches([data for _, data in parts]).drop_columns(list(ATTEMPT))
+                keys = pa.chunked_array([pa.repeat(pa.scalar(key, pa.int64()), len(data)) for key, data in parts])
+                self._insert(f"{table}_rows", rows.append_column("key", keys))
 
-    def _new_key(self, trial_id: str, attempt: int, run: str | None, started_at: datetime | None) -> int:
-        key = int(self._value("SELECT coalesce(max(key), 0) + 1 FROM attempt_keys"))
+    def _note_done(self, arrivals: Sequence[Arrival]) -> None:
+        """Of each trial the first attempt that is done stays; of later ones all rows are dropped."""
+        if not arrivals:
+            return
+        ids = [arrival.new[0].trial_id for arrival in arrivals]
+        query = "SELECT trial_id FROM done WHERE trial_id IN (SELECT unnest(?::VARCHAR[]))"
+        done = {trial_id for (trial_id,) in self._db.execute(query, [ids]).fetchall()}
+        for trial_id, arrival in zip(ids, arrivals, strict=True):
+            if trial_id in done:
+                for table in RECORD_TABLES:
+                    self._db.execute(f"DELETE FROM {table}_rows WHERE key = ?", [arrival.key])
+                self._db.execute("INSERT INTO superseded VALUES (?)", [arrival.key])
+                arrival.superseded = True
+            else:
+                self._db.execute("INSERT INTO done VALUES (?, ?)", [trial_id, arrival.key])
+                done.add(trial_id)
+
+    def _next_key(self) -> int:
+        return int(self._value("SELECT coalesce(max(key), 0) + 1 FROM attempt_keys"))
+
+    def _put_key(self, key: int, trial_id: str, attempt: int, run: str | None, started_at: datetime | None) -> None:
         self._db.execute("INSERT INTO attempt_keys VALUES (?, ?, ?, ?, ?)", [key, trial_id, attempt, run, started_at])
-        return key
 
     def sealed(self, trial_id: str, attempt: int) -> bool:
         """Whether an attempt has ended: its rows are visible, or were dropped because another one was done before."""
@@ -212,6 +257,77 @@ class Engine:
             " AND (key IN (SELECT key FROM trials_rows) OR key IN (SELECT key FROM superseded))"
         )
         return bool(self._value(query, [trial_id, attempt]))
+
+    def runs(self, attempts: Sequence[_Attempt]) -> dict[_Attempt, str | None]:
+        """The submissions that attempts belong to; None of one begun in another store, absent where it is unknown."""
+        query = (
+            "SELECT trial_id, attempt, run FROM attempt_keys SEMI JOIN"
+            " (SELECT unnest(?::VARCHAR[]) AS trial_id, unnest(?::INTEGER[]) AS attempt) USING (trial_id, attempt)"
+        )
+        rows = self._db.execute(query, [[one[0] for one in attempts], [one[1] for one in attempts]]).fetchall()
+        return {(trial_id, attempt): run for trial_id, attempt, run in rows}
+
+    def counts(self) -> dict[str, int]:
+        """Rows by table, as readers see them."""
+        return {table: int(self._value(f"SELECT count(*) FROM {table}")) for table in TABLES}
+
+    def column(self, sql: str) -> list[Any]:
+        """The first column of a statement's answer."""
+        return [row[0] for row in self._db.execute(sql).fetchall()]
+
+    def attempt_keys(self) -> list[_Attempt]:
+        """Every attempt that is known, sealed or not, in order of arrival."""
+        return self._db.execute("SELECT trial_id, attempt FROM attempt_keys ORDER BY key").fetchall()
+
+    def records(self, trial_id: str, attempt: int) -> list[Batch]:
+        """The records of an attempt as they came, rebuilt from its rows; none of one whose rows were dropped.
+
+        Raises:
+            StoreError: the rows are more or fewer than the ledger says.
+        """
+        query = "SELECT key, key IN (SELECT key FROM superseded) FROM attempt_keys WHERE trial_id = ? AND attempt = ?"
+        key, superseded = self._row(query, [trial_id, attempt]) or (None, True)
+        if superseded:
+            return []
+        query = "SELECT sequence, table_name, row_count, digest FROM ledger WHERE key = ? ORDER BY rowid"
+        entries = self._db.execute(query, [key]).fetchall()
+        found = []
+        for name in dict.fromkeys(table for _, table, _, _ in entries):
+            rows, start = self._rows_of(name, key, trial_id, attempt), 0
+            for sequence, table, count, digest in entries:
+                if table == name:
+                    found.append(
+                        Batch(
+                            table=name,
+                            trial_id=trial_id,
+                            attempt=attempt,
+                            sequence=sequence,
+                            schema_version=SCHEMA_VERSION,
+                            data=normal(rows.slice(start, count)),
+                            digest=digest,
+                        )
+                    )
+                    start += count
+            if start != rows.num_rows:
+                raise StoreError(
+                    f"attempt {attempt} of trial {trial_id[:12]} has {rows.num_rows} rows of {name}, its ledger {start}"
+                )
+        return sorted(found, key=lambda batch: batch.sequence)
+
+    def _rows_of(self, table: str, key: int, trial_id: str, attempt: int) -> pa.Table:
+        schema = RECORD_TABLES[table]
+        columns = ", ".join(name for name in schema.names if name not in ATTEMPT)
+        query = f"SELECT ?, ?, {columns} FROM {table}_rows WHERE key = ? ORDER BY rowid"
+        found: pa.Table = self._db.sql(query, params=[trial_id, attempt, key]).to_arrow_table()
+        return found.rename_columns(schema.names).cast(schema)
+
+    def dataset(self, data_digest: str) -> tuple[dict[str, Any], pa.Table]:
+        """A prepared data set's row, and its items in the order in which they came."""
+        row = self.read(Query("datasets").where("data_digest = ?", data_digest)).to_pylist()[0]
+        names = ", ".join(TABLES["items"].names)
+        query = f"SELECT {names} FROM items WHERE data_digest = ? ORDER BY rowid"
+        items: pa.Table = self._db.sql(query, params=[data_digest]).to_arrow_table()
+        return row, items.cast(TABLES["items"])
 
     def put_dataset(self, row: dict[str, Any], items: pa.Table) -> None:
         """Keep a prepared data set; the same digest twice is a no-op."""
@@ -254,6 +370,16 @@ class Engine:
         """The first row; all are fetched, since an open result blocks the connection."""
         rows = self._db.execute(query, list(parameters)).fetchall()
         return rows[0] if rows else None
+
+
+def _acks(request: Sequence[Batch], new: set[int], arrivals: dict[_Attempt, Arrival]) -> list[Ack]:
+    acks = []
+    for index, batch in enumerate(request):
+        outcome: Outcome = "stored" if index in new else "duplicate"
+        if arrivals[batch.trial_id, batch.attempt].superseded:
+            outcome = "superseded"
+        acks.append(Ack(batch.trial_id, batch.attempt, batch.sequence, outcome))
+    return acks
 
 
 def _now() -> datetime:

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from wtsbench.errors import NoStore, StoreError
-from wtsbench.store import queries
 from wtsbench.store.explain import OTHER_FOLDER, not_ours
 from wtsbench.store.lock import LOCK_NAME, TURN_NAME, locked
-from wtsbench.store.outbox import Ack, Batch
-from wtsbench.store.queries import Query
-
-if TYPE_CHECKING:
-    from wtsbench.store.engine import Engine
+from wtsbench.store.operations import EngineCalls, StoreCalls
+from wtsbench.store.owner import FILE as OWNER_FILE
+from wtsbench.store.owner import living_owner
 
 DATABASE = "store.duckdb"
-_OWN_NAMES = frozenset({DATABASE, LOCK_NAME, TURN_NAME, "spool", "lost+found"})
+SERVER = "server"
+"""Folder of what a server keeps beside the store: tokens and certificates."""
+BACKUPS = "backups"
+_OWN_NAMES = frozenset({DATABASE, LOCK_NAME, TURN_NAME, OWNER_FILE, SERVER, BACKUPS, "spool", "lost+found"})
 
 
 @dataclass(frozen=True)
-class FolderStore:
+class FolderStore(StoreCalls):
     """A store in a folder, shared by the processes of one machine. Its methods are those of `client.Store`.
 
     Every operation takes the folder's lock, opens the database for one transaction and lets go of both. So commands can
-    read while a submission writes, and a killed process holds nothing.
+    read while a submission writes, and a killed process holds nothing. Where a server owns the folder, every operation
+    goes to the server's local socket.
     """
 
     folder: Path
@@ -93,106 +89,15 @@ class FolderStore:
         )
 
     @contextmanager
-    def _engine(self, *, read_only: bool = False) -> Iterator[Engine]:
+    def _engine(self, *, read_only: bool = False) -> Iterator[EngineCalls]:
         from wtsbench.store.engine import Engine
 
+        owner = living_owner(self.folder)
+        if owner is not None:
+            from wtsbench.store.remote import RemoteEngine
+
+            with RemoteEngine.open(owner.address) as remote:
+                yield remote
+            return
         with locked(self.folder, shared=read_only), Engine.open(self.folder / DATABASE, read_only=read_only) as engine:
             yield engine
-
-    def _read(self, query: Query) -> pa.Table:
-        with self._engine(read_only=True) as engine:
-            return engine.read(query)
-
-    def begin_attempt(self, trial_id: str, *, run: str) -> int:
-        """Take the next attempt number of a trial."""
-        with self._engine() as engine:
-            return engine.begin_attempt(trial_id, run)
-
-    def append(self, batches: Sequence[Batch]) -> list[Ack]:
-        """Make records durable in one transaction."""
-        if not batches:
-            return []
-        with self._engine() as engine:
-            return engine.append(batches)
-
-    def sealed(self, trial_id: str, attempt: int) -> bool:
-        """Whether an attempt has ended."""
-        with self._engine(read_only=True) as engine:
-            return engine.sealed(trial_id, attempt)
-
-    def put_dataset(
-        self,
-        *,
-        data_digest: str,
-        task: str,
-        form: str = "classification",
-        labels: Sequence[str],
-        metric: str,
-        settings: dict[str, Any] | None = None,
-        report: dict[str, Any],
-        items: pa.Table,
-    ) -> None:
-        """Keep a prepared data set."""
-        if pc.any(pc.not_equal(items["data_digest"], data_digest)).as_py():
-            raise ValueError(f"some items are of another data set than {data_digest}")
-        row = {
-            "data_digest": data_digest,
-            "task": task,
-            "form": form,
-            "labels": list(labels),
-            "metric": metric,
-            "settings": None if settings is None else json.dumps(settings, sort_keys=True),
-            "report": json.dumps(report, sort_keys=True),
-        }
-        with self._engine() as engine:
-            engine.put_dataset(row, items)
-
-    def has_dataset(self, data_digest: str) -> bool:
-        """Whether a prepared data set is there."""
-        found: int = self._read(queries.datasets(data_digest)).num_rows
-        return found > 0
-
-    def put_grid(self, *, name: str, grid_digest: str, yaml: str, cells: Sequence[dict[str, Any]]) -> None:
-        """Keep what was asked for."""
-        with self._engine() as engine:
-            engine.put_grid(name, grid_digest, yaml, json.dumps(list(cells), sort_keys=True))
-
-    def grids(self) -> pa.Table:
-        """All submissions of grids."""
-        return self._read(queries.grids())
-
-    def datasets(self) -> pa.Table:
-        """All prepared data sets."""
-        return self._read(queries.datasets())
-
-    def items(self, data_digest: str) -> pa.Table:
-        """The items of a data set."""
-        return self._read(queries.items(data_digest))
-
-    def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
-        """Attempts begun."""
-        return self._read(queries.attempts(trial_ids))
-
-    def trials(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
-        """Sealed attempts."""
-        return self._read(queries.trials(trial_ids))
-
-    def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
-        """Predictions of the attempts that succeeded."""
-        return self._read(queries.predictions(trial_ids, splits=splits))
-
-    def generations(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
-        """Generations of the attempts that succeeded."""
-        return self._read(queries.generations(trial_ids, splits=splits))
-
-    def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
-        """Scores of those generations."""
-        return self._read(queries.scores(trial_ids, splits=splits))
-
-    def metrics(self, trial_ids: Sequence[str], *, final_only: bool = False) -> pa.Table:
-        """Metrics of sealed attempts."""
-        return self._read(queries.metrics(trial_ids, final_only=final_only))
-
-    def logs(self, trial_id: str, attempt: int | None = None) -> pa.Table:
-        """Log lines of a trial's sealed attempts."""
-        return self._read(queries.logs(trial_id, attempt))

@@ -24,6 +24,8 @@ LOCK_NAME = "store.lock"
 TURN_NAME = "store.turn"
 LOCK_SECONDS = 60.0
 """How long to wait for the lock; `WTSBENCH_STORE_LOCK_SECONDS` overrides it."""
+PATIENCE = 300.0
+"""Seconds to go on trying while a server does not answer; `WTSBENCH_STORE_PATIENCE_SECONDS` overrides it."""
 _UNKNOWN = "other processes that read it"
 
 
@@ -44,6 +46,22 @@ def lock_seconds() -> float:
             return seconds
     raise StoreError(
         f"WTSBENCH_STORE_LOCK_SECONDS is {named!r}, not a number of seconds", remedy="set it to one, or unset it."
+    )
+
+
+def patience() -> float:
+    """The bound on waiting for a server to come back.
+
+    Raises:
+        StoreError: the environment variable is no such number.
+    """
+    named = os.environ.get("WTSBENCH_STORE_PATIENCE_SECONDS")
+    with suppress(ValueError):
+        seconds = float(named) if named else PATIENCE
+        if 0 <= seconds < float("inf"):
+            return seconds
+    raise StoreError(
+        f"WTSBENCH_STORE_PATIENCE_SECONDS is {named!r}, not a number of seconds", remedy="set it to one, or unset it."
     )
 
 

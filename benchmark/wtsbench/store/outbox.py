@@ -96,7 +96,7 @@ class Outbox:
         """
         schema = RECORD_TABLES[table]
         whole = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
-        batch = _as_read_back(_one_batch(whole.select(schema.names).cast(schema)))
+        batch = normal(whole.select(schema.names).cast(schema))
         if sequence is None:
             sequence = self.last_sequence + 1
         for there in self.pending():
@@ -231,6 +231,18 @@ def content_digest(table: str, batch: pa.RecordBatch) -> str:
     with pa.ipc.new_stream(sink, batch.schema.remove_metadata()) as writer:
         writer.write_batch(batch.replace_schema_metadata(None))
     return hashlib.sha256(table.encode() + b"\0" + sink.getvalue()).hexdigest()
+
+
+def normal(table: pa.Table) -> pa.RecordBatch:
+    """The rows as one batch in the one form that a record has: equal rows give equal digests.
+
+    Raises:
+        ValueError: they are too many for one.
+    """
+    batch = _one_batch(table)
+    # What lies in memory below a null is anything at all, and would be part of the digest.
+    columns = [pa.array(c.to_pylist(), c.type) if c.null_count else c for c in batch.columns]
+    return _as_read_back(pa.RecordBatch.from_arrays(columns, schema=batch.schema))
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:

@@ -35,6 +35,16 @@ _TYPES = {
 }
 _PRIMARY_KEYS = {"datasets": "data_digest", "grids": "submission"}
 ATTEMPT = ("trial_id", "attempt")
+LEDGER = pa.schema(
+    [
+        ("key", pa.int64()),
+        ("sequence", pa.int64()),
+        ("table_name", pa.string()),
+        ("row_count", pa.int64()),
+        ("digest", pa.string()),
+    ]
+)
+"""The ledger's columns; its rows are in the order in which records came."""
 
 
 def creation() -> Iterator[str]:

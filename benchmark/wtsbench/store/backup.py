@@ -1,0 +1,116 @@
+"""Backups: a copy of a store's database, made while it is in use, and a store made from one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wtsbench.errors import StoreError
+from wtsbench.store.engine import Engine
+from wtsbench.store.folder import DATABASE, FolderStore
+from wtsbench.store.lock import locked
+from wtsbench.store.outbox import sync_folder
+from wtsbench.store.verify import Verdict, verify_engine
+
+if TYPE_CHECKING:
+    from wtsbench.store.server.live import LiveStore
+
+SUFFIX = ".duckdb"
+
+
+def back_up(folder: Path, out: Path) -> dict[str, Any]:
+    """Copy a store that no server owns. Its writers wait meanwhile; readers do not.
+
+    Args:
+        folder: the store's folder.
+        out: the file to write; its folder exists.
+
+    Raises:
+        StoreError: the file is there already, or cannot be written.
+    """
+    _require_new(out)
+    with locked(folder, shared=True):
+        files = [path for path in (folder / DATABASE, _log(folder / DATABASE)) if path.exists()]
+        return _copy(files, out)
+
+
+def back_up_live(live: LiveStore, folder: Path, name: str) -> dict[str, Any]:
+    """Copy the store of a server into its folder of backups. Writers wait meanwhile; readers do not."""
+    out = folder / f"{name}{SUFFIX}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _require_new(out)
+    with live.still() as files:
+        return _copy(files, out)
+
+
+def restore(backup: Path, folder: Path) -> Verdict:
+    """Make a store of a backup, after checking all that is in it.
+
+    Args:
+        backup: a file that `back_up` wrote.
+        folder: where there is no store yet.
+
+    Returns:
+        What the check found: a store with faults is not made.
+
+    Raises:
+        StoreError: there is a store already, or the backup is none.
+    """
+    target = folder / DATABASE
+    if target.exists():
+        raise StoreError(f"there is a store in {folder} already", remedy="restore into another folder.")
+    if not backup.is_file():
+        raise StoreError(f"{backup} is no backup", remedy="name a file that `wtsbench store backup` wrote.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, shared=False):
+        hidden = target.with_name(f".{target.name}.new")
+        _copy_file(backup, hidden)
+        with Engine.open(hidden, read_only=False) as engine:
+            verdict = verify_engine(engine)
+        if verdict.wrong:
+            hidden.unlink()
+            return verdict
+        hidden.rename(target)
+        sync_folder(folder)
+    FolderStore(folder).open(create=False)
+    return verdict
+
+
+def _copy(files: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Copy a database with its log, then write the log into the copy: one whole file, or none."""
+    hidden = out.with_name(f".{out.name}.new")
+    try:
+        for file in files:
+            _copy_file(file, _log(hidden) if file.name.endswith(".wal") else hidden)
+        with Engine.open(hidden, read_only=False) as engine:
+            attempts = len(engine.attempt_keys())
+        _log(hidden).unlink(missing_ok=True)
+        hidden.rename(out)
+        sync_folder(out.parent)
+    except OSError as error:
+        raise StoreError(f"the backup {out} cannot be written: {error.strerror}") from error
+    finally:
+        for left_over in (hidden, _log(hidden)):
+            left_over.unlink(missing_ok=True)
+    return {"backup": out.name, "attempts": attempts, "bytes": out.stat().st_size}
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    handle = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _require_new(out: Path) -> None:
+    if out.exists():
+        raise StoreError(f"{out} is there already", remedy="choose another name.")
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(f"{path.name}.wal")

@@ -1,0 +1,142 @@
+"""The methods of `client.Store`, the same for a folder and for a server: each is one question to an engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wtsbench.store import queries
+from wtsbench.store.outbox import Ack, Batch
+from wtsbench.store.queries import Query
+
+
+class EngineCalls(Protocol):
+    """What a store asks of an engine, in this process or behind a server."""
+
+    def begin_attempt(self, trial_id: str, run: str) -> int:
+        """Take the next attempt number of a trial."""
+
+    def append(self, batches: Sequence[Batch]) -> list[Ack]:
+        """Take records in."""
+
+    def sealed(self, trial_id: str, attempt: int) -> bool:
+        """Whether an attempt has ended."""
+
+    def put_dataset(self, row: dict[str, Any], items: pa.Table) -> None:
+        """Keep a prepared data set."""
+
+    def put_grid(self, name: str, grid_digest: str, yaml: str, cells: str) -> None:
+        """Keep a submission of a grid."""
+
+    def read(self, query: Query) -> pa.Table:
+        """The answer to a question."""
+
+
+class StoreCalls:
+    """The methods of a store; whoever inherits says how to reach its engine."""
+
+    def _engine(self, *, read_only: bool = False) -> AbstractContextManager[EngineCalls]:
+        raise NotImplementedError
+
+    def _read(self, query: Query) -> pa.Table:
+        with self._engine(read_only=True) as engine:
+            return engine.read(query)
+
+    def begin_attempt(self, trial_id: str, *, run: str) -> int:
+        """Take the next attempt number of a trial."""
+        with self._engine() as engine:
+            return engine.begin_attempt(trial_id, run)
+
+    def append(self, batches: Sequence[Batch]) -> list[Ack]:
+        """Make records durable in one transaction."""
+        if not batches:
+            return []
+        with self._engine() as engine:
+            return engine.append(batches)
+
+    def sealed(self, trial_id: str, attempt: int) -> bool:
+        """Whether an attempt has ended."""
+        with self._engine(read_only=True) as engine:
+            return engine.sealed(trial_id, attempt)
+
+    def put_dataset(
+        self,
+        *,
+        data_digest: str,
+        task: str,
+        form: str = "classification",
+        labels: Sequence[str],
+        metric: str,
+        settings: dict[str, Any] | None = None,
+        report: dict[str, Any],
+        items: pa.Table,
+    ) -> None:
+        """Keep a prepared data set."""
+        if pc.any(pc.not_equal(items["data_digest"], data_digest)).as_py():
+            raise ValueError(f"some items are of another data set than {data_digest}")
+        row = {
+            "data_digest": data_digest,
+            "task": task,
+            "form": form,
+            "labels": list(labels),
+            "metric": metric,
+            "settings": None if settings is None else json.dumps(settings, sort_keys=True),
+            "report": json.dumps(report, sort_keys=True),
+        }
+        with self._engine() as engine:
+            engine.put_dataset(row, items)
+
+    def has_dataset(self, data_digest: str) -> bool:
+        """Whether a prepared data set is there."""
+        found: int = self._read(queries.datasets(data_digest)).num_rows
+        return found > 0
+
+    def put_grid(self, *, name: str, grid_digest: str, yaml: str, cells: Sequence[dict[str, Any]]) -> None:
+        """Keep what was asked for."""
+        with self._engine() as engine:
+            engine.put_grid(name, grid_digest, yaml, json.dumps(list(cells), sort_keys=True))
+
+    def grids(self) -> pa.Table:
+        """All submissions of grids."""
+        return self._read(queries.grids())
+
+    def datasets(self) -> pa.Table:
+        """All prepared data sets."""
+        return self._read(queries.datasets())
+
+    def items(self, data_digest: str) -> pa.Table:
+        """The items of a data set."""
+        return self._read(queries.items(data_digest))
+
+    def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
+        """Attempts begun."""
+        return self._read(queries.attempts(trial_ids))
+
+    def trials(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
+        """Sealed attempts."""
+        return self._read(queries.trials(trial_ids))
+
+    def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Predictions of the attempts that succeeded."""
+        return self._read(queries.predictions(trial_ids, splits=splits))
+
+    def generations(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Generations of the attempts that succeeded."""
+        return self._read(queries.generations(trial_ids, splits=splits))
+
+    def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Scores of those generations."""
+        return self._read(queries.scores(trial_ids, splits=splits))
+
+    def metrics(self, trial_ids: Sequence[str], *, final_only: bool = False) -> pa.Table:
+        """Metrics of sealed attempts."""
+        return self._read(queries.metrics(trial_ids, final_only=final_only))
+
+    def logs(self, trial_id: str, attempt: int | None = None) -> pa.Table:
+        """Log lines of a trial's sealed attempts."""
+        return self._read(queries.logs(trial_id, attempt))

@@ -1,0 +1,287 @@
+"""The client of a store's server: the same methods as of a folder, over Arrow Flight."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from wtsbench.errors import StoreError
+from wtsbench.spec.paths import token_file
+from wtsbench.store import wire
+from wtsbench.store.lock import StoreBusy, patience
+from wtsbench.store.operations import StoreCalls
+from wtsbench.store.outbox import Ack, Batch
+from wtsbench.store.queries import Query
+from wtsbench.store.schemas import SCHEMA_VERSION, TABLES
+
+SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
+CALL_SECONDS = 120.0
+"""After which a call that was not answered counts as lost: a half-open connection says nothing at all."""
+HELLO_SECONDS = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_T = TypeVar("_T")
+
+
+class RemoteEngine:
+    """A connection to a server. Every call may be repeated: the server knows what it did before."""
+
+    def __init__(self, address: str, client: flight.FlightClient, token: str | None) -> None:
+        self._address = address
+        self._client = client
+        self._headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
+        self.hello: dict[str, Any] = {}
+
+    @classmethod
+    @contextmanager
+    def open(cls, address: str) -> Iterator[RemoteEngine]:
+        """Connect for a few calls."""
+        engine = cls.connect(address)
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+    @classmethod
+    def connect(cls, address: str, *, wait: float = 0.0) -> RemoteEngine:
+        """Connect and agree on versions.
+
+        Args:
+            address: `grpc://HOST:PORT` on this machine, `grpc+tls://HOST:PORT`, or the local socket's.
+            wait: seconds to go on trying.
+
+        Raises:
+            StoreUnreachable: nobody answers there.
+            StoreDenied: the token is not accepted.
+            StoreError: the server speaks another protocol or an older schema version.
+        """
+        local = address.startswith("grpc+unix://")
+        engine = cls(address, _client(address), None if local else _token(address))
+        engine._repeat(lambda: engine._agree(), wait)
+        return engine
+
+    def _agree(self) -> None:
+        asked = {"protocol": wire.PROTOCOL, "schema_version": SCHEMA_VERSION}
+        self.hello = self.action("hello", asked, seconds=HELLO_SECONDS)
+        if self.hello["protocol"] != wire.PROTOCOL:
+            raise StoreError(
+                f"the server at {self._address} speaks protocol {self.hello['protocol']}, and this wtsbench speaks"
+                f" {wire.PROTOCOL}",
+                remedy="use the same version of wtsbench on both sides.",
+            )
+        if self.hello["schema_version"] < SCHEMA_VERSION:
+            raise StoreError(
+                f"the server at {self._address} has schema version {self.hello['schema_version']}, this wtsbench"
+                f" {SCHEMA_VERSION}",
+                remedy="update the server first; it serves older clients too.",
+            )
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
+    # -- the calls of an engine
+
+    def begin_attempt(self, trial_id: str, run: str) -> int:
+        """Take the next attempt number of a trial."""
+        request = uuid.uuid4().hex  # asked again because the answer was lost, the server gives the same number
+        asked = {"trial_id": trial_id, "run": run, "request": request, "schema_version": SCHEMA_VERSION}
+        return int(self._patient(lambda: self.action("begin_attempt", asked))["attempt"])
+
+    def append(self, batches: Sequence[Batch]) -> list[Ack]:
+        """Take records in; tried once, for the courier tries again."""
+        asked = {"op": "append", "records": len(batches), "schema_version": SCHEMA_VERSION}
+        return wire.unpack_acks(self._put(asked, wire.PIECES, wire.pack(batches)))
+
+    def sealed(self, trial_id: str, attempt: int) -> bool:
+        """Whether an attempt has ended."""
+        return bool(self._patient(lambda: self.action("sealed", {"trial_id": trial_id, "attempt": attempt}))["sealed"])
+
+    def put_dataset(self, row: dict[str, Any], items: pa.Table) -> None:
+        """Keep a prepared data set."""
+        schema = TABLES["items"]
+        rows = items.select(schema.names).cast(schema)
+        asked = {"op": "dataset", "row": row, "rows": rows.num_rows, "schema_version": SCHEMA_VERSION}
+        self._patient(lambda: self._put(asked, schema, rows.to_batches(max_chunksize=8192)))
+
+    def put_grid(self, name: str, grid_digest: str, yaml: str, cells: str) -> None:
+        """Keep a submission of a grid."""
+        asked = {"name": name, "grid_digest": grid_digest, "yaml": yaml, "cells": cells}
+        self._patient(lambda: self.action("put_grid", {**asked, "schema_version": SCHEMA_VERSION}))
+
+    def read(self, query: Query) -> pa.Table:
+        """The answer to a question, in the schema of its table."""
+        asked = {"table": query.table, "conditions": query.conditions, "parameters": query.parameters}
+        schema = TABLES[query.table]
+        return self._patient(lambda: self._get(asked)).select(schema.names).cast(schema)
+
+    # -- beyond an engine
+
+    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The answer to one SELECT over the tables, within the server's limits."""
+        return self._patient(lambda: self._get({"sql": statement, "parameters": list(parameters)}))
+
+    def action(self, name: str, asked: dict[str, Any] | None = None, *, seconds: float = CALL_SECONDS) -> Any:
+        """One of the server's actions; tried once."""
+        with self._faults():
+            body = json.dumps(asked or {}).encode()
+            results = list(self._client.do_action(flight.Action(name, body), self._options(seconds)))
+            return json.loads(results[0].body.to_pybytes())
+
+    def _get(self, asked: dict[str, Any]) -> pa.Table:
+        with self._faults():
+            ticket = flight.Ticket(json.dumps(asked).encode())
+            return self._client.do_get(ticket, self._options(None)).read_all()
+
+    def _put(self, asked: dict[str, Any], schema: pa.Schema, batches: Any) -> bytes:
+        """Send a stream; the acknowledgement. Without one nothing is known: that is a fault like any other."""
+        descriptor = flight.FlightDescriptor.for_command(json.dumps(asked).encode())
+        with self._faults():
+            writer, reader = self._client.do_put(descriptor, schema, self._options(CALL_SECONDS))
+            try:
+                try:
+                    for batch in batches:
+                        writer.write_batch(batch)
+                    writer.done_writing()
+                    message = reader.read()
+                except flight.FlightError:
+                    writer.close()  # it is here that the server's own words come
+                    raise
+                writer.close()
+            except BaseException:
+                with suppress(pa.ArrowException, OSError):
+                    writer.close()
+                raise
+        if message is None:
+            raise wire.StoreUnreachable(f"the server at {self._address} did not acknowledge", remedy=_AGAIN)
+        return bytes(message.to_pybytes())
+
+    def _options(self, seconds: float | None) -> flight.FlightCallOptions:
+        return flight.FlightCallOptions(timeout=seconds, headers=self._headers)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except flight.FlightError as error:
+            raise _fault(error, self._address) from None
+        except (pa.ArrowException, OSError) as error:  # a connection that broke in the middle of a stream
+            raise wire.StoreUnreachable(
+                f"the connection to {self._address} broke: {_first_line(error)}", remedy=_AGAIN
+            ) from None
+
+    def _patient(self, call: Callable[[], _T]) -> _T:
+        return self._repeat(call, patience())
+
+    def _repeat(self, call: Callable[[], _T], seconds: float) -> _T:
+        deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE
+        while True:
+            try:
+                return call()
+            except StoreBusy:
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+class ServerStore(StoreCalls):
+    """A store behind a server. Its methods are those of `client.Store`."""
+
+    def __init__(self, address: str, *, wait: float = 0.0) -> None:
+        """Connect.
+
+        Args:
+            address: of the server.
+            wait: seconds to go on trying if it does not answer.
+
+        Raises:
+            StoreError: as `RemoteEngine.connect`.
+        """
+        self._address = address
+        self.remote = RemoteEngine.connect(address, wait=wait)
+
+    @property
+    def uri(self) -> str:
+        """The address."""
+        return self._address
+
+    def _engine(self, *, read_only: bool = False) -> nullcontext[RemoteEngine]:
+        return nullcontext(self.remote)
+
+
+_AGAIN = "is it running? Try again; what was acknowledged is kept, the rest waits in its outbox."
+
+
+def _client(address: str) -> flight.FlightClient:
+    options: dict[str, Any] = {}
+    if address.startswith("grpc+tls://"):
+        authority = _file("WTSBENCH_STORE_CA")
+        certificate, key = _file("WTSBENCH_STORE_CERTIFICATE"), _file("WTSBENCH_STORE_KEY")
+        options = {"tls_root_certs": authority, "cert_chain": certificate, "private_key": key}
+    keepalive = [("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000)]
+    reconnect = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2_000)]
+    try:
+        return flight.connect(address, generic_options=[*keepalive, *reconnect], **options)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StoreError(f"{address} is no server's address: {_first_line(error)}", remedy=_SHAPE) from None
+
+
+_SHAPE = "addresses are grpc+tls://HOST:PORT, or grpc://HOST:PORT on one machine."
+
+
+def _file(variable: str) -> bytes | None:
+    named = os.environ.get(variable)
+    if not named:
+        return None
+    try:
+        return Path(named).expanduser().read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"{variable} names {named}, which cannot be read: {error.strerror}", remedy="correct it, or unset it."
+        ) from None
+
+
+def _token(address: str) -> str | None:
+    path = token_file()
+    if path is None:
+        return None
+    try:
+        words = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"the token file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}",
+            remedy="correct WTSBENCH_TOKEN_FILE.",
+        ) from None
+    if len(words) != 1 or not words[0].isascii():
+        raise StoreError(f"the token file {path} does not hold one token", remedy="correct WTSBENCH_TOKEN_FILE.")
+    return words[0]
+
+
+def _fault(error: flight.FlightError, address: str) -> StoreError:
+    told = wire.unpack_fault(error.extra_info or b"")
+    if told is not None:
+        return told
+    if isinstance(error, flight.FlightUnauthenticatedError | flight.FlightUnauthorizedError):
+        return wire.StoreDenied(f"the server at {address} refuses the token", remedy="check WTSBENCH_TOKEN_FILE.")
+    text = _first_line(error)
+    if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate" in str(error).lower():
+        return StoreError(
+            f"the server at {address} has no certificate that is trusted here: {text}",
+            remedy="name the certificate of its authority with WTSBENCH_STORE_CA.",
+        )
+    if isinstance(error, flight.FlightUnavailableError | flight.FlightTimedOutError | flight.FlightCancelledError):
+        return wire.StoreUnreachable(f"no store answers at {address}: {text}", remedy=_AGAIN)
+    return StoreError(f"the server at {address} failed: {text}", remedy="what was acknowledged before is kept.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,129 @@
+"""Certificates of a server: an authority of its own, made at the first start, and what it signs.
+
+ca.pem, ca.key           the authority; clients are given ca.pem
+server.pem, server.key   the server's own, made anew before it expires or where it lacks a name
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from wtsbench.errors import StoreError
+from wtsbench.store.server.tokens import write_private
+
+_YEARS = timedelta(days=3650)
+_VALID = timedelta(days=397)
+_RENEW = timedelta(days=30)
+_PEM = serialization.Encoding.PEM
+
+
+def server_certificate(folder: Path, names: list[str]) -> tuple[Path, Path]:
+    """The server's certificate and key, made where there are none that fit.
+
+    Args:
+        folder: where they are kept.
+        names: host names and addresses that clients may call it by, beside those of this machine.
+    """
+    wanted = {"localhost", "127.0.0.1", "::1", socket.gethostname(), *names}
+    certificate, key = folder / "server.pem", folder / "server.key"
+    if not (certificate.exists() and key.exists() and _fits(certificate, wanted)):
+        _sign(folder, socket.gethostname(), certificate, key, ExtendedKeyUsageOID.SERVER_AUTH, sorted(wanted))
+    return certificate, key
+
+
+def client_certificate(folder: Path, name: str, out: Path) -> tuple[Path, Path]:
+    """A client's certificate and key, for a server that demands one.
+
+    Args:
+        folder: where the server's are kept.
+        name: whose it is.
+        out: folder for `NAME.pem` and `NAME.key`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    certificate, key = out / f"{name}.pem", out / f"{name}.key"
+    _sign(folder, name, certificate, key, ExtendedKeyUsageOID.CLIENT_AUTH, [name])
+    return certificate, key
+
+
+def authority(folder: Path) -> Path:
+    """The authority's certificate, made where there is none."""
+    certificate, key = folder / "ca.pem", folder / "ca.key"
+    if not (certificate.exists() and key.exists()):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own = ec.generate_private_key(ec.SECP256R1())
+        name = _name("wtsbench store")
+        now = datetime.now(UTC)
+        usage = x509.KeyUsage(
+            digital_signature=True,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=True,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        signed = (
+            x509.CertificateBuilder(name, name, own.public_key(), x509.random_serial_number(), now, now + _YEARS)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
+            .sign(own, hashes.SHA256())
+        )
+        write_private(key, _private(own))
+        write_private(certificate, signed.public_bytes(_PEM).decode())
+    return certificate
+
+
+def _sign(
+    folder: Path, subject: str, certificate: Path, key: Path, purpose: x509.ObjectIdentifier, names: list[str]
+) -> None:
+    issuer = x509.load_pem_x509_certificate(authority(folder).read_bytes())
+    signer = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+    if not isinstance(signer, ec.EllipticCurvePrivateKey):
+        raise StoreError(f"{folder / 'ca.key'} is no key of ours", remedy="move the folder away; it is made anew.")
+    own = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(
+            issuer.subject, _name(subject), own.public_key(), x509.random_serial_number(), now, now + _VALID
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    write_private(key, _private(own))
+    write_private(certificate, signed.public_bytes(_PEM).decode())
+
+
+def _fits(path: Path, wanted: set[str]) -> bool:
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    had = {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
+    return wanted <= had and datetime.now(UTC) + _RENEW < certificate.not_valid_after_utc
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common[:64])])
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()

@@ -1,0 +1,84 @@
+"""What SQL a reader may send: one SELECT over the published tables, and nothing that touches anything else.
+
+Three walls, each enough alone: the statement is parsed and only known tables and table functions may stand in it; it
+runs in a read-only transaction; and the engine was started without access to files, extensions or settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+
+from wtsbench.errors import StoreError
+from wtsbench.store.schemas import TABLES
+
+TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
+_REMEDY = f"ask with one SELECT over: {', '.join(sorted(TABLES))}."
+
+
+class Refused(StoreError):
+    """A request that the server does not carry out for anybody."""
+
+
+def require_harmless(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Refuse SQL that is not one SELECT over the published tables.
+
+    Args:
+        connection: only its parser is used.
+        sql: as a client sent it.
+
+    Raises:
+        Refused: it is something else; the message names what.
+    """
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise Refused(f"the SQL cannot be parsed: {_first_line(error)}", remedy=_REMEDY) from None
+    if len(statements) != 1:
+        raise Refused(f"{len(statements)} statements in place of one", remedy=_REMEDY)
+    if statements[0].type != duckdb.StatementType.SELECT:
+        raise Refused(f"a statement of kind {statements[0].type.name} in place of a SELECT", remedy=_REMEDY)
+    rows = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+    tree = json.loads(rows[0][0])
+    if tree.get("error"):
+        raise Refused("the SQL is no plain SELECT", remedy=_REMEDY)
+    known = set(TABLES) | set(_ctes(tree))
+    for node in _nodes(tree):
+        kind = node.get("type")
+        if kind == "BASE_TABLE" and (node.get("catalog_name") or node.get("schema_name") not in ("", "main")):
+            raise Refused(f"{node.get('schema_name')}.{node.get('table_name')} is not for readers", remedy=_REMEDY)
+        if kind == "BASE_TABLE" and node.get("table_name", "").lower() not in known:
+            raise Refused(f"{node.get('table_name')!r} is no table of the store", remedy=_REMEDY)
+        if kind == "TABLE_FUNCTION" and _function(node) not in TABLE_FUNCTIONS:
+            raise Refused(f"the table function {_function(node)!r} is not for readers", remedy=_REMEDY)
+        if kind in ("SHOW_REF", "DELIM_GET", "COLUMN_DATA"):
+            raise Refused("only tables can be read", remedy=_REMEDY)
+
+
+def _function(node: dict[str, Any]) -> str:
+    return str((node.get("function") or {}).get("function_name", "")).lower()
+
+
+def _ctes(tree: Any) -> Iterator[str]:
+    for node in _nodes(tree):
+        for entry in (node.get("cte_map") or {}).get("map", ()):
+            yield str(entry["key"]).lower()
+        if node.get("type") in ("CTE_NODE", "RECURSIVE_CTE_NODE"):
+            yield str(node.get("cte_name") or "").lower()
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+        for value in tree.values():
+            yield from _nodes(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _nodes(value)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

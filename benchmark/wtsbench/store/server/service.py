@@ -1,0 +1,395 @@
+"""The Flight service: requests of clients as calls of the live store, with the rights of whoever asks.
+
+do_put      append records (see `wire`), or keep a data set with its items
+do_get      a named table of the store, or one SELECT
+list_flights, get_flight_info
+            the tables and their schemas, for any Flight client
+do_action   hello, begin_attempt, sealed, put_grid, status, verify, compact, backup
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from wtsbench import __version__
+from wtsbench.errors import NoStore, StoreError, UserError
+from wtsbench.store import wire
+from wtsbench.store.arrival import StoreConflict
+from wtsbench.store.engine import Engine
+from wtsbench.store.lock import StoreBusy
+from wtsbench.store.outbox import Batch
+from wtsbench.store.queries import Query
+from wtsbench.store.schemas import SCHEMA_VERSION, TABLES
+from wtsbench.store.server.guard import Refused
+from wtsbench.store.server.live import LiveStore
+from wtsbench.store.server.metrics import Metrics
+from wtsbench.store.server.tokens import OWNER, Denied, Grant, Tokens
+
+MAX_QUESTION = 8 * 2**20
+"""Bytes of a ticket, a descriptor or an action's body."""
+_BACKUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(kw_only=True)
+class Core:
+    """What the public service and the one behind the local socket share."""
+
+    live: LiveStore
+    metrics: Metrics
+    backup: Callable[[str], dict[str, Any]]
+    """Makes a backup of the given name."""
+    verify: Callable[[], dict[str, Any]]
+    draining: bool = False
+    busy: int = 0
+    """Requests in progress."""
+    mutex: threading.Lock = field(default_factory=threading.Lock)
+    begun: dict[str, int] = field(default_factory=dict)
+    """Attempt numbers given out, by the client's name for its request: asking again gives the same."""
+
+
+class _Bearer(flight.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no types
+    def __init__(self, grant: Grant | Denied) -> None:
+        self.grant = grant
+
+
+class _Doorman(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow has no types
+    """Looks at the bearer token of every call."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    def start_call(self, info: flight.CallInfo, headers: dict[str, list[Any]]) -> _Bearer:
+        """Who calls; a refusal is raised by the method, which knows how to say it."""
+        sent = [value for name, values in headers.items() if name.lower() == "authorization" for value in values]
+        kind, _, token = str(sent[0]).partition(" ") if len(sent) == 1 else ("", "", "")
+        if kind.lower() != "bearer":
+            return _Bearer(Denied("the server wants a token", remedy="name its file with WTSBENCH_TOKEN_FILE."))
+        try:
+            return _Bearer(self._tokens.grant(token))
+        except Denied as error:
+            return _Bearer(error)
+        except StoreError:
+            return _Bearer(Denied("the server cannot read its tokens", remedy="tell whoever runs it."))
+
+
+class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
+    """One listening address of a served store."""
+
+    def __init__(self, location: str, core: Core, tokens: Tokens | None, **tls: Any) -> None:
+        """Listen.
+
+        Args:
+            location: a Flight address.
+            core: the store and what belongs to it.
+            tokens: who may ask; None for the local socket, where everybody is the owner.
+            tls: certificates, as FlightServerBase takes them.
+        """
+        self._core = core
+        self._open = tokens is None
+        middleware = {} if tokens is None else {"doorman": _Doorman(tokens)}
+        super().__init__(location, middleware=middleware, **tls)
+
+    def _grant(self, context: flight.ServerCallContext) -> Grant:
+        if self._open:
+            return OWNER
+        found = context.get_middleware("doorman").grant
+        if isinstance(found, Denied):
+            raise found
+        return found  # type: ignore[no-any-return]  # pyarrow has no types
+
+    @contextmanager
+    def _request(self, kind: str) -> Iterator[None]:
+        """Count, time, and let every fault travel as what it is."""
+        core = self._core
+        with core.mutex:
+            core.busy += 1
+        begun, outcome = time.monotonic(), "error"
+        try:
+            if core.draining and kind != "hello":
+                raise StoreBusy("the store is stopping", remedy="try again when it is back; nothing was lost.")
+            yield
+            outcome = "ok"
+        except (UserError, ValueError, KeyError, TypeError) as error:
+            outcome, travelling = _travelling(error)
+            raise travelling from None
+        except (flight.FlightError, pa.ArrowException):  # the client's stream broke: the transport tells
+            raise
+        except Exception as error:  # noqa: BLE001  # for whoever runs the server, not for who asks
+            traceback.print_exception(error)
+            fault = StoreError("the server itself failed", remedy="whoever runs it finds the reason in its log.")
+            raise _travelling(fault)[1] from None
+        finally:
+            with core.mutex:
+                core.busy -= 1
+            core.metrics.requests.labels(kind, outcome).inc()
+            core.metrics.seconds.labels(kind).observe(time.monotonic() - begun)
+
+    # -- writing
+
+    def do_put(
+        self,
+        context: flight.ServerCallContext,
+        descriptor: flight.FlightDescriptor,
+        reader: flight.MetadataRecordBatchReader,
+        writer: flight.FlightMetadataWriter,
+    ) -> None:
+        """Append records, or keep a data set; the acknowledgement is written when it is durable."""
+        asked = _body(descriptor.command)
+        operation = asked.get("op")
+        with self._request(str(operation) if operation in ("append", "dataset") else "unknown"):
+            grant = self._grant(context)
+            grant.require_append()
+            _require_version(asked)
+            chunks = (chunk.data for chunk in reader if chunk.data is not None)
+            if operation == "append":
+                batches, size = wire.unpack(chunks, int(asked["records"]))
+                self._may_write(grant, batches)
+                writer.write(wire.pack_acks(self._core.live.append(batches, size)))
+            elif operation == "dataset":
+                self._put_dataset(asked, chunks)
+                writer.write(b"{}")
+            else:
+                raise Refused("what was put is neither records nor a data set")
+
+    def _may_write(self, grant: Grant, batches: list[Batch]) -> None:
+        """Refuse records of attempts that are not of the token's own runs."""
+        if grant.may_write_run(None):
+            return
+        named = sorted({(batch.trial_id, batch.attempt) for batch in batches})
+        with self._core.live.snapshot() as engine:
+            runs = engine.runs(named)
+        for attempt in named:
+            if not grant.may_write_run(runs.get(attempt)):
+                raise Denied(f"attempt {attempt[1]} of trial {attempt[0][:12]} is not of a run of token {grant.name}")
+
+    def _put_dataset(self, asked: dict[str, Any], chunks: Iterator[pa.RecordBatch]) -> None:
+        schema = TABLES["items"]
+        batches, size = [], 0
+        for batch in chunks:
+            size += batch.nbytes
+            if size > wire.REQUEST_BYTES:
+                raise wire.StoreRefused(f"the data set is larger than {wire.REQUEST_BYTES // 2**20} MiB")
+            batches.append(batch)
+        items = _widened(pa.Table.from_batches(batches) if batches else schema.empty_table(), schema)
+        if items.num_rows != asked["rows"]:
+            raise wire.StoreRefused(f"the data set was cut off: {items.num_rows} of {asked['rows']} items came")
+        row = {"form": "classification", "settings": None, **asked["row"]}
+        known = {name: row[name] for name in TABLES["datasets"].names if name in row}
+        digests = set(items["data_digest"].unique().to_pylist())
+        if digests - {known["data_digest"]}:
+            raise Refused("some items are of another data set")
+        self._core.live.call(lambda engine: engine.put_dataset(known, items), size)
+
+    # -- reading
+
+    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:
+        """Rows of a table, or of one SELECT, as a stream."""
+        asked = _body(ticket.ticket)
+        kind = "sql" if "sql" in asked else "read"
+        with self._request(kind):
+            self._grant(context)
+            if kind == "sql":
+                schema, batches = self._core.live.stream(str(asked["sql"]), asked.get("parameters", []), limited=True)
+            else:
+                table = asked["table"]
+                if table not in TABLES:
+                    raise Refused(f"{table!r} is no table of the store")
+                query = Query(table, tuple(asked.get("conditions", ())), tuple(asked.get("parameters", ())))
+                schema, batches = self._core.live.stream(
+                    query.sql, query.parameters, limited=False, schema=TABLES[table]
+                )
+            return flight.GeneratorStream(schema, _faults_travel(batches))
+
+    def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:
+        """The tables."""
+        with self._request("list"):
+            self._grant(context)
+        for table in TABLES:
+            yield self._info(table)
+
+    def get_flight_info(
+        self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
+    ) -> flight.FlightInfo:
+        """One table, by its name as the path."""
+        with self._request("list"):
+            self._grant(context)
+            names = [part.decode() for part in descriptor.path or ()]
+            if len(names) != 1 or names[0] not in TABLES:
+                raise Refused("a path is the name of one table")
+            return self._info(names[0])
+
+    def _info(self, table: str) -> flight.FlightInfo:
+        ticket = flight.Ticket(json.dumps({"table": table}).encode())
+        return flight.FlightInfo(
+            TABLES[table], flight.FlightDescriptor.for_path(table), [flight.FlightEndpoint(ticket, [])], -1, -1
+        )
+
+    # -- everything else
+
+    def list_actions(self, context: flight.ServerCallContext) -> list[flight.ActionType]:
+        """What `do_action` knows."""
+        return [flight.ActionType(name, str(method.__doc__)) for name, method in _ACTIONS.items()]
+
+    def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> list[flight.Result]:
+        """One of the actions; its argument and answer are JSON."""
+        known = action.type in _ACTIONS
+        with self._request(action.type if known else "unknown"):
+            grant = self._grant(context)
+            if not known:
+                raise Refused(f"there is no action {action.type!r}")
+            answer = _ACTIONS[action.type](self._core, grant, _body(action.body.to_pybytes()))
+            return [flight.Result(json.dumps(answer).encode())]
+
+
+def _hello(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Versions, and what the token allows."""
+    return {
+        "protocol": wire.PROTOCOL,
+        "schema_version": SCHEMA_VERSION,
+        "wtsbench_version": __version__,
+        "name": grant.name,
+        "scope": grant.scope,
+        "draining": core.draining,
+    }
+
+
+def _begin_attempt(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Take the next attempt number of a trial."""
+    trial_id, run, request = str(asked["trial_id"]), str(asked["run"]), str(asked["request"])
+    _require_version(asked)
+    grant.require_append()
+    if not grant.may_write_run(run):
+        raise Denied(f"token {grant.name} may not begin attempts of run {run}")
+
+    def begin(engine: Engine) -> int:  # the writer's thread only
+        if request not in core.begun:
+            core.begun[request] = engine.begin_attempt(trial_id, run)
+            while len(core.begun) > 10_000:
+                del core.begun[next(iter(core.begun))]
+        return core.begun[request]
+
+    return {"attempt": core.live.call(begin)}
+
+
+def _sealed(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Whether an attempt has ended."""
+    with core.live.snapshot() as engine:
+        return {"sealed": engine.sealed(str(asked["trial_id"]), int(asked["attempt"]))}
+
+
+def _put_grid(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Keep what was asked for."""
+    name, digest, yaml, cells = (str(asked[key]) for key in ("name", "grid_digest", "yaml", "cells"))
+    _require_version(asked)
+    grant.require_grid(name)
+    core.live.call(lambda engine: engine.put_grid(name, digest, yaml, cells), len(yaml) + len(cells))
+    return {}
+
+
+def _status(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Rows, bytes, and what waits."""
+    with core.live.snapshot() as engine:
+        counts = engine.counts()
+    requests, size = core.live.waiting
+    return {"tables": counts, "bytes": core.live.size, "waiting_requests": requests, "waiting_bytes": size}
+
+
+def _verify(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Check every invariant of the store."""
+    grant.require_admin()
+    return core.verify()
+
+
+def _compact(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Write the log into the database file."""
+    grant.require_admin()
+    return dict(core.live.compact())
+
+
+def _backup(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Make a backup beside the store, under a name."""
+    grant.require_admin()
+    name = str(asked["name"])
+    if not _BACKUP.fullmatch(name):
+        raise Refused(f"{name!r} is no name for a backup", remedy="letters, digits, dots, dashes; no path.")
+    return core.backup(name)
+
+
+_ACTIONS: dict[str, Callable[[Core, Grant, dict[str, Any]], dict[str, Any]]] = {
+    "hello": _hello,
+    "begin_attempt": _begin_attempt,
+    "sealed": _sealed,
+    "put_grid": _put_grid,
+    "status": _status,
+    "verify": _verify,
+    "compact": _compact,
+    "backup": _backup,
+}
+
+
+def _body(raw: bytes | None) -> dict[str, Any]:
+    if raw is not None and len(raw) > MAX_QUESTION:
+        raise _travelling(Refused(f"a question of more than {MAX_QUESTION // 2**20} MiB"))[1]
+    try:
+        found = json.loads(raw or b"{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise _travelling(Refused("a question is a JSON object"))[1]
+    return found
+
+
+def _require_version(asked: dict[str, Any]) -> None:
+    """An old client may write: what it does not know of is empty. A newer one knows what this server could not keep."""
+    version = int(asked["schema_version"])
+    if version > SCHEMA_VERSION:
+        raise Refused(
+            f"the client writes schema version {version}, and the server knows up to {SCHEMA_VERSION}",
+            remedy="update the server.",
+        )
+
+
+def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    for place in schema:
+        if place.name not in table.schema.names and place.nullable:
+            table = table.append_column(place, pa.nulls(table.num_rows, place.type))
+    return table.select(schema.names).cast(schema)
+
+
+def _travelling(error: Exception) -> tuple[str, flight.FlightError]:
+    """An outcome for the counters, and the error as the transport carries it."""
+    if isinstance(error, Denied):
+        kind, carrier = "denied", flight.FlightUnauthenticatedError
+    elif isinstance(error, StoreConflict):
+        kind, carrier = "conflict", flight.FlightServerError
+    elif isinstance(error, StoreBusy):
+        kind, carrier = "busy", flight.FlightUnavailableError
+    elif isinstance(error, Refused | wire.StoreRefused):
+        kind, carrier = "refused", flight.FlightServerError
+    elif isinstance(error, NoStore):
+        kind, carrier = "absent", flight.FlightServerError
+    elif isinstance(error, UserError):
+        kind, carrier = "error", flight.FlightServerError
+    else:  # a malformed question: a key that is not there, a number that is none
+        kind, carrier = "refused", flight.FlightServerError
+        error = Refused(f"the request is malformed: {type(error).__name__}")
+    assert isinstance(error, UserError)
+    return kind, carrier(error.message, wire.pack_fault(kind, error))
+
+
+def _faults_travel(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from batches
+    except UserError as error:
+        raise _travelling(error)[1] from None

@@ -1,0 +1,256 @@
+"""The life of a server: take the folder, listen, serve, and on a signal finish what was begun and let go."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import platform
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from wtsbench.errors import SpecError, StoreError
+from wtsbench.store.backup import back_up_live
+from wtsbench.store.folder import BACKUPS, DATABASE, SERVER, FolderStore
+from wtsbench.store.lock import StoreBusy, locked
+from wtsbench.store.owner import Owner, living_owner, noted_owner, remove_owner, write_owner
+from wtsbench.store.server.certificates import authority, server_certificate
+from wtsbench.store.server.live import Limits, LiveStore
+from wtsbench.store.server.metrics import Metrics, MetricsServer
+from wtsbench.store.server.service import Core, StoreService
+from wtsbench.store.server.tokens import Tokens
+from wtsbench.store.verify import verify_engine
+
+DEFAULT_LISTEN = "grpc+tls://127.0.0.1:8815"
+DRAIN_SECONDS = 20.0
+"""What a stopping server leaves to requests in progress."""
+_TICK = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """How to serve a store."""
+
+    listen: str = DEFAULT_LISTEN
+    """`grpc+tls://HOST:PORT`; `grpc://` only on loopback. Port 0 takes a free one."""
+    names: tuple[str, ...] = ()
+    """More host names for the generated certificate."""
+    certificate: Path | None = None
+    """PEM; None generates one."""
+    key: Path | None = None
+    client_ca: Path | None = None
+    """PEM of the authority whose certificates clients must show; None demands none."""
+    own_client_ca: bool = False
+    """Demand client certificates of the server's own authority."""
+    metrics: str | None = None
+    """HOST:PORT on loopback for /metrics and /healthz."""
+    drain_seconds: float = DRAIN_SECONDS
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(kw_only=True)
+class Running:
+    """A server that answers."""
+
+    listen: str
+    """Its address, with its port."""
+    ca: Path | None
+    """What clients are to trust, where the certificate was generated."""
+    metrics_port: int | None
+    tokens: Tokens
+    core: Core
+
+
+def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], None], stop: threading.Event) -> bool:
+    """Serve a store until told to stop.
+
+    Args:
+        folder: the store's folder; made where there is none.
+        options: how.
+        ready: called once clients can connect.
+        stop: set it to stop; see `stop_on_signals`.
+
+    Returns:
+        Whether everything in progress was finished within `drain_seconds`.
+
+    Raises:
+        SpecError: the options would expose the store.
+        StoreError: the folder is in use or no store, or the address cannot be listened at.
+    """
+    _require_safe(options)
+    FolderStore(folder).open(create=True)
+    with _owned(folder), ExitStack() as stack:
+        tokens = Tokens(folder / SERVER)
+        metrics = Metrics()
+        live = LiveStore(folder / DATABASE, limits=options.limits, observe=metrics.commit)
+        stack.callback(live.close)
+        stack.callback(lambda: live.stop_writing(time.monotonic() + options.drain_seconds))
+        core = Core(
+            live=live,
+            metrics=metrics,
+            backup=lambda name: back_up_live(live, folder / BACKUPS, name),
+            verify=lambda: _verified(live),
+        )
+        _watch(metrics, live)
+        tls, ca = _tls(folder / SERVER, options)
+        public = _listen(options.listen, core, tokens, **tls)
+        socket_folder = Path(tempfile.mkdtemp(prefix="wtsbench-store-"))  # 0700: only its owner gets in
+        stack.callback(shutil.rmtree, socket_folder, ignore_errors=True)
+        local_path = socket_folder / "socket"
+        local = _listen(f"grpc+unix://{local_path}", core, None)
+        page = None
+        if options.metrics is not None:
+            host, port = _host_port(f"http://{options.metrics}")
+            page = MetricsServer(host, port, metrics, lambda: not core.draining)
+            stack.callback(page.close)
+        scheme, host, _ = _parts(options.listen)
+        address = f"{scheme}://{_bracketed(host)}:{public.port}"
+        write_owner(folder, Owner(pid=os.getpid(), host=platform.node(), socket=str(local_path), listen=address))
+        stack.callback(remove_owner, folder)
+        ready(
+            Running(listen=address, ca=ca, metrics_port=None if page is None else page.port, tokens=tokens, core=core)
+        )
+        while not stop.wait(_TICK):
+            pass
+        return _drain(core, [public, local], options.drain_seconds)
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """Have SIGTERM and SIGINT stop the server; a second one ends the process at once."""
+
+    def handle(number: int, frame: object) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, handle)
+
+
+def _drain(core: Core, services: list[StoreService], seconds: float) -> bool:
+    """Refuse what is new, finish what was begun, and close the doors; a stuck client cannot keep them open."""
+    deadline = time.monotonic() + seconds
+    core.draining = True
+    done = core.live.stop_writing(deadline)
+    while core.busy and time.monotonic() < deadline:
+        time.sleep(0.02)
+    closing = [threading.Thread(target=service.shutdown, daemon=True) for service in services]
+    for thread in closing:
+        thread.start()
+    for thread in closing:
+        thread.join(max(0.1, deadline - time.monotonic()))
+    return done and not core.busy and not any(thread.is_alive() for thread in closing)
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, as every writer does, but for as long as the server lives."""
+    other = living_owner(folder)
+    if other is not None:
+        raise StoreBusy(f"the store {folder} is served already, by process {other.pid} at {other.listen}")
+    with locked(folder, shared=False):
+        left_over = noted_owner(folder)
+        if left_over is not None and left_over.host == platform.node():
+            parent = Path(left_over.socket).parent
+            if parent.name.startswith("wtsbench-store-"):
+                shutil.rmtree(parent, ignore_errors=True)
+        remove_owner(folder)
+        yield
+
+
+def _listen(location: str, core: Core, tokens: Tokens | None, **tls: Any) -> StoreService:
+    try:
+        return StoreService(location, core, tokens, **tls)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(
+            f"nothing can listen at {location}: {str(error).splitlines()[0][:200]}",
+            remedy="is another server there, or the certificate no PEM? Choose another --listen.",
+        ) from None
+
+
+def _require_safe(options: ServeOptions) -> None:
+    scheme, host, _ = _parts(options.listen)
+    if scheme == "grpc" and not _loopback(host):
+        raise SpecError(
+            f"{options.listen} would send tokens and results over the network in plain text",
+            remedy="use grpc+tls://, or listen on 127.0.0.1.",
+        )
+    if scheme == "grpc" and (options.certificate or options.client_ca or options.own_client_ca):
+        raise SpecError(f"{options.listen} has no TLS that certificates could be for", remedy="use grpc+tls://.")
+    if (options.certificate is None) != (options.key is None):
+        raise SpecError("a certificate and its key go together", remedy="give both --certificate and --key.")
+    if options.metrics is not None and not _loopback(_host_port(f"http://{options.metrics}")[0]):
+        raise SpecError(
+            f"metrics at {options.metrics} would be plain text for the whole network",
+            remedy="listen on 127.0.0.1, and let a proxy with TLS stand before it.",
+        )
+
+
+def _tls(folder: Path, options: ServeOptions) -> tuple[dict[str, Any], Path | None]:
+    scheme, host, _ = _parts(options.listen)
+    if scheme == "grpc":
+        return {}, None
+    tls: dict[str, Any] = {}
+    ca = None
+    if options.certificate is not None and options.key is not None:
+        pair = (options.certificate, options.key)
+    else:
+        wildcard = host in ("0.0.0.0", "::")
+        ca = authority(folder)
+        pair = server_certificate(folder, [*options.names, *([] if wildcard else [host])])
+    try:
+        tls["tls_certificates"] = [flight.CertKeyPair(pair[0].read_bytes(), pair[1].read_bytes())]
+        demanded = options.client_ca or (authority(folder) if options.own_client_ca else None)
+        if demanded is not None:
+            tls |= {"verify_client": True, "root_certificates": demanded.read_bytes()}
+    except OSError as error:
+        raise SpecError(f"{error.filename} cannot be read: {error.strerror}") from None
+    return tls, ca
+
+
+def _parts(listen: str) -> tuple[str, str, int]:
+    scheme = listen.partition("://")[0]
+    if scheme not in ("grpc", "grpc+tls"):
+        raise SpecError(f"{listen} is no address to listen at", remedy="give grpc+tls://HOST:PORT.")
+    return (scheme, *_host_port(listen))
+
+
+def _host_port(address: str) -> tuple[str, int]:
+    parts = urlsplit(address)
+    with suppress(ValueError):
+        if parts.hostname and parts.port is not None and not parts.path.strip("/"):
+            return parts.hostname, parts.port
+    raise SpecError(f"{address.removeprefix('http://')} is no address", remedy="give HOST:PORT.")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _watch(metrics: Metrics, live: LiveStore) -> None:
+    metrics.watch("wtsbench_store_waiting_requests", "Requests in the queue", lambda: live.waiting[0])
+    metrics.watch("wtsbench_store_waiting_bytes", "Bytes in the queue", lambda: live.waiting[1])
+    metrics.watch("wtsbench_store_bytes", "Bytes on the disk", lambda: live.size)
+
+
+def _verified(live: LiveStore) -> dict[str, Any]:
+    with live.snapshot() as engine:
+        return verify_engine(engine).record()

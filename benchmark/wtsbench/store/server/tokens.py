@@ -1,0 +1,216 @@
+"""Bearer tokens: who may do what at a server, for how long. Kept hashed, in a file that only its owner may read.
+
+A token is `wtsb_ID_SECRET`; ID is public and names it in lists and logs, SECRET are 256 random bits, so one round of
+SHA-256 is enough to keep it. Scopes, each including the ones before it:
+
+    read          ask anything
+    append:GRID   read, and submit the grid of that name: begin attempts of its runs and append to those
+    append        the same for any grid
+    admin         everything, verify, compact and backup too
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydantic import AwareDatetime
+
+from wtsbench.errors import SpecError, StoreError
+from wtsbench.spec.frozen import Frozen
+from wtsbench.store.outbox import sync_folder
+
+_TOKEN = re.compile(r"wtsb_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
+_SCOPE = re.compile(r"read|admin|append(:[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_RUN_SUFFIX = r"(-\d{8}T\d{6}Z-\d+)?"
+FILE = "tokens.json"
+
+
+class Denied(StoreError):
+    """The server does not know who asks, or they may not do this."""
+
+
+class Token(Frozen):
+    """A token as it is kept."""
+
+    id: str
+    name: str
+    """For people: whose it is."""
+    scope: str
+    hash: str
+    """SHA-256 of the secret, in hexadecimal digits."""
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None
+    revoked_at: AwareDatetime | None = None
+
+    @property
+    def state(self) -> str:
+        """`valid`, `expired` or `revoked`."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "valid"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What whoever asks may do."""
+
+    name: str
+    scope: str
+
+    def require_admin(self) -> None:
+        """Raise Denied unless everything is allowed."""
+        if self.scope != "admin":
+            raise Denied(f"token {self.name} has scope {self.scope}; this needs admin", remedy=_OTHER)
+
+    def require_append(self) -> None:
+        """Raise Denied unless something may be written."""
+        if self.scope == "read":
+            raise Denied(f"token {self.name} has scope read; this needs append", remedy=_OTHER)
+
+    def require_grid(self, name: str) -> None:
+        """Raise Denied unless this grid may be submitted."""
+        self.require_append()
+        if self._grid is not None and name != self._grid:
+            raise Denied(f"token {self.name} may submit grid {self._grid}, not {name}", remedy=_OTHER)
+
+    def may_write_run(self, run: str | None) -> bool:
+        """Whether attempts of a run may be begun and appended to; None is a run of another store."""
+        if self.scope in ("admin", "append"):
+            return True
+        return self._grid is not None and re.fullmatch(re.escape(self._grid) + _RUN_SUFFIX, run or "") is not None
+
+    @property
+    def _grid(self) -> str | None:
+        return self.scope.partition(":")[2] or None
+
+
+_OTHER = "use another token, or ask whoever runs the server for one."
+OWNER = Grant("owner", "admin")
+"""Whoever can open the server's local socket owns the folder anyway."""
+
+
+class Tokens:
+    """The tokens of a store, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / FILE
+        self._seen: tuple[int, int, int] | None = None
+        self._known: dict[str, Token] = {}
+
+    def create(self, *, name: str, scope: str, valid: timedelta | None) -> tuple[Token, str]:
+        """Make a token.
+
+        Args:
+            name: for people.
+            scope: see the module.
+            valid: how long; None is for ever.
+
+        Returns:
+            What is kept, and the token itself, which is kept nowhere.
+
+        Raises:
+            SpecError: there is no such scope.
+        """
+        if not _SCOPE.fullmatch(scope):
+            raise SpecError(f"{scope!r} is no scope", remedy="scopes are read, append:GRID, append and admin.")
+        now = datetime.now(UTC)
+        secret = secrets.token_urlsafe(32)
+        token = Token(
+            id=secrets.token_hex(6),
+            name=name,
+            scope=scope,
+            hash=_hash(secret),
+            created_at=now,
+            expires_at=None if valid is None else now + valid,
+        )
+        with self._changing() as tokens:
+            tokens[token.id] = token
+        return token, f"wtsb_{token.id}_{secret}"
+
+    def revoke(self, one: str) -> list[Token]:
+        """End a token by its id, or all of a name; those already ended stay as they are.
+
+        Raises:
+            SpecError: there is none.
+        """
+        with self._changing() as tokens:
+            meant = [token for token in tokens.values() if one in (token.id, token.name)]
+            if not meant:
+                raise SpecError(f"there is no token {one!r}", remedy="`wtsbench store token list` lists them.")
+            now = datetime.now(UTC)
+            ended = [token.model_copy(update={"revoked_at": token.revoked_at or now}) for token in meant]
+            tokens.update({token.id: token for token in ended})
+        return ended
+
+    def all(self) -> list[Token]:
+        """Every token, the oldest first."""
+        return sorted(self._read().values(), key=lambda token: token.created_at)
+
+    def grant(self, token: str) -> Grant:
+        """What a token allows, now.
+
+        Raises:
+            Denied: it is none of ours, or was revoked, or has expired. The message never holds the token.
+        """
+        match = _TOKEN.fullmatch(token)
+        known = self._read().get(match[1]) if match else None
+        if match is None or known is None or not hmac.compare_digest(known.hash, _hash(match[2])):
+            raise Denied("the server does not know the token", remedy="check the file that WTSBENCH_TOKEN_FILE names.")
+        if known.state != "valid":
+            raise Denied(f"token {known.name} ({known.id}) is {known.state}", remedy=_OTHER)
+        return Grant(known.name, known.scope)
+
+    def _read(self) -> dict[str, Token]:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return {}
+        seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if seen != self._seen:  # whoever was revoked is so at once
+            try:
+                listed = json.loads(self._path.read_text())
+                self._known = {row["id"]: Token.model_validate(row) for row in listed}
+            except ValueError as error:
+                raise StoreError(f"{self._path} is no file of tokens", remedy="restore it, or remove it.") from error
+            self._seen = seen
+        return self._known
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Token]]:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self._folder / f".{FILE}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            tokens = dict(self._read())
+            yield tokens
+            write_private(self._path, json.dumps([t.model_dump(mode="json") for t in tokens.values()], indent=1))
+        finally:
+            os.close(lock)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read: whole or not at all."""
+    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    hidden.rename(path)
+    sync_folder(path.parent)
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

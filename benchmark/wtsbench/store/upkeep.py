@@ -1,0 +1,92 @@
+"""Looking after a store, be it a folder, a folder that a server owns, or a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from wtsbench.errors import StoreError
+from wtsbench.store.client import is_server
+from wtsbench.store.folder import DATABASE, FolderStore
+from wtsbench.store.lock import locked
+from wtsbench.store.owner import living_owner
+
+
+def status(uri: str) -> dict[str, Any]:
+    """Rows by table, bytes on the disk, requests that wait.
+
+    Raises:
+        StoreError: the store cannot be reached or read.
+    """
+    from wtsbench.store.engine import Engine
+
+    address = _address(uri)
+    if address is not None:
+        return _ask(address, "status")
+    folder = _folder(uri)
+    path = folder / DATABASE
+    with locked(folder, shared=True), Engine.open(path, read_only=True) as engine:
+        return {"tables": engine.counts(), "bytes": path.stat().st_size, "waiting_requests": 0, "waiting_bytes": 0}
+
+
+def verify(uri: str) -> dict[str, Any]:
+    """Check every invariant; see `verify.Verdict`."""
+    from wtsbench.store.engine import Engine
+    from wtsbench.store.verify import verify_engine
+
+    address = _address(uri)
+    if address is not None:
+        return _ask(address, "verify")
+    folder = _folder(uri)
+    with locked(folder, shared=True), Engine.open(folder / DATABASE, read_only=True) as engine:
+        return verify_engine(engine).record()
+
+
+def compact(uri: str) -> dict[str, Any]:
+    """Write the engine's log into the database; bytes before and after."""
+    from wtsbench.store.engine import Engine
+
+    address = _address(uri)
+    if address is not None:
+        return _ask(address, "compact")
+    folder = _folder(uri)
+    path = folder / DATABASE
+    with locked(folder, shared=False):
+        before = path.stat().st_size
+        with Engine.open(path, read_only=False):  # closing it writes the log into it
+            pass
+        return {"bytes_before": before, "bytes_after": path.stat().st_size}
+
+
+def backup(uri: str, out: str) -> dict[str, Any]:
+    """Copy a store: a folder's to a file; a server's under a name that it keeps beside its store."""
+    from wtsbench.store.backup import back_up
+
+    address = _address(uri)
+    if address is None:
+        return back_up(_folder(uri), Path(out))
+    return _ask(address, "backup", {"name": out})
+
+
+def _address(uri: str) -> str | None:
+    """The server to ask; None where a folder has none."""
+    if is_server(uri):
+        return uri
+    owner = living_owner(Path(uri).expanduser())
+    return None if owner is None else owner.address
+
+
+def _folder(uri: str) -> Path:
+    store = FolderStore(Path(uri).expanduser().absolute())
+    store.open(create=False)
+    return store.folder
+
+
+def _ask(address: str, action: str, asked: dict[str, Any] | None = None) -> dict[str, Any]:
+    from wtsbench.store.remote import RemoteEngine
+
+    with RemoteEngine.open(address) as engine:
+        found = engine.action(action, asked, seconds=3600)
+    if not isinstance(found, dict):
+        raise StoreError(f"the server at {address} gave no answer to {action}")
+    return found

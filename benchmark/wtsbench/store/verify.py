@@ -1,0 +1,106 @@
+"""Is a store what it must be? Every invariant, checked from the stored rows alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from wtsbench.errors import StoreError
+from wtsbench.store.engine import Engine
+from wtsbench.store.outbox import content_digest
+
+SHOWN = 50
+"""Faults of a kind that are listed; all are counted."""
+_STATED = {
+    "an attempt has two names": "SELECT trial_id || ' ' || attempt FROM attempt_keys GROUP BY trial_id, attempt"
+    " HAVING count(*) > 1",
+    "a record is in the ledger twice": "SELECT key || ' ' || sequence FROM ledger GROUP BY key, sequence"
+    " HAVING count(*) > 1",
+    "a record of an attempt that is unknown": "SELECT DISTINCT key FROM ledger ANTI JOIN attempt_keys USING (key)",
+    "an attempt is sealed twice": "SELECT key FROM trials_rows GROUP BY key HAVING count(*) > 1",
+    "a trial counts as done and has no such attempt": "SELECT trial_id FROM done ANTI JOIN"
+    " (SELECT key FROM trials_rows WHERE status = 'done') USING (key)",
+    "a trial is done and does not count as such": "SELECT trial_id FROM trials WHERE status = 'done'"
+    " AND trial_id NOT IN (SELECT trial_id FROM done)",
+    "a trial is done twice": "SELECT trial_id FROM trials WHERE status = 'done' GROUP BY trial_id HAVING count(*) > 1",
+    "a superseded attempt is sealed": "SELECT key FROM superseded SEMI JOIN trials_rows USING (key)",
+    "a student that is done has a parent that is not": "SELECT DISTINCT trial_id FROM"
+    " (SELECT trial_id, unnest(parents) AS parent FROM trials WHERE status = 'done')"
+    " WHERE parent NOT IN (SELECT trial_id FROM done)",
+    "a trial is of a data set that is not here": "SELECT DISTINCT trial_id FROM trials ANTI JOIN datasets"
+    " USING (data_digest) WHERE status = 'done'",
+    "items of a data set that is not here": "SELECT DISTINCT data_digest FROM items ANTI JOIN datasets"
+    " USING (data_digest)",
+    "an item is there twice": "SELECT data_digest || ' ' || item_id FROM items GROUP BY data_digest, item_id, split"
+    " HAVING count(*) > 1",
+    "an item is predicted twice": "SELECT DISTINCT trial_id FROM (SELECT trial_id FROM predictions"
+    " GROUP BY trial_id, attempt, split, item_id HAVING count(*) > 1)",
+    "a prediction is of an item that is not here": "SELECT DISTINCT p.trial_id FROM predictions AS p"
+    " JOIN trials AS t ON t.trial_id = p.trial_id AND t.attempt = p.attempt AND t.status = 'done'"
+    " ANTI JOIN items AS i ON i.data_digest = t.data_digest AND i.item_id = p.item_id",
+}
+"""What must not be, and the SQL that finds it: one column, that names where."""
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """One thing that is wrong."""
+
+    what: str
+    count: int
+    where: tuple[str, ...]
+    """The first of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a check found."""
+
+    attempts: int
+    records: int
+    rows: int
+    datasets: int
+    wrong: tuple[Wrong, ...]
+
+    def record(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return {**asdict(self), "ok": not self.wrong}
+
+
+def verify_engine(engine: Engine) -> Verdict:
+    """Check a store: keys, counts, references, and every record's and data set's digest, recomputed from the rows."""
+    wrong = []
+    for what, sql in _STATED.items():
+        found = engine.column(sql)
+        if found:
+            wrong.append(Wrong(what, len(found), tuple(sorted(map(str, found))[:SHOWN])))
+    records = rows = 0
+    broken: list[str] = []
+    attempts = engine.attempt_keys()
+    for trial_id, attempt in attempts:
+        try:
+            for batch in engine.records(trial_id, attempt):
+                records += 1
+                rows += batch.data.num_rows
+                if content_digest(batch.table, batch.data) != batch.digest:
+                    broken.append(f"record {batch.sequence} of attempt {attempt} of trial {trial_id[:12]}")
+        except StoreError as error:
+            broken.append(error.message)
+    if broken:
+        wrong.append(Wrong("a record is not what was sent", len(broken), tuple(broken[:SHOWN])))
+    digests = engine.column("SELECT data_digest FROM datasets")
+    changed = list(islice((one for one in digests if not _as_named(engine, one)), SHOWN))
+    if changed:
+        wrong.append(Wrong("a data set's items do not have its digest", len(changed), tuple(changed)))
+    return Verdict(attempts=len(attempts), records=records, rows=rows, datasets=len(digests), wrong=tuple(wrong))
+
+
+def _as_named(engine: Engine, data_digest: str) -> bool:
+    """Whether a data set's items give its digest; how others than classification tasks are digested is not for here."""
+    from wtsbench.data.dataset import digest_items  # the data room says what a digest is of
+
+    row, items = engine.dataset(data_digest)
+    if row["form"] != "classification":
+        return True
+    return digest_items(task=row["task"], labels=tuple(row["labels"]), metric=row["metric"], items=items) == data_digest

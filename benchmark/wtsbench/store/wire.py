@@ -1,0 +1,133 @@
+"""What goes between client and server: how records, questions and faults travel over Arrow Flight.
+
+A request to append is one `do_put` stream with one acknowledgement. Its descriptor says how many records follow; its
+rows carry them piece by piece, each record an Arrow IPC stream behind a header. So one request may hold records of
+several tables, no message is large, and a stream that was cut off is known as such.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from wtsbench.errors import NoStore, StoreError, UserError
+from wtsbench.store.arrival import StoreConflict
+from wtsbench.store.lock import StoreBusy
+from wtsbench.store.outbox import Ack, Batch, content_digest
+
+PROTOCOL = 1
+"""Of this module. A server speaks with clients of the same protocol and of any older schema version."""
+PIECE = 4 * 2**20
+"""Bytes of a record in one message."""
+REQUEST_BYTES = 256 * 2**20
+"""The largest request that a server takes."""
+PIECES = pa.schema([("header", pa.string()), ("piece", pa.binary())])
+"""The first piece of a record has a header, the others have none."""
+_KEYS = ("table", "trial_id", "attempt", "sequence", "schema_version", "digest")
+
+
+class StoreUnreachable(StoreBusy):
+    """No server answers at the address, or it went away in the middle: try again later."""
+
+
+class StoreDenied(StoreError):
+    """The server refuses whoever asks."""
+
+
+class StoreRefused(StoreError):
+    """The server does not carry this request out for anybody."""
+
+
+def pack(batches: Sequence[Batch]) -> Iterator[pa.RecordBatch]:
+    """The messages of a request to append."""
+    for batch in batches:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.data.schema) as writer:
+            writer.write_batch(batch.data)
+        body = sink.getvalue()
+        header = json.dumps({**{key: getattr(batch, key) for key in _KEYS}, "bytes": body.size})
+        for start in range(0, max(1, body.size), PIECE):
+            piece = body.slice(start, min(PIECE, body.size - start)).to_pybytes()
+            yield pa.record_batch({"header": [header if start == 0 else None], "piece": [piece]}, schema=PIECES)
+
+
+def unpack(messages: Iterable[pa.RecordBatch], expected: int) -> tuple[list[Batch], int]:
+    """The records of a request to append, and their bytes.
+
+    Raises:
+        StoreRefused: it was cut off, is too large, or its records are not what their headers say.
+    """
+    bodies: list[tuple[dict[str, Any], list[bytes]]] = []
+    size = 0
+    for message in messages:
+        if message.schema != PIECES:
+            raise StoreRefused("the request has other columns than records have")
+        for header, piece in zip(message.column(0).to_pylist(), message.column(1).to_pylist(), strict=True):
+            size += len(piece or b"")
+            if size > REQUEST_BYTES:
+                raise StoreRefused(
+                    f"the request is larger than {REQUEST_BYTES // 2**20} MiB", remedy="send fewer rows in one record."
+                )
+            if header is not None:
+                bodies.append((json.loads(header), []))
+            if not bodies:
+                raise StoreRefused("the request begins in the middle of a record")
+            bodies[-1][1].append(piece or b"")
+    if len(bodies) != expected:
+        raise StoreRefused(f"the request was cut off: {len(bodies)} of {expected} records came")
+    return [_record(header, b"".join(pieces)) for header, pieces in bodies], size
+
+
+def _record(header: dict[str, Any], body: bytes) -> Batch:
+    if len(body) != header["bytes"]:
+        raise StoreRefused("the request was cut off in the middle of a record")
+    try:
+        with pa.ipc.open_stream(body) as reader:
+            table = reader.read_all()
+        table.validate(full=True)
+        batches = table.combine_chunks().to_batches()
+        data = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+    except pa.ArrowException as error:
+        raise StoreRefused(f"a record is no Arrow stream: {str(error).splitlines()[0]}") from None
+    batch = Batch(data=data, **{key: header[key] for key in _KEYS})
+    if content_digest(batch.table, data) != batch.digest:
+        raise StoreRefused(f"record {batch.sequence} does not hold what was sent: its digest differs")
+    return batch
+
+
+def pack_acks(acks: Sequence[Ack]) -> bytes:
+    """Acknowledgements as one message."""
+    return json.dumps([[a.trial_id, a.attempt, a.sequence, a.outcome] for a in acks]).encode()
+
+
+def unpack_acks(message: bytes) -> list[Ack]:
+    """Acknowledgements out of a message."""
+    return [Ack(*row) for row in json.loads(message)]
+
+
+_KINDS: dict[str, type[StoreError]] = {
+    "conflict": StoreConflict,
+    "busy": StoreBusy,
+    "denied": StoreDenied,
+    "refused": StoreRefused,
+    "absent": NoStore,
+    "error": StoreError,
+}
+
+
+def pack_fault(kind: str, error: UserError) -> bytes:
+    """A fault, to travel beside the transport's own error."""
+    return json.dumps({"kind": kind, "message": error.message, "remedy": error.remedy}).encode()
+
+
+def unpack_fault(extra: bytes) -> StoreError | None:
+    """The fault that travelled, or None where there was none."""
+    try:
+        found = json.loads(extra)
+        return _KINDS.get(found["kind"], StoreError)(found["message"], remedy=found["remedy"])
+    except (ValueError, TypeError, KeyError):
+        return None

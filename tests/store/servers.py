@@ -1,0 +1,127 @@
+"""Servers for the tests: in a thread of the test's process, or in a process of their own to be killed."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wtsbench
+from wtsbench.store.client import Store, open_store
+from wtsbench.store.folder import SERVER
+from wtsbench.store.server.serving import Running, ServeOptions, serve
+from wtsbench.store.server.tokens import Tokens
+
+LOOPBACK = "grpc://127.0.0.1:0"
+ROOTS = (Path(__file__).parents[2], Path(wtsbench.__file__).parents[1])
+
+
+def token_in(folder: Path, scope: str, *, valid: timedelta | None = None) -> Path:
+    """A file with a new token for a store's folder."""
+    kept, token = Tokens(folder / SERVER).create(name=f"{scope} of a test", scope=scope, valid=valid)
+    path = folder / SERVER / f"{kept.id}.token"
+    path.write_text(token)
+    return path
+
+
+@contextmanager
+def serving(folder: Path, **options: Any) -> Iterator[Running]:
+    """A server in this process, until the end of the block."""
+    ready: queue.Queue[Running | BaseException] = queue.Queue()
+    stop = threading.Event()
+
+    def run() -> None:
+        try:
+            serve(folder, ServeOptions(**{"listen": LOOPBACK, **options}), ready=ready.put, stop=stop)
+        except BaseException as error:  # noqa: BLE001  # the test raises it
+            ready.put(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        found = ready.get(timeout=30)
+        if isinstance(found, BaseException):
+            raise found
+        yield found
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def asking_with(token: Path | None, **more: Path) -> Iterator[None]:
+    """The environment of a client."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WTSBENCH_TOKEN_FILE", "WTSBENCH_STORE_CA", "WTSBENCH_STORE_CERTIFICATE", "WTSBENCH_STORE_KEY"):
+            patch.delenv(name, raising=False)
+        if token is not None:
+            patch.setenv("WTSBENCH_TOKEN_FILE", str(token))
+        for name, path in more.items():
+            patch.setenv(name, str(path))
+        yield
+
+
+@pytest.fixture(params=["folder", "server", "socket"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store: a folder; behind a server with TLS and a token; and by the folder that a server owns."""
+    folder = tmp_path / "store"
+    if request.param == "folder":
+        yield open_store(str(folder), create=True)
+        return
+    folder.mkdir()
+    with serving(folder, listen="grpc+tls://127.0.0.1:0") as running:
+        if request.param == "socket":
+            yield open_store(str(folder))
+            return
+        assert running.ca is not None
+        with asking_with(token_in(folder, "append"), WTSBENCH_STORE_CA=running.ca):
+            yield open_store(running.listen)
+
+
+class Process:
+    """A server in a process of its own, on a port that stays when it is started again."""
+
+    def __init__(self, folder: Path, listen: str = LOOPBACK, **environment: str) -> None:
+        self.folder = folder
+        self.environment = environment
+        self.listen = listen
+        self.process: subprocess.Popen[str] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "wtsbench_cli", "store", "serve", str(self.folder), "--listen", self.listen],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*ROOTS, ROOTS[0] / "cli"))), **self.environment},
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert " at grpc" in line, line
+        self.listen = line.rsplit(" ", 1)[1].strip()
+
+    def stop(self, signal: int) -> int:
+        """Send it a signal, and wait for its end; the exit code."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.process.send_signal(signal)
+        code = self.process.wait(60)
+        self.process.stdout.close()
+        return code
+
+    def wait_until(self, moment: float) -> None:
+        """Sleep until a moment of the monotonic clock."""
+        time.sleep(max(0.0, moment - time.monotonic()))

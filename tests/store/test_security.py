@@ -1,0 +1,339 @@
+"""What a server refuses, and what it never tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow.flight as flight
+import pytest
+
+from tests.store.making import batch, fill_outbox, item_rows, seal, trial_id_of, whole_attempt
+from tests.store.servers import Process, asking_with, serving, token_in
+from wtsbench.errors import SpecError, StoreError
+from wtsbench.store import wire
+from wtsbench.store.client import Store, open_store
+from wtsbench.store.courier import deliver
+from wtsbench.store.folder import SERVER
+from wtsbench.store.remote import RemoteEngine
+from wtsbench.store.server.certificates import client_certificate
+from wtsbench.store.server.serving import Running
+from wtsbench.store.server.tokens import Denied, Tokens
+from wtsbench.store.wire import StoreDenied, StoreRefused
+
+A, B = trial_id_of("a"), trial_id_of("b")
+RUN = "mine-20260102T030405Z-7"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a served store."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path) -> Iterator[Running]:
+    """A server for all tests of this module."""
+    with serving(folder) as server:
+        yield server
+
+
+def _writes(store: Store) -> list[str]:
+    """Try each way to write; the messages of those that were refused."""
+    refused = []
+    items = item_rows("d", ["a"])
+    for write in (
+        lambda: store.begin_attempt(B, run="other"),
+        lambda: store.append([seal(B, 1, 1)]),
+        lambda: store.put_grid(name="other", grid_digest="g", yaml="", cells=[]),
+        lambda: store.put_dataset(data_digest="d", task="t", labels=[], metric="m", report={}, items=items),
+    ):
+        try:
+            write()
+        except StoreDenied as error:
+            refused.append(error.message)
+    return refused
+
+
+def test_without_a_valid_token_nothing_is_answered(running: Running, folder: Path, tmp_path: Path) -> None:
+    """No token, one of another server, one with a changed letter, an expired and a revoked one."""
+    good = token_in(folder, "admin").read_text()
+    files = {
+        "none": None,
+        "strange": tmp_path / "strange",
+        "changed": tmp_path / "changed",
+        "expired": token_in(folder, "admin", valid=timedelta(seconds=-1)),
+        "revoked": token_in(folder, "admin"),
+    }
+    (tmp_path / "strange").write_text("secret")
+    (tmp_path / "changed").write_text(good[:-1] + ("A" if good[-1] != "A" else "B"))
+    with asking_with(files["revoked"]):
+        store = open_store(running.listen)
+        Tokens(folder / SERVER).revoke(files["revoked"].stem)  # type: ignore[union-attr]
+        with pytest.raises(StoreDenied, match="revoked"):
+            store.trials()
+    for name, path in files.items():
+        with asking_with(path), pytest.raises(StoreDenied) as refused:
+            open_store(running.listen)
+        assert (name in ("expired", "revoked")) == (name in refused.value.message)
+        with asking_with(path):
+            for call in (
+                lambda client: list(client.list_flights()),
+                lambda client: client.do_get(flight.Ticket(b'{"table": "trials"}')).read_all(),
+                lambda client: list(client.do_action("status")),
+                lambda client: client.get_flight_info(flight.FlightDescriptor.for_path("trials")),
+            ):
+                with flight.connect(running.listen) as client, pytest.raises(flight.FlightUnauthenticatedError):
+                    call(client)
+
+
+def test_scopes(running: Running, folder: Path) -> None:
+    """Read only reads; a grid's token writes that grid only; append writes any; only admin looks after the store."""
+    with asking_with(token_in(folder, "read")):
+        reader = open_store(running.listen)
+        reader.trials()
+        assert len(_writes(reader)) == 4
+    with asking_with(token_in(folder, "append:mine")):
+        mine = open_store(running.listen)
+        assert len(_writes(mine)) == 3  # data sets have no owner
+        for run in ("mine-other-20260102T030405Z-7", "mine2", f"x{RUN}", f"{RUN}x"):
+            with pytest.raises(StoreDenied):
+                mine.begin_attempt(A, run=run)
+        mine.put_grid(name="mine", grid_digest="g", yaml="", cells=[])
+        assert mine.append([*whole_attempt(A, mine.begin_attempt(A, run=RUN))])[0].outcome == "stored"
+        open_store(str(folder)).begin_attempt(B, run="theirs")
+        with pytest.raises(StoreDenied, match="not of a run"):
+            mine.append([seal(B, 1, 1)])
+        with pytest.raises(StoreDenied, match="not of a run"):
+            mine.append([batch("logs", A, 1, 9, []), seal(B, 7, 1)])
+        assert not mine.sealed(B, 1)
+    for scope, allowed in (("append", False), ("admin", True)):
+        with asking_with(token_in(folder, scope)), RemoteEngine.open(running.listen) as engine:
+            assert _writes(open_store(running.listen)) == []
+            for action in ("verify", "compact"):
+                if allowed:
+                    engine.action(action)
+                else:
+                    with pytest.raises(StoreDenied, match="needs admin"):
+                        engine.action(action)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO grids SELECT * FROM grids",
+        "DELETE FROM trials_rows",
+        "DROP TABLE items",
+        "CREATE TABLE t AS SELECT 1",
+        "UPDATE store SET schema_version = 9",
+        "SELECT 1; DROP TABLE items",
+        "COMMIT; DROP TABLE items",
+        "ATTACH '/tmp/other.duckdb'",
+        "COPY trials TO '/tmp/trials.csv'",
+        "COPY (SELECT 1) TO '/tmp/one.parquet'",
+        "EXPORT DATABASE '/tmp/all'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET threads = 1",
+        "RESET ALL",
+        "PRAGMA database_list",
+        "CALL duckdb_settings()",
+        "CHECKPOINT",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM 'x.parquet'",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM (SELECT * FROM read_blob('/etc/passwd'))",
+        "SELECT (SELECT content FROM read_text('/etc/passwd') LIMIT 1)",
+        "SELECT 1 WHERE EXISTS (FROM glob('/*'))",
+        "SELECT * FROM trials WHERE trial_id IN (SELECT content FROM read_text('/etc/hostname'))",
+        "WITH t AS (SELECT * FROM read_text('/etc/passwd')) SELECT * FROM t",
+        "SELECT * FROM duckdb_settings()",
+        "SELECT * FROM force_checkpoint()",
+        "SELECT * FROM query('DROP TABLE items')",
+        "SELECT * FROM query_table('predictions_rows')",
+        "SELECT * FROM predictions_rows",
+        "SELECT * FROM main.ledger",
+        "SELECT * FROM information_schema.tables",
+        "SELECT * FROM sqlite_master",
+        "SHOW TABLES",
+        "DESCRIBE trials",
+        "FROM trials_rows",
+        "PIVOT trials_rows ON status USING count(*)",
+        "EXPLAIN ANALYZE SELECT 1",
+        "SELECT nonsense(",
+        "",
+    ],
+)
+def test_sql_that_does_more_than_read_tables_is_refused(running: Running, folder: Path, sql: str) -> None:
+    """No writing, no files, no attaching, no settings, no tables behind the published ones."""
+    with asking_with(token_in(folder, "admin")), RemoteEngine.open(running.listen) as engine:
+        with pytest.raises(StoreRefused):
+            engine.sql(sql)
+        with pytest.raises(StoreRefused):
+            engine._get({"table": "trials", "conditions": [f"trial_id IN ({sql or '('})"]})
+
+
+def test_sql_that_reads_tables_is_answered(running: Running, folder: Path) -> None:
+    """Joins, subqueries, names for subqueries, windows, set operations and parameters are all plain reading."""
+    with asking_with(token_in(folder, "read")), RemoteEngine.open(running.listen) as engine:
+        for sql in (
+            "WITH good AS (SELECT * FROM trials WHERE status = 'done') SELECT count(*) FROM good JOIN predictions"
+            " USING (trial_id, attempt)",
+            "SELECT trial_id, row_number() OVER (ORDER BY seed) FROM main.trials",
+            "SELECT unnest(probabilities) FROM predictions UNION ALL SELECT value FROM metrics",
+            "SELECT max(n) FROM (SELECT count(*) AS n FROM logs GROUP BY trial_id)",
+            "FROM trials SELECT status WHERE trial_id IN (SELECT trial_id FROM attempts)",
+        ):
+            engine.sql(sql)
+        assert engine.sql("SELECT ? AS n", [3]).to_pylist() == [{"n": 3}]
+
+
+def test_malformed_and_oversized_requests_are_refused(
+    running: Running, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is sent, the server answers in its own words and goes on."""
+    token = token_in(folder, "admin")
+    options = flight.FlightCallOptions(headers=[(b"authorization", b"Bearer " + token.read_bytes())])
+    with asking_with(token), flight.connect(running.listen) as client, RemoteEngine.open(running.listen) as engine:
+        for body in (b"\xff", b"[1]", b"null", b'{"table": "ledger"}', b'{"table": 3}', b"{}", b"x" * 9_000_000):
+            with pytest.raises(flight.FlightError) as refused:
+                client.do_get(flight.Ticket(body), options).read_all()
+            assert "Traceback" not in str(refused.value)
+        for action, asked in (
+            ("begin_attempt", {}),
+            ("begin_attempt", {"trial_id": A, "run": "r", "request": "x", "schema_version": "many"}),
+            ("nonsense", {}),
+            ("backup", {"name": "../../etc/cron.d/x"}),
+            ("backup", {"name": "/tmp/x"}),
+            ("backup", {"name": ""}),
+        ):
+            with pytest.raises(StoreRefused):
+                engine.action(action, asked)
+        monkeypatch.setattr(wire, "REQUEST_BYTES", 1000)
+        with pytest.raises(StoreRefused, match="larger than"):
+            engine.append(whole_attempt(trial_id_of("large"), 1))
+        with pytest.raises(StoreRefused, match="neither records"):
+            engine._put({"op": "other", "schema_version": 1}, wire.PIECES, [])
+        engine.action("status")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_record_that_was_changed_on_its_way_is_refused(running: Running, folder: Path) -> None:
+    """A record's digest is checked again where it arrives."""
+    with asking_with(token_in(folder, "append")), RemoteEngine.open(running.listen) as engine:
+        record = whole_attempt(trial_id_of("changed"), 1)[0]
+        other = whole_attempt(trial_id_of("changed"), 1)[1]
+        messages = [
+            message.from_pylist(
+                [{**row, "header": row["header"].replace(record.digest, other.digest)} for row in message.to_pylist()],
+                schema=wire.PIECES,
+            )
+            for message in wire.pack([record])
+        ]
+        with pytest.raises(StoreRefused, match="digest differs"):
+            engine._put({"op": "append", "records": 1, "schema_version": 1}, wire.PIECES, messages)
+
+
+def test_tls_is_checked_on_both_sides(folder: Path, tmp_path: Path) -> None:
+    """A client trusts only the authority it was given; a server that demands certificates takes only its own."""
+    token = token_in(folder, "read")
+    other = tmp_path / "other"
+    for path in (tmp_path / "store", other):
+        path.mkdir()
+    stranger, stranger_key = client_certificate(other, "stranger", tmp_path)
+    token = token_in(tmp_path / "store", "read")
+    with serving(tmp_path / "store", listen="grpc+tls://127.0.0.1:0", own_client_ca=True) as running:
+        assert running.ca is not None
+        mine, my_key = client_certificate(tmp_path / "store" / SERVER, "mine", tmp_path)
+        own = {"WTSBENCH_STORE_CERTIFICATE": mine, "WTSBENCH_STORE_KEY": my_key}
+        foreign = {"WTSBENCH_STORE_CERTIFICATE": stranger, "WTSBENCH_STORE_KEY": stranger_key}
+        with asking_with(token, WTSBENCH_STORE_CA=running.ca, **own):
+            assert open_store(running.listen).trials().num_rows == 0
+        for bad in ({**own}, {**own, "WTSBENCH_STORE_CA": other / "ca.pem"}, {"WTSBENCH_STORE_CA": running.ca}):
+            with asking_with(token, **bad), pytest.raises(StoreError):
+                open_store(running.listen)
+        with asking_with(token, WTSBENCH_STORE_CA=running.ca, **foreign), pytest.raises(StoreError):
+            open_store(running.listen)
+        with asking_with(token), pytest.raises(StoreError):
+            open_store(running.listen.replace("grpc+tls", "grpc"))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"listen": "grpc://0.0.0.0:0"}, "plain text"),
+        ({"listen": "grpc://[::]:0"}, "plain text"),
+        ({"listen": f"grpc://{socket.gethostname()}:0"}, "plain text"),
+        ({"listen": "http://127.0.0.1:0"}, "no address to listen at"),
+        ({"listen": "grpc+tls://127.0.0.1"}, "no address"),
+        ({"metrics": "0.0.0.0:0"}, "plain text"),
+        ({"certificate": Path("x.pem")}, "no TLS"),
+        ({"listen": "grpc+tls://127.0.0.1:0", "certificate": Path("x.pem")}, "go together"),
+    ],
+)
+def test_a_server_that_would_be_open_to_all_does_not_start(
+    tmp_path: Path, options: dict[str, object], reason: str
+) -> None:
+    """Beyond loopback nothing goes in plain text."""
+    with pytest.raises(SpecError, match=reason), serving(tmp_path / "store", **options):
+        pass
+
+
+def test_nothing_secret_is_kept_shown_or_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Tokens are hashed at rest, in a file for its owner only, and in no process list, record, message or log."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    token = token_in(folder, "append:mine")
+    secret = token.read_text()
+    token.rename(tmp_path / "token")
+    server = Process(folder)
+    try:
+        with asking_with(tmp_path / "token"):
+            store = open_store(server.listen)
+            attempt = store.begin_attempt(A, run=RUN)
+            outbox = fill_outbox(tmp_path / "outbox", whole_attempt(A, attempt))
+            deliver(outbox.folder, store)
+            assert server.process is not None
+            for pid in (server.process.pid, os.getpid()):
+                assert secret not in Path(f"/proc/{pid}/cmdline").read_text()
+        (tmp_path / "wrong").write_text(secret[:-2])
+        with asking_with(tmp_path / "wrong"), pytest.raises(StoreError) as refused:
+            open_store(server.listen)
+        assert secret[20:-2] not in str(refused.value)
+    finally:
+        server.stop(15)
+    part = secret.rsplit("_", 1)[1][:20].encode()
+    for path in folder.rglob("*"):
+        assert not path.is_file() or part not in path.read_bytes()
+    for name in ("tokens.json", "ca.key", "server.key"):
+        path = folder / SERVER / name
+        assert not path.exists() or stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder / SERVER).stat().st_mode) == 0o700
+    assert secret not in "".join(capfd.readouterr())
+
+
+def test_tokens_are_listed_by_state_and_the_newest_file_counts(tmp_path: Path) -> None:
+    """What one process creates or revokes, another that has read the file before knows at once."""
+    first, second = Tokens(tmp_path), Tokens(tmp_path)
+    assert first.all() == []
+    kept, token = first.create(name="ann", scope="read", valid=timedelta(hours=1))
+    assert second.grant(token).scope == "read"
+    assert re.fullmatch(r"[0-9a-f]{64}", json.loads((tmp_path / "tokens.json").read_text())[0]["hash"])
+    time.sleep(0.01)
+    second.revoke("ann")
+    with pytest.raises(Denied, match="revoked"):
+        first.grant(token)
+    assert [one.state for one in first.all()] == ["revoked"]
+    with pytest.raises(SpecError, match="no scope"):
+        first.create(name="x", scope="write", valid=None)
+    with pytest.raises(SpecError, match="no token"):
+        first.revoke("nobody")
+    assert kept.id in token
