@@ -3,6 +3,7 @@
 #     make quickstart   set up, then run the quickstart grid and show its leaderboard
 #     make test         set up, then run the tests
 #     make lint         set up, then check format, rules, types and the layering of the rooms
+#     make faults       set up, then run the store's fault matrix, ROUNDS=20 times over
 #     make clean        remove what the above made, except results
 #
 # Variables: PYTHON=/path/to/python (to build the environment with), VENV=.venv (where it goes),
@@ -24,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint faults clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -39,6 +40,9 @@ lint: $(DEV_STAMP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+faults: $(DEV_STAMP)
+	@WTSBENCH_FAULT_ROUNDS=$(or $(ROUNDS),5) $(BIN)/python -m pytest tests/store/test_faults.py tests/store/test_kill.py $(PYTEST)
 
 clean:
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -275,6 +275,11 @@ class World:
             }
         )
 
+    def cells(self, grid: str) -> list[dict[str, Any]]:
+        """The cells of a grid's newest submission."""
+        found: list[dict[str, Any]] = json.loads([row for row in self.grids if row["name"] == grid][-1]["cells"])
+        return found
+
     def memory(self, *, shuffle: int | None = None) -> MemoryStore:
         """A store in memory, its rows in another order where a number to shuffle by is given."""
         return MemoryStore(self, shuffle)

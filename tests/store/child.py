@@ -150,5 +150,72 @@ def die_in_creation(folder: str, calls: str) -> None:
     say("survived")
 
 
+def die_in_server(folder: str, outboxes: str) -> None:
+    """Commit one attempt after another as a server does, and die at the first, second, third call of the engine.
+
+    Each is committed by a fork; the last one survives.
+    """
+    from wtsbench.store.outbox import pending, read_batch
+    from wtsbench.store.server import live
+
+    connect = live._connect
+    for calls, outbox in enumerate(sorted(Path(outboxes).iterdir()), 1):
+        pid = os.fork()
+        if pid == 0:
+            left = [calls]
+
+            def mortal(path: Path, left: list[int] = left) -> Any:
+                return Mortal(connect(path), left)
+
+            setattr(live, "_connect", mortal)  # noqa: B010
+            store = live.LiveStore(Path(folder) / "store.duckdb", limits=live.Limits(), observe=lambda *_: None)
+            store.append([read_batch(file.path) for file in pending(outbox)], 1)
+            say(f"acknowledged {outbox.name}")
+            store.stop_writing(time.monotonic() + 5)
+            store.close()
+            say("survived")
+            os._exit(0)
+        if os.waitpid(pid, 0)[1] == 0:
+            return
+
+
+def courier(address: str, outboxes: str, seconds: str) -> None:
+    """Deliver every outbox of a folder; say which were acknowledged. A call is lost after some seconds."""
+    from wtsbench.store import remote
+
+    remote.CALL_SECONDS = float(seconds)
+    remote.HELLO_SECONDS = float(seconds)
+    store = open_store(address, wait=60)
+    for outbox in sorted(Path(outboxes).iterdir()):
+        if deliver(outbox, store, patience=60):
+            say(f"acknowledged {outbox.name}")
+
+
+def serve_in_strange_times(listen: str, folder: str) -> None:
+    """Serve a store on a machine whose clock jumps a day back and forth, all the time."""
+    import threading
+    from datetime import UTC, datetime, timedelta, tzinfo
+
+    from wtsbench.store.server import serving, tokens
+
+    days = [0]
+
+    class Jumping(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            days[0] = 1 - days[0]
+            return datetime.now(UTC) - timedelta(days=days[0])
+
+    now = time.time
+    setattr(engine, "datetime", Jumping)  # noqa: B010
+    setattr(tokens, "datetime", Jumping)  # noqa: B010
+    setattr(time, "time", lambda: now() - 86_400 * days[0])  # noqa: B010
+    options = serving.ServeOptions(listen=listen)
+    stop = threading.Event()
+    serving.stop_on_signals(stop)
+    serving.serve(Path(folder), options, ready=lambda running: say(f"serving at {running.listen}"), stop=stop)
+    os._exit(0)
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]](*sys.argv[2:])

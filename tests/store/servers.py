@@ -7,7 +7,6 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 import wtsbench
+import wtsbench_cli
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.folder import SERVER
 from wtsbench.store.server.serving import Running, ServeOptions, serve
@@ -92,36 +92,48 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]
 class Process:
     """A server in a process of its own, on a port that stays when it is started again."""
 
-    def __init__(self, folder: Path, listen: str = LOOPBACK, **environment: str) -> None:
+    def __init__(self, folder: Path, *program: str) -> None:
+        """Start it.
+
+        Args:
+            folder: the store's.
+            program: what runs in place of `wtsbench store serve`; it is given the folder and the address.
+        """
         self.folder = folder
-        self.environment = environment
-        self.listen = listen
+        self.program = program or ("-m", "wtsbench_cli", "store", "serve", "--listen")
+        self.listen = LOOPBACK
         self.process: subprocess.Popen[str] | None = None
         self.start()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "wtsbench_cli", "store", "serve", str(self.folder), "--listen", self.listen],
+            [sys.executable, *self.program, self.listen, str(self.folder)],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*ROOTS, ROOTS[0] / "cli"))), **self.environment},
+            env=with_roots(),
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert " at grpc" in line, line
         self.listen = line.rsplit(" ", 1)[1].strip()
 
-    def stop(self, signal: int) -> int:
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.listen.rsplit(":", 1)[1])
+
+    def stop(self, number: int) -> int:
         """Send it a signal, and wait for its end; the exit code."""
         assert self.process is not None
         assert self.process.stdout is not None
-        self.process.send_signal(signal)
+        self.process.send_signal(number)
         code = self.process.wait(60)
         self.process.stdout.close()
         return code
 
-    def wait_until(self, moment: float) -> None:
-        """Sleep until a moment of the monotonic clock."""
-        time.sleep(max(0.0, moment - time.monotonic()))
+
+def with_roots() -> dict[str, str]:
+    """This environment, for a child that imports what the tests import."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*ROOTS, Path(wtsbench_cli.__file__).parents[1])))}

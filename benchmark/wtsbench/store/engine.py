@@ -33,6 +33,8 @@ _WRITING: _Config = {**EXTENSIONS, "threads": 1}
 _READING: _Config = {**EXTENSIONS, "threads": min(4, os.cpu_count() or 1)}
 _PAUSE = 0.05
 _Attempt = tuple[str, int]
+_KEYS = pa.schema([("key", pa.int64()), ("trial_id", pa.string()), ("attempt", pa.int32())])
+_DONE = pa.schema([("trial_id", pa.string()), ("key", pa.int64())])
 
 
 class OlderSchema(StoreError):
@@ -198,21 +200,17 @@ class Engine:
         if not arrivals:
             return
         unknown = [arrival for arrival in arrivals if arrival.key is None]
-        for key, arrival in enumerate(unknown, self._next_key() if unknown else 0):
-            arrival.key = key
-            self._put_key(key, arrival.new[0].trial_id, arrival.new[0].attempt, None, None)
+        if unknown:
+            for key, arrival in enumerate(unknown, self._next_key()):
+                arrival.key = key
+            named = [(one.key, one.new[0].trial_id, one.new[0].attempt) for one in unknown]
+            self._insert("attempt_keys", _table(_KEYS, named))
         entries = [
-            {
-                "key": arrival.key,
-                "sequence": new.sequence,
-                "table_name": new.table,
-                "row_count": new.data.num_rows,
-                "digest": new.digest,
-            }
+            (arrival.key, new.sequence, new.table, new.data.num_rows, new.digest)
             for arrival in arrivals
             for new in arrival.new
         ]
-        self._insert("ledger", pa.Table.from_pylist(entries, schema=LEDGER))
+        self._insert("ledger", _table(LEDGER, entries))
         self._note_done([arrival for arrival in arrivals if arrival.done])
         for table in RECORD_TABLES:
             parts = [
@@ -234,6 +232,7 @@ class Engine:
         ids = [arrival.new[0].trial_id for arrival in arrivals]
         query = "SELECT trial_id FROM done WHERE trial_id IN (SELECT unnest(?::VARCHAR[]))"
         done = {trial_id for (trial_id,) in self._db.execute(query, [ids]).fetchall()}
+        first = []
         for trial_id, arrival in zip(ids, arrivals, strict=True):
             if trial_id in done:
                 for table in RECORD_TABLES:
@@ -241,8 +240,10 @@ class Engine:
                 self._db.execute("INSERT INTO superseded VALUES (?)", [arrival.key])
                 arrival.superseded = True
             else:
-                self._db.execute("INSERT INTO done VALUES (?, ?)", [trial_id, arrival.key])
+                first.append((trial_id, arrival.key))
                 done.add(trial_id)
+        if first:
+            self._insert("done", _table(_DONE, first))
 
     def _next_key(self) -> int:
         return int(self._value("SELECT coalesce(max(key), 0) + 1 FROM attempt_keys"))
@@ -370,6 +371,13 @@ class Engine:
         """The first row; all are fetched, since an open result blocks the connection."""
         rows = self._db.execute(query, list(parameters)).fetchall()
         return rows[0] if rows else None
+
+
+def _table(schema: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    return pa.Table.from_arrays(
+        [pa.array(column, field.type) for field, column in zip(schema, zip(*rows, strict=True), strict=True)],
+        schema=schema,
+    )
 
 
 def _acks(request: Sequence[Batch], new: set[int], arrivals: dict[_Attempt, Arrival]) -> list[Ack]:

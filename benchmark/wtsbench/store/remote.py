@@ -129,11 +129,11 @@ class RemoteEngine:
         """The answer to one SELECT over the tables, within the server's limits."""
         return self._patient(lambda: self._get({"sql": statement, "parameters": list(parameters)}))
 
-    def action(self, name: str, asked: dict[str, Any] | None = None, *, seconds: float = CALL_SECONDS) -> Any:
+    def action(self, name: str, asked: dict[str, Any] | None = None, *, seconds: float | None = None) -> Any:
         """One of the server's actions; tried once."""
         with self._faults():
             body = json.dumps(asked or {}).encode()
-            results = list(self._client.do_action(flight.Action(name, body), self._options(seconds)))
+            results = list(self._client.do_action(flight.Action(name, body), self._options(seconds or CALL_SECONDS)))
             return json.loads(results[0].body.to_pybytes())
 
     def _get(self, asked: dict[str, Any]) -> pa.Table:
@@ -172,6 +172,8 @@ class RemoteEngine:
         try:
             yield
         except flight.FlightError as error:
+            if isinstance(error, flight.FlightTimedOutError):
+                self._client = _client(self._address)  # the connection may be half open: take a new one
             raise _fault(error, self._address) from None
         except (pa.ArrowException, OSError) as error:  # a connection that broke in the middle of a stream
             raise wire.StoreUnreachable(
@@ -229,8 +231,9 @@ def _client(address: str) -> flight.FlightClient:
         options = {"tls_root_certs": authority, "cert_chain": certificate, "private_key": key}
     keepalive = [("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000)]
     reconnect = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2_000)]
+    own = [("grpc.use_local_subchannel_pool", 1)]  # else a new client would go on with the old one's connection
     try:
-        return flight.connect(address, generic_options=[*keepalive, *reconnect], **options)
+        return flight.connect(address, generic_options=[*keepalive, *reconnect, *own], **options)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreError(f"{address} is no server's address: {_first_line(error)}", remedy=_SHAPE) from None
 
