@@ -8,6 +8,7 @@ import typer
 from wtsbench_cli import (
     compare,
     doctor,
+    export,
     faults,
     image,
     leaderboard,
@@ -49,6 +50,7 @@ app.command("compare")(compare.compare)
 app.command("tasks")(tasks.tasks)
 app.command("models")(models.models)
 app.command("strategies")(strategies.strategies)
+app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.add_typer(image.app, name="image")
 app.add_typer(scorer.app, name="scorer")

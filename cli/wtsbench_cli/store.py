@@ -194,6 +194,31 @@ def restore(
     _verdict(restored(backup, folder).record(), json)
 
 
+@app.command("merge")
+def merge(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="Another store's folder, a backup, or an export.", show_default=False),
+    ],
+    folder: FolderArgument,
+    json: JsonOption = False,
+) -> None:
+    """Bring all of another store, a backup or an export into a store's folder.
+
+    The same trial twice is one trial; where results contradict, nothing is brought. Doing it again changes nothing.
+    """
+    from wtsbench.store.upkeep import merge as merged
+
+    found = merged(source, folder)
+    if json:
+        print_json(found)
+        return
+    print(
+        f"{found['attempts']:,} attempts are new, {found['renumbered']:,} of them under another number;"
+        f" {found['known']:,} were known; {found['datasets']:,} data sets and {found['grids']:,} submissions are new"
+    )
+
+
 def _verdict(found: dict[str, object], json: bool) -> None:
     if json:
         print_json(found)

@@ -36,11 +36,14 @@ VERBS = (
     "store compact",
     "store backup",
     "store restore",
+    "store merge",
+    "export",
 )
 READERS = (
     "store token list",
     "store status",
     "store verify",
+    "export",
     "plan",
     "validate",
     "status",

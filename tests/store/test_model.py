@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import duckdb
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.store.making import batch, fill_outbox, predictions, seal, trial_id_of
+from tests.store.servers import serving
 from wtsbench.store import engine
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.client import open_store
@@ -199,4 +201,34 @@ StoreMachine.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestStoreAgainstModel = StoreMachine.TestCase
+
+
+class ServedStoreMachine(StoreMachine):
+    """The same on a folder that a server owns; it is stopped and started in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch.undo()
+        self.server = ExitStack()
+        self.server.enter_context(serving(self.folder / "store"))
+
+    @rule()
+    def close(self) -> None:
+        """The server stops, and another one takes the folder; in between the folder is its own."""
+        self.server.close()
+        self.agree()
+        self.server.enter_context(serving(self.folder / "store"))
+
+    def teardown(self) -> None:
+        """The last look, past the server."""
+        self.server.close()
+        try:
+            self.agree()
+        finally:
+            shutil.rmtree(self.folder)
+
+
+ServedStoreMachine.TestCase.settings = settings(StoreMachine.TestCase.settings, max_examples=5)
+TestServedStoreAgainstModel = ServedStoreMachine.TestCase
+TestServedStoreAgainstModel.__doc__ = "The same histories through a server's group commits, with stops in between."
 TestStoreAgainstModel.__doc__ = "Random histories of appends, deliveries, lost acknowledgements and openings."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wtsbench.errors import StoreError
+from wtsbench.store.archive import Archive
 from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
@@ -86,7 +87,7 @@ def _copy(files: Sequence[Path], out: Path) -> dict[str, Any]:
         for file in files:
             _copy_file(file, _log(hidden) if file.name.endswith(".wal") else hidden)
         with Engine.open(hidden, read_only=False) as engine:
-            attempts = len(engine.attempt_keys())
+            attempts = len(Archive(engine).attempt_keys())
         _log(hidden).unlink(missing_ok=True)
         hidden.rename(out)
         sync_folder(out.parent)

@@ -1,4 +1,4 @@
-"""The engine: DuckDB behind Arrow. The only module that imports duckdb.
+"""The engine: DuckDB behind Arrow.
 
 An `Engine` lives for one transaction on a store's database file; who may open it when is the client's business. Tables
 that come in and go out are Arrow tables in the schemas of `schemas`; `tables` says how they are laid out.
@@ -21,7 +21,7 @@ from wtsbench.errors import StoreError
 from wtsbench.store.arrival import Arrival
 from wtsbench.store.explain import explained, foreign_holder, not_ours
 from wtsbench.store.lock import StoreBusy, lock_seconds
-from wtsbench.store.outbox import Ack, Batch, Outcome, check_batch, normal, sync_folder
+from wtsbench.store.outbox import Ack, Batch, Outcome, check_batch, sync_folder
 from wtsbench.store.queries import Query
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 from wtsbench.store.tables import ATTEMPT, LEDGER, MIGRATIONS, creation
@@ -46,6 +46,11 @@ class Engine:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._db = connection
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The open transaction's connection."""
+        return self._db
 
     @classmethod
     @contextmanager
@@ -204,13 +209,13 @@ class Engine:
             for key, arrival in enumerate(unknown, self._next_key()):
                 arrival.key = key
             named = [(one.key, one.new[0].trial_id, one.new[0].attempt) for one in unknown]
-            self._insert("attempt_keys", _table(_KEYS, named))
+            self.insert("attempt_keys", _table(_KEYS, named))
         entries = [
             (arrival.key, new.sequence, new.table, new.data.num_rows, new.digest)
             for arrival in arrivals
             for new in arrival.new
         ]
-        self._insert("ledger", _table(LEDGER, entries))
+        self.insert("ledger", _table(LEDGER, entries))
         self._note_done([arrival for arrival in arrivals if arrival.done])
         for table in RECORD_TABLES:
             parts = [
@@ -223,7 +228,7 @@ class Engine:
             if parts:
                 rows = pa.Table.from_batches([data for _, data in parts]).drop_columns(list(ATTEMPT))
                 keys = pa.chunked_array([pa.repeat(pa.scalar(key, pa.int64()), len(data)) for key, data in parts])
-                self._insert(f"{table}_rows", rows.append_column("key", keys))
+                self.insert(f"{table}_rows", rows.append_column("key", keys))
 
     def _note_done(self, arrivals: Sequence[Arrival]) -> None:
         """Of each trial the first attempt that is done stays; of later ones all rows are dropped."""
@@ -243,10 +248,15 @@ class Engine:
                 first.append((trial_id, arrival.key))
                 done.add(trial_id)
         if first:
-            self._insert("done", _table(_DONE, first))
+            self.insert("done", _table(_DONE, first))
 
     def _next_key(self) -> int:
         return int(self._value("SELECT coalesce(max(key), 0) + 1 FROM attempt_keys"))
+
+    def know(self, trial_id: str, attempt: int, run: str | None, started_at: datetime | None) -> None:
+        """Note an attempt that was begun in another store."""
+        moment = started_at if started_at is None or started_at.tzinfo is None else _naive(started_at)
+        self._put_key(self._next_key(), trial_id, attempt, run, moment)
 
     def _put_key(self, key: int, trial_id: str, attempt: int, run: str | None, started_at: datetime | None) -> None:
         self._db.execute("INSERT INTO attempt_keys VALUES (?, ?, ?, ?, ?)", [key, trial_id, attempt, run, started_at])
@@ -272,71 +282,13 @@ class Engine:
         """Rows by table, as readers see them."""
         return {table: int(self._value(f"SELECT count(*) FROM {table}")) for table in TABLES}
 
-    def column(self, sql: str) -> list[Any]:
-        """The first column of a statement's answer."""
-        return [row[0] for row in self._db.execute(sql).fetchall()]
-
-    def attempt_keys(self) -> list[_Attempt]:
-        """Every attempt that is known, sealed or not, in order of arrival."""
-        return self._db.execute("SELECT trial_id, attempt FROM attempt_keys ORDER BY key").fetchall()
-
-    def records(self, trial_id: str, attempt: int) -> list[Batch]:
-        """The records of an attempt as they came, rebuilt from its rows; none of one whose rows were dropped.
-
-        Raises:
-            StoreError: the rows are more or fewer than the ledger says.
-        """
-        query = "SELECT key, key IN (SELECT key FROM superseded) FROM attempt_keys WHERE trial_id = ? AND attempt = ?"
-        key, superseded = self._row(query, [trial_id, attempt]) or (None, True)
-        if superseded:
-            return []
-        query = "SELECT sequence, table_name, row_count, digest FROM ledger WHERE key = ? ORDER BY rowid"
-        entries = self._db.execute(query, [key]).fetchall()
-        found = []
-        for name in dict.fromkeys(table for _, table, _, _ in entries):
-            rows, start = self._rows_of(name, key, trial_id, attempt), 0
-            for sequence, table, count, digest in entries:
-                if table == name:
-                    found.append(
-                        Batch(
-                            table=name,
-                            trial_id=trial_id,
-                            attempt=attempt,
-                            sequence=sequence,
-                            schema_version=SCHEMA_VERSION,
-                            data=normal(rows.slice(start, count)),
-                            digest=digest,
-                        )
-                    )
-                    start += count
-            if start != rows.num_rows:
-                raise StoreError(
-                    f"attempt {attempt} of trial {trial_id[:12]} has {rows.num_rows} rows of {name}, its ledger {start}"
-                )
-        return sorted(found, key=lambda batch: batch.sequence)
-
-    def _rows_of(self, table: str, key: int, trial_id: str, attempt: int) -> pa.Table:
-        schema = RECORD_TABLES[table]
-        columns = ", ".join(name for name in schema.names if name not in ATTEMPT)
-        query = f"SELECT ?, ?, {columns} FROM {table}_rows WHERE key = ? ORDER BY rowid"
-        found: pa.Table = self._db.sql(query, params=[trial_id, attempt, key]).to_arrow_table()
-        return found.rename_columns(schema.names).cast(schema)
-
-    def dataset(self, data_digest: str) -> tuple[dict[str, Any], pa.Table]:
-        """A prepared data set's row, and its items in the order in which they came."""
-        row = self.read(Query("datasets").where("data_digest = ?", data_digest)).to_pylist()[0]
-        names = ", ".join(TABLES["items"].names)
-        query = f"SELECT {names} FROM items WHERE data_digest = ? ORDER BY rowid"
-        items: pa.Table = self._db.sql(query, params=[data_digest]).to_arrow_table()
-        return row, items.cast(TABLES["items"])
-
     def put_dataset(self, row: dict[str, Any], items: pa.Table) -> None:
         """Keep a prepared data set; the same digest twice is a no-op."""
         if self._value("SELECT count(*) FROM datasets WHERE data_digest = ?", [row["data_digest"]]):
             return
-        self._insert("items", items.select(TABLES["items"].names).cast(TABLES["items"]))
+        self.insert("items", items.select(TABLES["items"].names).cast(TABLES["items"]))
         dated = {**row, "created_at": datetime.now(UTC)}
-        self._insert("datasets", pa.Table.from_pylist([dated], schema=TABLES["datasets"]))
+        self.insert("datasets", pa.Table.from_pylist([dated], schema=TABLES["datasets"]))
 
     def put_grid(self, name: str, grid_digest: str, yaml: str, cells: str) -> None:
         """Keep a submission of a grid, unless it equals the newest of its name."""
@@ -354,7 +306,8 @@ class Engine:
         found: pa.Table = self._db.sql(query.sql, params=list(query.parameters)).to_arrow_table()
         return found.cast(TABLES[query.table])
 
-    def _insert(self, table: str, rows: pa.Table) -> None:
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Add rows to one of the engine's own tables; columns are matched by name."""
         # The engine's times carry no zone: with one, it would need an extension to handle them.
         naive = [f.with_type(pa.timestamp("us")) if pa.types.is_timestamp(f.type) else f for f in rows.schema]
         self._db.register("incoming", rows.cast(pa.schema(naive)))
@@ -391,7 +344,11 @@ def _acks(request: Sequence[Batch], new: set[int], arrivals: dict[_Attempt, Arri
 
 
 def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
+    return _naive(datetime.now(UTC))
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:

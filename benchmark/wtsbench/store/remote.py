@@ -20,7 +20,7 @@ from wtsbench.store import wire
 from wtsbench.store.lock import StoreBusy, patience
 from wtsbench.store.operations import StoreCalls
 from wtsbench.store.outbox import Ack, Batch
-from wtsbench.store.queries import Query
+from wtsbench.store.queries import Query, items
 from wtsbench.store.schemas import SCHEMA_VERSION, TABLES
 
 SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
@@ -128,6 +128,19 @@ class RemoteEngine:
     def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """The answer to one SELECT over the tables, within the server's limits."""
         return self._patient(lambda: self._get({"sql": statement, "parameters": list(parameters)}))
+
+    def scoped(self, table: str, shard: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """One of `archive.SCOPED`, of the trials whose id begins so, in the order of records."""
+        found = self._patient(lambda: self._get({"archive": table, "shard": shard}))
+        return found.schema, iter(found.to_batches())
+
+    def whole(self, table: str) -> pa.Table:
+        """`datasets` or `grids`."""
+        return self.read(Query(table))
+
+    def items(self, data_digest: str) -> pa.Table:
+        """A data set's items, by split and item id."""
+        return self.read(items(data_digest))
 
     def action(self, name: str, asked: dict[str, Any] | None = None, *, seconds: float | None = None) -> Any:
         """One of the server's actions; tried once."""

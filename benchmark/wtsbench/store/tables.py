@@ -61,8 +61,7 @@ def creation() -> Iterator[str]:
     yield "CREATE TABLE done (trial_id VARCHAR PRIMARY KEY, key BIGINT NOT NULL)"
     yield "CREATE TABLE superseded (key BIGINT PRIMARY KEY)"
     for name in ("items", "datasets", "grids"):
-        extra = [f"PRIMARY KEY ({_PRIMARY_KEYS[name]})"] if name in _PRIMARY_KEYS else []
-        yield f"CREATE TABLE {name} ({', '.join([*_columns(TABLES[name]), *extra])})"
+        yield _table(name)
     for name in RECORD_TABLES:
         yield _rows_table(name)
     yield (
@@ -71,6 +70,16 @@ def creation() -> Iterator[str]:
     )
     for name in RECORD_TABLES:
         yield _view(name)
+
+
+def grids_table() -> str:
+    """The statement that makes the table of submissions."""
+    return _table("grids")
+
+
+def _table(name: str) -> str:
+    extra = [f"PRIMARY KEY ({_PRIMARY_KEYS[name]})"] if name in _PRIMARY_KEYS else []
+    return f"CREATE TABLE {name} ({', '.join([*_columns(TABLES[name]), *extra])})"
 
 
 def _rows_table(name: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wtsbench.errors import StoreError
 from wtsbench.store.client import is_server
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
 from wtsbench.store.owner import living_owner
+
+Form = Literal["parquet", "arrow"]
 
 
 def status(uri: str) -> dict[str, Any]:
@@ -66,6 +68,33 @@ def backup(uri: str, out: str) -> dict[str, Any]:
     if address is None:
         return back_up(_folder(uri), Path(out))
     return _ask(address, "backup", {"name": out})
+
+
+def export(uri: str, out: Path, form: Form) -> dict[str, Any]:
+    """Write a store as files; see `export.export`."""
+    from wtsbench.store.archive import Archive
+    from wtsbench.store.engine import Engine
+    from wtsbench.store.export import export as write
+    from wtsbench.store.remote import RemoteEngine
+
+    address = _address(uri)
+    if address is not None:
+        with RemoteEngine.open(address) as remote:
+            return write(remote, out, form)
+    folder = _folder(uri)
+    with locked(folder, shared=True), Engine.open(folder / DATABASE, read_only=True) as engine:
+        return write(Archive(engine), out, form)
+
+
+def merge(source: Path, folder: Path) -> dict[str, Any]:
+    """Bring another store's folder, a backup or an export into a store's folder; see `merge.merge`."""
+    from wtsbench.store.export import MANIFEST, ExportSource
+    from wtsbench.store.merge import merge as bring
+    from wtsbench.store.merge import merge_store
+
+    if (source / MANIFEST).is_file():
+        return bring(ExportSource(source), folder).record()
+    return merge_store(source, folder).record()
 
 
 def _address(uri: str) -> str | None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
+import pyarrow as pa
+
 from wtsbench.errors import StoreError
+from wtsbench.spec.trial import Split
+from wtsbench.store.archive import Archive
 from wtsbench.store.engine import Engine
 from wtsbench.store.outbox import content_digest
 
 SHOWN = 50
 """Faults of a kind that are listed; all are counted."""
+_SPLITS = [split.value for split in Split]
 _STATED = {
     "an attempt has two names": "SELECT trial_id || ' ' || attempt FROM attempt_keys GROUP BY trial_id, attempt"
     " HAVING count(*) > 1",
@@ -70,17 +76,18 @@ class Verdict:
 
 def verify_engine(engine: Engine) -> Verdict:
     """Check a store: keys, counts, references, and every record's and data set's digest, recomputed from the rows."""
+    archive = Archive(engine)
     wrong = []
     for what, sql in _STATED.items():
-        found = engine.column(sql)
+        found = archive.column(sql)
         if found:
             wrong.append(Wrong(what, len(found), tuple(sorted(map(str, found))[:SHOWN])))
     records = rows = 0
     broken: list[str] = []
-    attempts = engine.attempt_keys()
+    attempts = archive.attempt_keys()
     for trial_id, attempt in attempts:
         try:
-            for batch in engine.records(trial_id, attempt):
+            for batch in archive.records(trial_id, attempt):
                 records += 1
                 rows += batch.data.num_rows
                 if content_digest(batch.table, batch.data) != batch.digest:
@@ -89,18 +96,21 @@ def verify_engine(engine: Engine) -> Verdict:
             broken.append(error.message)
     if broken:
         wrong.append(Wrong("a record is not what was sent", len(broken), tuple(broken[:SHOWN])))
-    digests = engine.column("SELECT data_digest FROM datasets")
-    changed = list(islice((one for one in digests if not _as_named(engine, one)), SHOWN))
+    digests = archive.column("SELECT data_digest FROM datasets")
+    changed = list(islice((one for one in digests if not _as_named(archive, one)), SHOWN))
     if changed:
         wrong.append(Wrong("a data set's items do not have its digest", len(changed), tuple(changed)))
     return Verdict(attempts=len(attempts), records=records, rows=rows, datasets=len(digests), wrong=tuple(wrong))
 
 
-def _as_named(engine: Engine, data_digest: str) -> bool:
-    """Whether a data set's items give its digest; how others than classification tasks are digested is not for here."""
+def _as_named(archive: Archive, data_digest: str) -> bool:
+    """Whether a data set's items give its digest."""
     from wtsbench.data.dataset import digest_items  # the data room says what a digest is of
 
-    row, items = engine.dataset(data_digest)
-    if row["form"] != "classification":
-        return True
-    return digest_items(task=row["task"], labels=tuple(row["labels"]), metric=row["metric"], items=items) == data_digest
+    row, items = archive.dataset(data_digest)
+    order = pa.array([_SPLITS.index(split) for split in items["split"].to_pylist()], pa.int32())
+    sorted_items = items.append_column("order", order).sort_by([("order", "ascending"), ("item_id", "ascending")])
+    settings = None if row["settings"] is None else json.loads(row["settings"])
+    labels = tuple(row["labels"])
+    named = digest_items(task=row["task"], labels=labels, metric=row["metric"], items=sorted_items, settings=settings)
+    return named == data_digest

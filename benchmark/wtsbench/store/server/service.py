@@ -25,6 +25,7 @@ import pyarrow.flight as flight
 from wtsbench import __version__
 from wtsbench.errors import NoStore, StoreError, UserError
 from wtsbench.store import wire
+from wtsbench.store.archive import SCOPED, scoped_sql
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.engine import Engine
 from wtsbench.store.lock import StoreBusy
@@ -196,11 +197,18 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:
         """Rows of a table, or of one SELECT, as a stream."""
         asked = _body(ticket.ticket)
-        kind = "sql" if "sql" in asked else "read"
+        kind = "sql" if "sql" in asked else "archive" if "archive" in asked else "read"
         with self._request(kind):
             self._grant(context)
             if kind == "sql":
                 schema, batches = self._core.live.stream(str(asked["sql"]), asked.get("parameters", []), limited=True)
+            elif kind == "archive":
+                table, shard = asked["archive"], str(asked["shard"])
+                if table not in SCOPED:
+                    raise Refused(f"{table!r} is no table of an archive")
+                schema, batches = self._core.live.stream(
+                    scoped_sql(table), [shard], limited=False, schema=SCOPED[table], own=True
+                )
             else:
                 table = asked["table"]
                 if table not in TABLES:

@@ -1,0 +1,198 @@
+"""A store whole: its attempts as the records that they were, for verifying, exporting and merging.
+
+Rows lie in the engine in the order in which they came, and so does the ledger: a record's rows are found by counting,
+and with them its digest can be computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from wtsbench.errors import StoreError
+from wtsbench.store.engine import Engine
+from wtsbench.store.outbox import Batch, normal
+from wtsbench.store.queries import Query
+from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
+from wtsbench.store.tables import ATTEMPT, grids_table
+
+_Attempt = tuple[str, int]
+_KEY = pa.field("trial_id", pa.string(), nullable=False), pa.field("attempt", pa.int32(), nullable=False)
+_TIME = pa.timestamp("us", tz="UTC")
+LEDGER = pa.schema(
+    [
+        *_KEY,
+        pa.field("sequence", pa.int64(), nullable=False),
+        pa.field("table_name", pa.string(), nullable=False),
+        pa.field("row_count", pa.int64(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+    ]
+)
+"""The records of sealed attempts, by attempt in the order in which they came."""
+ATTEMPTS = pa.schema([*_KEY, pa.field("run", pa.string()), pa.field("started_at", _TIME)])
+"""All attempts; run and start are null of those begun in another store."""
+SCOPED = {"attempts": ATTEMPTS, "ledger": LEDGER, **RECORD_TABLES}
+"""What an archive holds by trial."""
+_SEALED = " SEMI JOIN trials_rows AS t ON t.key = k.key"
+
+
+def scoped_sql(table: str) -> str:
+    """SQL for one of SCOPED, of the trials whose id begins as its parameter says, attempt by attempt."""
+    begins = "WHERE starts_with(k.trial_id, ?) ORDER BY k.trial_id, k.attempt"
+    if table == "attempts":
+        return f"SELECT trial_id, attempt, run, started_at FROM attempt_keys AS k {begins}"
+    source = "ledger" if table == "ledger" else f"{table}_rows"
+    columns = ", ".join(f"{'k' if name in ATTEMPT else 'r'}.{name}" for name in SCOPED[table].names)
+    return f"SELECT {columns} FROM {source} AS r JOIN attempt_keys AS k USING (key){_SEALED} {begins}, r.rowid"
+
+
+class Archive:
+    """One transaction's view of a whole store."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._db = engine.connection
+
+    def column(self, sql: str) -> list[Any]:
+        """The first column of a statement's answer."""
+        return [row[0] for row in self._db.execute(sql).fetchall()]
+
+    def attempt_keys(self) -> list[_Attempt]:
+        """Every attempt that is known, sealed or not, in order of arrival."""
+        return self._db.execute("SELECT trial_id, attempt FROM attempt_keys ORDER BY key").fetchall()
+
+    def records(self, trial_id: str, attempt: int) -> list[Batch]:
+        """The records of an attempt as they came, rebuilt from its rows; none of one whose rows were dropped.
+
+        Raises:
+            StoreError: the rows are more or fewer than the ledger says.
+        """
+        query = "SELECT key, key IN (SELECT key FROM superseded) FROM attempt_keys WHERE trial_id = ? AND attempt = ?"
+        key, superseded = self._row(query, [trial_id, attempt]) or (None, True)
+        if superseded:
+            return []
+        query = "SELECT sequence, table_name, row_count, digest FROM ledger WHERE key = ? ORDER BY rowid"
+        entries = self._db.execute(query, [key]).fetchall()
+        found = []
+        for name in dict.fromkeys(table for _, table, _, _ in entries):
+            rows, start = self._rows_of(name, key, trial_id, attempt), 0
+            for sequence, table, count, digest in entries:
+                if table == name:
+                    found.append(
+                        Batch(
+                            table=name,
+                            trial_id=trial_id,
+                            attempt=attempt,
+                            sequence=sequence,
+                            schema_version=SCHEMA_VERSION,
+                            data=normal(rows.slice(start, count)),
+                            digest=digest,
+                        )
+                    )
+                    start += count
+            if start != rows.num_rows:
+                raise StoreError(
+                    f"attempt {attempt} of trial {trial_id[:12]} has {rows.num_rows} rows of {name}, its ledger {start}"
+                )
+        return sorted(found, key=lambda batch: batch.sequence)
+
+    def _rows_of(self, table: str, key: int, trial_id: str, attempt: int) -> pa.Table:
+        schema = RECORD_TABLES[table]
+        columns = ", ".join(name for name in schema.names if name not in ATTEMPT)
+        query = f"SELECT ?, ?, {columns} FROM {table}_rows WHERE key = ? ORDER BY rowid"
+        found: pa.Table = self._db.sql(query, params=[trial_id, attempt, key]).to_arrow_table()
+        return found.rename_columns(schema.names).cast(schema)
+
+    def dataset(self, data_digest: str) -> tuple[dict[str, Any], pa.Table]:
+        """A prepared data set's row, and its items in the order in which they came."""
+        row = self._engine.read(Query("datasets").where("data_digest = ?", data_digest)).to_pylist()[0]
+        names = ", ".join(TABLES["items"].names)
+        query = f"SELECT {names} FROM items WHERE data_digest = ? ORDER BY rowid"
+        items: pa.Table = self._db.sql(query, params=[data_digest]).to_arrow_table()
+        return row, items.cast(TABLES["items"])
+
+    # -- giving out all of it
+
+    def scoped(self, table: str, shard: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """One of SCOPED, of the trials whose id begins so."""
+        schema = SCOPED[table]
+        reader: pa.RecordBatchReader = self._db.sql(scoped_sql(table), params=[shard]).to_arrow_reader(65_536)
+        return schema, (
+            pa.Table.from_batches([batch]).cast(schema).to_batches()[0] for batch in reader if batch.num_rows
+        )
+
+    def whole(self, table: str) -> pa.Table:
+        """`datasets` or `grids`."""
+        return self._engine.read(Query(table))
+
+    def items(self, data_digest: str) -> pa.Table:
+        """A data set's items, as they came."""
+        return self.dataset(data_digest)[1]
+
+    # -- taking in what was in another store
+
+    def ledger(self, trial_id: str) -> dict[int, dict[int, str]]:
+        """The attempts of a trial, with their records' digests by sequence number."""
+        query = (
+            "SELECT k.attempt, l.sequence, l.digest FROM attempt_keys AS k LEFT JOIN ledger AS l USING (key)"
+            " WHERE k.trial_id = ?"
+        )
+        found: dict[int, dict[int, str]] = {}
+        for attempt, sequence, digest in self._db.execute(query, [trial_id]).fetchall():
+            known = found.setdefault(attempt, {})
+            if sequence is not None:
+                known[sequence] = digest
+        return found
+
+    def done_attempt(self, trial_id: str) -> int | None:
+        """The attempt of a trial that is done."""
+        query = "SELECT k.attempt FROM done AS d JOIN attempt_keys AS k USING (key) WHERE d.trial_id = ?"
+        row = self._row(query, [trial_id])
+        return None if row is None else int(row[0])
+
+    def begun(self) -> Sequence[tuple[str, int, str | None, datetime | None]]:
+        """Every attempt with its submission and its start, by number: what was first stays first."""
+        return self._db.execute("SELECT trial_id, attempt, run, started_at FROM attempt_keys ORDER BY key").fetchall()
+
+    def submissions(self) -> list[dict[str, Any]]:
+        """Submissions of grids, by their number."""
+        found: list[dict[str, Any]] = self._engine.read(Query("grids")).to_pylist()
+        return found
+
+    def has_dataset(self, data_digest: str) -> bool:
+        """Whether a data set is here."""
+        return self._row("SELECT 1 FROM datasets WHERE data_digest = ?", [data_digest]) is not None
+
+    def take_dataset(self, row: dict[str, Any], items: pa.Table) -> None:
+        """Keep a data set as it was elsewhere."""
+        self._engine.insert("items", items)
+        self._engine.insert("datasets", pa.Table.from_pylist([row], schema=TABLES["datasets"]))
+
+    def take_grids(self, rows: Sequence[dict[str, Any]]) -> int:
+        """Keep submissions of elsewhere beside those here, all numbered by their time; how many are new."""
+        here = self.submissions()
+        known = [{**one, "submission": 0} for one in here]
+        new = [row for row in rows if {**row, "submission": 0} not in known]
+        if new:
+            names = [name for name in TABLES["grids"].names if name != "submission"]
+            ordered = sorted([*here, *new], key=lambda row: (row["submitted_at"], *(str(row[name]) for name in names)))
+            numbered = [{**row, "submission": number} for number, row in enumerate(ordered, 1)]
+            self._db.execute("DROP TABLE grids")  # a row's key cannot be given anew in the transaction that deleted it
+            self._db.execute(grids_table())
+            self._engine.insert("grids", pa.Table.from_pylist(numbered, schema=TABLES["grids"]))
+        return len(new)
+
+    def take_key(self, trial_id: str, attempt: int, run: str | None, started_at: datetime | None) -> None:
+        """Know an attempt that was begun elsewhere."""
+        self._engine.know(trial_id, attempt, run, started_at)
+
+    def append(self, records: Sequence[Batch]) -> None:
+        """Take records in."""
+        self._engine.append(records)
+
+    def _row(self, query: str, parameters: Sequence[Any]) -> tuple[Any, ...] | None:
+        rows = self._db.execute(query, list(parameters)).fetchall()
+        return rows[0] if rows else None

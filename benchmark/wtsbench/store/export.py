@@ -1,0 +1,272 @@
+"""A store as plain files, for every other tool, and back.
+
+    OUT/manifest.json                       what is there; written last, so without it an export is not whole
+    OUT/datasets/part.parquet, OUT/grids/part.parquet
+    OUT/items/data_digest=DIGEST/part.parquet
+    OUT/TABLE/shard=X/part.parquet          of the trials whose id begins with X; TABLE one of `archive.SCOPED`
+
+Columns are those of `schemas`; of attempts only sealed ones have rows. `ledger` says which rows were one record, so
+that an export can be taken in again as the records that they were. With `arrow` in place of `parquet` the files are
+Arrow IPC files. Each file is written under a hidden name, flushed and renamed, and names what it was made of: exporting
+again writes only what has changed, and an interrupted export goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from wtsbench.errors import StoreError
+from wtsbench.store.archive import LEDGER, SCOPED
+from wtsbench.store.outbox import Batch, normal, sync_folder
+from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
+
+Form = Literal["parquet", "arrow"]
+MANIFEST = "manifest.json"
+_FINGERPRINT = b"wtsbench.fingerprint"
+_SHARDS = "0123456789abcdef"
+_TRIES = 20
+
+
+class Reader(Protocol):
+    """Where an export comes from: an open folder, or a server."""
+
+    def scoped(self, table: str, shard: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """One of `archive.SCOPED`, of the trials whose id begins so, in the order of records."""
+
+    def whole(self, table: str) -> pa.Table:
+        """`datasets` or `grids`."""
+
+    def items(self, data_digest: str) -> pa.Table:
+        """A data set's items, as they came."""
+
+
+def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
+    """Write a store as files.
+
+    Args:
+        reader: the store.
+        out: folder, made where there is none; one that holds an export already is brought up to date.
+        form: `parquet`, or `arrow` for Arrow IPC files.
+
+    Returns:
+        The manifest, with the number of files that were written now.
+
+    Raises:
+        StoreError: the folder holds something else, or cannot be written.
+    """
+    before = _manifest(out)
+    if before is not None and before["form"] != form:
+        raise StoreError(f"{out} holds an export as {before['form']}", remedy="choose another folder, or that form.")
+    if before is None and out.is_dir() and {path.name for path in out.iterdir()} - {*TABLES, "ledger"}:
+        raise StoreError(f"{out} holds other files", remedy="choose another folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MANIFEST).unlink(missing_ok=True)
+    files: dict[str, dict[str, Any]] = {}
+    written = 0
+
+    def put(name: str, fingerprint: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
+        nonlocal written
+        path = out / f"{name}.{form}"
+        rows = _rows_of(path, form, fingerprint)
+        if rows is None:
+            rows = _write(path, form, schema, batches, fingerprint)
+            written += 1
+        files[f"{name}.{form}"] = {"rows": rows, "fingerprint": fingerprint}
+        return rows
+
+    for table in ("datasets", "grids"):
+        found = reader.whole(table)
+        put(f"{table}/part", _digest(found.to_pylist()), TABLES[table], iter(found.to_batches()))
+    for digest in reader.whole("datasets")["data_digest"].to_pylist():
+        items = reader.items(digest)
+        put(f"items/data_digest={digest}/part", digest, TABLES["items"], iter(items.to_batches()))
+    for shard in _SHARDS:
+        for _ in range(_TRIES):
+            if _put_shard(reader, shard, put):
+                break
+        else:
+            raise StoreError("the store grew faster than it could be exported", remedy="export a backup of it.")
+    _remove_others(out, files)
+    manifest = {"schema_version": SCHEMA_VERSION, "form": form, "files": files}
+    hidden = out / f".{MANIFEST}"
+    hidden.write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    hidden.rename(out / MANIFEST)
+    sync_folder(out)
+    return {**manifest, "written": written, "rows": sum(file["rows"] for file in files.values())}
+
+
+def _put_shard(reader: Reader, shard: str, put: Callable[..., int]) -> bool:
+    """Write the files of some trials; False where more of them were sealed meanwhile, so that files do not agree."""
+    _, parts = reader.scoped("ledger", shard)
+    ledger = pa.Table.from_batches(parts, schema=LEDGER)
+    _, parts = reader.scoped("attempts", shard)
+    attempts = pa.Table.from_batches(parts, schema=SCOPED["attempts"])
+    if not attempts.num_rows:
+        return True
+    put(f"attempts/shard={shard}/part", _digest(attempts.to_pylist()), attempts.schema, iter(attempts.to_batches()))
+    put(f"ledger/shard={shard}/part", _digest(ledger.to_pylist()), LEDGER, iter(ledger.to_batches()))
+    whole = True
+    for table in RECORD_TABLES:
+        own = ledger.filter(pc.field("table_name") == table)
+        if own.num_rows:
+            rows = put(f"{table}/shard={shard}/part", _digest(own.to_pylist()), *reader.scoped(table, shard))
+            if rows != pc.sum(own["row_count"]).as_py():
+                whole = False
+    return whole
+
+
+def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.RecordBatch], fingerprint: str) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(f".{path.name}")
+    noted = schema.with_metadata({_FINGERPRINT: fingerprint})
+    rows = 0
+    try:
+        with hidden.open("wb") as file:
+            writer = pq.ParquetWriter(file, noted) if form == "parquet" else pa.ipc.new_file(file, noted)
+            with writer:
+                for batch in batches:
+                    rows += batch.num_rows
+                    writer.write_table(pa.Table.from_batches([batch]).cast(noted))
+            file.flush()
+            os.fsync(file.fileno())
+        hidden.rename(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}", remedy="export again: it goes on here."
+        ) from error
+    finally:
+        hidden.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return rows
+
+
+def _rows_of(path: Path, form: Form, fingerprint: str) -> int | None:
+    """The rows of a file that an earlier export wrote of the same; None where there is none."""
+    if not path.exists():
+        return None
+    try:
+        if form == "parquet":
+            file = pq.ParquetFile(path)
+            with file:
+                metadata, rows = file.schema_arrow.metadata, file.metadata.num_rows
+        else:
+            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+                metadata = reader.schema.metadata
+                rows = sum(reader.get_batch(index).num_rows for index in range(reader.num_record_batches))
+    except (pa.ArrowException, OSError):  # not ours, or torn: it is written anew
+        return None
+    return rows if (metadata or {}).get(_FINGERPRINT) == fingerprint.encode() else None
+
+
+def _remove_others(out: Path, files: dict[str, dict[str, Any]]) -> None:
+    for path in [*out.glob("*/part.*"), *out.glob("*/*/part.*")]:
+        if str(path.relative_to(out)) not in files:
+            path.unlink()
+
+
+def _manifest(out: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((out / MANIFEST).read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{out / MANIFEST} cannot be read: {error}") from error
+    return found
+
+
+def _digest(rows: Sequence[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(list(rows), sort_keys=True, default=str).encode()).hexdigest()
+
+
+class ExportSource:
+    """An export, to be merged into a store."""
+
+    def __init__(self, out: Path) -> None:
+        """Look at its manifest.
+
+        Raises:
+            StoreError: there is none, it is of a newer version, or a file is missing or another.
+        """
+        manifest = _manifest(out)
+        if manifest is None:
+            raise StoreError(f"{out} is no whole export", remedy="run the export again: it goes on where it was.")
+        if manifest["schema_version"] > SCHEMA_VERSION:
+            raise StoreError(f"{out} is of schema version {manifest['schema_version']}", remedy="use a newer wtsbench.")
+        self._out = out
+        self._form: Form = manifest["form"]
+        for name, file in manifest["files"].items():
+            if _rows_of(out / name, self._form, file["fingerprint"]) != file["rows"]:
+                raise StoreError(f"{out / name} is not the file that was exported", remedy="export again.")
+        self._ledger: dict[tuple[str, int], list[Batch]] = {}
+        self._shard = ""
+
+    def attempts(self) -> Sequence[tuple[str, int, str | None, Any]]:
+        """Every attempt."""
+        found = []
+        for shard in _SHARDS:
+            table = self._scoped("attempts", shard)
+            found += list(zip(*(table[name].to_pylist() for name in SCOPED["attempts"].names), strict=True))
+        return found
+
+    def records(self, trial_id: str, attempt: int) -> list[Batch]:
+        """An attempt's records."""
+        if trial_id[0] != self._shard:
+            self._shard, self._ledger = trial_id[0], self._records_of(trial_id[0])
+        return sorted(self._ledger.get((trial_id, attempt), []), key=lambda batch: batch.sequence)
+
+    def datasets(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+        """Every data set."""
+        for row in self._read("datasets/part", TABLES["datasets"]).to_pylist():
+            yield row, self._read(f"items/data_digest={row['data_digest']}/part", TABLES["items"])
+
+    def grids(self) -> list[dict[str, Any]]:
+        """Submissions."""
+        found: list[dict[str, Any]] = self._read("grids/part", TABLES["grids"]).to_pylist()
+        return found
+
+    def _records_of(self, shard: str) -> dict[tuple[str, int], list[Batch]]:
+        """All records of a shard: its ledger and its rows are in the same order."""
+        tables = {table: self._scoped(table, shard) for table in RECORD_TABLES}
+        starts = dict.fromkeys(RECORD_TABLES, 0)
+        found: dict[tuple[str, int], list[Batch]] = {}
+        for entry in self._scoped("ledger", shard).to_pylist():
+            table, start = entry["table_name"], starts[entry["table_name"]]
+            starts[table] += entry["row_count"]
+            batch = Batch(
+                table=table,
+                trial_id=entry["trial_id"],
+                attempt=entry["attempt"],
+                sequence=entry["sequence"],
+                schema_version=SCHEMA_VERSION,
+                data=normal(tables[table].slice(start, entry["row_count"])),
+                digest=entry["digest"],
+            )
+            found.setdefault((batch.trial_id, batch.attempt), []).append(batch)
+        return found
+
+    def _scoped(self, table: str, shard: str) -> pa.Table:
+        return self._read(f"{table}/shard={shard}/part", SCOPED[table])
+
+    def _read(self, name: str, schema: pa.Schema) -> pa.Table:
+        path = self._out / f"{name}.{self._form}"
+        if not path.exists():
+            return schema.empty_table()
+        if self._form == "parquet":
+            table = pq.ParquetFile(path).read()
+        else:
+            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+                table = reader.read_all()
+        for field in schema:  # of an export by an older version
+            if field.name not in table.schema.names and field.nullable:
+                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+        return table.select(schema.names).cast(schema)

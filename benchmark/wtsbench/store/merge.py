@@ -1,0 +1,240 @@
+"""Stores become one: what is the same is kept once, and what contradicts is an error that leaves both as they were.
+
+A *source* is another store's folder or an export. What comes of it are data sets, submissions, and whole attempts as
+the records that they were, with their keys and digests: so merging again, or the other way round, changes nothing.
+
+An attempt whose number is taken here by another one of the same trial comes under the next free number. A trial that
+is done on both sides is one trial where the predictions agree to the last bit, and a conflict where they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from wtsbench.errors import StoreError
+from wtsbench.store.archive import Archive
+from wtsbench.store.arrival import StoreConflict
+from wtsbench.store.engine import Engine
+from wtsbench.store.folder import DATABASE, FolderStore
+from wtsbench.store.lock import StoreBusy, locked
+from wtsbench.store.outbox import Batch, content_digest, normal
+from wtsbench.store.owner import living_owner
+from wtsbench.store.schemas import RECORD_TABLES
+
+RESULTS = tuple(table for table in RECORD_TABLES if table not in ("trials", "logs", "metrics"))
+"""What two runs of one trial must agree in; how long they took, and what they printed, may differ."""
+
+
+class Source(Protocol):
+    """Where attempts come from."""
+
+    def attempts(self) -> Sequence[tuple[str, int, str | None, Any]]:
+        """Every attempt: trial id, number, submission, and when it was begun; these two null where it was elsewhere."""
+
+    def records(self, trial_id: str, attempt: int) -> list[Batch]:
+        """An attempt's records; none where another attempt of the trial was done first."""
+
+    def datasets(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+        """Every data set's row, with its items in their order."""
+
+    def grids(self) -> list[dict[str, Any]]:
+        """Submissions, by their number."""
+
+
+@dataclass(kw_only=True)
+class Merged:
+    """What a merge brought."""
+
+    attempts: int = 0
+    """New here."""
+    known: int = 0
+    """Here before, or of a trial that was done before with equal results."""
+    renumbered: int = 0
+    """Of the new ones, those whose number was taken."""
+    datasets: int = 0
+    grids: int = 0
+
+    def record(self) -> dict[str, int]:
+        """As JSON-able values."""
+        return asdict(self)
+
+
+def merge(source: Source, folder: Path) -> Merged:
+    """Bring all that a source holds into a store's folder, in one transaction.
+
+    Args:
+        source: an export, or another store.
+        folder: the store to bring it into; made where there is none. No server may own it.
+
+    Raises:
+        StoreConflict: the same trial has other results, or the same data set other items; nothing is brought then.
+        StoreError: the store cannot be written, or the source is not whole.
+    """
+    FolderStore(folder).open(create=True)
+    owner = living_owner(folder)
+    if owner is not None:
+        raise StoreBusy(
+            f"the store {folder} is served by process {owner.pid}",
+            remedy="stop the server for the merge; its clients wait and go on afterwards.",
+        )
+    with locked(folder, shared=False), Engine.open(folder / DATABASE, read_only=False) as engine:
+        return _merge(source, Archive(engine))
+
+
+def _merge(source: Source, archive: Archive) -> Merged:
+    merged = Merged()
+    for row, items in source.datasets():
+        merged.datasets += _put_dataset(archive, row, items)
+    merged.grids = archive.take_grids(source.grids())
+    for trial_id, attempt, run, started_at in source.attempts():
+        records = source.records(trial_id, attempt)
+        _take_attempt(archive, merged, trial_id, attempt, run, started_at, records)
+    return merged
+
+
+def _put_dataset(archive: Archive, row: dict[str, Any], items: pa.Table) -> bool:
+    digest = row["data_digest"]
+    if not archive.has_dataset(digest):
+        archive.take_dataset(row, items)
+        return True
+    _, here = archive.dataset(digest)
+    order = [("split", "ascending"), ("item_id", "ascending")]
+    if not here.sort_by(order).equals(items.sort_by(order)):
+        raise StoreConflict(f"data set {digest[:12]} has other items on the two sides", remedy="verify both.")
+    return False
+
+
+def _take_attempt(
+    archive: Archive,
+    merged: Merged,
+    trial_id: str,
+    attempt: int,
+    run: str | None,
+    started_at: Any,
+    records: list[Batch],
+) -> None:
+    digests = {batch.sequence: batch.digest for batch in records}
+    here = archive.ledger(trial_id)
+    if not records:  # begun and nothing more, or superseded where it comes from
+        if attempt in here:
+            merged.known += 1
+            return
+        archive.take_key(trial_id, attempt, run, started_at)
+        merged.attempts += 1
+        return
+    sealed = any(batch.table == "trials" for batch in records)
+    for known in here.values():
+        # The same records under another number: merged before. Or the same attempt, of which one side has more.
+        if known and known.items() >= digests.items() and known.keys() == digests.keys():
+            merged.known += 1
+            return
+    content = _content(records)
+    for number, known in here.items():
+        if known and len(known) == len(records) and _content(archive.records(trial_id, number)) == content:
+            merged.known += 1
+            return
+    done = next((batch.status for batch in records if batch.table == "trials"), None) == "done"
+    if done:
+        other = archive.done_attempt(trial_id)
+        if other is not None:
+            if _results(archive.records(trial_id, other)) != _results(records):
+                raise StoreConflict(
+                    f"trial {trial_id[:12]} is done on both sides, with different results",
+                    remedy="find out which machine computes wrongly; neither store was changed.",
+                )
+            merged.known += 1
+            return
+    same = here.get(attempt)
+    if same is not None and same.items() <= digests.items():
+        number = attempt  # begun here, or some of it delivered here before
+    elif same is None:
+        number = attempt
+    elif not sealed:
+        merged.known += 1  # nothing that anybody sees
+        return
+    else:
+        number = max(here) + 1
+        merged.renumbered += 1
+    if number not in here:
+        archive.take_key(trial_id, number, run, started_at)
+    archive.append(records if number == attempt else [_renumbered(batch, number) for batch in records])
+    merged.attempts += 1
+
+
+def _renumbered(batch: Batch, attempt: int) -> Batch:
+    table = pa.Table.from_batches([batch.data])
+    place = table.schema.get_field_index("attempt")
+    field = table.schema.field(place)
+    data = normal(table.set_column(place, field, pa.repeat(pa.scalar(attempt, field.type), table.num_rows)))
+    return Batch(
+        table=batch.table,
+        trial_id=batch.trial_id,
+        attempt=attempt,
+        sequence=batch.sequence,
+        schema_version=batch.schema_version,
+        data=data,
+        digest=content_digest(batch.table, data),
+    )
+
+
+def _content(records: Sequence[Batch]) -> list[tuple[int, str, str]]:
+    """What an attempt consists of, whatever its number."""
+    return [(batch.sequence, batch.table, _renumbered(batch, 0).digest) for batch in records]
+
+
+def _results(records: Sequence[Batch]) -> dict[str, pa.Table]:
+    """What an attempt predicted and generated, in a fixed order."""
+    found = {}
+    for table in RESULTS:
+        parts = [batch.data.drop_columns(["attempt"]) for batch in records if batch.table == table]
+        if parts:
+            rows = pa.Table.from_batches(parts)
+            keys = [name for name in ("scorer", "split", "item_id", "sample") if name in rows.schema.names]
+            found[table] = rows.sort_by([(key, "ascending") for key in keys]).combine_chunks()
+    return found
+
+
+class StoreSource:
+    """Another store's folder, or a backup, read through the engine."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    def attempts(self) -> Sequence[tuple[str, int, str | None, Any]]:
+        """Every attempt."""
+        return self._archive.begun()
+
+    def records(self, trial_id: str, attempt: int) -> list[Batch]:
+        """An attempt's records."""
+        return self._archive.records(trial_id, attempt)
+
+    def datasets(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+        """Every data set."""
+        for digest in self._archive.column("SELECT data_digest FROM datasets ORDER BY data_digest"):
+            yield self._archive.dataset(digest)
+
+    def grids(self) -> list[dict[str, Any]]:
+        """Submissions."""
+        return self._archive.submissions()
+
+
+def merge_store(other: Path, folder: Path) -> Merged:
+    """Bring another store's folder, or a backup file, into a store.
+
+    Raises:
+        StoreError: as `merge`; or the two are one.
+    """
+    path = other / DATABASE if other.is_dir() else other
+    if path.resolve() == (folder / DATABASE).resolve():
+        raise StoreError(f"{other} and {folder} are the same store")
+    if not path.is_file():
+        raise StoreError(f"{other} is no store", remedy="name a store's folder, a backup, or an export.")
+    if living_owner(path.parent) is not None:
+        raise StoreBusy(f"the store {other} is served", remedy="merge a backup of it: `wtsbench store backup`.")
+    with locked(path.parent, shared=True), Engine.open(path, read_only=True) as engine:
+        return merge(StoreSource(Archive(engine)), folder)

@@ -1,0 +1,45 @@
+"""`wtsbench export`: a store as plain files, for other tools."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wtsbench_cli.options import JsonOption, StoreOption, store_of
+from wtsbench_cli.terminal import print_json
+
+
+class Form(StrEnum):
+    """Values of `--format`."""
+
+    PARQUET = "parquet"
+    ARROW = "arrow"
+
+
+def export(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.", show_default=False)],
+    store: StoreOption = None,
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--format", metavar="parquet|arrow", help="Files of which kind. Default: parquet.", show_default=False
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a store as Parquet or Arrow IPC files, for other tools.
+
+    Doing it again writes only what has changed; `wtsbench store merge OUT DIR` takes it in again.
+    """
+    from wtsbench.store.upkeep import export as exported
+
+    found = exported(store_of(store), out, "arrow" if form is Form.ARROW else "parquet")
+    if json:
+        print_json(found)
+    else:
+        print(
+            f"{out}: {found['rows']:,} rows in {len(found['files']):,} files, {found['written']:,} of them written now"
+        )

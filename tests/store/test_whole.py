@@ -1,0 +1,314 @@
+"""A store as a whole: verified, backed up, restored, migrated, exported and merged."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.dataset as pads
+import pytest
+
+from tests.reports.worlds import simple
+from tests.store.making import (
+    batch,
+    fill_outbox,
+    item_rows,
+    predictions,
+    rows,
+    seal,
+    trial_id_of,
+    whole_attempt,
+)
+from tests.store.servers import asking_with, serving, token_in, with_roots
+from wtsbench.data.dataset import digest_items, with_digest
+from wtsbench.errors import StoreError
+from wtsbench.reports.leaderboard import leaderboard
+from wtsbench.reports.renderers import render
+from wtsbench.store import export as exporting
+from wtsbench.store import upkeep
+from wtsbench.store.arrival import StoreConflict
+from wtsbench.store.backup import restore
+from wtsbench.store.client import Store, open_store
+from wtsbench.store.courier import deliver
+from wtsbench.store.folder import DATABASE
+from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
+
+A, B, C = (trial_id_of(name) for name in "abc")
+OLD = Path(__file__).parent / "old"
+
+
+def fill(folder: Path) -> Store:
+    """A store in which nothing is wrong: a data set, a supervisor, and a student after one failure."""
+    store = open_store(str(folder), create=True)
+    items = rows("items", [{"item_id": item, "split": split} for item, split in (("a", "test"), ("b", "test"))])
+    digest = digest_items(task="toy", labels=("no", "yes"), metric="accuracy", items=items)
+    store.put_dataset(
+        data_digest=digest,
+        task="toy",
+        labels=["no", "yes"],
+        metric="accuracy",
+        report={},
+        items=with_digest(items, digest),
+    )
+    store.put_grid(name="toy", grid_digest="g", yaml="name: toy", cells=[])
+    for trial_id, parents, status in ((A, [], "done"), (B, [A], "failed"), (B, [A], "done"), (C, [], "failed")):
+        attempt = store.begin_attempt(trial_id, run="toy-1")
+        last = {"status": status, "data_digest": digest, "parents": parents}
+        store.append([*whole_attempt(trial_id, attempt)[:3], batch("trials", trial_id, attempt, 4, [last])])
+    store.begin_attempt(C, run="toy-2")
+    store.append(whole_attempt(C, 2)[:2])
+    return store
+
+
+def tables_of(store: Store) -> dict[str, list[dict[str, Any]]]:
+    """All that can be seen in a store."""
+    ids = [A, B, C]
+    return {
+        "datasets": store.datasets().to_pylist(),
+        "grids": store.grids().to_pylist(),
+        "attempts": store.attempts().to_pylist(),
+        "trials": store.trials().to_pylist(),
+        "predictions": store.predictions(ids).to_pylist(),
+        "metrics": store.metrics(ids).to_pylist(),
+        "logs": [row for trial_id in ids for row in store.logs(trial_id).to_pylist()],
+        "items": [row for one in store.datasets().to_pylist() for row in store.items(one["data_digest"]).to_pylist()],
+    }
+
+
+def test_a_good_store_is_found_good(tmp_path: Path) -> None:
+    """Everything is looked at, unsealed attempts too."""
+    fill(tmp_path / "store")
+    found = upkeep.verify(str(tmp_path / "store"))
+    assert found["ok"], found["wrong"]
+    assert (found["attempts"], found["records"], found["datasets"]) == (5, 18, 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        ("UPDATE predictions_rows SET probabilities = [0.5, 0.5] WHERE rowid = 0", "a record is not what was sent"),
+        ("DELETE FROM logs_rows WHERE rowid = 0", "a record is not what was sent"),
+        ("INSERT INTO predictions_rows SELECT * FROM predictions_rows WHERE key = 1", "an item is predicted twice"),
+        ("DELETE FROM done", "a trial is done and does not count as such"),
+        ("DELETE FROM trials_rows WHERE key = 1", "a trial counts as done and has no such attempt"),
+        ("UPDATE trials_rows SET parents = ['x'] WHERE key = 3", "a student that is done has a parent that is not"),
+        ("DELETE FROM datasets", "items of a data set that is not here"),
+        ("UPDATE items SET text = 'other'", "a data set's items do not have its digest"),
+        ("UPDATE items SET item_id = 'z' WHERE item_id = 'a'", "a prediction is of an item that is not here"),
+        ("DELETE FROM attempt_keys WHERE key = 2", "a record of an attempt that is unknown"),
+    ],
+)
+def test_damage_is_found_and_named(tmp_path: Path, damage: str, found: str) -> None:
+    """Whatever was changed behind the store's back, `verify` says what and where."""
+    fill(tmp_path / "store")
+    with duckdb.connect(str(tmp_path / "store" / DATABASE)) as database:
+        database.execute(damage)
+    verdict = upkeep.verify(str(tmp_path / "store"))
+    assert not verdict["ok"]
+    assert found in {one["what"] for one in verdict["wrong"]}
+
+
+def test_the_command_tells_what_is_wrong_by_its_exit_code(tmp_path: Path) -> None:
+    """`store verify` exits with 1 and names the place."""
+    fill(tmp_path / "store")
+    with duckdb.connect(str(tmp_path / "store" / DATABASE)) as database:
+        database.execute("DELETE FROM done")
+    program = [sys.executable, "-m", "wtsbench_cli", "store", "verify", "--store", str(tmp_path / "store")]
+    done = subprocess.run(program, capture_output=True, text=True, env=with_roots())
+    assert done.returncode == 1
+    assert "a trial is done and does not count as such: 2" in done.stdout
+    assert A in done.stdout
+
+
+def test_backup_and_restore(tmp_path: Path) -> None:
+    """A backup, of a folder or online of a server, becomes a store that shows the same; a damaged one does not."""
+    store = fill(tmp_path / "store")
+    upkeep.backup(store.uri, str(tmp_path / "one.duckdb"))
+    with serving(tmp_path / "store") as running, asking_with(token_in(tmp_path / "store", "admin")):
+        upkeep.backup(running.listen, "two")
+        with pytest.raises(StoreError, match="already"):
+            upkeep.backup(running.listen, "two")
+        open_store(running.listen).append([seal(C, 2, 4, "failed")])
+    two = tmp_path / "store" / "backups" / "two.duckdb"
+    for number, path in enumerate((tmp_path / "one.duckdb", two)):
+        assert not restore(path, tmp_path / f"restored-{number}").wrong
+        again = tables_of(open_store(str(tmp_path / f"restored-{number}")))
+        assert len(again["trials"]) == 4
+    assert len(store.trials()) == 5
+    with duckdb.connect(str(two)) as database:
+        database.execute("DELETE FROM done")
+    assert restore(two, tmp_path / "bad").wrong
+    assert not (tmp_path / "bad" / DATABASE).exists()
+    with pytest.raises(StoreError, match="already"):
+        restore(tmp_path / "one.duckdb", tmp_path / "restored-0")
+    (tmp_path / "torn.duckdb").write_bytes((tmp_path / "one.duckdb").read_bytes()[:5000])
+    with pytest.raises(StoreError):
+        restore(tmp_path / "torn.duckdb", tmp_path / "torn")
+
+
+def test_a_store_and_an_outbox_of_the_first_version_still_load(tmp_path: Path) -> None:
+    """Files that an old wtsbench wrote: the store is migrated with all that is in it, waiting records are delivered."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    (folder / DATABASE).write_bytes(gzip.decompress((OLD / "v1.duckdb.gz").read_bytes()))
+    store = open_store(str(folder))
+    assert store.trials()["status"].to_pylist() == ["failed", "done"]
+    assert store.predictions([A])["item_id"].to_pylist() == ["a", "b"]
+    assert store.attempts()["run"].to_pylist() == ["toy-run", "toy-run"]
+    assert store.datasets()["form"].to_pylist() == ["classification"]
+    shutil.copytree(OLD / "v1-outbox", tmp_path / "outbox")
+    assert [ack.outcome for ack in deliver(tmp_path / "outbox", store)] == ["stored"] * 4
+    wrong = {one["what"] for one in upkeep.verify(str(folder))["wrong"]}
+    assert not {what for what in wrong if "record" in what or "twice" in what}
+    with duckdb.connect(str(folder / DATABASE)) as database:
+        database.execute("UPDATE store SET schema_version = ?", [SCHEMA_VERSION + 1])
+    with pytest.raises(StoreError, match="newer"), serving(folder):
+        pass
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_an_export_is_the_store(tmp_path: Path, form: upkeep.Form) -> None:
+    """Files in the published schemas; taken in elsewhere they are the same store, records, digests and all."""
+    store = fill(tmp_path / "store")
+    out = tmp_path / "out"
+    first = upkeep.export(store.uri, out, form)
+    assert first["written"] == len(first["files"])
+    for table in (*RECORD_TABLES, "items", "datasets", "grids"):
+        files = list((out / table).rglob(f"*.{form}"))
+        if files:
+            read = pads.dataset(files, format=form).to_table()
+            assert read.schema.equals(TABLES[table])
+            assert read.num_rows == len(read)
+    assert upkeep.merge(out, tmp_path / "other")["attempts"] == 5
+    other = open_store(str(tmp_path / "other"))
+    assert tables_of(other) == tables_of(store)
+    assert upkeep.verify(other.uri)["ok"]
+    again = [ack.outcome for ack in other.append(whole_attempt(A, 1)[:3])]
+    assert again == ["duplicate"] * 3
+    assert upkeep.merge(out, tmp_path / "other") == {
+        "attempts": 0,
+        "known": 5,
+        "renumbered": 0,
+        "datasets": 0,
+        "grids": 0,
+    }
+    assert tables_of(other) == tables_of(store)
+
+
+def test_exporting_again_writes_what_has_changed(tmp_path: Path) -> None:
+    """Nothing where nothing has; a trial's shard where a trial came; a torn file anew. Over a server it is the same."""
+    store = fill(tmp_path / "store")
+    out = tmp_path / "out"
+    upkeep.export(store.uri, out, "parquet")
+    assert upkeep.export(store.uri, out, "parquet")["written"] == 0
+    store.append([seal(C, 2, 4, "failed")])
+    changed = upkeep.export(store.uri, out, "parquet")
+    assert 0 < changed["written"] < len(changed["files"])
+    torn = next((out / "predictions").rglob("*.parquet"))
+    torn.write_bytes(torn.read_bytes()[:50])
+    with pytest.raises(StoreError, match="not the file"):
+        exporting.ExportSource(out)
+    with serving(tmp_path / "store") as running, asking_with(token_in(tmp_path / "store", "read")):
+        assert upkeep.export(running.listen, out, "parquet")["written"] == 1
+        elsewhere = upkeep.export(running.listen, tmp_path / "out2", "parquet")
+    assert {k: v["rows"] for k, v in elsewhere["files"].items()} == {
+        k: v["rows"] for k, v in json.loads((out / "manifest.json").read_text())["files"].items()
+    }
+    with pytest.raises(StoreError, match="as parquet"):
+        upkeep.export(store.uri, out, "arrow")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(StoreError, match="other files"):
+        upkeep.export(store.uri, tmp_path / "mine", "parquet")
+
+
+def test_a_killed_export_is_no_export_and_goes_on(tmp_path: Path) -> None:
+    """Without its manifest nothing is read of it; run again, it keeps what is whole."""
+    store = fill(tmp_path / "store")
+    store.append([one for number in range(200) for one in whole_attempt(trial_id_of(f"t{number}"), 1)])
+    program = [sys.executable, "-m", "wtsbench_cli", "export", str(tmp_path / "out"), "--store", store.uri]
+    process = subprocess.Popen(program, env=with_roots(), stdout=subprocess.DEVNULL)
+    while len(list(tmp_path.glob("out/*/*/part.parquet"))) < 10:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    with pytest.raises(StoreError, match="no whole export"):
+        exporting.ExportSource(tmp_path / "out")
+    resumed = upkeep.export(store.uri, tmp_path / "out", "parquet")
+    assert resumed["written"] < len(resumed["files"])
+    upkeep.merge(tmp_path / "out", tmp_path / "other")
+    assert open_store(str(tmp_path / "other")).trials().equals(store.trials())
+
+
+def test_merging_is_idempotent_and_goes_both_ways(tmp_path: Path) -> None:
+    """Two stores, merged into each other again and again, hold the same trials and show the same leaderboard."""
+    one, two = simple({"naive": 0.7}, seeds=[0, 1]), simple({"naive": 0.7}, seeds=[0, 1, 2], items=200)
+    left, right = one.folder(tmp_path / "left"), two.folder(tmp_path / "right")
+    whole = render(leaderboard(right), "json")
+    for _ in range(2):
+        upkeep.merge(Path(right.uri), Path(left.uri))
+        upkeep.merge(Path(left.uri), Path(right.uri))
+        assert left.trials().equals(right.trials())
+        assert render(leaderboard(left), "json") == render(leaderboard(right), "json")
+    assert left.trials().num_rows == 9
+    assert whole
+
+
+def _with(folder: Path, *attempts: tuple[str, str, str]) -> Store:
+    """A store with attempts: trial, status, and the item that was predicted."""
+    store = open_store(str(folder), create=True)
+    for trial_id, status, item in attempts:
+        attempt = store.begin_attempt(trial_id, run=folder.name)
+        log = batch("logs", trial_id, attempt, 2, [{"line": 1, "text": folder.name}])
+        store.append([predictions(trial_id, attempt, 1, item), log, seal(trial_id, attempt, 3, status)])
+    return store
+
+
+def test_the_same_trial_twice_is_one_trial(tmp_path: Path) -> None:
+    """Run on two machines with equal results, it is known; failures of both are kept, under numbers of their own."""
+    left = _with(tmp_path / "left", (A, "failed", "x"), (A, "done", "a"))
+    right = _with(tmp_path / "right", (A, "failed", "y"), (A, "failed", "z"), (A, "done", "a"))
+    first = upkeep.merge(Path(right.uri), Path(left.uri))
+    assert (first["attempts"], first["renumbered"], first["known"]) == (2, 2, 1)
+    trials = left.trials([A])
+    assert trials["status"].to_pylist() == ["failed", "done", "failed", "failed"]
+    assert upkeep.merge(Path(right.uri), Path(left.uri))["attempts"] == 0
+    assert left.trials([A]).equals(trials)
+
+
+def test_other_results_for_the_same_trial_are_a_conflict(tmp_path: Path) -> None:
+    """Nothing at all is brought then, neither of the trial nor of others; the same for a data set's items."""
+    left = _with(tmp_path / "left", (A, "done", "a"))
+    right = _with(tmp_path / "right", (B, "done", "b"), (A, "done", "other"))
+    with pytest.raises(StoreConflict, match="different results"):
+        upkeep.merge(Path(right.uri), Path(left.uri))
+    assert left.trials()["trial_id"].to_pylist() == [A]
+    for store, item in ((left, "a"), (right, "b")):
+        store.put_dataset(data_digest="d", task="t", labels=[], metric="m", report={}, items=item_rows("d", [item]))
+    with pytest.raises(StoreConflict, match="other items"):
+        upkeep.merge(Path(right.uri), Path(left.uri))
+    with pytest.raises(StoreError, match="same store"):
+        upkeep.merge(Path(left.uri), Path(left.uri))
+
+
+def test_a_delivery_that_went_on_elsewhere_is_completed(tmp_path: Path) -> None:
+    """Half of an attempt here and all of it there is all of it here."""
+    left = open_store(str(tmp_path / "left"), create=True)
+    attempt = left.begin_attempt(A, run="r")
+    left.append(whole_attempt(A, attempt)[:2])
+    right = open_store(str(tmp_path / "right"), create=True)
+    outbox = fill_outbox(tmp_path / "outbox", whole_attempt(A, attempt))
+    deliver(outbox.folder, right)
+    upkeep.merge(Path(right.uri), Path(left.uri))
+    assert left.trials().equals(right.trials())
+    assert left.predictions([A]).num_rows == 2
