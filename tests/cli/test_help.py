@@ -37,6 +37,7 @@ VERBS = (
     "store backup",
     "store restore",
     "store merge",
+    "store measure",
     "export",
 )
 READERS = (

@@ -44,8 +44,18 @@ class OlderSchema(StoreError):
 class Engine:
     """One open transaction on a store's database."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, remembered: dict[_Attempt, Arrival] | None = None
+    ) -> None:
+        """Take an open transaction.
+
+        Args:
+            connection: of the transaction.
+            remembered: what the only writer of the database knows of attempts, kept from transaction to transaction;
+                to be forgotten when one fails.
+        """
         self._db = connection
+        self._remembered = remembered
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -135,7 +145,10 @@ class Engine:
         """The next free attempt number of a trial, taken."""
         query = "SELECT coalesce(max(attempt), 0) + 1 FROM attempt_keys WHERE trial_id = ?"
         attempt = int(self._value(query, [trial_id]))
-        self._put_key(self._next_key(), trial_id, attempt, run, _now())
+        key = self._next_key()
+        self._put_key(key, trial_id, attempt, run, _now())
+        if self._remembered is not None:
+            self._remembered[trial_id, attempt] = Arrival(key=key)
         return attempt
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
@@ -176,6 +189,8 @@ class Engine:
             else:
                 outcomes.append(new)
         self._store([arrival for arrival in arrivals.values() if arrival.new])
+        for arrival in arrivals.values():
+            arrival.new.clear()
         return [
             outcome if isinstance(outcome, StoreError) else _acks(request, outcome, arrivals)
             for request, outcome in zip(requests, outcomes, strict=True)
@@ -183,6 +198,14 @@ class Engine:
 
     def _arrivals(self, attempts: set[_Attempt]) -> dict[_Attempt, Arrival]:
         """What is known of attempts; those that were begun in another store have no number here yet."""
+        if self._remembered is None:
+            return self._looked_up(attempts)
+        known = {one: self._remembered[one] for one in attempts if one in self._remembered}
+        if len(known) < len(attempts):
+            self._remembered |= self._looked_up(attempts - known.keys())
+        return {one: self._remembered[one] for one in sorted(attempts)}
+
+    def _looked_up(self, attempts: set[_Attempt]) -> dict[_Attempt, Arrival]:
         ordered = sorted(attempts)
         named = [[trial_id for trial_id, _ in ordered], [attempt for _, attempt in ordered]]
         query = (

@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
+from wtsbench.store.arrival import Arrival
 from wtsbench.store.engine import EXTENSIONS, Engine
 from wtsbench.store.explain import explained
 from wtsbench.store.lock import StoreBusy
@@ -30,6 +31,10 @@ GROUP_ROWS = 500_000
 """Rows after which a transaction takes no further request."""
 QUEUE_BYTES = 512 * 2**20
 """What may wait in memory to be committed; beyond it, senders wait, and then are asked to come again."""
+LINGER = 0.004
+"""Seconds to wait for those whom the last commit answered to send again: one commit costs more than waiting."""
+REMEMBERED = 20_000
+"""Attempts of which the writer knows by heart what is stored."""
 QUEUE_SECONDS = 20.0
 """How long a sender waits for room in the queue."""
 
@@ -76,6 +81,7 @@ class LiveStore:
         self._waiting: deque[_Job] = deque()
         self._bytes = 0
         self._closing = False
+        self._remembered: dict[tuple[str, int], Arrival] = {}
         self._pause = threading.Lock()
         self._readers = threading.BoundedSemaphore(limits.readers)
         self._writer = threading.Thread(target=self._write, name="wtsbench-store-writer")
@@ -122,17 +128,23 @@ class LiveStore:
         return job.answer.result()
 
     def _write(self) -> None:
+        expected = 1
         while True:
             with self._mutex:
                 while not self._waiting and not self._closing:
                     self._mutex.wait()
                 if not self._waiting:
                     return
+                deadline = time.monotonic() + LINGER
+                while len(self._waiting) < expected and not self._closing:
+                    if not self._mutex.wait(deadline - time.monotonic()):
+                        break
                 group = self._group()
             with self._pause:
                 self._commit(group)
             with self._mutex:
                 self._bytes -= sum(job.size for job in group)
+                expected = min(GROUP_JOBS, len(group) + len(self._waiting))
                 self._mutex.notify_all()
 
     def _group(self) -> list[_Job]:
@@ -164,15 +176,18 @@ class LiveStore:
     def _transaction(self, group: list[_Job]) -> list[Any]:
         self._db.begin()
         try:
-            engine = Engine(self._db)
+            engine = Engine(self._db, self._remembered)
             appends = [job for job in group if job.batches is not None]
             by_job = dict(zip(map(id, appends), engine.append_all([job.batches or () for job in appends]), strict=True))
             answers = [by_job[id(job)] if job.call is None else job.call(engine) for job in group]
             self._db.commit()
         except BaseException:
+            self._remembered.clear()
             with suppress(duckdb.Error):
                 self._db.rollback()
             raise
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.clear()
         return answers
 
     def _told(self, error: Exception) -> Exception:
