@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wtsbench_cli import store_token
+from wtsbench_cli import store_measure, store_token
 from wtsbench_cli.options import JsonOption, StoreOption, store_of
 from wtsbench_cli.terminal import print_json, say
 
@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(store_token.app, name="token")
+app.command("measure")(store_measure.measure)
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The store's folder.", show_default=False)]
 
 
@@ -217,46 +218,6 @@ def merge(
         f"{found['attempts']:,} attempts are new, {found['renumbered']:,} of them under another number;"
         f" {found['known']:,} were known; {found['datasets']:,} data sets and {found['grids']:,} submissions are new"
     )
-
-
-@app.command("measure")
-def measure(
-    against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            metavar="SINKS",
-            help="What to measure: of server, folder, parquet, mlflow-file, mlflow-sqlite. Default: the first three.",
-            show_default=False,
-        ),
-    ] = None,
-    writers: Annotated[
-        str | None,
-        typer.Option("--writers", metavar="N,N…", help="Writers at once. Default: 1,16,64,256.", show_default=False),
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option("--seconds", help="How long each. Default: 5.", min=0.5, show_default=False),
-    ] = None,
-    json: JsonOption = False,
-) -> None:
-    """Measure how fast records become durable here, with fake trials in scratch folders, side by side.
-
-    MLflow is measured where it is installed; wtsbench does not need it.
-    """
-    from wtsbench.store.measure import KINDS
-    from wtsbench.store.measure import measure as measured
-
-    sinks = (against or "server,folder,parquet").split(",")
-    if unknown := sorted(set(sinks) - set(KINDS)):
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(KINDS)}", param_hint="--against")
-    numbers = (writers or "1,16,64,256").split(",")
-    if not all(number.isdecimal() and int(number) for number in numbers):
-        raise typer.BadParameter("give numbers, with commas between them", param_hint="--writers")
-    counts = [int(number) for number in numbers]
-    found = measured(sinks, counts, seconds or 5.0, note=say)
-    if json:
-        print_json(found)
 
 
 def _verdict(found: dict[str, object], json: bool) -> None:

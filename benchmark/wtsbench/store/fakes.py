@@ -1,0 +1,110 @@
+"""A large store of fake trials, made quickly: for measuring how fast results are read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from wtsbench.store.engine import Engine
+from wtsbench.store.folder import DATABASE, FolderStore
+from wtsbench.store.lock import locked
+from wtsbench.store.measure import seal_row
+from wtsbench.store.schemas import TABLES
+from wtsbench.store.tables import ATTEMPT
+
+SEEDS, STRATEGIES, PAIRS = 5, 8, 10
+"""Of each task: 8 strategies on 10 pairs of models, 5 seeds each, which are 500 trials."""
+TRIALS_OF_A_TASK = PAIRS * SEEDS * (STRATEGIES + 2)
+_GRID = "fakes"
+
+
+def fake_store(folder: Path, *, tasks: int, items: int) -> tuple[int, int]:
+    """Make a store of a grid whose trials are all done.
+
+    Args:
+        folder: where there is nothing yet.
+        tasks: of 500 trials each.
+        items: of each task's test split, with two classes.
+
+    Returns:
+        Trials, and predictions in all.
+    """
+    store = FolderStore(folder)
+    store.open(create=True)
+    cells = []
+    for task in range(tasks):
+        digest = _name("data", task)
+        rows = [
+            {
+                "data_digest": digest,
+                "item_id": f"{number:06d}",
+                "group_id": f"{number:06d}",
+                "split": "test",
+                "text": "x",
+            }
+            for number in range(items)
+        ]
+        for number, row in enumerate(rows):
+            row["label"] = number % 2
+        table = pa.Table.from_pylist(rows, schema=TABLES["items"])
+        store.put_dataset(
+            data_digest=digest, task=f"task-{task}", labels=["no", "yes"], metric="accuracy", report={}, items=table
+        )
+        cells += list(_cells(task, digest))
+    store.put_grid(name=_GRID, grid_digest=_GRID, yaml="", cells=cells)
+    trials = {}
+    for cell in cells:
+        for role in ("weak", "ceiling", "student"):
+            trials[cell[f"{role}_trial"]] = (role, cell)
+    with locked(folder, shared=False), Engine.open(folder / DATABASE, read_only=False) as engine:
+        keys = pa.table({"key": range(1, len(trials) + 1), "trial_id": list(trials), "attempt": [1] * len(trials)})
+        engine.insert("attempt_keys", keys)
+        engine.insert("done", keys.drop_columns(["attempt"]))
+        ended = [
+            seal_row(
+                trial_id,
+                role=role,
+                task=cell["task"],
+                model=cell["weak" if role == "weak" else "strong"],
+                strategy=cell["strategy"] if role == "student" else None,
+                seed=cell["seed"],
+                data_digest=cell["data_digest"],
+            )
+            for trial_id, (role, cell) in trials.items()
+        ]
+        sealed = pa.Table.from_batches(ended).drop_columns(list(ATTEMPT)).append_column("key", keys["key"])
+        engine.insert("trials_rows", sealed)
+        for first in range(1, len(trials) + 1, 100):  # a trial at a time, as they come in life
+            engine.connection.execute(
+                "INSERT INTO predictions_rows BY NAME SELECT key, 'test' AS split, printf('%06d', item) AS item_id,"
+                " CASE WHEN (item % 2 = 1) = (hash(key * 1000003 + item) % 100 < 60 + key % 30)"
+                " THEN [0.25, 0.75] ELSE [0.75, 0.25] END::DOUBLE[] AS probabilities"
+                " FROM range(?, ?) AS k(key), range(?) AS i(item) ORDER BY key, item",
+                [first, min(first + 100, len(trials) + 1), items],
+            )
+    return len(trials), len(trials) * items
+
+
+def _cells(task: int, digest: str) -> Iterator[dict[str, Any]]:
+    for pair in range(PAIRS):
+        for seed in range(SEEDS):
+            for strategy in range(STRATEGIES):
+                yield {
+                    "task": f"task-{task}",
+                    "weak": f"weak-{pair}",
+                    "strong": f"strong-{pair}",
+                    "strategy": f"strategy-{strategy}",
+                    "seed": seed,
+                    "weak_trial": _name("weak", task, pair, seed),
+                    "ceiling_trial": _name("ceiling", task, pair, seed),
+                    "student_trial": _name("student", task, pair, seed, strategy),
+                    "data_digest": digest,
+                }
+
+
+def _name(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
