@@ -41,7 +41,8 @@ class CentralBench(Bench):
 
     def done(self) -> int:
         """Trials that are done, asked past the server's address."""
-        return open_store(str(self.store)).trials()["status"].to_pylist().count("done")
+        statuses: list[str] = open_store(str(self.store)).trials()["status"].to_pylist()
+        return statuses.count("done")
 
 
 @pytest.fixture

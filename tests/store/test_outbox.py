@@ -16,7 +16,7 @@ from tests.store.making import fill_outbox, predictions, record_rows, seal, tria
 from wtsbench.errors import StoreError
 from wtsbench.store.client import Store
 from wtsbench.store.courier import deliver
-from wtsbench.store.outbox import Outbox, OutboxConflict, content_digest, pending, read_batch
+from wtsbench.store.outbox import Outbox, OutboxConflict, content_digest, normal, pending, read_batch
 from wtsbench.store.schemas import LOGS, RECORD_TABLES
 
 TRIAL = trial_id_of("a")
@@ -169,3 +169,19 @@ def test_a_writer_killed_before_the_rename_leaves_nothing_visible(
     assert pending(tmp_path) == []
     assert len(list(tmp_path.iterdir())) == 1
     assert fill_outbox(tmp_path, [predictions(TRIAL, 1, 1, "a")]).last_sequence == 1
+
+
+def test_a_digest_is_of_the_rows_and_not_of_the_memory_they_lie_in() -> None:
+    """Spare room behind the values, what lies below a null, slices: none of it changes a record's digest."""
+    plain = record_rows("metrics", TRIAL, 1, [{"name": "loss", "split": "transfer", "step": None} for _ in range(76)])
+    split = plain["split"].combine_chunks()
+    roomy = pa.Array.from_buffers(
+        split.type, 76, [None, split.buffers()[1], pa.py_buffer(split.buffers()[2].to_pybytes() + b"spare" * 20)]
+    )
+    step = pa.Array.from_buffers(pa.int64(), 76, [pa.py_buffer(bytes(10)), pa.py_buffer(b"\7" * 76 * 8)])
+    place, other = plain.schema.get_field_index("split"), plain.schema.get_field_index("step")
+    same = plain.set_column(place, plain.schema.field(place), roomy).set_column(other, plain.schema.field(other), step)
+    sliced = pa.concat_tables([plain, plain]).combine_chunks().slice(76)
+    digests = {content_digest("metrics", normal(one)) for one in (plain, same, sliced)}
+    assert same.equals(plain)
+    assert len(digests) == 1

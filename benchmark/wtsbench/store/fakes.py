@@ -38,19 +38,17 @@ def fake_store(folder: Path, *, tasks: int, items: int) -> tuple[int, int]:
     cells = []
     for task in range(tasks):
         digest = _name("data", task)
-        rows = [
-            {
-                "data_digest": digest,
-                "item_id": f"{number:06d}",
-                "group_id": f"{number:06d}",
-                "split": "test",
-                "text": "x",
-            }
-            for number in range(items)
-        ]
-        for number, row in enumerate(rows):
-            row["label"] = number % 2
-        table = pa.Table.from_pylist(rows, schema=TABLES["items"])
+        ids = [f"{number:06d}" for number in range(items)]
+        columns = {
+            "data_digest": [digest] * items,
+            "item_id": ids,
+            "group_id": ids,
+            "split": ["test"] * items,
+            "text": ["x"] * items,
+            "label": [number % 2 for number in range(items)],
+            "target": [None] * items,
+        }
+        table = pa.table(columns, schema=TABLES["items"])
         store.put_dataset(
             data_digest=digest, task=f"task-{task}", labels=["no", "yes"], metric="accuracy", report={}, items=table
         )

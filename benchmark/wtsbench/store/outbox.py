@@ -240,8 +240,9 @@ def normal(table: pa.Table) -> pa.RecordBatch:
         ValueError: they are too many for one.
     """
     batch = _one_batch(table)
-    # What lies in memory below a null is anything at all, and would be part of the digest.
-    columns = [pa.array(c.to_pylist(), c.type) if c.null_count else c for c in batch.columns]
+    # What lies in memory below a null, or behind the last value, is anything at all, and would be part of the digest.
+    every = pa.array(range(batch.num_rows), pa.int64())
+    columns = [pa.array(c.to_pylist(), c.type) if c.null_count else c.take(every) for c in batch.columns]
     return _as_read_back(pa.RecordBatch.from_arrays(columns, schema=batch.schema))
 
 
