@@ -54,7 +54,7 @@ def test_every_row_is_whole(forms: tuple[Bench, list[dict[str, Any]]]) -> None:
     """Strategies and controls are in the tables of the tasks that they are for, each with all its seeds."""
     _, rows = forms
     assert {row["seeds_done"] for row in rows} == {2}
-    found = {(row["task"], row["split"]): set() for row in rows}
+    found: dict[tuple[str, str], set[str]] = {(row["task"], row["split"]): set() for row in rows}
     for row in rows:
         found[row["task"], row["split"]].add(row["strategy"])
     controls = {"zero_shot", "weak_equals_strong", "strong_on_weak_train"}

@@ -138,3 +138,17 @@ def test_random_filters_match_the_filters_of_a_tasks_form() -> None:
     plan = make_plan(grid, make_inputs(grid, tasks={**inputs.tasks, "t2": generated}))
     found = {(cell.task, cell.strategy) for cell in plan.cells if cell.kind == "control"}
     assert found == {("t1", "random_filter(confidence_filter)"), ("t2", "random_filter(generation_filter)")}
+
+
+def test_a_filter_that_is_excluded_has_no_random_filter() -> None:
+    """The control of a strategy is left out with it."""
+    plan = _plan(
+        strategies=["naive", {"name": "confidence_filter", "top": 0.5}],
+        controls=["random_filter"],
+        exclude=[{"strategy": "confidence_filter(top=0.5)", "seed": 0}, {"strategy": "confidence_filter", "seed": 1}],
+    )
+    cells = [cell for cell in plan.cells if cell.strategy != "naive"]
+    assert [(cell.strategy, cell.seed) for cell in cells] == [
+        ("confidence_filter(top=0.5)", 2),
+        ("random_filter(confidence_filter(top=0.5))", 2),
+    ]

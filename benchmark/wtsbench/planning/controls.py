@@ -44,6 +44,11 @@ def random_filters(grid: Grid, form: Form) -> Iterator[tuple[str, StrategyCall]]
             yield f"{RANDOM_FILTER}({call.label})", StrategyCall(name=RANDOM_FILTER, parameters=parameters)
 
 
+def matched(label: str) -> str:
+    """The label of the strategy that a random filter of this label matches."""
+    return label.removeprefix(f"{RANDOM_FILTER}(").removesuffix(")")
+
+
 def own_supervisor(strong: str, seed: int) -> Supervisor:
     """The strong model, finetuned on ground truth as the weak one is."""
     return Supervisor(role=Role.WEAK, model=strong, seed=seed)

@@ -328,9 +328,16 @@ def _excluded(rule: Exclusion, point: _Point) -> bool:
         rule.task in (None, point.task)
         and rule.weak in (None, point.pair.weak)
         and rule.strong in (None, point.pair.strong)
-        and rule.strategy in (None, point.call.name, point.label)
+        and (rule.strategy in (None, point.call.name, point.label) or _matches(rule, point))
         and rule.seed in (None, point.seed)
     )
+
+
+def _matches(rule: Exclusion, point: _Point) -> bool:
+    """Whether the rule leaves out the strategy whose random filter this is: a control of what is not there."""
+    if point.control != controls.RANDOM_FILTER:
+        return False
+    return rule.strategy in (point.call.parameters["like"]["name"], controls.matched(point.label))
 
 
 def require_cells(grid: Grid, forms: Mapping[str, Form]) -> None:

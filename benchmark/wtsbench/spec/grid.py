@@ -120,6 +120,8 @@ class StrategyCall(Frozen):
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, dict) and "name" in value:  # a strategy within a strategy
+        return StrategyCall.model_validate(value).label
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

@@ -159,8 +159,14 @@ def short_label(call: StrategyCall) -> str:
     except SpecError:  # of a package that is no longer installed
         return call.label
     defaults = kind.Parameters.model_construct().model_dump(mode="json")
-    given = {name: value for name, value in call.parameters.items() if value != defaults.get(name, ...)}
+    given = {name: _short(value) for name, value in call.parameters.items() if value != defaults.get(name, ...)}
     return call.model_copy(update={"parameters": given}).label
+
+
+def _short(value: Any) -> Any:
+    """A strategy within a strategy is written as shortly."""
+    nested = isinstance(value, dict) and value.keys() >= {"name", "parameters"}
+    return short_label(StrategyCall.model_validate(value)) if nested else value
 
 
 @cache
