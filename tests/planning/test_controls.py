@@ -13,6 +13,7 @@ from wtsbench.spec.generation import GenerationSettings, ZeroShot
 from wtsbench.spec.identity import digest
 from wtsbench.spec.training import TrainingOverride
 from wtsbench.spec.trial import ModelRef, Role, TrialSpec
+from wtsbench.strategies.confidence_filter import ConfidenceFilter
 
 ASKING = ZeroShot(prompt="{text} Answer:", answers={"a": " yes", "b": " no"})
 
@@ -152,3 +153,16 @@ def test_a_filter_that_is_excluded_has_no_random_filter() -> None:
         ("confidence_filter(top=0.5)", 2),
         ("random_filter(confidence_filter(top=0.5))", 2),
     ]
+
+
+def test_a_random_filter_is_another_trial_where_what_it_matches_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A raised version of a filter leaves no stored control of the old filter's size behind."""
+
+    def controls() -> set[str]:
+        plan = _plan(strategies=["confidence_filter"], controls=["random_filter"])
+        return {cell.student_trial for cell in plan.cells if cell.kind == "control"}
+
+    before = controls()
+    assert before == controls()
+    monkeypatch.setattr(ConfidenceFilter, "version", ConfidenceFilter.version + 1)
+    assert before.isdisjoint(controls())

@@ -251,7 +251,7 @@ class _Planner:
             data_seed=self._grid.data.seed,
             model=resolved.ref,
             strategy=None if strategy is None else registry.full_call(strategy),
-            strategy_version=None if strategy is None else strategy.version,
+            strategy_version=None if strategy is None else strategy.revision(),
             recipe=recipe,
             form=about.form,
             generation=about.generation,

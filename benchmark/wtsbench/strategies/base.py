@@ -193,6 +193,10 @@ class Strategy(ABC):
     def __init__(self, parameters: Any) -> None:
         self.parameters = parameters
 
+    def revision(self) -> int:
+        """What a trial's identity holds of the strategy's code: its version. One that works by another adds that's."""
+        return self.version
+
     def supervisors(self, context: PlanningContext) -> tuple[Supervisor, ...]:
         """Whose predictions supervise the student: here the weak model with the student's own seed.
 

@@ -74,6 +74,10 @@ class RandomFilter(Filter, GenerativeStrategy):
             )
         return like
 
+    def revision(self) -> int:
+        """Rises with its own version, and with that of the strategy to match, which decides size and labels."""
+        return self.version + self.like.revision() - 1
+
     def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
         """Those of the strategy to match."""
         return self.like.supervisors(context)

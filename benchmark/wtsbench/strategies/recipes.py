@@ -9,6 +9,9 @@ boosted         finetuning on `weak_train` with the weights of AdaBoost after th
 combined        no training: the vote of the parents, weighted as AdaBoost weighs its rounds
 zero_shot       control, no training: a language model is asked
 random_labels   control: finetuning on labels of `transfer` that are wrong at random as often as the parent's
+
+Recipes have no version of their own, and their trials do not know that of the strategy that asks for them: where what
+one does changes, `spec.trial.SCIENCE_VERSION` is raised.
 """
 
 from __future__ import annotations

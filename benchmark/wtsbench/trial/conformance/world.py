@@ -129,7 +129,7 @@ def write_trial(folder: Path, model: Path, strategy: Strategy, *, seed: int = 0)
         data_seed=0,
         model=ModelRef(name="tiny", kind="folder", id="tiny", revision="0" * 64, path=str(model)),
         strategy=registry.full_call(strategy),
-        strategy_version=strategy.version,
+        strategy_version=strategy.revision(),
         training=Training(epochs=2, batch_size=8, learning_rate=3e-3),
         seed=seed,
         parents=parents,
