@@ -35,6 +35,19 @@ def test_a_class_that_one_split_lacks(tmp_path: Path, make_manifest: MakeManifes
     assert "larger share" in (caught.value.remedy or "")
 
 
+def test_a_test_set_of_one_group(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """Intervals resample groups: a test set that is a single one would prove anything, and is refused."""
+    rows = [{**row, "book": str(place % 4)} for place, row in enumerate(balanced_rows(200))]
+    rows = [{**row, "label": "yes" if place // 4 % 2 else "no"} for place, row in enumerate(rows)]
+    write_csv(tmp_path / "data.csv", rows)
+    manifest = make_manifest(
+        group={"columns": ["book"], "similar": ["text"]},
+        splits={"weak_train": 0.25, "transfer": 0.25, "validation": 0.25, "test": 0.25},
+    )
+    with pytest.raises(DataError, match="split test has 50, all of one group"):
+        prepare(manifest, DataSettings(), folder=tmp_path)
+
+
 def test_nothing_but_contradictions(tmp_path: Path, make_manifest: MakeManifest) -> None:
     """Where every text has both labels no item is left, and the message says so in numbers."""
     rows = balanced_rows(50)

@@ -20,7 +20,7 @@ from wtsbench.data.rows import Row
 from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.task import TaskManifest
-from wtsbench.spec.trial import Split
+from wtsbench.spec.trial import TEST_SPLITS, Split
 from wtsbench.store.schemas import ITEMS
 
 MAJORITY = 0.55
@@ -59,7 +59,8 @@ def build(
         elsewhere: of its out-of-distribution set, where it has one.
 
     Raises:
-        DataError: a split ends up with fewer than two items, or without one of the classes.
+        DataError: a split ends up with fewer than two items, or without one of the classes; or a test set is of one
+            group, from which nothing can be said about other items.
     """
     items, counts = distinct(rows)
     items = grouped(items, manifest.group.threshold)
@@ -258,9 +259,11 @@ def _group_report(items: Sequence[Item], manifest: TaskManifest) -> dict[str, An
 def _check_sizes(manifest: TaskManifest, report: dict[str, Any]) -> None:
     for name, counts in report["splits"].items():
         missing = [label for label, count in counts["classes"].items() if not count]
-        if counts["items"] >= 2 and not missing:
+        # Intervals resample groups: with a single one they would have no width, and prove whatever they hold.
+        single = name in TEST_SPLITS and counts["groups"] < 2 <= counts["items"]
+        if counts["items"] >= 2 and not missing and not single:
             continue
-        lacks = f", none of them {' or '.join(missing)}" if missing else ""
+        lacks = f", none of them {' or '.join(missing)}" if missing else ", all of one group" if single else ""
         found = report["ood"] if name == Split.OOD.value else report
         raise DataError(
             f"task {manifest.name}: too few items: split {name} has {counts['items']}{lacks}, of "
