@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tests.trial.folders import (
     LABELS,
@@ -19,7 +19,7 @@ from tests.trial.folders import (
     result_of,
     write_folder,
 )
-from tests.trial.tiny import write_tiny_model
+from tests.trial.tiny import SHAPES, write_tiny_model
 from wtsbench.spec.generation import ZeroShot
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.trial import Role, TrialJob
@@ -193,6 +193,27 @@ def test_an_encoder_cannot_be_asked(tmp_path: Path) -> None:
     write_folder(tmp_path / "t", ITEMS, model, recipe=recipes.call(ASKED), role=Role.CONTROL, **QUICK)
     assert run_folder(tmp_path / "t") == 1
     assert "no causal language model" in result_of(tmp_path / "t")["failure"]["message"]
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "openai-gpt", "gemma2"])
+def test_scores_that_are_more_than_the_heads_are_refused(tmp_path: Path, model_type: str) -> None:
+    """Probabilities come from the head alone: a model that caps its scores fails, in place of being misread."""
+    model = write_tiny_model(tmp_path / "m", "llama" if model_type == "gemma2" else model_type)
+    if model_type == "gemma2":
+        shape = {
+            **SHAPES["llama"],
+            "head_dim": 16,
+            "final_logit_softcapping": 2.0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        }
+        config = AutoConfig.for_model("gemma2", vocab_size=320, initializer_range=0.1, pad_token_id=None, **shape)
+        AutoModelForCausalLM.from_config(config).save_pretrained(model)  # type: ignore[no-untyped-call]
+    write_folder(tmp_path / "t", ITEMS, model, recipe=recipes.call(ASKED), role=Role.CONTROL, **QUICK)
+    failed = run_folder(tmp_path / "t") == 1
+    assert failed == (model_type == "gemma2")
+    if failed:
+        assert "gemma2 models scale or cap" in result_of(tmp_path / "t")["failure"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,19 @@ from wtsbench.trial.language_model import pretrained
 from wtsbench.trial.probe import Probe
 from wtsbench.trial.train import optimizer_of, rate_at, steps_of
 
+_ROUNDING = 1e-4
+"""How far scores may lie apart, absolutely and in parts, that are the same but for rounding."""
+
 
 def reader_of(folder: Path, classifier: Classifier) -> Any:
     """A language model around the very body of a classifier: what trains in one is trained in the other.
 
     Raises:
-        UnusableModelError: the model is no causal language model, or its body does not train.
+        UnusableModelError: the model is no causal language model, does more than its head to its scores, or its body
+            does not train.
     """
     reader = pretrained(folder)
+    require_plain_head(reader)
     body = classifier.model.base_model
     if not classifier.causal or type(reader.base_model) is not type(body):
         raise UnusableModelError("the classifier of this model does not share its body with a language model")
@@ -38,6 +43,27 @@ def reader_of(folder: Path, classifier: Classifier) -> Any:
     setattr(reader, reader.base_model_prefix, body)
     reader.tie_weights()
     return reader
+
+
+def require_plain_head(model: Any) -> None:
+    """Refuse a model whose scores of the next token are more than its head's product with the body's last states.
+
+    Some architectures scale or cap them (Gemma 2, Cohere). `scores_of` and `read_texts` take the product, only where it
+    is needed: of such a model they would be those of another one.
+
+    Raises:
+        UnusableModelError: the two differ on two tokens.
+    """
+    ids = torch.zeros(1, 2, dtype=torch.int64)
+    asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    with torch.no_grad():
+        whole = model(**asked).logits
+        parts = model.get_output_embeddings()(model.base_model(**asked)[0])
+    if not torch.allclose(whole, parts, rtol=_ROUNDING, atol=_ROUNDING):
+        raise UnusableModelError(
+            f"{model.config.model_type} models scale or cap what their head says of the next token, which is not "
+            "supported here"
+        )
 
 
 def scores_of(model: Any, ids: torch.Tensor, mask: torch.Tensor, start: Sequence[int], device: Device) -> torch.Tensor:

@@ -22,7 +22,7 @@ from wtsbench.strategies.base import Floats
 from wtsbench.trial.batching import pad, prediction_batches
 from wtsbench.trial.device import Device
 from wtsbench.trial.faults import DivergedError, UnusableModelError
-from wtsbench.trial.language import scores_of
+from wtsbench.trial.language import require_plain_head, scores_of
 from wtsbench.trial.language_model import pretrained
 from wtsbench.trial.models import load_tokenizer
 
@@ -37,7 +37,9 @@ class Asker:
         self._device = device
         self._batch_size = training.eval_batch_size
         self.tokenizer = load_tokenizer(folder, training.max_length)
-        self._model = pretrained(folder).to(device.torch_device)
+        model = pretrained(folder)
+        require_plain_head(model)
+        self._model = model.to(device.torch_device)
         self._prompt = prompt
         self._around = tuple(map(self._tokens, prompt.split("{text}", 1)))
         self._answers = [self._tokens(answer) for answer in answers]
