@@ -8,7 +8,7 @@ import pytest
 
 from tests.planning.grids import make_grid, make_inputs, plan_of
 from wtsbench.errors import SpecError
-from wtsbench.planning.plan import make_plan, require_cells
+from wtsbench.planning.plan import make_plan, require_cells, required_models
 from wtsbench.planning.report import StoredTrial, compare
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.trial import Role
@@ -116,3 +116,12 @@ def test_report_says_why() -> None:
         for key, spec in old.trials.items()
     }
     assert all("diverged: NaN" in trial.reason and trial.state == "failed" for trial in compare(old, failed).trials)
+
+
+def test_a_tasks_wordings_count_when_models_are_named() -> None:
+    """Nine wordings are there with a task's own and the general ones, and are no fault before a plan is made either."""
+    grid = make_grid(tasks=["t1"], strategies=[{"name": "reliability", "wordings": 9}])
+    own = ("It says: {text}",)
+    assert required_models(grid, {}, {"t1": "classification"}, {"t1": own}) == ("small", "large")
+    with pytest.raises(SpecError, match="8 further wordings are asked for, 7 are known"):
+        required_models(grid, {}, {"t1": "classification"}, {"t1": ()})

@@ -79,7 +79,8 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
             tasks[written] = _judged(tasks[written], manifest.generation, place, base, mirror)
     ladders = {pair: ladder(pair) for pair in grid.pairs}
     models = {}
-    for name in required_models(grid, ladders, forms):
+    frames = {written: manifest.frames for written, (manifest, _) in found.items()}
+    for name in required_models(grid, ladders, forms, frames):
         note(f"resolving {name}")
         reference, training = resolve_model(name, base=base, mirror=mirror)
         models[name] = ResolvedModel(ref=reference, training=training)

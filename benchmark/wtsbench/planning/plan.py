@@ -119,16 +119,22 @@ class _Point:
     seed: int
 
 
-def required_models(grid: Grid, ladders: Mapping[Pair, tuple[str, ...]], forms: Mapping[str, Form]) -> tuple[str, ...]:
+def required_models(
+    grid: Grid,
+    ladders: Mapping[Pair, tuple[str, ...]],
+    forms: Mapping[str, Form],
+    frames: Mapping[str, tuple[str, ...]],
+) -> tuple[str, ...]:
     """Names of all models the grid's trials use, those that strategies ask for included.
 
     Args:
         grid: a checked grid.
         ladders: the models between weak and strong of each pair.
         forms: the form of each task, by the name that the grid has.
+        frames: other wordings of an item of each task.
 
     Raises:
-        SpecError: a strategy does not fit a pair; all such cases at once.
+        SpecError: a strategy does not fit a pair or a task; all such cases at once.
     """
     names: dict[str, None] = {}
 
@@ -141,7 +147,7 @@ def required_models(grid: Grid, ladders: Mapping[Pair, tuple[str, ...]], forms: 
     for point in _points(grid, forms):
         names.update({point.pair.weak: None, point.pair.strong: None})
         try:
-            for supervisor in _supervisors(point, ladders, ()):
+            for supervisor in _supervisors(point, ladders, frames[point.task]):
                 visit(supervisor)
         except SpecError as error:
             wrong[error.message] = error
