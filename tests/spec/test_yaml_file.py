@@ -204,6 +204,26 @@ def test_faults_of_a_whole_point_at_the_part(tmp_path: Path) -> None:
     assert "maybe" in fault.message
 
 
+def test_faults_of_a_whole_point_below_a_key(tmp_path: Path) -> None:
+    """Also where the part stands deeper: the answers of a zero-shot prompt."""
+    whole = TASK.replace("confg", "config").replace("maybe", "yes") + "zero_shot:\n  answers: {no: ' x', yse: ' y'}\n"
+    (fault,) = faults(write(tmp_path, whole), model=TaskManifest)
+    assert (fault.line, fault.path) == (11, "zero_shot.answers"), fault
+
+
+def test_a_list_that_is_too_short(tmp_path: Path) -> None:
+    """One good entry where two are asked for is a fault; bad entries have faults of their own."""
+    whole = TASK.replace("confg", "config").replace("label:", "choices: {options: [a], right: a}\nlable:")
+    found = {fault.path: fault.message for fault in faults(write(tmp_path, whole), model=TaskManifest)}
+    assert found["choices.options"] == "must have at least 2 entries"
+    found = {
+        fault.path: fault.message
+        for fault in faults(write(tmp_path, whole.replace("[a]", "[a, 5]")), model=TaskManifest)
+    }
+    assert "choices.options" not in found
+    assert "quotes" in found["choices.options[1]"]
+
+
 def test_errors_survive_pickling() -> None:
     """Ray sends errors between processes."""
     error = SpecFaults([Fault(file="f", line=2, message="b"), Fault(file="f", line=1, message="a", suggestion="c")])

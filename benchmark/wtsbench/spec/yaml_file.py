@@ -37,8 +37,8 @@ def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
         faults += faults_of(error, tree, model)
     faults += _misread(tree, [model])
     if checks is not None:
-        known = {fault.path for fault in faults}
-        faults += [fault for fault in checks(tree) if fault.path not in known]
+        known = {(fault.file, fault.path) for fault in faults}
+        faults += [fault for fault in checks(tree) if (fault.file, fault.path) not in known]
     if faults or loaded is None:
         raise SpecFaults(faults)
     return loaded
@@ -96,12 +96,14 @@ def _fault(entry: dict[str, Any], node: Node, model: type[BaseModel]) -> Fault |
         return node.key_fault(missing, f"unknown key{known}", suggestion=hint)
     if kind == "union_tag_not_found":
         return node.key_fault(context["discriminator"].strip("'"), "is required")
-    if kind == "too_short" and node.value:
-        return None  # entries were given; each that is wrong has its own fault
+    if kind == "too_short" and len(node.value) >= context["min_length"]:
+        return None  # enough entries were given; each that is wrong has its own fault
     message, hint = worded(entry)
     owner, colon, rest = message.partition(": ")
-    if colon and node.child(owner) is not None:  # "label: no value stands for safe" is about the key `label`
-        return node.key_fault(owner, rest, suggestion=hint)
+    *above, last = owner.split(".")  # "zero_shot.answers: ..." is about the key `answers` below the key `zero_shot`
+    parent = node.child(*above)
+    if colon and parent is not None and parent.child(last) is not None:
+        return parent.key_fault(last, rest, suggestion=hint)
     return node.fault(message, suggestion=hint)
 
 
