@@ -139,6 +139,58 @@ def test_names_are_checked_however_wrong_the_form_is(tmp_path: Path) -> None:
     assert {(3, "tasks[1]"), (3, "tasks[2]"), (5, "pairs[0].stronk"), (7, "pairs[1].strong")} <= set(found)
 
 
+MANIFESTS = {
+    "people.yaml": "name: p\nsummary: s\nsource: {labels: {path: l.csv, text: t, label: l}}\n",
+    "wrong.yaml": "name: w\nsummary: s\nsource: {hub: a/b, path: c}\n",
+    "task.yaml": "name: t\nsummary: s\nlabels: [a, b]\ntemplate: '{x}'\nsource: {kind: path, path: x.csv}\n",
+}
+NAMED = """\
+name: g
+tasks: [safety-mini, ./task.yaml]
+pairs:
+  - {weak: ./people.yaml, strong: ./people.yaml}
+  - {weak: ./wrong.yaml, strong: nano-1}
+strategies: [naive]
+generation:
+  scorer: toxicity-nini
+  reference: ./nowhere
+"""
+
+
+def test_faults_of_named_manifests_join_the_report(tmp_path: Path) -> None:
+    """What a grid's own manifests have wrong is reported with the grid, each fault with the file that it is in."""
+    for name, content in {**MANIFESTS, "grid.yaml": NAMED}.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(SpecFaults) as caught:
+        load_checked_grid(tmp_path / "grid.yaml")
+    found = {(Path(fault.file).name, fault.line, fault.path): fault for fault in caught.value.faults}
+    assert set(found) == {
+        ("grid.yaml", 4, "pairs[0].strong"),
+        ("grid.yaml", 8, "generation.scorer"),
+        ("grid.yaml", 9, "generation.reference"),
+        ("task.yaml", 1, ""),
+        ("wrong.yaml", 3, "source"),
+    }
+    assert found["grid.yaml", 8, "generation.scorer"].suggestion == "toxicity-mini"
+    assert "source of labels" in found["grid.yaml", 4, "pairs[0].strong"].message
+
+
+def test_parameters_that_are_for_no_task_of_the_grid(tmp_path: Path) -> None:
+    """Hard labels and a probe mean nothing in a generative task: alone there, they are refused where they stand."""
+    path = tmp_path / "grid.yaml"
+    grid = "name: g\ntasks: [toxicity-mini]\npairs: [{weak: nano-1, strong: nano-2}]\nstrategies:\n"
+    path.write_text(grid + "  - naive\n  - {name: naive, labels: hard}\n  - {name: dpo, finetune: linear_probe}\n")
+    with pytest.raises(SpecFaults) as caught:
+        load_checked_grid(path)
+    assert [(fault.line, fault.path) for fault in caught.value.faults] == [
+        (6, "strategies[1].labels"), (7, "strategies[2].finetune"),
+    ]  # fmt: skip
+    path.write_text(
+        path.read_text().replace("[toxicity-mini]", "[toxicity-mini, safety-mini]").replace("dpo", "window")
+    )
+    load_checked_grid(path)
+
+
 def validator() -> jsonschema.Draft202012Validator:
     """Somebody else's judge of the schema."""
     schema = json.loads(json.dumps(grid_json_schema()))
@@ -146,7 +198,7 @@ def validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(schema)
 
 
-@pytest.mark.parametrize("name", ["smoke", "quickstart", "paper"])
+@pytest.mark.parametrize("name", names("grids"))
 def test_schema_accepts_shipped_grids(name: str) -> None:
     """An editor that checks by the schema finds no fault with a shipped grid."""
     content = yaml.safe_load(find("grids", name).read_text())

@@ -5,14 +5,14 @@ They look at the file's tree, so that their faults have lines and are reported t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from wtsbench.errors import SpecError
 from wtsbench.spec import manifests
-from wtsbench.spec.faults import Fault, nearest
+from wtsbench.spec.faults import Fault, SpecFaults, nearest
 from wtsbench.spec.grid import Grid, StrategyCall
 from wtsbench.spec.yaml_tree import Node
 from wtsbench.strategies import registry
@@ -41,6 +41,7 @@ def check_names(tree: Node, base: Path) -> Iterator[Fault]:
     yield from _models(tree, base)
     yield from _strategies(tree)
     yield from _forms(tree, base)
+    yield from _generation(tree, base)
     yield from _training_models(tree)
     yield from _settings_of_tasks(tree)
     yield from _exclusions(tree)
@@ -49,41 +50,80 @@ def check_names(tree: Node, base: Path) -> Iterator[Fault]:
 def _tasks(tree: Node, base: Path) -> Iterator[Fault]:
     known = manifests.names("tasks")
     for node in tree.entries("tasks"):
-        if isinstance(node.value, str) and manifests.is_path(node.value):
-            try:
-                manifests.find("tasks", node.value, base=base)
-            except SpecError as error:
-                yield node.fault(f"{error.message}; {error.remedy}" if error.remedy else error.message)
-        elif isinstance(node.value, str) and node.value not in known:
+        if not isinstance(node.value, str):
+            continue
+        if manifests.is_path(node.value) or node.value in known:
+            yield from _opened(node, manifests.load_task, base)
+        else:
             message = f"there is no task {node.value!r}; known are {', '.join(known)}"
             yield node.fault(message, suggestion=nearest(node.value, known))
 
 
 def _models(tree: Node, base: Path) -> Iterator[Fault]:
-    known = manifests.names("models")
     for pair in tree.entries("pairs"):
         for field in _MODEL_FIELDS:
             node = pair.child(field)
-            if node is None or not isinstance(node.value, str) or node.value in known:
+            if node is None or not isinstance(node.value, str):
                 continue
-            if node.value.startswith("hub:"):
-                continue
-            if node.value.endswith(manifests.SUFFIXES):
-                try:
-                    manifests.find("models", node.value, base=base)
-                except SpecError as error:
-                    yield node.fault(f"{error.message}; {error.remedy}" if error.remedy else error.message)
-                continue
-            if "/" in node.value or node.value.startswith((".", "~")):
-                folder = base / Path(node.value).expanduser()
-                if not folder.is_dir():
-                    yield node.fault(f"there is no folder {folder}")
-                continue
-            message = (
-                f"there is no model {node.value!r}; known are {', '.join(known)}, a folder is written ./folder, "
-                "a model of the hub hub:owner/name"
-            )
-            yield node.fault(message, suggestion=nearest(node.value, known))
+            faults = list(_model(node, base))
+            yield from faults
+            if field == "strong" and not faults and _gives_labels(node.value, base):
+                yield node.fault(f"{node.value} is a source of labels, no model that wtsbench trains; take it as weak")
+
+
+def _model(node: Node, base: Path) -> Iterator[Fault]:
+    """What is wrong with the name of a model."""
+    known = manifests.names("models")
+    if node.value.startswith("hub:"):
+        return
+    if node.value in known or node.value.endswith(manifests.SUFFIXES):
+        yield from _opened(node, manifests.load_model, base)
+    elif "/" in node.value or node.value.startswith((".", "~")):
+        folder = base / Path(node.value).expanduser()
+        if not folder.is_dir():
+            yield node.fault(f"there is no folder {folder}")
+    else:
+        message = (
+            f"there is no model {node.value!r}; known are {', '.join(known)}, a folder is written ./folder, "
+            "a model of the hub hub:owner/name"
+        )
+        yield node.fault(message, suggestion=nearest(node.value, known))
+
+
+def _gives_labels(name: str, base: Path) -> bool:
+    if name.startswith("hub:") or not (name.endswith(manifests.SUFFIXES) or name in manifests.names("models")):
+        return False
+    source = manifests.load_model(name, base=base)[0].source
+    return source is not None and (source.labels is not None or source.endpoint is not None)
+
+
+def _generation(tree: Node, base: Path) -> Iterator[Fault]:
+    """What scores continuations, and the model that their perplexity is taken under."""
+    scorer, reference = tree.child("generation", "scorer"), tree.child("generation", "reference")
+    if reference is not None and isinstance(reference.value, str) and reference.value:
+        yield from _model(reference, base)
+    if scorer is None or not isinstance(scorer.value, str) or not scorer.value:
+        return
+    known = manifests.names("scorers")
+    if scorer.value in known or scorer.value.endswith(manifests.SUFFIXES):
+        yield from _opened(scorer, manifests.load_scorer, base)
+    elif manifests.is_path(scorer.value):
+        folder = base / Path(scorer.value).expanduser()
+        if not folder.is_dir():
+            yield scorer.fault(f"there is no folder {folder}")
+    else:
+        message = f"there is no scorer {scorer.value!r}; known are {', '.join(known)}, a folder is written ./folder"
+        yield scorer.fault(message, suggestion=nearest(scorer.value, known))
+
+
+def _opened(node: Node, load: Callable[..., object], base: Path) -> Iterator[Fault]:
+    """What is wrong with the manifest that a value names: faults of its own file, or one of the value."""
+    try:
+        load(node.value, base=base)
+    except SpecFaults as error:
+        yield from error.faults
+    except SpecError as error:
+        yield node.fault(f"{error.message}. {error.remedy}" if error.remedy else error.message)
 
 
 def _strategies(tree: Node) -> Iterator[Fault]:
@@ -106,18 +146,26 @@ def _forms(tree: Node, base: Path) -> Iterator[Fault]:
     for node in tree.entries("tasks"):
         try:
             manifest, _ = manifests.load_task(node.value, base=base)
-        except (SpecError, TypeError):  # reported as a fault of the task, here or when it is loaded
+        except (SpecError, TypeError):  # reported as a fault of the task
             return
         forms[manifest.name] = manifest.form
+    tasks = ", ".join(f"{name} ({form})" for name, form in forms.items())
     for node in tree.entries("strategies"):
         call = _call(node)
         try:
-            kind = None if call is None else registry.get(call.name)
-        except SpecError:
+            strategy = None if call is None else registry.resolve(call)
+        except SpecError:  # reported as a fault of the strategy
             continue
-        if kind is not None and forms and not set(kind.forms) & set(forms.values()):
-            tasks = ", ".join(f"{name} ({form})" for name, form in forms.items())
-            yield node.fault(f"strategy {kind.name} is for {' and '.join(kind.forms)} tasks; the grid has {tasks}")
+        if strategy is None or set(strategy.suits) & set(forms.values()) or not forms:
+            continue
+        if set(strategy.forms) & set(forms.values()):  # so it is a parameter that is for another form
+            name = "labels" if strategy.parameters.labels == "hard" else "finetune"
+            value = getattr(strategy.parameters, name)
+            yield _at(node, (name,)).fault(f"{name}: {value} is for classification tasks; the grid has {tasks}")
+        else:
+            yield node.fault(
+                f"strategy {strategy.name} is for {' and '.join(strategy.forms)} tasks; the grid has {tasks}"
+            )
 
 
 def _call(node: Node) -> StrategyCall | None:

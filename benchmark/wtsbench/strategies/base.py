@@ -197,6 +197,16 @@ class Strategy(ABC):
         """What a trial's identity holds of the strategy's code: its version. One that works by another adds that's."""
         return self.version
 
+    @property
+    def suits(self) -> tuple[Form, ...]:
+        """The forms of tasks that it is for with these parameters.
+
+        A continuation is no class and has no argmax: hard labels and a linear probe, which is a classification head,
+        are for classification alone.
+        """
+        classes = self.parameters.labels == "hard" or self.parameters.finetune == "linear_probe"
+        return tuple(form for form in self.forms if form == "classification" or not classes)
+
     def supervisors(self, context: PlanningContext) -> tuple[Supervisor, ...]:
         """Whose predictions supervise the student: here the weak model with the student's own seed.
 
