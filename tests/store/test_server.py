@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import duckdb
 import pyarrow.flight as flight
 import pytest
 
@@ -21,11 +22,13 @@ from wtsbench.errors import StoreError
 from wtsbench.store import upkeep, wire
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
+from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.owner import living_owner
 from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.schemas import TABLES
+from wtsbench.store.server import live
 from wtsbench.store.server.live import Limits
 from wtsbench.store.server.serving import Running
 
@@ -105,6 +108,47 @@ def test_a_lost_answer_takes_no_second_attempt_number(running: Running) -> None:
         asked = {"trial_id": A, "run": "r", "request": "one", "schema_version": 1}
         assert [engine.action("begin_attempt", asked)["attempt"] for _ in range(3)] == [1, 1, 1]
         assert engine.begin_attempt(A, "r") == 2
+
+
+def test_an_attempt_number_is_given_out_only_once_it_is_durable(running: Running) -> None:
+    """Where a transaction fails, what was begun in it is begun again: no two callers ever share a number."""
+    served = running.core.live
+
+    def bad(engine: Engine) -> None:
+        time.sleep(0.2)
+        raise StoreError("a change that fails beside others")
+
+    with ThreadPoolExecutor(8) as pool:
+        failing = [pool.submit(served.call, bad) for _ in range(3)]
+        begun = [pool.submit(served.begin_attempt, A, "r", f"request {number}") for number in range(4)]
+        assert all(isinstance(one.exception(), StoreError) for one in failing)
+        numbers = [one.result() for one in begun]
+    assert sorted(numbers) == [1, 2, 3, 4]
+    assert open_store(running.listen).attempts([A])["attempt"].to_pylist() == [1, 2, 3, 4]
+    assert [served.begin_attempt(A, "r", f"request {number}") for number in range(4)] == numbers
+    assert served.begin_attempt(A, "r", "another request") == 5
+
+
+def test_a_database_that_could_not_be_opened_anew_is_tried_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is away for a moment costs the requests of that moment, not the server."""
+    inner, tries = live._connect, []
+
+    def connect(path: Path) -> duckdb.DuckDBPyConnection:
+        tries.append(path)
+        if len(tries) == 1:
+            raise duckdb.IOException("the disk is away")
+        return inner(path)
+
+    def broken(engine: Engine) -> None:
+        raise duckdb.IOException("the disk is away")
+
+    monkeypatch.setattr(live, "_connect", connect)
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            running.core.live.call(broken)
+    assert open_store(running.listen).append(whole_attempt(A, 1))[0].outcome == "stored"
 
 
 def test_a_stream_that_was_cut_off_leaves_nothing(running: Running) -> None:

@@ -37,6 +37,10 @@ REMEMBERED = 20_000
 """Attempts of which the writer knows by heart what is stored."""
 QUEUE_SECONDS = 20.0
 """How long a sender waits for room in the queue."""
+BEGUN = 10_000
+"""Requests for attempt numbers that are known again when they are repeated."""
+_BROKEN = (duckdb.FatalException, duckdb.IOException, duckdb.InternalException, duckdb.ConnectionException)
+"""What the engine says when it is to be opened anew; the last of them where opening it anew failed before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,8 @@ class LiveStore:
         self._bytes = 0
         self._closing = False
         self._remembered: dict[tuple[str, int], Arrival] = {}
+        self._begun: dict[str, int] = {}
+        self._begun_now: dict[str, int] = {}
         self._pause = threading.Lock()
         self._readers = threading.BoundedSemaphore(limits.readers)
         self._writer = threading.Thread(target=self._write, name="wtsbench-store-writer")
@@ -107,6 +113,23 @@ class LiveStore:
     def call(self, change: Callable[[Engine], Any], size: int = 1024) -> Any:
         """Make any other change durable, in one transaction with whatever else waits."""
         return self._queued(_Job(size=size, rows=1, batches=None, call=change))
+
+    def begin_attempt(self, trial_id: str, run: str, request: str) -> int:
+        """Take the next attempt number of a trial.
+
+        Args:
+            trial_id: the trial.
+            run: name of the submission.
+            request: the client's name for this request; asking again under it gives the same number.
+        """
+
+        def begin(engine: Engine) -> int:  # the writer's thread only
+            known = self._begun.get(request) or self._begun_now.get(request)
+            if known is None:  # remembered for good only when the transaction is durable
+                known = self._begun_now[request] = engine.begin_attempt(trial_id, run)
+            return known
+
+        return int(self.call(begin))
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -174,8 +197,9 @@ class LiveStore:
                 job.answer.set_result(answer)
 
     def _transaction(self, group: list[_Job]) -> list[Any]:
-        self._db.begin()
+        self._begun_now.clear()
         try:
+            self._db.begin()
             engine = Engine(self._db, self._remembered)
             appends = [job for job in group if job.batches is not None]
             by_job = dict(zip(map(id, appends), engine.append_all([job.batches or () for job in appends]), strict=True))
@@ -188,10 +212,13 @@ class LiveStore:
             raise
         if len(self._remembered) > REMEMBERED:
             self._remembered.clear()
+        self._begun |= self._begun_now
+        while len(self._begun) > BEGUN:
+            del self._begun[next(iter(self._begun))]
         return answers
 
     def _told(self, error: Exception) -> Exception:
-        if isinstance(error, duckdb.FatalException | duckdb.IOException | duckdb.InternalException):
+        if isinstance(error, _BROKEN):
             self._reopen()  # after a full disk, say, the engine refuses everything until it is opened anew
         return explained(str(error), self._path) if isinstance(error, duckdb.Error) else error
 
@@ -340,6 +367,7 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
             **EXTENSIONS,
             "threads": min(4, os.cpu_count() or 1),
             "enable_external_access": False,
+            "python_enable_replacements": False,
             "lock_configuration": True,
         },
     )
@@ -360,6 +388,6 @@ def _reader_fault(error: duckdb.Error, path: Path, limits: Limits) -> StoreError
         return Refused(
             f"the question took longer than {limits.seconds:g} s", remedy="narrow it, or ask a copy of the store."
         )
-    if isinstance(error, duckdb.FatalException | duckdb.IOException | duckdb.InternalException):
+    if isinstance(error, _BROKEN):
         return explained(str(error), path)
     return Refused((str(error).strip().splitlines() or ["the SQL failed"])[0])

@@ -27,7 +27,6 @@ from wtsbench.errors import NoStore, StoreError, UserError
 from wtsbench.store import wire
 from wtsbench.store.archive import SCOPED, scoped_sql
 from wtsbench.store.arrival import StoreConflict
-from wtsbench.store.engine import Engine
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.outbox import Batch
 from wtsbench.store.queries import Query
@@ -55,8 +54,6 @@ class Core:
     busy: int = 0
     """Requests in progress."""
     mutex: threading.Lock = field(default_factory=threading.Lock)
-    begun: dict[str, int] = field(default_factory=dict)
-    """Attempt numbers given out, by the client's name for its request: asking again gives the same."""
 
 
 class _Bearer(flight.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no types
@@ -247,6 +244,8 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
 
     def list_actions(self, context: flight.ServerCallContext) -> list[flight.ActionType]:
         """What `do_action` knows."""
+        with self._request("list"):
+            self._grant(context)
         return [flight.ActionType(name, str(method.__doc__)) for name, method in _ACTIONS.items()]
 
     def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> list[flight.Result]:
@@ -279,15 +278,7 @@ def _begin_attempt(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str,
     grant.require_append()
     if not grant.may_write_run(run):
         raise Denied(f"token {grant.name} may not begin attempts of run {run}")
-
-    def begin(engine: Engine) -> int:  # the writer's thread only
-        if request not in core.begun:
-            core.begun[request] = engine.begin_attempt(trial_id, run)
-            while len(core.begun) > 10_000:
-                del core.begun[next(iter(core.begun))]
-        return core.begun[request]
-
-    return {"attempt": core.live.call(begin)}
+    return {"attempt": core.live.begin_attempt(trial_id, run, request)}
 
 
 def _sealed(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
