@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow.flight as flight
 import pytest
 
@@ -24,8 +25,10 @@ from wtsbench.store.courier import deliver
 from wtsbench.store.folder import SERVER
 from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.server.certificates import client_certificate
+from wtsbench.store.server.guard import Refused, require_harmless
 from wtsbench.store.server.serving import Running
 from wtsbench.store.server.tokens import Denied, Tokens
+from wtsbench.store.tables import creation
 from wtsbench.store.wire import StoreDenied, StoreRefused
 
 A, B = trial_id_of("a"), trial_id_of("b")
@@ -89,6 +92,7 @@ def test_without_a_valid_token_nothing_is_answered(running: Running, folder: Pat
                 lambda client: client.do_get(flight.Ticket(b'{"table": "trials"}')).read_all(),
                 lambda client: list(client.do_action("status")),
                 lambda client: client.get_flight_info(flight.FlightDescriptor.for_path("trials")),
+                lambda client: client.list_actions(),
             ):
                 with flight.connect(running.listen) as client, pytest.raises(flight.FlightUnauthenticatedError):
                     call(client)
@@ -168,6 +172,17 @@ def test_scopes(running: Running, folder: Path) -> None:
         "FROM trials_rows",
         "PIVOT trials_rows ON status USING count(*)",
         "EXPLAIN ANALYZE SELECT 1",
+        "SELECT * FROM (WITH predictions_rows AS (SELECT 1) SELECT 1), predictions_rows",
+        "WITH x AS (FROM ledger), ledger AS (SELECT 1) FROM x",
+        "WITH LEDGER AS (FROM ledger) FROM ledger",
+        "WITH x AS (FROM duckdb_settings), duckdb_settings AS (SELECT 1) FROM x",
+        'SELECT * FROM (WITH "/etc/passwd.csv" AS (SELECT 1) SELECT 1), "/etc/passwd.csv"',
+        "WITH x AS (INSERT INTO store VALUES (9) RETURNING *) SELECT * FROM x",
+        "WITH x AS (DELETE FROM grids RETURNING *) SELECT * FROM x",
+        "SELECT current_setting('temp_directory')",
+        "SELECT getenv('HOME')",
+        "SELECT write_log('x')",
+        "SELECT sleep_ms(100000)",
         "SELECT nonsense(",
         "",
     ],
@@ -181,6 +196,23 @@ def test_sql_that_does_more_than_read_tables_is_refused(running: Running, folder
             engine._get({"table": "trials", "conditions": [f"trial_id IN ({sql or '('})"]})
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "WITH x AS (INSERT INTO store VALUES (9) RETURNING *) SELECT * FROM x",
+        "SELECT * FROM (WITH predictions_rows AS (SELECT 1) SELECT 1), predictions_rows",
+        "SELECT current_setting('threads')",
+    ],
+)
+def test_what_stands_inside_of_a_harmless_statement_is_refused_by_the_parser_alone(sql: str) -> None:
+    """The first of the three walls stands without the others."""
+    with duckdb.connect() as connection:
+        for statement in creation():
+            connection.execute(statement)
+        with pytest.raises(Refused):
+            require_harmless(connection, sql)
+
+
 def test_sql_that_reads_tables_is_answered(running: Running, folder: Path) -> None:
     """Joins, subqueries, names for subqueries, windows, set operations and parameters are all plain reading."""
     with asking_with(token_in(folder, "read")), RemoteEngine.open(running.listen) as engine:
@@ -190,6 +222,7 @@ def test_sql_that_reads_tables_is_answered(running: Running, folder: Path) -> No
             "SELECT trial_id, row_number() OVER (ORDER BY seed) FROM main.trials",
             "SELECT unnest(probabilities) FROM predictions UNION ALL SELECT value FROM metrics",
             "SELECT max(n) FROM (SELECT count(*) AS n FROM logs GROUP BY trial_id)",
+            "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT sum(i) FROM n",
             "FROM trials SELECT status WHERE trial_id IN (SELECT trial_id FROM attempts)",
         ):
             engine.sql(sql)

@@ -7,6 +7,7 @@ runs in a read-only transaction; and the engine was started without access to fi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,14 @@ from wtsbench.errors import StoreError
 from wtsbench.store.schemas import TABLES
 
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
+_QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})
+"""Kinds of query that only read; others change rows, also inside of WITH."""
+_FUNCTIONS = frozenset(
+    "current_setting getenv getvariable setseed nextval currval setval write_log sleep_ms stats"
+    " current_query current_schemas in_search_path".split()
+)
+"""Scalar functions that tell of the server or act on it."""
+_CTE = re.compile(r"[a-z_][a-z0-9_]*")
 _REMEDY = f"ask with one SELECT over: {', '.join(sorted(TABLES))}."
 
 
@@ -45,17 +54,35 @@ def require_harmless(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     tree = json.loads(rows[0][0])
     if tree.get("error"):
         raise Refused("the SQL is no plain SELECT", remedy=_REMEDY)
-    known = set(TABLES) | set(_ctes(tree))
+    named = set(_ctes(tree)) - set(TABLES)
+    # A name that WITH gives holds only inside of that query; outside of it the engine would look the same name up.
+    hidden = sorted(name for name in named if not _CTE.fullmatch(name))
+    hidden = hidden or (sorted(named & _existing(connection)) if named else [])
+    if hidden:
+        raise Refused(f"WITH cannot give the name {hidden[0]!r}", remedy="choose another name.")
+    known = set(TABLES) | named
     for node in _nodes(tree):
-        kind = node.get("type")
+        kind = str(node.get("type"))
+        if kind.endswith("_NODE") and kind not in _QUERIES:
+            raise Refused("only SELECT may stand in the SQL", remedy=_REMEDY)
         if kind == "BASE_TABLE" and (node.get("catalog_name") or node.get("schema_name") not in ("", "main")):
             raise Refused(f"{node.get('schema_name')}.{node.get('table_name')} is not for readers", remedy=_REMEDY)
         if kind == "BASE_TABLE" and node.get("table_name", "").lower() not in known:
             raise Refused(f"{node.get('table_name')!r} is no table of the store", remedy=_REMEDY)
         if kind == "TABLE_FUNCTION" and _function(node) not in TABLE_FUNCTIONS:
             raise Refused(f"the table function {_function(node)!r} is not for readers", remedy=_REMEDY)
+        if str(node.get("function_name", "")).lower() in _FUNCTIONS:
+            raise Refused(f"the function {node['function_name']!r} is not for readers", remedy=_REMEDY)
         if kind in ("SHOW_REF", "DELIM_GET", "COLUMN_DATA"):
             raise Refused("only tables can be read", remedy=_REMEDY)
+
+
+def _existing(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """Names of all tables and views, the engine's own too."""
+    found = connection.execute(
+        "SELECT lower(table_name) FROM duckdb_tables() UNION SELECT lower(view_name) FROM duckdb_views()"
+    )
+    return {name for (name,) in found.fetchall()}
 
 
 def _function(node: dict[str, Any]) -> str:
