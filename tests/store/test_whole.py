@@ -43,6 +43,7 @@ from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 
 A, B, C = (trial_id_of(name) for name in "abc")
 OLD = Path(__file__).parent / "old"
+_OTHER_ROWS = "are others than the records that brought them"
 
 
 def fill(folder: Path) -> Store:
@@ -104,6 +105,14 @@ def test_a_good_store_is_found_good(tmp_path: Path) -> None:
         ("UPDATE items SET text = 'other'", "a data set's items do not have its digest"),
         ("UPDATE items SET item_id = 'z' WHERE item_id = 'a'", "a prediction is of an item that is not here"),
         ("DELETE FROM attempt_keys WHERE key = 2", "a record of an attempt that is unknown"),
+        ("DELETE FROM attempt_keys WHERE key = 2", "rows of logs are others than the records that brought them"),
+        ("INSERT INTO trials_rows BY NAME SELECT 99 AS key, * EXCLUDE key FROM trials_rows LIMIT 1", _OTHER_ROWS),
+        ("INSERT INTO logs_rows BY NAME SELECT 99 AS key, * EXCLUDE key FROM logs_rows LIMIT 1", _OTHER_ROWS),
+        ("DELETE FROM ledger WHERE key = 3 AND table_name = 'logs'", _OTHER_ROWS),
+        ("DELETE FROM ledger WHERE key = 3", _OTHER_ROWS),
+        ("INSERT INTO superseded VALUES (5)", "a superseded attempt of a trial that is not done"),
+        ("INSERT INTO superseded VALUES (99)", "a superseded attempt of a trial that is not done"),
+        ("UPDATE done SET key = 3 WHERE key = 1", "a trial counts as done by an attempt of another"),
     ],
 )
 def test_damage_is_found_and_named(tmp_path: Path, damage: str, found: str) -> None:
@@ -113,7 +122,24 @@ def test_damage_is_found_and_named(tmp_path: Path, damage: str, found: str) -> N
         database.execute(damage)
     verdict = upkeep.verify(str(tmp_path / "store"))
     assert not verdict["ok"]
-    assert found in {one["what"] for one in verdict["wrong"]}
+    assert any(found in one["what"] for one in verdict["wrong"])
+
+
+def test_a_file_that_the_disk_damaged_is_told_as_such(tmp_path: Path) -> None:
+    """Wherever a byte of the rows' blocks is another, `verify` says that the store is damaged, and what to do."""
+    fill(tmp_path / "store")
+    path = tmp_path / "store" / DATABASE
+    whole = path.read_bytes()
+    blocks = [start for start in range(3 * 4096, len(whole) - 262_144, 262_144) if any(whole[start : start + 262_144])]
+    found: list[StoreError] = []
+    for start in blocks:
+        path.write_bytes(whole[: start + 100] + bytes([whole[start + 100] ^ 1]) + whole[start + 101 :])
+        try:
+            assert upkeep.verify(str(tmp_path / "store"))["ok"]  # a block that is free: nothing is in it
+        except StoreError as error:
+            found.append(error)
+    assert {"damaged" in error.message and "restore" in (error.remedy or "") for error in found} == {True}
+    assert len(found) > 3
 
 
 def test_the_command_tells_what_is_wrong_by_its_exit_code(tmp_path: Path) -> None:
@@ -244,6 +270,7 @@ def test_a_killed_export_is_no_export_and_goes_on(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "manifest.json").exists()
     with pytest.raises(StoreError, match="no whole export"):
         exporting.ExportSource(tmp_path / "out")
+    (tmp_path / "out" / ".manifest.json").write_text("{")  # as where the kill came a moment before the end
     resumed = upkeep.export(store.uri, tmp_path / "out", "parquet")
     assert resumed["written"] < len(resumed["files"])
     upkeep.merge(tmp_path / "out", tmp_path / "other")

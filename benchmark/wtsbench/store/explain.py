@@ -44,4 +44,8 @@ def explained(message: str, path: Path) -> StoreError:
         return not_ours(path, first)
     if "version number" in text and "database file" in text:
         return StoreError(f"the store {path.parent} cannot be read: {first}", remedy="use a newer wtsbench.")
+    if "corrupt" in text:
+        return StoreError(
+            f"the store {path.parent} is damaged: {first}", remedy="restore a backup: `wtsbench store restore`."
+        )
     return StoreError(f"the store {path.parent} failed: {first}", remedy="what was acknowledged before is kept.")

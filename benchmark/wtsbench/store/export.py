@@ -67,7 +67,7 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
     before = _manifest(out)
     if before is not None and before["form"] != form:
         raise StoreError(f"{out} holds an export as {before['form']}", remedy="choose another folder, or that form.")
-    if before is None and out.is_dir() and {path.name for path in out.iterdir()} - {*TABLES, "ledger"}:
+    if before is None and out.is_dir() and {path.name for path in out.iterdir()} - {*TABLES, "ledger", f".{MANIFEST}"}:
         raise StoreError(f"{out} holds other files", remedy="choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
@@ -99,7 +99,10 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
     _remove_others(out, files)
     manifest = {"schema_version": SCHEMA_VERSION, "form": form, "files": files}
     hidden = out / f".{MANIFEST}"
-    hidden.write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    with hidden.open("w") as file:
+        json.dump(manifest, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
     hidden.rename(out / MANIFEST)
     sync_folder(out)
     return {**manifest, "written": written, "rows": sum(file["rows"] for file in files.values())}

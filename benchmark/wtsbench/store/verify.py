@@ -14,6 +14,7 @@ from wtsbench.spec.trial import Split
 from wtsbench.store.archive import Archive
 from wtsbench.store.engine import Engine
 from wtsbench.store.outbox import content_digest
+from wtsbench.store.schemas import RECORD_TABLES
 
 SHOWN = 50
 """Faults of a kind that are listed; all are counted."""
@@ -31,6 +32,10 @@ _STATED = {
     " AND trial_id NOT IN (SELECT trial_id FROM done)",
     "a trial is done twice": "SELECT trial_id FROM trials WHERE status = 'done' GROUP BY trial_id HAVING count(*) > 1",
     "a superseded attempt is sealed": "SELECT key FROM superseded SEMI JOIN trials_rows USING (key)",
+    "a superseded attempt of a trial that is not done": "SELECT s.key FROM superseded AS s LEFT JOIN attempt_keys AS k"
+    " USING (key) WHERE k.trial_id IS NULL OR k.trial_id NOT IN (SELECT trial_id FROM done)",
+    "a trial counts as done by an attempt of another": "SELECT d.trial_id FROM done AS d JOIN attempt_keys AS k"
+    " USING (key) WHERE k.trial_id <> d.trial_id",
     "a student that is done has a parent that is not": "SELECT DISTINCT trial_id FROM"
     " (SELECT trial_id, unnest(parents) AS parent FROM trials WHERE status = 'done')"
     " WHERE parent NOT IN (SELECT trial_id FROM done)",
@@ -45,8 +50,22 @@ _STATED = {
     "a prediction is of an item that is not here": "SELECT DISTINCT p.trial_id FROM predictions AS p"
     " JOIN trials AS t ON t.trial_id = p.trial_id AND t.attempt = p.attempt AND t.status = 'done'"
     " ANTI JOIN items AS i ON i.data_digest = t.data_digest AND i.item_id = p.item_id",
+    "a continuation is there twice": "SELECT DISTINCT trial_id FROM (SELECT trial_id FROM generations"
+    " GROUP BY trial_id, attempt, split, item_id, sample HAVING count(*) > 1)",
+    "a score of a continuation that is not here": "SELECT DISTINCT trial_id FROM scores ANTI JOIN generations"
+    " USING (trial_id, attempt, split, item_id, sample)",
 }
 """What must not be, and the SQL that finds it: one column, that names where."""
+_ROWS = "rows of {0} are others than the records that brought them"
+_ROWS_SQL = (
+    "SELECT CASE WHEN k.key IS NULL THEN 'key ' || c.key ELSE k.trial_id || ' ' || k.attempt END FROM"
+    " (SELECT key, sum(stored)::BIGINT AS stored, sum(brought)::BIGINT AS brought FROM"
+    " (SELECT key, count(*) AS stored, 0 AS brought FROM {0}_rows GROUP BY key UNION ALL"
+    " SELECT key, 0, sum(row_count) FROM ledger WHERE table_name = '{0}' AND key NOT IN (SELECT key FROM superseded)"
+    " GROUP BY key) GROUP BY key) AS c LEFT JOIN attempt_keys AS k USING (key)"
+    " WHERE k.key IS NULL OR c.stored <> c.brought"
+)
+"""Every row belongs to a record of a known attempt; of superseded attempts there are no rows."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +97,8 @@ def verify_engine(engine: Engine) -> Verdict:
     """Check a store: keys, counts, references, and every record's and data set's digest, recomputed from the rows."""
     archive = Archive(engine)
     wrong = []
-    for what, sql in _STATED.items():
+    counted = {_ROWS.format(table): _ROWS_SQL.format(table) for table in RECORD_TABLES}
+    for what, sql in {**_STATED, **counted}.items():
         found = archive.column(sql)
         if found:
             wrong.append(Wrong(what, len(found), tuple(sorted(map(str, found))[:SHOWN])))
