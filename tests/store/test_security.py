@@ -320,6 +320,20 @@ def test_a_server_that_would_be_open_to_all_does_not_start(
         pass
 
 
+def test_a_client_sends_no_token_in_plain_text_beyond_its_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever address it is given; and it says so where the file of the authority is none."""
+    with pytest.raises(StoreError, match="plain text"):
+        open_store("grpc://192.0.2.1:8815")
+    with pytest.raises(StoreError, match="plain text"):
+        open_store("grpc://results.lab.example:8815")
+    (tmp_path / "ca.pem").write_text("none")
+    monkeypatch.setenv("WTSBENCH_STORE_CA", str(tmp_path / "ca.pem"))
+    with pytest.raises(StoreError, match="holds no certificate"):
+        open_store("grpc+tls://127.0.0.1:1")
+
+
 def test_nothing_secret_is_kept_shown_or_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Tokens are hashed at rest, in a file for its owner only, and in no process list, record, message or log."""
     folder = tmp_path / "store"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -238,8 +240,15 @@ _AGAIN = "is it running? Try again; what was acknowledged is kept, the rest wait
 
 def _client(address: str) -> flight.FlightClient:
     options: dict[str, Any] = {}
+    if address.startswith("grpc://") and not _on_this_machine(address):
+        raise StoreError(f"{address} would send the token over the network in plain text", remedy="use grpc+tls://.")
     if address.startswith("grpc+tls://"):
         authority = _file("WTSBENCH_STORE_CA")
+        if authority is not None and b"-----BEGIN CERTIFICATE-----" not in authority:
+            raise StoreError(
+                f"WTSBENCH_STORE_CA names {os.environ['WTSBENCH_STORE_CA']}, which holds no certificate",
+                remedy="name a copy of the server's ca.pem.",
+            )
         certificate, key = _file("WTSBENCH_STORE_CERTIFICATE"), _file("WTSBENCH_STORE_KEY")
         options = {"tls_root_certs": authority, "cert_chain": certificate, "private_key": key}
     keepalive = [("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000)]
@@ -249,6 +258,14 @@ def _client(address: str) -> flight.FlightClient:
         return flight.connect(address, generic_options=[*keepalive, *reconnect, *own], **options)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreError(f"{address} is no server's address: {_first_line(error)}", remedy=_SHAPE) from None
+
+
+def _on_this_machine(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 _SHAPE = "addresses are grpc+tls://HOST:PORT, or grpc://HOST:PORT on one machine."

@@ -20,8 +20,21 @@ TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
 _QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})
 """Kinds of query that only read; others change rows, also inside of WITH."""
 _FUNCTIONS = frozenset(
-    "current_setting getenv getvariable setseed nextval currval setval write_log sleep_ms stats"
-    " current_query current_schemas in_search_path".split()
+    {
+        "current_setting",
+        "getenv",
+        "getvariable",
+        "setseed",
+        "nextval",
+        "currval",
+        "setval",
+        "write_log",
+        "sleep_ms",
+        "stats",
+        "current_query",
+        "current_schemas",
+        "in_search_path",
+    }
 )
 """Scalar functions that tell of the server or act on it."""
 _CTE = re.compile(r"[a-z_][a-z0-9_]*")

@@ -351,7 +351,9 @@ class LiveStore:
         return not self._writer.is_alive()
 
     def close(self) -> None:
-        """Close the database, its log written into it."""
+        """Close the database, its log written into it; a commit that takes too long is left to the process's end."""
+        if self._writer.is_alive():
+            return
         with suppress(duckdb.Error):
             self._db.execute("CHECKPOINT")
         with suppress(duckdb.Error):

@@ -95,7 +95,7 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
         metrics = Metrics()
         live = LiveStore(folder / DATABASE, limits=options.limits, observe=metrics.commit)
         stack.callback(live.close)
-        stack.callback(lambda: live.stop_writing(time.monotonic() + options.drain_seconds))
+        stack.callback(lambda: live.stop_writing(time.monotonic() + _TICK))  # where the server does not come up
         core = Core(
             live=live,
             metrics=metrics,
@@ -158,7 +158,10 @@ def _owned(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, as every writer does, but for as long as the server lives."""
     other = living_owner(folder)
     if other is not None:
-        raise StoreBusy(f"the store {folder} is served already, by process {other.pid} at {other.listen}")
+        raise StoreBusy(
+            f"the store {folder} is served already, by process {other.pid} at {other.listen}",
+            remedy="use that address, or stop that server first.",
+        )
     with locked(folder, shared=False):
         left_over = noted_owner(folder)
         if left_over is not None and left_over.host == platform.node():
