@@ -56,10 +56,11 @@ def leaderboard(
 def show(store: str, *, grid: str | None = None, form: Format = Format.TABLE, details: bool = False) -> None:
     """Print the leaderboard of a store, or of one of its grids."""
     from wtsbench.reports.leaderboard import leaderboard as board_of
+    from wtsbench.reports.kept import KeptTables
     from wtsbench.reports.renderers import render
     from wtsbench.store.client import open_store
 
-    board = board_of(open_store(store), grid)
+    board = board_of(open_store(store), grid, kept=KeptTables.of_user())
     if form is not Format.TABLE:
         text = render(board, form.value, details=details)
     elif sys.stdout.isatty():

@@ -354,8 +354,8 @@ class MemoryStore:
     def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
         return _among(self._attempts, trial_ids)
 
-    def trials(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
-        return _among(self._trials, trial_ids)
+    def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
+        return _among(self._trials, trial_ids).select(list(columns) or self._trials.column_names)
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         self.largest_read = max(self.largest_read, len(trial_ids))

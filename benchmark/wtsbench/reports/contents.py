@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
@@ -32,8 +33,8 @@ class Readable(Protocol):
     def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
         """Attempts begun."""
 
-    def trials(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
-        """Sealed attempts."""
+    def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
+        """Sealed attempts; all columns where none are named."""
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded."""
@@ -130,8 +131,11 @@ class Ending:
     failure_message: str | None
     sandbox: str
     environment: str
-    spec: str
-    """JSON of the trial's specification."""
+    attempt: int
+    host: str
+    finished_at: datetime
+    """With `host`: which execution of the trial this was, in whatever store."""
+    duration_s: float
 
 
 _ENDING = tuple(name for name in Ending.__dataclass_fields__ if name != "done")
@@ -139,7 +143,7 @@ _ENDING = tuple(name for name in Ending.__dataclass_fields__ if name != "done")
 
 def endings(store: Readable, trial_ids: Sequence[str] | None = None) -> dict[str, Ending]:
     """How each trial with a sealed attempt ended, by id; all trials of the store where no ids are given."""
-    table = store.trials(trial_ids).select(["attempt", "status", *_ENDING])
+    table = store.trials(trial_ids, columns=["status", *_ENDING])
     rows: dict[str, dict[str, Any]] = {}
     for row in sorted(table.to_pylist(), key=lambda row: (row["status"] == "done", row["attempt"])):
         rows[row["trial_id"]] = row

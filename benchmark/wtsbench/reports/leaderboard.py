@@ -8,23 +8,31 @@ different seeds done may show slightly different weak and ceiling scores; `seeds
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.compute as pc
 
 from wtsbench.reports.contents import Ending, GridCell, Readable, endings, submissions
 from wtsbench.reports.evidence import ScoredItems, scored_items, scorers
+from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.resampling import RESAMPLES
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
 from wtsbench.reports.table import Scorer, Table
 from wtsbench.spec.trial import TEST_SPLITS, Split
 
 
-def leaderboard(store: Readable, grid: str | None = None, *, resamples: int = RESAMPLES) -> Leaderboard:
+def leaderboard(
+    store: Readable, grid: str | None = None, *, resamples: int = RESAMPLES, kept: KeptTables | None = None
+) -> Leaderboard:
     """The leaderboard of a store.
 
     Args:
         store: where the trials are.
         grid: the newest submission of this grid only; by default that of every grid.
         resamples: of the bootstrap.
+        kept: finished tables of earlier calls, to take and to add to; the leaderboard is the same with and without.
 
     Raises:
         SpecError: there is no grid of that name.
@@ -32,9 +40,24 @@ def leaderboard(store: Readable, grid: str | None = None, *, resamples: int = RE
     """
     rows: list[Row] = []
     comparisons: list[Comparison] = []
-    for table in tables(store, grid, resamples=resamples):
-        rows += table.rows()
-        comparisons += table.comparisons()
+    known = _Known(store, resamples)
+    added = False
+    for part in _parts(store, grid):
+        key = None if kept is None else kept.key(part.decided_by(resamples))
+        found = None if kept is None or key is None else kept.load(key)
+        if found is None:
+            made = list(known.tables(part))
+            found = Leaderboard(
+                rows=tuple(row for table in made for row in table.rows()),
+                comparisons=tuple(each for table in made for each in table.comparisons()),
+            )
+            if kept is not None and key is not None:
+                kept.save(key, found)
+                added = True
+        rows += found.rows
+        comparisons += found.comparisons
+    if kept is not None and added:
+        kept.tidy()
     return Leaderboard(rows=tuple(rows), comparisons=tuple(comparisons))
 
 
@@ -45,18 +68,81 @@ def tables(store: Readable, grid: str | None = None, *, resamples: int = RESAMPL
         SpecError: there is no grid of that name.
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
-    known: dict[tuple[str, Split], ScoredItems | None] = {}
-    for submission in submissions(store, grid):
+    known = _Known(store, resamples)
+    for part in _parts(store, grid):
+        yield from known.tables(part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The cells of one grid, task and pair on one split: a table, or one for each scorer, or none without items."""
+
+    grid: str
+    cells: Sequence[GridCell]
+    split: Split
+    ended: dict[str, Ending]
+    """Of all trials of the grid."""
+    dataset: dict[str, Any]
+    """Its row in `datasets`, but for what no table depends on; empty where the store lacks it."""
+    scorers: dict[str, str | None]
+    """Names of scorers by digest, as the trials of the grid were planned with them."""
+
+    def decided_by(self, resamples: int) -> dict[str, Any]:
+        """All that the tables are a function of, beside the code."""
+        trials: dict[str, list[Any] | None] = {}
+        for cell in self.cells:
+            for trial_id in cell.trials.values():
+                one = self.ended.get(trial_id)
+                trials[trial_id] = None if one is None else [*vars(one).values()]
+        return {
+            "grid": self.grid,
+            "cells": [[*vars(cell).values()] for cell in self.cells],
+            "split": self.split.value,
+            "trials": trials,
+            "dataset": self.dataset,
+            "scorers": self.scorers,
+            "resamples": resamples,
+        }
+
+
+def _parts(store: Readable, grid: str | None) -> Iterator[_Part]:
+    asked = submissions(store, grid)
+    columns = ["data_digest", "task", "form", "labels", "metric", "settings"]
+    datasets = {row["data_digest"]: row for row in store.datasets().select(columns).to_pylist()} if asked else {}
+    for submission in asked:
         ended = endings(store, submission.trial_ids)
+        generative = {key for key, row in datasets.items() if row["form"] == "generation"}
+        names = _scorer_names(store, [cell for cell in submission.cells if cell.data_digest in generative], ended)
         for cells in _pairs(submission.cells):
+            digest = cells[0].data_digest
             for split in TEST_SPLITS:
-                key = (cells[0].data_digest, split)
-                if key not in known:
-                    known[key] = scored_items(store, *key)
-                tests = known[key]
-                if tests is not None:
-                    for scorer in _scorers(store, cells, ended, tests):
-                        yield Table(store, submission.grid, cells, ended, tests, scorer, resamples=resamples)
+                yield _Part(
+                    grid=submission.grid,
+                    cells=cells,
+                    split=split,
+                    ended=ended,
+                    dataset=datasets.get(digest, {}),
+                    scorers=names if digest in generative else {},
+                )
+
+
+class _Known:
+    """What several tables share: the items of a split, and the draws of them."""
+
+    def __init__(self, store: Readable, resamples: int) -> None:
+        self._store = store
+        self._resamples = resamples
+        self._items: dict[tuple[str, Split], ScoredItems | None] = {}
+
+    def tables(self, part: _Part) -> Iterator[Table]:
+        """The tables of a part."""
+        key = (part.cells[0].data_digest, part.split)
+        if key not in self._items:
+            self._items[key] = scored_items(self._store, *key)
+        tests = self._items[key]
+        if tests is not None:
+            for scorer in _scorers(self._store, part, tests):
+                yield Table(self._store, part.grid, part.cells, part.ended, tests, scorer, resamples=self._resamples)
 
 
 def _pairs(cells: Sequence[GridCell]) -> Iterator[list[GridCell]]:
@@ -67,19 +153,31 @@ def _pairs(cells: Sequence[GridCell]) -> Iterator[list[GridCell]]:
     yield from groups.values()
 
 
-def _scorers(
-    store: Readable, cells: Sequence[GridCell], ended: dict[str, Ending], tests: ScoredItems
-) -> list[Scorer | None]:
+def _scorers(store: Readable, part: _Part, tests: ScoredItems) -> list[Scorer | None]:
     """Whose scores a table can be made of: nobody's for classification."""
     if tests.form == "classification":
         return [None]
-    named = {trial_id for cell in cells for trial_id in cell.trials.values()}
-    done = sorted(trial_id for trial_id in named if trial_id in ended and ended[trial_id].done)
-    names = {}
-    for trial_id in done:
-        spec = json.loads(ended[trial_id].spec)
-        names[spec.get("scorer")] = (spec.get("generation") or {}).get("scorer")
-    found = scorers(store, done, tests.split)
+    found = scorers(store, _done(part.cells, part.ended), tests.split)
     return [
-        Scorer(digest=digest, name=names.get(digest), trials=frozenset(trials)) for digest, trials in found.items()
+        Scorer(digest=digest, name=part.scorers.get(digest), trials=frozenset(trials))
+        for digest, trials in found.items()
     ] or [Scorer(digest=None, name=None, trials=frozenset())]
+
+
+def _scorer_names(store: Readable, cells: Sequence[GridCell], ended: dict[str, Ending]) -> dict[str, str | None]:
+    """By digest, the names of the scorers that finished trials were planned with."""
+    done = _done(cells, ended)
+    if not done:
+        return {}
+    found = store.trials(done, columns=["trial_id", "attempt", "status", "spec"])
+    names: dict[str, str | None] = {}
+    for text in found.filter(pc.equal(found["status"], "done"))["spec"].to_pylist():
+        spec = json.loads(text)
+        if spec.get("scorer") is not None:
+            names[spec["scorer"]] = (spec.get("generation") or {}).get("scorer")
+    return names
+
+
+def _done(cells: Iterable[GridCell], ended: dict[str, Ending]) -> list[str]:
+    named = {trial_id for cell in cells for trial_id in cell.trials.values()}
+    return sorted(trial_id for trial_id in named if trial_id in ended and ended[trial_id].done)

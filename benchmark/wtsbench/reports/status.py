@@ -100,7 +100,7 @@ def status(store: Readable, grid: str | None = None) -> Status:
 def _begun(store: Readable) -> set[str]:
     """Trials with an attempt that was begun and has not ended, later than any that has."""
     last: dict[str, int] = {}
-    for row in store.trials().select(["trial_id", "attempt"]).to_pylist():
+    for row in store.trials(columns=["trial_id", "attempt"]).to_pylist():
         last[row["trial_id"]] = max(row["attempt"], last.get(row["trial_id"], 0))
     attempts = store.attempts().select(["trial_id", "attempt"]).to_pylist()
     return {row["trial_id"] for row in attempts if row["attempt"] > last.get(row["trial_id"], 0)}

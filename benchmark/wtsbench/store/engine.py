@@ -325,9 +325,9 @@ class Engine:
         )
 
     def read(self, query: Query) -> pa.Table:
-        """The answer to a question, in the schema of its table."""
+        """The answer to a question, in the question's schema."""
         found: pa.Table = self._db.sql(query.sql, params=list(query.parameters)).to_arrow_table()
-        return found.cast(TABLES[query.table])
+        return found.cast(query.schema)
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Add rows to one of the engine's own tables; columns are matched by name."""

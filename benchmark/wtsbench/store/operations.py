@@ -117,9 +117,9 @@ class StoreCalls:
         """Attempts begun."""
         return self._read(queries.attempts(trial_ids))
 
-    def trials(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
+    def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
         """Sealed attempts."""
-        return self._read(queries.trials(trial_ids))
+        return self._read(queries.trials(trial_ids, columns))
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded."""

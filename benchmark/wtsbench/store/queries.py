@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import pyarrow as pa
 
 from wtsbench.store.schemas import TABLES
 
@@ -31,11 +33,23 @@ class Query:
     conditions: tuple[str, ...] = ()
     """SQL, joined by AND, with `?` for parameters."""
     parameters: tuple[Any, ...] = ()
+    only: tuple[str, ...] = ()
+    """Columns; all of the table's where none are named."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the answer.
+
+        Raises:
+            KeyError: the table has no such column.
+        """
+        schema = TABLES[self.table]
+        return pa.schema([schema.field(name) for name in self.only]) if self.only else schema
 
     @property
     def sql(self) -> str:
-        """The statement; its columns are those of the table's schema, in that order."""
-        columns = ", ".join(TABLES[self.table].names)
+        """The statement; its columns are those of `schema`, in that order."""
+        columns = ", ".join(self.schema.names)
         where = " AND ".join(self.conditions) or "true"
         return f"SELECT {columns} FROM {self.table} WHERE {where} ORDER BY {ORDER[self.table]}"
 
@@ -44,11 +58,11 @@ class Query:
         if values is None:
             return self
         condition = f"{column} IN (SELECT unnest(?::VARCHAR[]))"
-        return Query(self.table, (*self.conditions, condition), (*self.parameters, list(values)))
+        return self.where(condition, list(values))
 
     def where(self, condition: str, *parameters: Any) -> Query:
         """Only rows that meet a condition."""
-        return Query(self.table, (*self.conditions, condition), (*self.parameters, *parameters))
+        return replace(self, conditions=(*self.conditions, condition), parameters=(*self.parameters, *parameters))
 
 
 def grids() -> Query:
@@ -71,9 +85,9 @@ def attempts(trial_ids: Sequence[str] | None) -> Query:
     return Query("attempts").among("trial_id", trial_ids)
 
 
-def trials(trial_ids: Sequence[str] | None) -> Query:
+def trials(trial_ids: Sequence[str] | None, columns: Sequence[str] = ()) -> Query:
     """Sealed attempts."""
-    return Query("trials").among("trial_id", trial_ids)
+    return Query("trials", only=tuple(columns)).among("trial_id", trial_ids)
 
 
 def predictions(trial_ids: Sequence[str], *, splits: Sequence[str] | None) -> Query:

@@ -120,9 +120,15 @@ class RemoteEngine:
         self._patient(lambda: self.action("put_grid", {**asked, "schema_version": SCHEMA_VERSION}))
 
     def read(self, query: Query) -> pa.Table:
-        """The answer to a question, in the schema of its table."""
-        asked = {"table": query.table, "conditions": query.conditions, "parameters": query.parameters}
-        schema = TABLES[query.table]
+        """The answer to a question, in the question's schema."""
+        asked: dict[str, Any] = {
+            "table": query.table,
+            "conditions": query.conditions,
+            "parameters": query.parameters,
+        }
+        if query.only:
+            asked["only"] = query.only  # a server that does not know this sends all columns
+        schema = query.schema
         return self._patient(lambda: self._get(asked)).select(schema.names).cast(schema)
 
     # -- beyond an engine

@@ -210,9 +210,14 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
                 table = asked["table"]
                 if table not in TABLES:
                     raise Refused(f"{table!r} is no table of the store")
-                query = Query(table, tuple(asked.get("conditions", ())), tuple(asked.get("parameters", ())))
+                conditions, parameters, only = (
+                    tuple(asked.get(name, ())) for name in ("conditions", "parameters", "only")
+                )
+                if unknown := sorted(set(only) - set(TABLES[table].names)):
+                    raise Refused(f"{table} has no column {unknown[0]!r}")
+                query = Query(table, conditions, parameters, only)
                 schema, batches = self._core.live.stream(
-                    query.sql, query.parameters, limited=False, schema=TABLES[table]
+                    query.sql, query.parameters, limited=False, schema=query.schema
                 )
             return flight.GeneratorStream(schema, _faults_travel(batches))
 
