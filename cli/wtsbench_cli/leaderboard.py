@@ -55,8 +55,8 @@ def leaderboard(
 
 def show(store: str, *, grid: str | None = None, form: Format = Format.TABLE, details: bool = False) -> None:
     """Print the leaderboard of a store, or of one of its grids."""
-    from wtsbench.reports.leaderboard import leaderboard as board_of
     from wtsbench.reports.kept import KeptTables
+    from wtsbench.reports.leaderboard import leaderboard as board_of
     from wtsbench.reports.renderers import render
     from wtsbench.store.client import open_store
 

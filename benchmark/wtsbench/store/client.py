@@ -84,7 +84,7 @@ class Store(Protocol):
         """Attempts begun, by trial id and attempt; of all trials where no ids are given."""
 
     def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
-        """Sealed attempts, by trial id and attempt; of all trials where no ids are given, all columns where none are."""
+        """Sealed attempts, by trial id and attempt; of all trials, and all columns, where none are given."""
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded, by trial id, split and item id."""

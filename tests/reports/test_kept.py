@@ -1,0 +1,164 @@
+"""Tables kept between runs: the same leaderboard with and without them, and never one of other trials or other code."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.reports.worlds import World, simple
+from wtsbench.reports import kept as kept_module
+from wtsbench.reports.kept import KeptTables
+from wtsbench.reports.leaderboard import leaderboard
+from wtsbench.reports.renderers import RENDERERS, render
+from wtsbench.reports.rows import Leaderboard
+
+QUICK = 200
+
+
+def small() -> World:
+    """One task and pair, two strategies, three seeds."""
+    return simple({"naive": 0.7, "logconf": 0.8}, items=60)
+
+
+class Watched:
+    """A store in memory, and how often its predictions were asked for."""
+
+    def __init__(self, world: World) -> None:
+        self._store = world.memory()
+        self.reads = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def predictions(self, *args: Any, **kwargs: Any) -> Any:
+        """Predictions, counted."""
+        self.reads += 1
+        return self._store.predictions(*args, **kwargs)
+
+
+def board_of(world: World, kept: KeptTables, *, resamples: int = QUICK) -> tuple[Leaderboard, bool]:
+    """A leaderboard, and whether predictions were read for it."""
+    store = Watched(world)
+    board = leaderboard(store, resamples=resamples, kept=kept)
+    return board, store.reads > 0
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> KeptTables:
+    """An empty cache."""
+    return KeptTables(tmp_path / "reports")
+
+
+def test_warm_is_cold_byte_for_byte_and_reads_no_prediction(kept: KeptTables) -> None:
+    """What is kept gives the text that was computed, in every format, and needs no prediction."""
+    plain = leaderboard(small().memory(), resamples=QUICK)
+    cold, read = board_of(small(), kept)
+    assert read
+    warm, read = board_of(small(), kept)
+    assert not read
+    assert warm == cold == plain
+    for form in RENDERERS:
+        assert render(warm, form, details=True) == render(plain, form, details=True)
+
+
+def test_a_failure_and_a_missing_seed_are_kept_too(kept: KeptTables) -> None:
+    """Rows without numbers come back as they were, failures included."""
+    world = small()
+    _fail_a_student(world)
+    cold, _ = board_of(world, kept)
+    assert any(row.failures for row in cold.rows)
+    warm, read = board_of(world, kept)
+    assert not read
+    assert warm == cold
+
+
+def _fail_a_student(world: World) -> None:
+    row = next(row for row in world.trials if row["role"] == "student")
+    row |= {"status": "failed", "failure_class": "oom", "failure_message": "out of memory"}
+    world.predictions = [line for line in world.predictions if line["trial_id"] != row["trial_id"]]
+
+
+@pytest.mark.parametrize(
+    "changed", ["ending", "attempt", "execution", "failure", "cells", "dataset", "resamples", "code"]
+)
+def test_whatever_decides_a_table_decides_its_key(
+    changed: str, kept: KeptTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another ending, execution, cell, data set, number of resamples or code is another table."""
+    world = small()
+    if changed == "failure":
+        _fail_a_student(world)
+    board_of(world, kept)
+    before = sorted(path.name for path in kept.folder.iterdir())
+    student = next(row for row in world.trials if row["role"] == "student")
+    resamples = QUICK
+    if changed == "ending":
+        _fail_a_student(world)
+    elif changed == "attempt":
+        for row in [student, *(line for line in world.predictions if line["trial_id"] == student["trial_id"])]:
+            row["attempt"] = 2
+    elif changed == "execution":
+        student["host"] = "another"
+    elif changed == "failure":
+        student["failure_message"] = "another reason"
+    elif changed == "cells":
+        cells = json.loads(world.grids[0]["cells"])
+        world.grids[0]["cells"] = json.dumps(cells[:-1])
+    elif changed == "dataset":
+        world.datasets[0]["metric"] = "f1"
+    elif changed == "resamples":
+        resamples += 1
+    else:
+        monkeypatch.setattr(kept_module, "_code", lambda: "other code")
+    board, _ = board_of(world, kept, resamples=resamples)
+    assert board == leaderboard(world.memory(), resamples=resamples)
+    assert len(list(kept.folder.iterdir())) > len(before)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign", "renamed"])
+def test_a_damaged_or_foreign_file_counts_as_none(damage: str, kept: KeptTables) -> None:
+    """A file that is not what was written under its name is not read, and is replaced."""
+    cold, _ = board_of(small(), kept)
+    other = small()
+    other.trials[0]["host"] = "another"
+    board_of(other, kept)
+    paths = sorted(kept.folder.iterdir())
+    wholes = [path.read_bytes() for path in paths]
+    for path, whole, next_one in zip(paths, wholes, [*wholes[1:], wholes[0]], strict=True):
+        path.write_bytes(
+            {
+                "empty": b"",
+                "cut": whole[:-10],
+                "flipped": whole[:-10] + b"0" + whole[-9:],
+                "foreign": b'{"rows": []}',
+                "renamed": next_one,
+            }[damage]
+        )
+    again, _ = board_of(small(), kept)
+    assert again == cold
+    warm, read = board_of(small(), kept)
+    assert warm == cold
+    assert not read
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    """Where a file stands in the folder's place, the leaderboard is computed as without it."""
+    (tmp_path / "reports").write_text("a file")
+    board, read = board_of(small(), KeptTables(tmp_path / "reports"))
+    assert read
+    assert board == leaderboard(small().memory(), resamples=QUICK)
+
+
+def test_what_nobody_uses_is_removed(kept: KeptTables) -> None:
+    """A file that was not read for a month goes when a new one comes."""
+    kept.folder.mkdir()
+    old = kept.folder / "old.json"
+    old.write_text("x")
+    os.utime(old, (0, 0))
+    board_of(small(), kept)
+    assert not old.exists()
+    assert any(kept.folder.iterdir())
