@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pyarrow.compute as pc
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from wtsbench.reports.contents import Ending, GridCell, Readable, endings, submissions
 from wtsbench.reports.evidence import ScoredItems, scored_items, scorers
 from wtsbench.reports.kept import KeptTables
-from wtsbench.reports.resampling import RESAMPLES
+from wtsbench.reports.resampling import RESAMPLES, Resampler
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
 from wtsbench.reports.table import Scorer, Table
 from wtsbench.spec.trial import TEST_SPLITS, Split
@@ -133,6 +134,7 @@ class _Known:
         self._store = store
         self._resamples = resamples
         self._items: dict[tuple[str, Split], ScoredItems | None] = {}
+        self._resampler = lru_cache(maxsize=len(TEST_SPLITS))(self._new_resampler)
 
     def tables(self, part: _Part) -> Iterator[Table]:
         """The tables of a part."""
@@ -141,8 +143,13 @@ class _Known:
             self._items[key] = scored_items(self._store, *key)
         tests = self._items[key]
         if tests is not None:
+            resampler = self._resampler(*key, tests.group_count)
             for scorer in _scorers(self._store, part, tests):
-                yield Table(self._store, part.grid, part.cells, part.ended, tests, scorer, resamples=self._resamples)
+                yield Table(self._store, part.grid, part.cells, part.ended, tests, scorer, resampler=resampler)
+
+    def _new_resampler(self, data_digest: str, split: Split, groups: int) -> Resampler:
+        name = data_digest if split is Split.TEST else f"{data_digest}|{split.value}"
+        return Resampler(name, groups, resamples=self._resamples)
 
 
 def _pairs(cells: Sequence[GridCell]) -> Iterator[list[GridCell]]:

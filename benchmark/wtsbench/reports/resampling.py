@@ -10,7 +10,7 @@ Shapes: B resamples, N items, K seeds, T trials, F features of a metric.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,8 @@ from wtsbench.spec.metrics import Features, Floats, Integers
 RESAMPLES = 10_000
 _CHUNK_BYTES = 2**21
 """Of item counts at once: what stays in a core's cache is counted several times faster."""
+_KEPT_BYTES = 2**27
+"""Of item counts that are kept for the next table on the same items."""
 _EXACT = 2**24
 """Whole numbers below it are exact in float32."""
 
@@ -56,6 +58,7 @@ class Resampler:
         self.resamples = resamples
         self._key = key
         self._weights: dict[int, Floats] = {}
+        self._drawn: list[Integers] | None = None
 
     def scores(self, blocks: Sequence[Block], groups: Integers | None = None) -> list[list[Scores]]:
         """The scores of every block's values, on all items and on each resample; one pass of draws serves all.
@@ -73,17 +76,18 @@ class Resampler:
             sums = matrix.sum(axis=0, dtype=np.float64).reshape(shape)
             found.append([(value(sums), np.empty((self.resamples, shape[0]))) for value in block.values])
         kinds = sorted({matrix.dtype.name for matrix, _ in flat})
-        generator = self._generator("items", self.items)
-        rows = max(1, _CHUNK_BYTES // (8 * self.items))
-        for start in range(0, self.resamples, rows):
-            chunk = min(rows, self.resamples - start)
-            drawn = self._counts(generator, chunk)
+        summed = [_distinct(matrix) for matrix, _ in flat]
+        start = 0
+        for drawn in self._draws():
+            chunk = len(drawn)
             counts = {kind: drawn.astype(kind) for kind in kinds}
-            for block, (matrix, shape), results in zip(blocks, flat, found, strict=True):
-                sums = (counts[matrix.dtype.name] @ matrix).astype(np.float64).reshape(chunk, *shape)
+            for block, (matrix, places), (_, shape), results in zip(blocks, summed, flat, found, strict=True):
+                sums = (counts[matrix.dtype.name] @ matrix).astype(np.float64)
+                sums = (sums if places is None else sums[:, places]).reshape(chunk, *shape)
                 for value, (full, resampled) in zip(block.values, results, strict=True):
                     made = value(sums)
                     resampled[start : start + chunk] = np.where(np.isnan(made), full, made)
+            start += chunk
         return found
 
     def sample(self, scores: Scores, columns: Sequence[int]) -> Sample:
@@ -111,6 +115,21 @@ class Resampler:
         kind = np.float32 if _exact(matrix, self.items) else np.float64
         return np.ascontiguousarray(matrix, dtype=kind), (trials, size)
 
+    def _draws(self) -> Iterator[Integers]:
+        """[chunk, N] how often each item is drawn, for all resamples in turn; kept where that takes little memory."""
+        if self._drawn is not None:
+            yield from self._drawn
+            return
+        generator = self._generator("items", self.items)
+        rows = max(1, _CHUNK_BYTES // (8 * self.items))
+        kept: list[Integers] | None = [] if self.resamples * self.items <= _KEPT_BYTES else None
+        for start in range(0, self.resamples, rows):
+            drawn = self._counts(generator, min(rows, self.resamples - start))
+            if kept is not None:
+                kept.append(drawn.astype(np.uint8 if drawn.max() < 2**8 else np.uint32))
+            yield drawn
+        self._drawn = kept
+
     def _counts(self, generator: np.random.Generator, chunk: int) -> NDArray[np.int64]:
         """[chunk, N] how often each item is drawn."""
         small = np.uint16 if self.items <= 2**16 else np.uint32
@@ -121,6 +140,23 @@ class Resampler:
     def _generator(self, purpose: str, size: int) -> np.random.Generator:
         content = f"wtsbench bootstrap 1|{self._key}|{purpose}|{size}|{self.resamples}"
         return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(hashlib.sha256(content.encode()).digest())))
+
+
+def _distinct(matrix: Features) -> tuple[Features, NDArray[np.intp] | None]:
+    """The different columns of features [N, M] whose sums are exact, and which of them each of the M is.
+
+    What is the same for all trials, such as the truth, is summed once so. Sums that are not exact may depend on what is
+    summed beside them, so those features stay as they are.
+    """
+    if matrix.dtype != np.float32:
+        return matrix, None
+    numbers: dict[bytes, int] = {}
+    columns = np.ascontiguousarray(matrix.T)
+    places = np.array([numbers.setdefault(column.tobytes(), len(numbers)) for column in columns], dtype=np.intp)
+    if len(numbers) == len(places):
+        return matrix, None
+    _, first = np.unique(places, return_index=True)
+    return np.ascontiguousarray(matrix[:, first]), places
 
 
 def _summed(features: Features, groups: Integers) -> Features:

@@ -13,7 +13,7 @@ import numpy as np
 from wtsbench.reports.contents import Ending, GridCell, Readable
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import decided, numbers_of, rounded
-from wtsbench.reports.resampling import RESAMPLES, Block, Resampler, Scores
+from wtsbench.reports.resampling import Block, Resampler, Scores
 from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTrials
 from wtsbench.reports.statistics import (
     CLAIM_SEEDS,
@@ -23,7 +23,6 @@ from wtsbench.reports.statistics import (
 )
 from wtsbench.spec.inheritance import INHERITANCE, Supervised
 from wtsbench.spec.metrics import Features, Metric
-from wtsbench.spec.trial import Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class Table:
         ended: how trials ended.
         tests: the items to score on.
         scorer: for generation, whose scores count.
-        resamples: of the bootstrap.
+        resampler: the draws of these items.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Table:
         tests: ScoredItems,
         scorer: Scorer | None = None,
         *,
-        resamples: int = RESAMPLES,
+        resampler: Resampler,
     ) -> None:
         self.grid = grid
         self.task, self.weak, self.strong = cells[0].task, cells[0].weak, cells[0].strong
@@ -72,8 +71,8 @@ class Table:
             self._entries.setdefault(cell.strategy, []).append(cell)
         self.order = list(dict.fromkeys(cell.strategy for cell in cells))
         """Labels in the order the grid has them."""
-        key = tests.data_digest if tests.split is Split.TEST else f"{tests.data_digest}|{tests.split.value}"
-        self._resampler = Resampler(key, tests.group_count, resamples=resamples)
+        self._resampler = resampler
+        self._known: dict[tuple[str, tuple[int, ...]], Measured] = {}
         self._store = store
         finished = [cell for cell in cells if self._finished(cell)]
         self._column = _numbered(trial_id for cell in finished for trial_id in cell.trials.values())
@@ -106,13 +105,20 @@ class Table:
 
         return sorted(rows, key=place) + [self._row(label, noise) for label in self.controls]
 
-    def comparisons(self, name: str | None = None) -> list[Comparison]:
+    def comparisons(self, name: str | None = None) -> Sequence[Comparison]:
         """Strategies with each other, and with the controls; by the metric that ranks, or by another.
 
         Each pair is compared on the seeds that both have done, and on the same items. p-values are corrected among the
         pairs of strategies, and among the pairs of a strategy and a control.
         """
-        metric = self.tests.metric if name is None else self.metrics[name]
+        return self._by_rank if name in (None, self.tests.metric.name) else self._compared(self.metrics[name])
+
+    @cached_property
+    def _by_rank(self) -> list[Comparison]:
+        """By the metric that ranks."""
+        return self._compared(self.tests.metric)
+
+    def _compared(self, metric: Metric[Any]) -> list[Comparison]:
         among = [self._compare(metric, *pair, "strategies") for pair in combinations(self.strategies, 2)]
         beside = [self._compare(metric, one, two, "controls") for one in self.strategies for two in self.controls]
         return [*decided(among), *decided(beside)]
@@ -166,11 +172,13 @@ class Table:
         }
 
     def _sample(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> Sample:
+        return self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role))
+
+    def _columns(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> list[int]:
+        """Where in `_scores` a role's trials are."""
         if metric.name in INHERITANCE:
-            columns = [self._pair[cell.weak_trial, cell.trials[role]] for cell in cells]
-        else:
-            columns = [self._column[cell.trials[role]] for cell in cells]
-        return self._resampler.sample(self._scores[metric.name], columns)
+            return [self._pair[cell.weak_trial, cell.trials[role]] for cell in cells]
+        return [self._column[cell.trials[role]] for cell in cells]
 
     def _compare(self, metric: Metric[Any], first: str, second: str, family: Any) -> Comparison:
         one, two = self._done(first), self._done(second)
@@ -272,17 +280,20 @@ class Table:
     def _measured(
         self, metrics: Mapping[str, Metric[Any]], cells: Sequence[GridCell], role: str
     ) -> dict[str, Measured]:
-        found = {}
-        for name, metric in metrics.items():
+        return {name: self._measure(metric, cells, role) for name, metric in metrics.items()}
+
+    def _measure(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> Measured:
+        key = (metric.name, tuple(self._columns(metric, cells, role)))
+        if key not in self._known:  # rows share their weak models and ceilings
             sample = self._sample(metric, cells, role)
             if sample.defined:
                 estimate = sample.estimate(metric.lowest, metric.highest)
-                values = [rounded(value) for value in (estimate.value, estimate.low, estimate.high)]
-                found[name] = Measured(**dict(zip(("value", "low", "high"), values, strict=True)))
+                value, low, high = (rounded(number) for number in (estimate.value, estimate.low, estimate.high))
+                self._known[key] = Measured(value=value, low=low, high=high)
             else:
                 missing = int((~np.isfinite(sample.full)).sum())
-                found[name] = Measured(reason=f"not defined in {missing} of {len(cells)} seeds")
-        return found
+                self._known[key] = Measured(reason=f"not defined in {missing} of {len(cells)} seeds")
+        return self._known[key]
 
     def _failures(self, cells: Sequence[GridCell]) -> Iterator[SeedFailure]:
         for cell in cells:
