@@ -151,6 +151,7 @@ OTHER_TRAINING: dict[str, Any] = {
         {"data_digest": "e" * 64},
         {"data_seed": 1},
         {"recipe": StrategyCall(name="contrastive")},
+        {"strategy_package": "other==1.0"},
         {"form": "generation"},
         {"generation": GenerationSettings()},
         {"scorer": "s" * 64},

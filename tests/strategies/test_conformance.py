@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from wtsbench.store.client import open_store
 from wtsbench.strategies import registry
 from wtsbench.trial.conformance import checks
 
@@ -105,6 +106,9 @@ def test_an_installed_strategy_is_submitted(example: Installed) -> None:
     scores = {row["strategy"]: row["student_score"] for row in rows if row["split"] == "test"}
     assert set(scores) == {"naive", "smoothed", "smoothed(share=0)"}
     assert scores["smoothed(share=0)"] == scores["naive"]
+    specs = [json.loads(text) for text in open_store(str(example.folder / "store")).trials()["spec"].to_pylist()]
+    packages = {spec["strategy"]["name"]: spec["strategy_package"] for spec in specs if spec["strategy"]}
+    assert packages == {"naive": None, "smoothed": "wtsbench-example-strategy==1.0"}
 
 
 @pytest.mark.slow

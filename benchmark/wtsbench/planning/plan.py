@@ -258,6 +258,7 @@ class _Planner:
             model=resolved.ref,
             strategy=None if strategy is None else registry.full_call(strategy),
             strategy_version=None if strategy is None else strategy.revision(),
+            strategy_package=None if strategy is None else registry.package_of(strategy.name),
             recipe=recipe,
             form=about.form,
             generation=about.generation,

@@ -103,6 +103,8 @@ class TrialSpec(Frozen):
     """For students: the name with *all* parameters, defaults included."""
     strategy_version: int | None = None
     """Raised by a strategy's author when its results change."""
+    strategy_package: str | None = None
+    """Of a strategy that another package brings in: that package with its version, as `name==version`."""
     recipe: StrategyCall | None = None
     """For weak supervisors that are not plainly finetuned, and for controls: what they do in its place, with all
     parameters."""
@@ -141,6 +143,8 @@ class TrialSpec(Frozen):
         strategy = None
         if self.strategy is not None:
             strategy = {**self.strategy.model_dump(mode="json"), "version": self.strategy_version}
+            if self.strategy_package is not None:
+                strategy["package"] = self.strategy_package
         return {
             "identity_version": IDENTITY_VERSION,
             "science_version": SCIENCE_VERSION,

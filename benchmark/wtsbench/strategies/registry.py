@@ -134,6 +134,17 @@ def get(name: str) -> type[Strategy]:
     return _load(point)
 
 
+def package_of(name: str) -> str | None:
+    """The package that brings a strategy in, as `name==version`; None for those of wtsbench.
+
+    Two packages may call a strategy alike, and one may change it without raising the strategy's own version.
+    """
+    point = None if name in BUILT_IN else _third_party().get(name)
+    if point is None or point.dist is None:
+        return None
+    return f"{point.dist.name}=={point.dist.version}"
+
+
 def resolve(call: StrategyCall) -> Strategy:
     """The strategy with its parameters checked and completed by their defaults.
 
