@@ -137,7 +137,10 @@ def test_from_grid_to_leaderboard(grid: Path, wtsbench: Wtsbench) -> None:
     assert re.search(r"small +2/2 +4 +4 +0 +0 +0", wtsbench("status").stdout)
 
     rows = json.loads(wtsbench("leaderboard", "--json").stdout)
-    assert sorted(row["strategy"] for row in rows) == ["logconf", "naive"]
+    assert sorted((row["split"], row["strategy"]) for row in rows) == [
+        *(("ood", "logconf"), ("ood", "naive")),
+        *(("test", "logconf"), ("test", "naive")),
+    ]
     assert all(row.keys() >= LEADERBOARD_KEYS for row in rows)
     assert wtsbench("leaderboard", "--format", "json").stdout == wtsbench("leaderboard", "--json").stdout
     for form in ("table", "markdown", "csv"):
