@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from tests.planning.grids import make_grid, make_inputs, plan_of
 from wtsbench.errors import SpecError
 from wtsbench.planning.plan import Cell, Plan, ResolvedModel, ResolvedTask, make_plan
 from wtsbench.spec.generation import GenerationSettings, ZeroShot
+from wtsbench.spec.grid import Exclusion
 from wtsbench.spec.identity import digest
 from wtsbench.spec.training import TrainingOverride
 from wtsbench.spec.trial import ModelRef, Role, TrialSpec
@@ -166,3 +169,36 @@ def test_a_random_filter_is_another_trial_where_what_it_matches_is(monkeypatch: 
     assert before == controls()
     monkeypatch.setattr(ConfidenceFilter, "version", ConfidenceFilter.version + 1)
     assert before.isdisjoint(controls())
+
+
+def _generated(**changes: Any) -> ResolvedTask:
+    settings = {"form": "generation", "generation": GenerationSettings(), "scorer": "s", **changes}
+    return ResolvedTask(name="t2", data_digest=digest("t2"), **settings)
+
+
+def test_hard_labels_and_probes_are_for_classes() -> None:
+    """A variant that would repeat `naive` in a task of texts, or could not be trained there, is not planned with it."""
+    strategies = ["naive", {"name": "naive", "labels": "hard"}, {"name": "naive", "finetune": "linear_probe"}]
+    grid = make_grid(strategies=strategies, seeds=[0])
+    plan = make_plan(grid, make_inputs(grid, tasks={**make_inputs(grid).tasks, "t2": _generated()}))
+    assert Counter(cell.task for cell in plan.cells) == {"t1": 3, "t2": 1}
+
+
+def test_what_no_trial_could_do_is_refused() -> None:
+    """An encoder that should write or answer, and a probe of texts: all of it is said before anything runs."""
+    grid = make_grid(strategies=["naive"], controls=["zero_shot"], training={"finetune": "linear_probe"}, seeds=[0])
+    inputs = make_inputs(grid)
+    zero_shot = ZeroShot(answers={"a": " x", "b": " y"})
+    tasks = {"t1": replace(inputs.tasks["t1"], zero_shot=zero_shot), "t2": _generated()}
+    models = {**inputs.models, "large": replace(inputs.models["large"], writes=False)}
+    with pytest.raises(SpecError) as caught:
+        make_plan(grid, make_inputs(grid, tasks=tasks, models=models))
+    for said in (
+        "task t2: large is an encoder, and writes no texts",
+        "control zero_shot: large is an encoder",
+        "task t2, model small: finetune: linear_probe",
+    ):
+        assert said in caught.value.message
+    exclude = [{"task": "t2", "strong": "large"}, {"strategy": "zero_shot", "strong": "large"}]
+    left = grid.model_copy(update={"exclude": tuple(Exclusion.model_validate(rule) for rule in exclude)})
+    assert {cell.task for cell in make_plan(left, make_inputs(grid, tasks=tasks, models=models)).cells} == {"t1"}

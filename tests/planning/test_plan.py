@@ -8,7 +8,8 @@ import pytest
 
 from tests.planning.grids import make_grid, make_inputs, plan_of
 from wtsbench.errors import SpecError
-from wtsbench.planning.plan import make_plan, require_cells, required_models
+from wtsbench.planning.plan import make_plan
+from wtsbench.planning.points import require_cells, required_models
 from wtsbench.planning.report import StoredTrial, compare
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.trial import Role

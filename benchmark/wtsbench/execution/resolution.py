@@ -11,8 +11,10 @@ from wtsbench.data import prepare as prepare_data
 from wtsbench.errors import SpecError
 from wtsbench.execution.environment import environment_of
 from wtsbench.execution.judging import ScorerPlace, scorer_at
+from wtsbench.models.architecture import writes
 from wtsbench.models.resolve import resolve as resolve_model
-from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask, require_cells, required_models
+from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask
+from wtsbench.planning.points import require_cells, required_models
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.spec import manifests
 from wtsbench.spec.generation import GenerationSettings
@@ -45,7 +47,7 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
         DataError: a task's data cannot be had or is wrong.
         ScorerError: what is to judge generated texts cannot be had.
         ModelError: a model cannot be had.
-        SpecError: a strategy does not fit a pair.
+        SpecError: a strategy does not fit a pair, or the model of reference is none that writes.
     """
     found = {written: manifests.load_task(written, base=base) for written in grid.tasks}
     forms: dict[str, Form] = {written: manifest.form for written, (manifest, _) in found.items()}
@@ -83,7 +85,7 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
     for name in required_models(grid, ladders, forms, frames):
         note(f"resolving {name}")
         reference, training = resolve_model(name, base=base, mirror=mirror)
-        models[name] = ResolvedModel(ref=reference, training=training)
+        models[name] = ResolvedModel(ref=reference, training=training, writes=writes(reference))
     inputs = Inputs(
         tasks=tasks,
         models=models,
@@ -100,6 +102,12 @@ def _judged(
     reference = None
     if generation.reference is not None:
         reference, _ = resolve_model(generation.reference, base=base, mirror=mirror)
+        if not reference.trained or writes(reference) is False:
+            raise SpecError(
+                f"generation.reference: {generation.reference} is no model that continues texts, so a text has no "
+                "perplexity under it",
+                remedy="name a language model, or none.",
+            )
     return replace(task, generation=generation, scorer=scorer_at(place).digest, reference=reference)
 
 

@@ -38,7 +38,7 @@ def random_filters(grid: Grid, form: Form) -> Iterator[tuple[str, StrategyCall]]
         return
     for call in grid.strategies:
         strategy = registry.resolve(call)
-        if strategy.filters and form in strategy.forms:
+        if strategy.filters and form in strategy.suits:
             like = registry.full_call(strategy).model_dump(mode="json")
             parameters = {"like": like, "finetune": strategy.parameters.finetune}
             yield f"{RANDOM_FILTER}({call.label})", StrategyCall(name=RANDOM_FILTER, parameters=parameters)

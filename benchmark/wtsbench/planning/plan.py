@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from wtsbench.errors import SpecError
 from wtsbench.planning import controls
+from wtsbench.planning.points import Point, points, supervisors_of
 from wtsbench.spec.generation import GenerationSettings, ZeroShot
-from wtsbench.spec.grid import ControlName, Exclusion, Grid, Pair, StrategyCall
+from wtsbench.spec.grid import Grid, Pair, StrategyCall
 from wtsbench.spec.identity import digest
 from wtsbench.spec.training import Training, TrainingOverride
 from wtsbench.spec.trial import Form, ModelRef, Role, TrialSpec
 from wtsbench.strategies import registry
-from wtsbench.strategies.base import PlanningContext, Strategy, Supervisor
+from wtsbench.strategies.base import Strategy, Supervisor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,8 @@ class ResolvedModel:
 
     ref: ModelRef
     training: TrainingOverride
+    writes: bool | None = None
+    """Whether it continues texts; None where nothing here knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,62 +105,12 @@ class Plan:
         }
 
 
-@dataclass(frozen=True)
-class _Point:
-    """A cell before its trials are known."""
-
-    task: str
-    form: Form
-    pair: Pair
-    call: StrategyCall
-    """For controls, its name is the control's."""
-    strategy: Strategy | None
-    """None for a control that is no student."""
-    control: ControlName | None
-    label: str
-    """What the leaderboard calls its row."""
-    seed: int
-
-
-def required_models(
-    grid: Grid,
-    ladders: Mapping[Pair, tuple[str, ...]],
-    forms: Mapping[str, Form],
-    frames: Mapping[str, tuple[str, ...]],
-) -> tuple[str, ...]:
-    """Names of all models the grid's trials use, those that strategies ask for included.
-
-    Args:
-        grid: a checked grid.
-        ladders: the models between weak and strong of each pair.
-        forms: the form of each task, by the name that the grid has.
-        frames: other wordings of an item of each task.
+def make_plan(grid: Grid, inputs: Inputs) -> Plan:
+    """The DAG of trials for a grid. Equal trials are planned once, whatever cells need them.
 
     Raises:
-        SpecError: a strategy does not fit a pair or a task; all such cases at once.
+        SpecError: a model cannot do what is asked of it; all such cases at once.
     """
-    names: dict[str, None] = {}
-
-    def visit(supervisor: Supervisor) -> None:
-        names[supervisor.model] = None
-        for below in supervisor.supervisors:
-            visit(below)
-
-    wrong: dict[str, SpecError] = {}
-    for point in _points(grid, forms):
-        names.update({point.pair.weak: None, point.pair.strong: None})
-        try:
-            for supervisor in _supervisors(point, ladders, frames[point.task]):
-                visit(supervisor)
-        except SpecError as error:
-            wrong[error.message] = error
-    if wrong:
-        raise SpecError("\n  ".join(wrong), remedy=next(iter(wrong.values())).remedy)
-    return tuple(names)
-
-
-def make_plan(grid: Grid, inputs: Inputs) -> Plan:
-    """The DAG of trials for a grid. Equal trials are planned once, whatever cells need them."""
     return _Planner(grid, inputs).plan()
 
 
@@ -166,12 +119,14 @@ class _Planner:
         self._grid = grid
         self._inputs = inputs
         self._trials: dict[str, TrialSpec] = {}
+        self._refused: dict[str, str] = {}
+        """What no trial could do, and what to do about it."""
 
     def plan(self) -> Plan:
         cells: list[Cell] = []
         uses: Counter[str] = Counter()
         self._check_roles()
-        for point in _points(self._grid, {name: task.form for name, task in self._inputs.tasks.items()}):
+        for point in points(self._grid, {name: task.form for name, task in self._inputs.tasks.items()}):
             weak = self._add(Role.WEAK, point.task, point.pair.weak, point.seed)
             ceiling = self._add(Role.CEILING, point.task, point.pair.strong, point.seed)
             student = self._student_of(point, weak)
@@ -190,6 +145,8 @@ class _Planner:
                     data_digest=self._inputs.tasks[point.task].data_digest,
                 )
             )
+        if self._refused:
+            raise SpecError("\n  ".join(self._refused), remedy="\n".join(dict.fromkeys(self._refused.values())))
         return Plan(grid=self._grid, trials=self._trials, cells=tuple(cells), uses=dict(uses))
 
     def _check_roles(self) -> None:
@@ -200,11 +157,11 @@ class _Planner:
                     remedy="take it as `weak`, and a model as `strong`.",
                 )
 
-    def _student_of(self, point: _Point, weak: str) -> str:
+    def _student_of(self, point: Point, weak: str) -> str:
         """The trial whose score a cell shows."""
         if point.strategy is not None:
             frames = self._inputs.tasks[point.task].frames
-            supervisors = _supervisors(point, self._inputs.ladders, frames)
+            supervisors = supervisors_of(point, self._inputs.ladders, frames)
             return self._student(point.task, point.pair.strong, point.seed, point.strategy, supervisors)
         assert point.control is not None, "a point without a strategy is a control's"
         if point.control == "strong_on_weak_train":
@@ -245,11 +202,6 @@ class _Planner:
     ) -> str:
         resolved, about = self._inputs.models[model], self._inputs.tasks[task]
         trained = resolved.ref.trained
-        if not trained and (recipe is not None or about.form != "classification"):
-            raise SpecError(
-                f"{model} is a source of labels: {'it cannot be trained anew' if recipe else 'it writes no texts'}",
-                remedy="exclude the strategies and tasks that need a weak model of weights.",
-            )
         spec = TrialSpec(
             role=role,
             task=about.name,
@@ -269,11 +221,41 @@ class _Planner:
             parents=parents,
             environment=self._inputs.environment,
         )
+        self._check(spec, model, task)
         self._trials.setdefault(spec.trial_id, spec)
         return spec.trial_id
 
+    def _check(self, spec: TrialSpec, model: str, task: str) -> None:
+        """Note what this trial could not do; model and task are named as in the grid."""
+        generates = spec.form == "generation"
+        if not spec.model.trained and (spec.recipe is not None or generates):
+            why = "it writes no texts" if generates else "it cannot be trained anew"
+            self._refused[f"{model} is a source of labels: {why}"] = (
+                "exclude the strategies and tasks that need a weak model of weights."
+            )
+        if generates and spec.finetune == "linear_probe":
+            self._refused[
+                f"task {task}, model {model}: finetune: linear_probe trains a classification head, and a generative "
+                "task has none"
+            ] = f"take full or lora for it: `training.tasks: {{{task}: {{finetune: full}}}}`."
+        if self._inputs.models[model].writes is not False:
+            return
+        if generates:
+            self._refused[f"task {task}: {model} is an encoder, and writes no texts"] = (
+                f"take a model that continues texts, or exclude {{task: {task}, {_as(spec.role)}: {model}}}."
+            )
+        elif spec.recipe is not None and spec.recipe.name == "zero_shot":
+            self._refused[f"control zero_shot: {model} is an encoder, and answers no prompt"] = (
+                f"exclude {{strategy: zero_shot, strong: {model}}}."
+            )
+
     def _ancestry(self, trial_id: str) -> set[str]:
         return {trial_id}.union(*(self._ancestry(parent) for parent in self._trials[trial_id].parents))
+
+
+def _as(role: Role) -> str:
+    """What a pair calls the model of a trial."""
+    return "weak" if role is Role.WEAK else "strong"
 
 
 def training_of(grid: Grid, model: str, manifest: TrainingOverride, task: str) -> Training:
@@ -285,72 +267,3 @@ def training_of(grid: Grid, model: str, manifest: TrainingOverride, task: str) -
     for override in (grid.training, grid.training.tasks.get(task), grid.training.models.get(model)):
         settings = settings if override is None else override.over(settings)
     return settings
-
-
-def _points(grid: Grid, forms: Mapping[str, Form]) -> Iterator[_Point]:
-    """Every cell that is not excluded; a strategy and a control only with tasks of a form it is for."""
-    strategies = [(call.label, call, registry.resolve(call)) for call in grid.strategies]
-    for task in grid.tasks:
-        form = forms[task]
-        for pair in grid.pairs:
-            kinds: list[tuple[str, StrategyCall, Strategy | None, ControlName | None]] = []
-            kinds += [(*entry, None) for entry in strategies if form in entry[2].forms]
-            for control in grid.controls:
-                if form not in controls.FORMS[control]:
-                    continue
-                if control == controls.RANDOM_FILTER:
-                    filters = controls.random_filters(grid, form)
-                    kinds += [(label, call, registry.resolve(call), control) for label, call in filters]
-                else:
-                    student = controls.naive() if control == "weak_equals_strong" else None
-                    kinds.append((control, StrategyCall(name=control), student, control))
-            for label, call, taught_by, special in kinds:
-                for seed in grid.seeds:
-                    point = _Point(task, form, pair, call, taught_by, special, label, seed)
-                    if not any(_excluded(rule, point) for rule in grid.exclude):
-                        yield point
-
-
-def _supervisors(
-    point: _Point, ladders: Mapping[Pair, tuple[str, ...]], frames: tuple[str, ...]
-) -> tuple[Supervisor, ...]:
-    """Whom the student of a cell learns from; nobody where the cell has no student."""
-    if point.strategy is None:
-        return ()
-    if point.control == "weak_equals_strong":
-        return (controls.own_supervisor(point.pair.strong, point.seed),)
-    context = PlanningContext(
-        weak=point.pair.weak,
-        strong=point.pair.strong,
-        ladder=ladders.get(point.pair, ()),
-        seed=point.seed,
-        form=point.form,
-        frames=frames,
-    )
-    return point.strategy.supervisors(context)
-
-
-def _excluded(rule: Exclusion, point: _Point) -> bool:
-    return (
-        rule.task in (None, point.task)
-        and rule.weak in (None, point.pair.weak)
-        and rule.strong in (None, point.pair.strong)
-        and (rule.strategy in (None, point.call.name, point.label) or _matches(rule, point))
-        and rule.seed in (None, point.seed)
-    )
-
-
-def _matches(rule: Exclusion, point: _Point) -> bool:
-    """Whether the rule leaves out the strategy whose random filter this is: a control of what is not there."""
-    if point.control != controls.RANDOM_FILTER:
-        return False
-    return rule.strategy in (point.call.parameters["like"]["name"], controls.matched(point.label))
-
-
-def require_cells(grid: Grid, forms: Mapping[str, Form]) -> None:
-    """Refuse a grid that has nothing to measure: everything is excluded, or no strategy is for the tasks' forms."""
-    if next(_points(grid, forms), None) is None:
-        raise SpecError(
-            f"grid {grid.name}: every cell is excluded, nothing is left to measure",
-            remedy="remove a rule under `exclude`, or take strategies that are for the tasks.",
-        )

@@ -1,0 +1,42 @@
+"""Whether a model writes texts, told from its configuration alone, so that a plan can refuse what no trial could do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from wtsbench.spec.trial import ModelRef
+
+ENCODERS = frozenset(
+    (
+        "albert",
+        "bert",
+        "camembert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "modernbert",
+        "mpnet",
+        "roberta",
+        "xlm-roberta",
+    )
+)
+"""Types of models that read a text as a whole, as transformers calls them. The usual ones: a trial asks transformers
+itself, which takes seconds to import, and refuses the others."""
+
+
+def writes(model: ModelRef) -> bool | None:
+    """Whether a model continues texts; None where its configuration is not on this machine, or does not tell."""
+    if model.kind == "embedded":
+        return True
+    folder = Path(model.path) if model.kind == "folder" and model.path is not None else None
+    if folder is None:
+        return None
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # the trial says what is wrong with it
+        return None
+    if not isinstance(config, dict) or config.get("model_type") not in ENCODERS:
+        return None
+    return bool(config.get("is_decoder", False))
