@@ -95,17 +95,18 @@ def test_people_and_a_prompted_model_teach(bench: Bench) -> None:
     assert len(bench.attempts()) == 2 + 2 + 4  # weak, ceilings, students
 
 
-@pytest.mark.slow
-def test_a_file_that_lacks_labels_fails_its_trial(bench: Bench) -> None:
-    """Missing labels are a failed trial whose reason counts them; a mended file is another supervisor."""
+def test_supervisors_that_cannot_label_are_refused_before_anything_runs(bench: Bench) -> None:
+    """A file without labels for some items, and an endpoint of other classes: both are said, and nothing is stored."""
     known = truth()
     write_model(bench.folder, "people", {"labels": {"path": "labels.csv", "text": "text", "label": "label"}})
-    file = bench.folder / "labels.csv"
+    endpoint = {"url": "http://localhost:9/v1", "model": "m", "prompt": "{text}", "answers": {"safe": "a", "bad": "b"}}
+    write_model(bench.folder, "judge", {"endpoint": endpoint})
     lines = [json.dumps(text) + f",{LABELS[label]}" for text, label in known.items() if '"' not in text]
-    file.write_text("text,label\n" + "\n".join(lines[:50]))
-    grid = write_grid(bench.folder, ["./people.yaml"])
-    failed = bench.run("submit", grid, "--executor", "in-process", "--sandbox", "process")
-    assert failed.returncode == 1
-    logs = bench.run("logs")
-    assert "labels.csv has no label for" in logs.stdout
-    assert "items of transfer" in logs.stdout
+    (bench.folder / "labels.csv").write_text("text,label\n" + "\n".join(lines[:50]))
+    grid = write_grid(bench.folder, ["./people.yaml", "./judge.yaml"])
+    refused = bench.run("submit", grid, "--executor", "in-process", "--sandbox", "process")
+    assert refused.returncode == 2, refused.stderr
+    assert "labels.csv has no label for" in refused.stderr
+    assert "items of transfer" in refused.stderr
+    assert "answers are given for bad, safe; the task's classes are unsafe, safe" in refused.stderr
+    assert not bench.store.exists()

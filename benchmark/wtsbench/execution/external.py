@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wtsbench.data import Dataset
+from wtsbench.errors import ModelError
 from wtsbench.execution.spool import AttemptFolder
 from wtsbench.models import external
+from wtsbench.planning.report import PlannedTrial
 from wtsbench.spec.trial import PREDICTED_SPLITS, TrialJob
 from wtsbench.store.client import Store
 from wtsbench.store.outbox import Outbox
@@ -17,14 +21,42 @@ from wtsbench.store.schemas import PREDICTIONS
 ISOLATION = "none: labels were taken from elsewhere, nothing was run"
 
 
+def require_labels(trials: Iterable[PlannedTrial], datasets: Mapping[str, Dataset]) -> None:
+    """Refuse supervisors that cannot label the items of their tasks, before any other trial has run for hours.
+
+    Args:
+        trials: of a plan; those that the store holds are not looked at.
+        datasets: by the task's name.
+
+    Raises:
+        ModelError: a file has no label for some items, or a supervisor's classes are not the task's; all such cases.
+    """
+    wrong: dict[str, str] = {}
+    for trial in trials:
+        if trial.spec.model.trained or trial.state == "stored":
+            continue
+        data = datasets[trial.spec.task]
+        try:
+            external.check(trial.spec.model, _asked(data.items), data.labels)
+        except ModelError as error:
+            wrong[f"{error.message} (task {trial.spec.task})"] = error.remedy or ""
+    if wrong:
+        raise ModelError("\n  ".join(wrong), remedy="\n".join(dict.fromkeys(filter(None, wrong.values()))))
+
+
+def _asked(items: pa.Table) -> pa.Table:
+    """The items that a supervisor labels."""
+    chosen = items.select(["item_id", "split", "text"])
+    return chosen.filter(pc.field("split").isin([split.value for split in PREDICTED_SPLITS]))
+
+
 def take_labels(folder: AttemptFolder, job: TrialJob, store: Store) -> None:
     """Write what the supervisor says of every item that is to be predicted, and a result, as a trial would.
 
     Raises:
         ModelError: it has no label for some items, is not what was planned, or cannot be asked.
     """
-    items = store.items(job.spec.data_digest).select(["item_id", "split", "text"])
-    items = items.filter(pc.field("split").isin([split.value for split in PREDICTED_SPLITS]))
+    items = _asked(store.items(job.spec.data_digest))
     said, statistics = external.predict(job.spec.model, items, job.labels)
     columns = {
         "trial_id": pa.repeat(job.trial_id, said.num_rows),

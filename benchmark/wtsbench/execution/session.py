@@ -16,6 +16,7 @@ from typing import Literal
 
 from wtsbench.data import Dataset
 from wtsbench.errors import ModelError, NoStore, SpecError
+from wtsbench.execution.external import require_labels
 from wtsbench.execution.in_process import InProcessExecutor
 from wtsbench.execution.job import Job
 from wtsbench.execution.judging import ScorerPlace
@@ -88,6 +89,7 @@ def prepare(source: str | Path, options: Options, *, note: Callable[[str], None]
     resolved = resolve(grid, path.parent, sandbox, mirror=options.mirror or data_mirror(), note=note)
     plan = make_plan(grid, resolved.inputs)
     report = compare(plan, _stored(options.store))
+    require_labels(report.trials, resolved.datasets)
     return Session(
         grid=grid,
         source=path,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wtsbench.errors import ModelError
 from wtsbench.models import endpoint, label_file
-from wtsbench.spec.model import Endpoint, LabelFile, ModelManifest
+from wtsbench.spec.model import Endpoint, LabelFile, ModelManifest, ModelSource
 from wtsbench.spec.trial import ModelRef
 
 Floats = NDArray[np.float64]
@@ -56,6 +56,22 @@ def reference(manifest: ModelManifest, path: Path) -> ModelRef:
     )
 
 
+def check(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> None:
+    """Find before anything runs what `predict` would refuse: items without a label, classes that are not the task's.
+
+    An endpoint is not asked. Arguments as for `predict`.
+
+    Raises:
+        ModelError: `predict` would raise it, whatever an endpoint answers.
+    """
+    path, what, source = _source(ref)
+    if source.labels is not None:
+        _from_file(source.labels, path.parent, items, labels, what)
+    else:
+        assert source.endpoint is not None, "the manifest names labels or an endpoint"
+        _check_answers(source.endpoint, labels, what)
+
+
 def predict(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> tuple[pa.Table, dict[str, Any]]:
     """What a supervisor of kind `labels` or `endpoint` says of items.
 
@@ -76,14 +92,7 @@ def predict(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> tuple[pa
         ModelError: the file has no label for some of the items (the message counts them by split), the file or the
             manifest is not what was planned, or the endpoint cannot be asked.
     """
-    from wtsbench.spec.yaml_file import load
-
-    assert ref.path is not None, "a supervisor that is not trained has a manifest"
-    path, what = Path(ref.path), f"model {ref.name}"
-    manifest = load(path, ModelManifest)
-    source = manifest.source
-    if source is None or reference(manifest, path).revision != ref.revision:
-        raise ModelError(f"{what}: its manifest or file has changed since the grid was planned", remedy="submit again.")
+    path, what, source = _source(ref)
     if source.labels is not None:
         values, statistics = _from_file(source.labels, path.parent, items, labels, what)
     else:
@@ -94,6 +103,26 @@ def predict(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> tuple[pa
     sizes = Counter(items["split"].to_pylist())
     coverage = {split: {"items": count, "labelled": count} for split, count in sorted(sizes.items())}
     return table, {"kind": ref.kind, "coverage": coverage, **statistics}
+
+
+def _source(ref: ModelRef) -> tuple[Path, str, ModelSource]:
+    """The supervisor's manifest, read again: its file, what messages call it, and its source."""
+    from wtsbench.spec.yaml_file import load
+
+    assert ref.path is not None, "a supervisor that is not trained has a manifest"
+    path, what = Path(ref.path), f"model {ref.name}"
+    manifest = load(path, ModelManifest)
+    if manifest.source is None or reference(manifest, path).revision != ref.revision:
+        raise ModelError(f"{what}: its manifest or file has changed since the grid was planned", remedy="submit again.")
+    return path, what, manifest.source
+
+
+def _check_answers(source: Endpoint, labels: tuple[str, ...], what: str) -> None:
+    if set(source.answers) != set(labels):
+        raise ModelError(
+            f"{what}: answers are given for {', '.join(source.answers)}; the task's classes are {', '.join(labels)}",
+            remedy="give a word for each class of the task in `endpoint.answers`.",
+        )
 
 
 def _from_file(
@@ -123,11 +152,7 @@ def _from_file(
 def _from_endpoint(
     source: Endpoint, folder: Path, items: pa.Table, labels: tuple[str, ...], what: str
 ) -> tuple[Floats, dict[str, Any]]:
-    if set(source.answers) != set(labels):
-        raise ModelError(
-            f"{what}: answers are given for {', '.join(source.answers)}; the task's classes are {', '.join(labels)}",
-            remedy="give a word for each class of the task in `endpoint.answers`.",
-        )
+    _check_answers(source, labels, what)
     texts, splits = items["text"].to_pylist(), items["split"].to_pylist()
     answers = endpoint.ask(source, folder, texts, what=what)
     readings = {text: endpoint.read(answer, source, labels) for text, answer in answers.items()}
