@@ -19,10 +19,11 @@ from wtsbench.errors import ModelError, NoStore, SpecError
 from wtsbench.execution.external import require_labels
 from wtsbench.execution.in_process import InProcessExecutor
 from wtsbench.execution.job import Job
-from wtsbench.execution.judging import ScorerPlace
+from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.execution.resolution import resolve
 from wtsbench.execution.scheduler import Event, Executor, Listener, Summary, run_jobs
 from wtsbench.execution.supervise import done_trials, sweep
+from wtsbench.models import external
 from wtsbench.models.fetch import fetch
 from wtsbench.planning.check import load_checked_grid
 from wtsbench.planning.plan import Plan, make_plan
@@ -112,9 +113,10 @@ def submit(session: Session, *, listener: Listener, stop: threading.Event) -> Su
         stop: set it to stop cleanly; what is finished is kept, and submitting again goes on from there.
 
     Raises:
-        UserError: the store cannot be written, or the cluster cannot be reached. What the store acknowledged is kept,
-            and attempts that could not be delivered stay in the spool for the next submission.
+        UserError: a key is missing, the store cannot be written, or the cluster cannot be reached. What the store
+            acknowledged is kept, and attempts that could not be delivered stay in the spool for the next submission.
     """
+    _require_access(session)
     store = open_store(session.options.store, create=True)
     with _only_submission(session):
         _put_inputs(session, store)
@@ -139,6 +141,20 @@ def submit(session: Session, *, listener: Listener, stop: threading.Event) -> Su
             return run_jobs(jobs, executor, session.grid.retry, listener=listener, stop=stop, summary=summary)
         finally:
             executor.close()
+
+
+def _require_access(session: Session) -> None:
+    """Look for the keys that trials will need, before they have trained for hours.
+
+    The nodes of a cluster have keys of their own.
+    """
+    if session.options.ray is not None:
+        return
+    missing = [trial.spec for trial in session.report.trials if trial.state != "stored"]
+    for place in dict.fromkeys(session.scorers[spec.task] for spec in missing if spec.scorer is not None):
+        scorer_at(place).require_access()
+    for model in {spec.model.revision: spec.model for spec in missing if not spec.model.trained}.values():
+        external.require_access(model)
 
 
 def _start(session: Session, specs: list[TrialSpec], listener: Listener) -> Executor:

@@ -91,7 +91,7 @@ def ask(source: Endpoint, folder: Path, texts: Sequence[str], *, what: str) -> d
             answered before is in the cache.
     """
     with Session() as session:
-        session.auth = _Key(_key(source, folder, what))
+        session.auth = _Key(read_key(source, folder, what=what))
         retry = Retry(
             total=source.retries,
             backoff_factor=_BACKOFF,
@@ -171,7 +171,12 @@ class _Key(AuthBase):
         return request
 
 
-def _key(source: Endpoint, folder: Path, what: str) -> str | None:
+def read_key(source: Endpoint, folder: Path, *, what: str) -> str | None:
+    """The key; None where the manifest names none.
+
+    Raises:
+        ModelError: it names one that is not there.
+    """
     if source.key_env is not None:
         key = os.environ.get(source.key_env, "").strip()
         if not key:

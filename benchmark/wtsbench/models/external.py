@@ -72,6 +72,17 @@ def check(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> None:
         _check_answers(source.endpoint, labels, what)
 
 
+def require_access(ref: ModelRef) -> None:
+    """Look for the key of an endpoint, where its manifest names one.
+
+    Raises:
+        ModelError: it is not there.
+    """
+    path, what, source = _source(ref)
+    if source.endpoint is not None:
+        endpoint.read_key(source.endpoint, path.parent, what=what)
+
+
 def predict(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> tuple[pa.Table, dict[str, Any]]:
     """What a supervisor of kind `labels` or `endpoint` says of items.
 

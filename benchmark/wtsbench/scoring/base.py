@@ -35,6 +35,13 @@ class Scorer(Protocol):
     def digest(self) -> str:
         """SHA-256 of the identity. Scores of different digests are different quantities: never in one column."""
 
+    def require_access(self) -> None:
+        """Look for what a person has to bring, such as a key; nobody is asked, and no text scored.
+
+        Raises:
+            ScorerError: it is not there.
+        """
+
     def score(self, texts: Sequence[str]) -> Scores:
         """[N] scores in [0, 1]; none is NaN.
 
@@ -45,7 +52,10 @@ class Scorer(Protocol):
 
 
 class Identified:
-    """A scorer's digest, from its identity."""
+    """What scorers have in common: a digest from the identity, and no need of a key."""
+
+    def require_access(self) -> None:
+        """See `Scorer`."""
 
     def identity(self) -> dict[str, Any]:
         """See `Scorer`."""

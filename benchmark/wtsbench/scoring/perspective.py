@@ -57,6 +57,10 @@ class PerspectiveScorer(Identified):
             "most_bytes": MOST_BYTES,
         }
 
+    def require_access(self) -> None:
+        """Raises ScorerError where there is no key."""
+        read_key(self.name)
+
     def score(self, texts: Sequence[str]) -> Scores:
         """[N] scores; see the class. What was answered before a failure is kept, so another call goes on from there.
 
