@@ -110,7 +110,9 @@ def score(
     name: ScorerArgument,
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="Texts, one a line. Default: standard input.", show_default=False),
+        typer.Argument(
+            metavar="[FILE]", help="Texts, one a line; - is standard input, as is none.", show_default=False
+        ),
     ] = None,
     mirror: MirrorOption = None,
     json: JsonOption = False,
@@ -143,7 +145,7 @@ def _lines(file: Path | None) -> list[str]:
     from wtsbench.errors import ScorerError
 
     try:
-        content = sys.stdin.buffer.read() if file is None else file.read_bytes()
+        content = sys.stdin.buffer.read() if file in (None, Path("-")) else file.read_bytes()
     except OSError as error:
         raise ScorerError(f"{file} cannot be read: {error.strerror}") from None
     try:

@@ -54,10 +54,12 @@ def test_train_then_score(tmp_path: Path, wtsbench: Wtsbench) -> None:
 
 
 def test_score_reads_standard_input(tmp_path: Path, environment: dict[str, str]) -> None:
-    """Without a file the texts come from standard input, one a line, and no input is no text."""
+    """Without a file, or with -, the texts come from standard input, one a line, and no input is no text."""
     command = [sys.executable, "-m", "wtsbench_cli", "scorer", "score", "toxicity-mini"]
     done = subprocess.run(command, input="you rat\nyou star\n", env=environment, capture_output=True, text=True)
     assert done.stdout == "0.7000  you rat\n0.0000  you star\n"
+    dash = subprocess.run([*command, "-"], input="you rat\n", env=environment, capture_output=True, text=True)
+    assert dash.stdout == "0.7000  you rat\n"
     assert subprocess.run(command, input="", env=environment, capture_output=True, text=True).stdout == ""
 
 
