@@ -338,7 +338,7 @@ def test_findings_count_tables() -> None:
     )
     world = simple({"naive": 0.8, "worse": 0.6, "late": 0.7}, skip=[("late", seed) for seed in range(3)])
     (paragraph,) = findings(board_of(world), "first")
-    assert paragraph.count("not compared late.") == 2
+    assert paragraph.count("not compared: late.") == 2
     assert "worse 0 of 1 (1 worse)" in paragraph
     assert paragraph.endswith("Fewer than 5 seeds in the table: no claim.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -98,7 +99,7 @@ def json_text(found: Sequence[Comparison]) -> str:
 
 
 def text(found: Sequence[Comparison]) -> str:
-    """For each table a matrix of verdicts (row against column), and a line a pair."""
+    """For each table a matrix of verdicts (row against column), the numbers of each pair, and why others have none."""
     return "".join(f"{line.rstrip()}\n" for line in _text(found))
 
 
@@ -115,8 +116,7 @@ def _text(found: Sequence[Comparison]) -> Iterator[str]:
         yield ""
         yield from _matrix(pairs)
         yield ""
-        for pair in pairs:
-            yield from _pair(pair)
+        yield from _lines(pairs)
         yield ""
     yield from LEGEND
 
@@ -142,16 +142,19 @@ def _matrix(pairs: Sequence[Comparison]) -> Iterator[str]:
     yield from aligned(lines)
 
 
-def _pair(found: Comparison) -> Iterator[str]:
-    """Two lines of at most about 80 columns, however long the names are."""
-    if found.p is None or found.p_holm is None:
-        yield f"{found.first}  against  {found.second}"
-        yield f"    NA: {found.reason}"
-        return
-    words = "not told apart from" if found.verdict == "tie" else f"{found.verdict} than"
-    yield f"{found.first}  {words}  {found.second}"
-    numbers = interval(found.difference, found.low, found.high)
-    yield f"    {numbers}  p {probability(found.p)}  Holm {probability(found.p_holm)}  {len(found.seeds)} seeds"
+def _lines(pairs: Sequence[Comparison]) -> Iterator[str]:
+    """Two lines of at most about 80 columns a pair, however long the names are; one a reason for those not tested."""
+    untested: Counter[str] = Counter()
+    for pair in pairs:
+        if pair.p is None or pair.p_holm is None:
+            untested[pair.reason or ""] += 1
+            continue
+        words = "not told apart from" if pair.verdict == "tie" else f"{pair.verdict} than"
+        yield f"{pair.first}  {words}  {pair.second}"
+        numbers = interval(pair.difference, pair.low, pair.high)
+        yield f"    {numbers}  p {probability(pair.p)}  Holm {probability(pair.p_holm)}  {len(pair.seeds)} seeds"
+    for reason, count in untested.items():
+        yield f"{count} of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} NA: {reason}"
 
 
 def probability(value: float) -> str:

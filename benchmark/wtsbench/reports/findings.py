@@ -100,10 +100,12 @@ def _controls(compared: Sequence[Comparison]) -> Iterator[str]:
 
 
 def _listed(counts: Mapping[str, _Count]) -> str:
-    """`logconf 1 of 3; naive 0 of 3 (1 worse)`, then those of which nothing is known."""
+    """`logconf 1 of 3; naive 0 of 3 (1 worse)`, then those of which nothing is known, unless that is so of all."""
     told = [f"{label} {count}" for label, count in sorted(counts.items()) if count.tested]
     unknown = [label for label, count in sorted(counts.items()) if not count.tested]
-    return "; ".join([*told, *([f"not compared {', '.join(unknown)}"] if unknown else [])])
+    if not told:
+        return "none could be compared"
+    return "; ".join([*told, *([f"not compared: {', '.join(unknown)}"] if unknown else [])])
 
 
 def _few(rows: Sequence[Row]) -> Iterator[str]:
