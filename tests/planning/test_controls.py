@@ -14,7 +14,7 @@ from wtsbench.planning.plan import Cell, Plan, ResolvedModel, ResolvedTask, make
 from wtsbench.spec.generation import GenerationSettings, ZeroShot
 from wtsbench.spec.grid import Exclusion
 from wtsbench.spec.identity import digest
-from wtsbench.spec.training import TrainingOverride
+from wtsbench.spec.training import Training, TrainingOverride
 from wtsbench.spec.trial import ModelRef, Role, TrialSpec
 from wtsbench.strategies.confidence_filter import ConfidenceFilter
 
@@ -185,11 +185,12 @@ def test_hard_labels_and_probes_are_for_classes() -> None:
 
 
 def test_what_no_trial_could_do_is_refused() -> None:
-    """An encoder that should write or answer, and a probe of texts: all of it is said before anything runs."""
+    """An encoder that should write or answer, a probe of texts, texts longer than a context: all is said at once."""
     grid = make_grid(strategies=["naive"], controls=["zero_shot"], training={"finetune": "linear_probe"}, seeds=[0])
     inputs = make_inputs(grid)
     zero_shot = ZeroShot(answers={"a": " x", "b": " y"})
-    tasks = {"t1": replace(inputs.tasks["t1"], zero_shot=zero_shot), "t2": _generated()}
+    long = GenerationSettings(max_new_tokens=grid.training.over(Training()).max_length)
+    tasks = {"t1": replace(inputs.tasks["t1"], zero_shot=zero_shot), "t2": _generated(generation=long)}
     models = {**inputs.models, "large": replace(inputs.models["large"], writes=False)}
     with pytest.raises(SpecError) as caught:
         make_plan(grid, make_inputs(grid, tasks=tasks, models=models))
@@ -197,6 +198,7 @@ def test_what_no_trial_could_do_is_refused() -> None:
         "task t2: large is an encoder, and writes no texts",
         "control zero_shot: large is an encoder",
         "task t2, model small: finetune: linear_probe",
+        "new tokens leave no room for a prompt",
     ):
         assert said in caught.value.message
     exclude = [{"task": "t2", "strong": "large"}, {"strategy": "zero_shot", "strong": "large"}]

@@ -238,6 +238,11 @@ class _Planner:
                 f"task {task}, model {model}: finetune: linear_probe trains a classification head, and a generative "
                 "task has none"
             ] = f"take full or lora for it: `training.tasks: {{{task}: {{finetune: full}}}}`."
+        if generates and spec.generation is not None and spec.generation.max_new_tokens >= spec.training.max_length:
+            self._refused[
+                f"task {task}, model {model}: {spec.generation.max_new_tokens} new tokens leave no room for a prompt "
+                f"within training.max_length, {spec.training.max_length} tokens"
+            ] = "lower generation.max_new_tokens, or raise training.max_length."
         if self._inputs.models[model].writes is not False:
             return
         if generates:
