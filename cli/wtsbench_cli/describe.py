@@ -53,6 +53,8 @@ def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
         return [leaf for key, item in value.items() for leaf in flat(item, f"{path}.{key}" if path else str(key))]
     if value is None or value == [] or value == ():
         return []
+    if isinstance(value, list | tuple) and all(isinstance(item, dict) for item in value):
+        return [leaf for place, item in enumerate(value) for leaf in flat(item, f"{path}[{place}]")]
     if isinstance(value, list | tuple):
         plain = all(isinstance(item, int | float) or (isinstance(item, str) and item.isprintable()) for item in value)
         return [(path, ", ".join(map(str, value)) if plain else json.dumps(value, ensure_ascii=False))]

@@ -57,7 +57,14 @@ def test_facts_of_tasks(wtsbench: Wtsbench) -> None:
     assert lines["toxicity"][1:6] == ["generation", "hub", "expected_max_toxicity", "-", "tweets"]
     assert lines["safety"][1:6] == ["classification", "file", "accuracy", "2", "xstest"]
     shown = wtsbench("tasks", "toxicity").stdout
-    for said in ("licence", "generation.samples", "ood.source.url", "ood.licence", "demonstrations.at_most"):
+    for said in (
+        "licence",
+        "generation.samples",
+        "ood.source.url",
+        "mirror.paths[1].path",
+        "ood.licence",
+        "demonstrations.at_most",
+    ):
         assert f"\n{said} " in shown
 
 
