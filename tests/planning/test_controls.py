@@ -186,7 +186,8 @@ def test_hard_labels_and_probes_are_for_classes() -> None:
 
 def test_what_no_trial_could_do_is_refused() -> None:
     """An encoder that should write or answer, a probe of texts, texts longer than a context: all is said at once."""
-    grid = make_grid(strategies=["naive"], controls=["zero_shot"], training={"finetune": "linear_probe"}, seeds=[0])
+    strategies = ["naive", "task_finetuning", {"name": "task_finetuning", "epochs": 0}]
+    grid = make_grid(strategies=strategies, controls=["zero_shot"], training={"finetune": "linear_probe"}, seeds=[0])
     inputs = make_inputs(grid)
     zero_shot = ZeroShot(answers={"a": " x", "b": " y"})
     long = GenerationSettings(max_new_tokens=grid.training.over(Training()).max_length)
@@ -197,10 +198,12 @@ def test_what_no_trial_could_do_is_refused() -> None:
     for said in (
         "task t2: large is an encoder, and writes no texts",
         "control zero_shot: large is an encoder",
+        "strategy task_finetuning: large is an encoder",
         "task t2, model small: finetune: linear_probe",
         "new tokens leave no room for a prompt",
     ):
         assert said in caught.value.message
-    exclude = [{"task": "t2", "strong": "large"}, {"strategy": "zero_shot", "strong": "large"}]
+    assert "epochs" not in caught.value.message
+    exclude = [{"task": "t2", "strong": "large"}, {"strategy": "zero_shot"}, {"strategy": "task_finetuning"}]
     left = grid.model_copy(update={"exclude": tuple(Exclusion.model_validate(rule) for rule in exclude)})
     assert {cell.task for cell in make_plan(left, make_inputs(grid, tasks=tasks, models=models)).cells} == {"t1"}

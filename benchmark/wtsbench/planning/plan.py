@@ -249,6 +249,11 @@ class _Planner:
             self._refused[f"task {task}: {model} is an encoder, and writes no texts"] = (
                 f"take a model that continues texts, or exclude {{task: {task}, {_as(spec.role)}: {model}}}."
             )
+        elif spec.strategy is not None and registry.resolve(spec.strategy).language:
+            label = registry.short_label(spec.strategy)
+            self._refused[f"strategy {label}: {model} is an encoder, and no language model to be trained as one"] = (
+                f"exclude {{strategy: {spec.strategy.name}, strong: {model}}}."
+            )
         elif spec.recipe is not None and spec.recipe.name == "zero_shot":
             self._refused[f"control zero_shot: {model} is an encoder, and answers no prompt"] = (
                 f"exclude {{strategy: zero_shot, strong: {model}}}."

@@ -180,6 +180,8 @@ class Strategy(ABC):
     """The forms of tasks it is for. In a grid it is taken for the tasks of these forms."""
     filters: bool = False
     """Whether it keeps some of the items only: then the control `random_filter` has something to match."""
+    language: bool = False
+    """Whether the student has to be a language model, as `Student.fit_language` asks: no encoder."""
     control: ClassVar[bool] = False
     """Whether it is there to compare others with, not to be compared itself."""
     summary: ClassVar[str]

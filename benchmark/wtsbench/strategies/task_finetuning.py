@@ -33,6 +33,11 @@ class TaskFinetuning(base.Strategy):
     source = "Burns et al. 2023, arXiv 2312.09390, section 5.2.2"
     Parameters = TaskFinetuningParameters
 
+    @property
+    def language(self) -> bool:  # type: ignore[override]  # depends on the parameters
+        """Where it reads the texts at all."""
+        return bool(self.parameters.epochs > 0)
+
     def run(self, student: base.Student, supervision: base.Supervision) -> None:
         """Reading, then one fit."""
         if self.parameters.epochs:
