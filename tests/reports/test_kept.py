@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ def test_warm_is_cold_byte_for_byte_and_reads_no_prediction(kept: KeptTables) ->
     assert warm == cold == plain
     for form in RENDERERS:
         assert render(warm, form, details=True) == render(plain, form, details=True)
+
+
+def test_records_are_those_of_dataclasses() -> None:
+    """The quick way to JSON values gives what `asdict` gives, in the same order, and shares nothing with the rows."""
+    world = small()
+    _fail_a_student(world)
+    board = leaderboard(world.memory(), resamples=QUICK)
+    assert json.dumps(board.records()) == json.dumps([asdict(row) for row in board.rows])
+    board.records()[0]["metrics"].clear()
+    assert board.rows[0].metrics
 
 
 def test_a_failure_and_a_missing_seed_are_kept_too(kept: KeptTables) -> None:

@@ -7,8 +7,9 @@ import random
 
 import pytest
 
-from tests.store.making import batch, item_rows, predictions, rows, seal, trial_id_of
+from tests.store.making import batch, item_rows, predictions, rows, seal, trial_id_of, whole_attempt
 from tests.store.servers import any_store
+from wtsbench.errors import StoreError
 from wtsbench.store.client import Store
 from wtsbench.store.schemas import TABLES
 
@@ -111,3 +112,13 @@ def test_rows_helper_fills_what_is_required() -> None:
     """The tests' own maker of rows obeys the schemas."""
     for name, schema in TABLES.items():
         assert rows(name, [{}]).schema.equals(schema)
+
+
+def test_some_columns_of_trials(store: Store) -> None:
+    """Only the columns asked for come, in that order, with the same rows; one that is none is refused."""
+    for trial_id in IDS:
+        store.append(whole_attempt(trial_id, 1))
+    columns = ["status", "trial_id", "finished_at"]
+    assert store.trials(IDS[:2], columns=columns).equals(store.trials(IDS[:2]).select(columns))
+    with pytest.raises((StoreError, KeyError)):
+        store.trials(columns=["nonsense"])
