@@ -16,8 +16,9 @@ import duckdb
 import pyarrow.flight as flight
 import pytest
 
-from tests.store.making import batch, fill_outbox, item_rows, seal, trial_id_of, whole_attempt
+from tests.store.making import batch, fill_outbox, item_rows, rows, seal, trial_id_of, whole_attempt
 from tests.store.servers import Process, asking_with, serving, token_in
+from wtsbench.data.dataset import digest_items, with_digest
 from wtsbench.errors import SpecError, StoreError
 from wtsbench.store import wire
 from wtsbench.store.client import Store, open_store
@@ -106,7 +107,15 @@ def test_scopes(running: Running, folder: Path) -> None:
         assert len(_writes(reader)) == 4
     with asking_with(token_in(folder, "append:mine")):
         mine = open_store(running.listen)
-        assert len(_writes(mine)) == 3  # data sets have no owner
+        assert len(_writes(mine)) == 4
+        items = rows("items", [{"item_id": "a", "split": "test"}])
+        digest = digest_items(task="t", labels=("no", "yes"), metric="m", items=items)
+        whole = {"data_digest": digest, "task": "t", "labels": ["no", "yes"], "metric": "m", "report": {}}
+        forged = with_digest(rows("items", [{"item_id": "b", "split": "test"}]), digest)
+        with pytest.raises(StoreDenied, match="digest"):
+            mine.put_dataset(**whole, items=forged)
+        mine.put_dataset(**whole, items=with_digest(items, digest))
+        assert mine.has_dataset(digest)
         for run in ("mine-other-20260102T030405Z-7", "mine2", f"x{RUN}", f"{RUN}x"):
             with pytest.raises(StoreDenied):
                 mine.begin_attempt(A, run=run)

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import duckdb
@@ -24,7 +25,7 @@ from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE
-from wtsbench.store.lock import StoreBusy
+from wtsbench.store.lock import StoreBusy, locked
 from wtsbench.store.owner import living_owner
 from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.schemas import TABLES
@@ -64,6 +65,26 @@ def test_the_folder_of_a_served_store_is_used_through_its_server(folder: Path) -
         assert upkeep.status(str(folder))["tables"]["trials"] == 2
     assert living_owner(folder) is None
     assert before.trials().num_rows == 2
+
+
+def test_who_waits_for_a_folder_that_a_server_takes_goes_on_through_the_server(folder: Path) -> None:
+    """A command that came in the moment of a server's start does not wait until its patience is over."""
+    store = open_store(str(folder), create=True)
+    server = ExitStack()
+    with ExitStack() as starting:
+        starting.enter_context(locked(folder, shared=False))
+        thread = ThreadPoolExecutor(2)
+        served = thread.submit(server.enter_context, serving(folder))
+        time.sleep(0.3)
+        asked = thread.submit(store.append, whole_attempt(A, 1))
+        time.sleep(0.3)
+        starting.close()
+        served.result(30)
+        begun = time.monotonic()
+        assert asked.result(30)[0].outcome == "stored"
+        assert time.monotonic() - begun < 10
+    thread.shutdown()
+    server.close()
 
 
 def test_many_writers_at_once_lose_and_double_nothing(running: Running) -> None:

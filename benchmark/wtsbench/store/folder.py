@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wtsbench.errors import NoStore, StoreError
 from wtsbench.store.explain import OTHER_FOLDER, not_ours
-from wtsbench.store.lock import LOCK_NAME, TURN_NAME, locked
+from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked
 from wtsbench.store.operations import EngineCalls, StoreCalls
 from wtsbench.store.owner import FILE as OWNER_FILE
 from wtsbench.store.owner import living_owner
@@ -92,12 +93,20 @@ class FolderStore(StoreCalls):
     def _engine(self, *, read_only: bool = False) -> Iterator[EngineCalls]:
         from wtsbench.store.engine import Engine
 
-        owner = living_owner(self.folder)
-        if owner is not None:
+        served = partial(living_owner, self.folder)
+        with ExitStack() as stack:
+            if served() is None:
+                try:  # a server may take the folder while we wait: then it is the one to ask
+                    stack.enter_context(locked(self.folder, shared=read_only, unless=lambda: served() is not None))
+                except StoreBusy:
+                    if served() is None:
+                        raise
+                else:
+                    yield stack.enter_context(Engine.open(self.folder / DATABASE, read_only=read_only))
+                    return
+            owner = served()
+            if owner is None:
+                raise StoreBusy(f"the server of the store {self.folder} is stopping", remedy="try again.")
             from wtsbench.store.remote import RemoteEngine
 
-            with RemoteEngine.open(owner.address) as remote:
-                yield remote
-            return
-        with locked(self.folder, shared=read_only), Engine.open(self.folder / DATABASE, read_only=read_only) as engine:
-            yield engine
+            yield stack.enter_context(RemoteEngine.open(owner.address))

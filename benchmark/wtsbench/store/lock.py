@@ -13,7 +13,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,8 @@ LOCK_SECONDS = 60.0
 PATIENCE = 300.0
 """Seconds to go on trying while a server does not answer; `WTSBENCH_STORE_PATIENCE_SECONDS` overrides it."""
 _UNKNOWN = "other processes that read it"
+_LOOK = 0.5
+"""Seconds between two looks at whether to wait on."""
 
 
 class StoreBusy(StoreError):
@@ -66,15 +68,16 @@ def patience() -> float:
 
 
 @contextmanager
-def locked(folder: Path, *, shared: bool) -> Iterator[None]:
+def locked(folder: Path, *, shared: bool, unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Hold the lock of a store's folder.
 
     Args:
         folder: the store's folder; it exists.
         shared: for reading. A folder without a lock file that cannot get one is read without a lock.
+        unless: asked now and then while waiting: whether to wait no longer.
 
     Raises:
-        StoreBusy: others held it for `lock_seconds()`.
+        StoreBusy: others held it for `lock_seconds()`, or it was not to be waited for any longer.
         StoreError: the lock cannot be made.
     """
     limit = lock_seconds()
@@ -87,7 +90,7 @@ def locked(folder: Path, *, shared: bool) -> Iterator[None]:
         turn = _open(folder / TURN_NAME, shared=shared)
         try:
             kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            got = (turn is None or _wait(turn, fcntl.LOCK_EX, deadline)) and _wait(lock, kind, deadline)
+            got = (turn is None or _wait(turn, fcntl.LOCK_EX, deadline, unless)) and _wait(lock, kind, deadline, unless)
         finally:
             if turn is not None:
                 _release(turn)
@@ -124,7 +127,7 @@ def _open(path: Path, *, shared: bool) -> int | None:
         raise StoreError(f"the store {path.parent} cannot be read: {error.strerror}") from None
 
 
-def _wait(handle: int, kind: int, deadline: float) -> bool:
+def _wait(handle: int, kind: int, deadline: float, unless: Callable[[], bool]) -> bool:
     """Wait for a lock until the deadline; whether it is had.
 
     A thread waits, because only a blocking call is served first come, first served, and only a thread can be left
@@ -142,7 +145,8 @@ def _wait(handle: int, kind: int, deadline: float) -> bool:
     waiting = _Waiting(os.dup(handle), kind)
     waiting.start()
     try:
-        waiting.join(max(0.0, deadline - time.monotonic()))
+        while waiting.is_alive() and time.monotonic() < deadline and not unless():
+            waiting.join(min(_LOOK, max(0.0, deadline - time.monotonic())))
     finally:
         had = waiting.leave()
     return had

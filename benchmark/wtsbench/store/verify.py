@@ -125,12 +125,15 @@ def verify_engine(engine: Engine) -> Verdict:
 
 def _as_named(archive: Archive, data_digest: str) -> bool:
     """Whether a data set's items give its digest."""
+    return digest_of(*archive.dataset(data_digest)) == data_digest
+
+
+def digest_of(row: dict[str, Any], items: pa.Table) -> str:
+    """The digest that a data set has by its row and its items."""
     from wtsbench.data.dataset import digest_items  # the data room says what a digest is of
 
-    row, items = archive.dataset(data_digest)
     order = pa.array([_SPLITS.index(split) for split in items["split"].to_pylist()], pa.int32())
     sorted_items = items.append_column("order", order).sort_by([("order", "ascending"), ("item_id", "ascending")])
     settings = None if row["settings"] is None else json.loads(row["settings"])
     labels = tuple(row["labels"])
-    named = digest_items(task=row["task"], labels=labels, metric=row["metric"], items=sorted_items, settings=settings)
-    return named == data_digest
+    return digest_items(task=row["task"], labels=labels, metric=row["metric"], items=sorted_items, settings=settings)

@@ -35,6 +35,7 @@ from wtsbench.store.server.guard import Refused
 from wtsbench.store.server.live import LiveStore
 from wtsbench.store.server.metrics import Metrics
 from wtsbench.store.server.tokens import OWNER, Denied, Grant, Tokens
+from wtsbench.store.verify import digest_of
 
 MAX_QUESTION = 8 * 2**20
 """Bytes of a ticket, a descriptor or an action's body."""
@@ -155,7 +156,7 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
                 self._may_write(grant, batches)
                 writer.write(wire.pack_acks(self._core.live.append(batches, size)))
             elif operation == "dataset":
-                self._put_dataset(asked, chunks)
+                self._put_dataset(grant, asked, chunks)
                 writer.write(b"{}")
             else:
                 raise Refused("what was put is neither records nor a data set")
@@ -171,7 +172,7 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
             if not grant.may_write_run(runs.get(attempt)):
                 raise Denied(f"attempt {attempt[1]} of trial {attempt[0][:12]} is not of a run of token {grant.name}")
 
-    def _put_dataset(self, asked: dict[str, Any], chunks: Iterator[pa.RecordBatch]) -> None:
+    def _put_dataset(self, grant: Grant, asked: dict[str, Any], chunks: Iterator[pa.RecordBatch]) -> None:
         schema = TABLES["items"]
         batches, size = [], 0
         for batch in chunks:
@@ -187,6 +188,9 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         digests = set(items["data_digest"].unique().to_pylist())
         if digests - {known["data_digest"]}:
             raise Refused("some items are of another data set")
+        if not grant.may_write_run(None) and digest_of(known, items) != known["data_digest"]:
+            # Whoever may submit one grid only must not say what other grids are scored by.
+            raise Denied("the items do not have the digest that they are to be kept under")
         self._core.live.call(lambda engine: engine.put_dataset(known, items), size)
 
     # -- reading
