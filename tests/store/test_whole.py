@@ -185,6 +185,9 @@ def test_a_store_and_an_outbox_of_the_first_version_still_load(tmp_path: Path) -
     folder = tmp_path / "store"
     folder.mkdir()
     (folder / DATABASE).write_bytes(gzip.decompress((OLD / "v1.duckdb.gz").read_bytes()))
+    with pytest.raises(StoreError, match="schema version 1") as older:  # merging changes nothing in its source
+        upkeep.merge(folder, tmp_path / "merged")
+    assert "up to date" in (older.value.remedy or "")
     store = open_store(str(folder))
     assert store.trials()["status"].to_pylist() == ["failed", "done"]
     assert store.predictions([A])["item_id"].to_pylist() == ["a", "b"]

@@ -135,7 +135,11 @@ class Engine:
         if version == SCHEMA_VERSION:
             return
         if not may_write:
-            raise OlderSchema(f"the store {path.parent} has schema version {version}, not {SCHEMA_VERSION}")
+            raise OlderSchema(
+                f"{path} has schema version {version}, not {SCHEMA_VERSION}",
+                remedy="`wtsbench store status --store DIR` brings a store's folder up to date, and `wtsbench store"
+                " restore` makes one of a backup.",
+            )
         for step in range(version, SCHEMA_VERSION):
             for statement in MIGRATIONS[step]:
                 self._db.execute(statement)

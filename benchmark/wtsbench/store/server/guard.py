@@ -1,7 +1,8 @@
 """What SQL a reader may send: one SELECT over the published tables, and nothing that touches anything else.
 
-Three walls, each enough alone: the statement is parsed and only known tables and table functions may stand in it; it
-runs in a read-only transaction; and the engine was started without access to files, extensions or settings.
+Three walls: the statement is parsed and only known tables and functions may stand in it; it runs in a read-only
+transaction; and the engine was started without access to files, extensions or settings. So writing and files are
+stopped twice; the tables behind the published ones are hidden by the first wall alone.
 """
 
 from __future__ import annotations
