@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow.flight as flight
@@ -110,7 +111,13 @@ def test_scopes(running: Running, folder: Path) -> None:
         assert len(_writes(mine)) == 4
         items = rows("items", [{"item_id": "a", "split": "test"}])
         digest = digest_items(task="t", labels=("no", "yes"), metric="m", items=items)
-        whole = {"data_digest": digest, "task": "t", "labels": ["no", "yes"], "metric": "m", "report": {}}
+        whole: dict[str, Any] = {
+            "data_digest": digest,
+            "task": "t",
+            "labels": ["no", "yes"],
+            "metric": "m",
+            "report": {},
+        }
         forged = with_digest(rows("items", [{"item_id": "b", "split": "test"}]), digest)
         with pytest.raises(StoreDenied, match="digest"):
             mine.put_dataset(**whole, items=forged)

@@ -236,6 +236,18 @@ def test_free_sql_has_limits_of_rows_and_time(folder: Path) -> None:
         assert engine.sql("SELECT 1 AS n").num_rows == 1
 
 
+def test_readers_that_do_not_read_on_keep_nobody_from_writing(folder: Path) -> None:
+    """All places for readers may be taken by slow ones: what a write asks the store first needs none."""
+    limits = Limits(seconds=0.5, readers=1)
+    with serving(folder, limits=limits) as running, asking_with(token_in(folder, "append:mine")):
+        store = open_store(running.listen)
+        _, slow = running.core.live.stream("SELECT trial_id FROM trials", [], limited=True)
+        assert store.append(whole_attempt(A, store.begin_attempt(A, run="mine")))[0].outcome == "stored"
+        assert store.sealed(A, 1)
+        slow.close()  # type: ignore[attr-defined]  # it is a generator
+        assert store.trials().num_rows == 1
+
+
 def test_readers_see_a_store_as_it_was_when_they_asked(running: Running) -> None:
     """A long answer does not stop writers, and does not change under them."""
     store = open_store(running.listen)

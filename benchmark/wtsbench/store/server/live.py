@@ -237,6 +237,12 @@ class LiveStore:
             yield Engine(cursor)
 
     @contextmanager
+    def glance(self) -> Iterator[Engine]:
+        """The same for what a write depends on, and takes a moment: readers that are slow to read do not delay it."""
+        with self._cursor() as cursor:
+            yield Engine(cursor)
+
+    @contextmanager
     def _turn(self) -> Iterator[None]:
         if not self._readers.acquire(timeout=self._limits.seconds):
             raise StoreBusy("too many questions are being answered", remedy="try again.")

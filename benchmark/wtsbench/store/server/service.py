@@ -166,7 +166,7 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         if grant.may_write_run(None):
             return
         named = sorted({(batch.trial_id, batch.attempt) for batch in batches})
-        with self._core.live.snapshot() as engine:
+        with self._core.live.glance() as engine:
             runs = engine.runs(named)
         for attempt in named:
             if not grant.may_write_run(runs.get(attempt)):
@@ -292,7 +292,7 @@ def _begin_attempt(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str,
 
 def _sealed(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
     """Whether an attempt has ended."""
-    with core.live.snapshot() as engine:
+    with core.live.glance() as engine:
         return {"sealed": engine.sealed(str(asked["trial_id"]), int(asked["attempt"]))}
 
 
