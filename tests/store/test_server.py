@@ -172,6 +172,22 @@ def test_a_database_that_could_not_be_opened_anew_is_tried_again(
     assert open_store(running.listen).append(whole_attempt(A, 1))[0].outcome == "stored"
 
 
+def test_a_new_log_is_found_again_before_anything_in_it_is_acknowledged(
+    running: Running, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine makes its log anew after each checkpoint: the folder is flushed then, once."""
+    synced: list[Path] = []
+    monkeypatch.setattr(live, "sync_folder", synced.append)
+    store = open_store(running.listen)
+    expected = []
+    for number in range(4):
+        if number % 2 == 0:
+            running.core.live.compact()
+            expected.append(folder)
+        store.append(whole_attempt(trial_id_of(f"log {number}"), 1))
+        assert synced == expected
+
+
 def test_a_stream_that_was_cut_off_leaves_nothing(running: Running) -> None:
     """Fewer records than announced are no request, even where what came was whole."""
     records = whole_attempt(A, 1)

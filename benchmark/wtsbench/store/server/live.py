@@ -198,6 +198,7 @@ class LiveStore:
 
     def _transaction(self, group: list[_Job]) -> list[Any]:
         self._begun_now.clear()
+        log_is_new = not _log(self._path).exists()
         try:
             self._db.begin()
             engine = Engine(self._db, self._remembered)
@@ -205,6 +206,8 @@ class LiveStore:
             by_job = dict(zip(map(id, appends), engine.append_all([job.batches or () for job in appends]), strict=True))
             answers = [by_job[id(job)] if job.call is None else job.call(engine) for job in group]
             self._db.commit()
+            if log_is_new:  # the engine flushes its log, but not the folder in which it has just made it
+                sync_folder(self._path.parent)
         except BaseException:
             self._remembered.clear()
             with suppress(duckdb.Error):
