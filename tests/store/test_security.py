@@ -95,6 +95,7 @@ def test_without_a_valid_token_nothing_is_answered(running: Running, folder: Pat
                 lambda client: list(client.do_action("status")),
                 lambda client: client.get_flight_info(flight.FlightDescriptor.for_path("trials")),
                 lambda client: client.list_actions(),
+                lambda client: client.do_exchange(flight.FlightDescriptor.for_path("trials"))[1].read_all(),
             ):
                 with flight.connect(running.listen) as client, pytest.raises(flight.FlightUnauthenticatedError):
                     call(client)
@@ -256,6 +257,9 @@ def test_malformed_and_oversized_requests_are_refused(
             with pytest.raises(flight.FlightError) as refused:
                 client.do_get(flight.Ticket(body), options).read_all()
             assert "Traceback" not in str(refused.value)
+        with pytest.raises(flight.FlightError, match="exchanges nothing") as refused:
+            client.do_exchange(flight.FlightDescriptor.for_path("trials"), options)[1].read_all()
+        assert "Traceback" not in str(refused.value)
         for action, asked in (
             ("begin_attempt", {}),
             ("begin_attempt", {"trial_id": A, "run": "r", "request": "x", "schema_version": "many"}),

@@ -243,6 +243,18 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
                 raise Refused("a path is the name of one table")
             return self._info(names[0])
 
+    def do_exchange(
+        self,
+        context: flight.ServerCallContext,
+        descriptor: flight.FlightDescriptor,
+        reader: flight.MetadataRecordBatchReader,
+        writer: flight.MetadataRecordBatchWriter,
+    ) -> None:
+        """Nothing goes both ways here."""
+        with self._request("unknown"):
+            self._grant(context)
+            raise Refused("this server exchanges nothing", remedy="put records, or get tables.")
+
     def _info(self, table: str) -> flight.FlightInfo:
         ticket = flight.Ticket(json.dumps({"table": table}).encode())
         return flight.FlightInfo(
