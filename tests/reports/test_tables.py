@@ -332,7 +332,8 @@ def test_findings_count_tables() -> None:
     """The paragraph is counted from the rows and comparisons: gains, tests against naive and against controls."""
     (paragraph,) = findings(board_of(controlled(ood=False)), "first")
     assert paragraph == (
-        "Which strategies help: a gain over the weak supervisor is proven (95% interval) in this many tables: "
+        "Which strategies help: a gain over the weak supervisor is proven (95% interval of each strategy alone) in this "
+        "many tables: "
         "logconf 1 of 1; naive 1 of 1. Better than naive, corrected for all pairs of strategies (Holm, 5%): "
         "logconf 1 of 1. Better than the 2 controls, each in its table: logconf 2 of 2; naive 2 of 2."
     )

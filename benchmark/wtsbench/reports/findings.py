@@ -50,7 +50,8 @@ def _gains(rows: Sequence[Row]) -> Iterator[str]:
         if row.kind == "strategy":
             counts.setdefault(row.strategy, _Count()).add(_gain(row))
     if counts:
-        yield f"a gain over the weak supervisor is proven (95% interval) in this many tables: {_listed(counts)}."
+        which = "a gain over the weak supervisor is proven (95% interval of each strategy alone) in this many tables"
+        yield f"{which}: {_listed(counts)}."
 
 
 def _gain(row: Row) -> str | None:

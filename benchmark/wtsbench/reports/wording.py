@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from wtsbench.errors import SpecError
 from wtsbench.reports.rows import Row
 from wtsbench.reports.statistics import CLAIM_SEEDS
+from wtsbench.strategies import registry
 
 MISSING = "-"
 SHOWN_FAILURES = 8
@@ -94,12 +96,24 @@ class Group:
 
     @property
     def warning(self) -> str | None:
-        """That the table makes no claim."""
+        """What speaks against taking the table at its word: too few seeds, choices by what it is scored by."""
+        warnings = [text for text in (self._few_seeds(), self._chosen_by_the_scorer()) if text is not None]
+        return "; ".join(warnings) or None
+
+    def _few_seeds(self) -> str | None:
         few = [row for row in self.rows if row.few_seeds and row.seeds_done]
         if not few:
             return None
         which = "" if len(few) == sum(row.seeds_done > 0 for row in self.rows) else f" in {len(few)} rows"
         return f"fewer than {CLAIM_SEEDS} seeds{which}: no claim"
+
+    def _chosen_by_the_scorer(self) -> str | None:
+        """Strategies whose students learned what this very scorer likes: its scores may flatter them."""
+        if self.rows[0].scorer is None:
+            return None
+        names = sorted({row.strategy.partition("(")[0] for row in self.rows if row.kind == "strategy"})
+        choosing = [name for name in names if looks_at_scores(name)]
+        return f"{', '.join(choosing)}: learned from what this scorer prefers" if choosing else None
 
     @property
     def weak(self) -> list[Baseline]:
@@ -125,6 +139,15 @@ class Group:
             return MISSING
         tied = sum(other.rank == row.rank for other in self.ranked) > 1
         return f"{row.rank}{'=' if tied else ''}"
+
+
+def looks_at_scores(strategy: str) -> bool:
+    """Whether a strategy chooses among texts by the scores that they get; False for one that is not installed."""
+    try:
+        kind = registry.get(strategy)
+    except SpecError:
+        return False
+    return bool(getattr(kind, "needs_scores", False))
 
 
 def groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Group]]]:
