@@ -332,10 +332,10 @@ def test_findings_count_tables() -> None:
     """The paragraph is counted from the rows and comparisons: gains, tests against naive and against controls."""
     (paragraph,) = findings(board_of(controlled(ood=False)), "first")
     assert paragraph == (
-        "Which strategies help: a gain over the weak supervisor is proven (95% interval of each strategy alone) in this "
-        "many tables: "
-        "logconf 1 of 1; naive 1 of 1. Better than naive, corrected for all pairs of strategies (Holm, 5%): "
-        "logconf 1 of 1. Better than the 2 controls, each in its table: logconf 2 of 2; naive 2 of 2."
+        "Which strategies help: a gain over the weak supervisor is proven (95% interval of each strategy alone) in "
+        "this many tables: logconf 1 of 1; naive 1 of 1. Better than naive, corrected for all "
+        "pairs of strategies (Holm, 5%): logconf 1 of 1. Better than the 2 controls, each in its table: "
+        "logconf 2 of 2; naive 2 of 2."
     )
     world = simple({"naive": 0.8, "worse": 0.6, "late": 0.7}, skip=[("late", seed) for seed in range(3)])
     (paragraph,) = findings(board_of(world), "first")
