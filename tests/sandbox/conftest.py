@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.trial.tiny import write_tiny_model
+from wtsbench.sandbox import reaper
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +21,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in folder.iterdir():
         file.chmod(0o644)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_reaper_is_left() -> Iterator[None]:
+    """The reaper that these tests start ends with them; one that ran before goes on."""
+    before = reaper.running()
+    yield
+    started = reaper.running()
+    if started is not None and started != before:
+        os.kill(started, signal.SIGTERM)

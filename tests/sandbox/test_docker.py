@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,11 +19,13 @@ from tests.sandbox.trials import endless_trial, in_thread, run, short_trial, wai
 from tests.trial.folders import predictions_of, result_of
 from tests.trial.processes import environment
 from wtsbench.errors import SandboxError
+from wtsbench.sandbox import reaper
 from wtsbench.sandbox.base import classify, make_sandbox
 from wtsbench.sandbox.container import container_arguments, fit_user
 from wtsbench.sandbox.docker import DockerSandbox
 from wtsbench.sandbox.engine import connect, node
 from wtsbench.sandbox.image import build
+from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove, sweep, trial_containers
 from wtsbench.sandbox.pins import ImagePin, pins, write_pin
 from wtsbench.sandbox.process import ProcessSandbox
@@ -84,6 +87,7 @@ def test_container_and_process_give_the_same_numbers(tmp_path: Path, tiny_model:
     assert (inside / "log.txt").read_text().endswith(outcome.log_tail)
     assert (sandbox.name, sandbox.image_digest, sandbox.notice) == ("docker", image, None)
     assert containers_below(client, tmp_path) == []
+    assert reaper.running() is not None
     shutil.rmtree(inside)
 
 
@@ -153,18 +157,19 @@ def test_the_walls_hold(
     monkeypatch.setenv("HF_TOKEN", "secret")
     folder = tmp_path / "trial"
     short_trial(folder, tiny_model)
-    (folder / "lease").touch()
-    arguments = container_arguments(
-        folder, fit_user(folder), image=image, threads=1, gpus=(), memory=256 << 20, labels=LABELS
-    )
-    container = DockerSandbox(image).create(client, arguments | {"entrypoint": ["python", "-c", PROBE], "command": []})
-    try:
-        container.start()
-        assert container.wait()["StatusCode"] == 0, container.logs()
-        seen = json.loads(container.logs())
-        container.reload()
-    finally:
-        remove(container)
+    with Renewal(folder / "lease"):
+        arguments = container_arguments(
+            folder, fit_user(folder), image=image, threads=1, gpus=(), memory=256 << 20, labels=LABELS
+        )
+        probing = {"entrypoint": ["python", "-c", PROBE], "command": []}
+        container = DockerSandbox(image).create(client, arguments | probing)
+        try:
+            container.start()
+            assert container.wait()["StatusCode"] == 0, container.logs()
+            seen = json.loads(container.logs())
+            container.reload()
+        finally:
+            remove(container)
 
     denied = {"network", "root", "inputs", "spec", "lease", "model"}
     assert {name: seen[name] for name in denied if seen[name] == "allowed"} == {}
@@ -260,36 +265,38 @@ def test_a_container_that_is_taken_away_is_an_infrastructure_failure(
 
 
 def test_a_sweep_takes_stale_containers_only(tmp_path: Path, tiny_model: Path, image: str, client: Any) -> None:
-    """A container whose lease is old or gone is removed; one whose lease is fresh is somebody's."""
+    """A container whose lease nobody holds or that is gone is removed; one whose lease is held is somebody's."""
     made = {}
-    for name in ("old", "gone", "fresh"):
-        folder = tmp_path / name
-        short_trial(folder, tiny_model)
-        (folder / "lease").touch()
-        arguments = container_arguments(
-            folder, fit_user(folder), image=image, threads=1, gpus=(), memory=None, labels=LABELS
-        )
-        sleeping = {"entrypoint": ["sleep"], "command": ["600"]}
-        made[name] = DockerSandbox(image).create(client, arguments | sleeping)
-        made[name].start()
-    os.utime(tmp_path / "old" / "lease", (0, 0))
-    shutil.rmtree(tmp_path / "gone")
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as let_go:
+        for name in ("dead", "gone", "living"):
+            folder = tmp_path / name
+            short_trial(folder, tiny_model)
+            (held if name == "living" else let_go).enter_context(Renewal(folder / "lease"))
+            arguments = container_arguments(
+                folder, fit_user(folder), image=image, threads=1, gpus=(), memory=None, labels=LABELS
+            )
+            sleeping = {"entrypoint": ["sleep"], "command": ["600"]}
+            made[name] = DockerSandbox(image).create(client, arguments | sleeping)
+            held.callback(remove, made[name])
+            made[name].start()
+        assert not {container.id for container in made.values()} & set(sweep(client))
+        let_go.close()
+        shutil.rmtree(tmp_path / "gone")
 
-    try:
         swept = set(sweep(client))
         left = {container.id for container in containers_below(client, tmp_path)}
-    finally:
-        remove(made["fresh"])
 
-    assert {made["old"].id, made["gone"].id} <= swept
-    assert left == {made["fresh"].id}
+    assert {made["dead"].id, made["gone"].id} <= swept
+    assert left == {made["living"].id}
 
 
 SUPERVISOR = """
 import sys
 from pathlib import Path
 from tests.sandbox.trials import run
+from wtsbench.sandbox import reaper
 from wtsbench.sandbox.docker import DockerSandbox
+reaper.ensure = lambda: None
 run(DockerSandbox(sys.argv[2]), Path(sys.argv[1]))
 """
 
@@ -297,7 +304,7 @@ run(DockerSandbox(sys.argv[2]), Path(sys.argv[1]))
 def test_a_container_ends_itself_when_its_supervisor_is_killed(
     tmp_path: Path, tiny_model: Path, image: str, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within the lease's time it has stopped computing, and the next sweep removes it."""
+    """Where no reaper runs it has stopped computing within the lease's time, and the next sweep removes it."""
     endless_trial(tmp_path / "trial", tiny_model)
     monkeypatch.setenv("WTSBENCH_LEASE_SECONDS", "3")
     supervisor = subprocess.Popen(

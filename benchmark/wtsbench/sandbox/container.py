@@ -27,7 +27,10 @@ TRIAL_LABEL = "wtsbench.trial"
 ATTEMPT_LABEL = "wtsbench.attempt"
 NODE_LABEL = "wtsbench.node"
 LEASE_LABEL = "wtsbench.lease"
-"""Path of the lease file: as long as it is renewed, somebody waits for this container."""
+"""Path of the lease file: as long as it is held and renewed, somebody waits for this container."""
+OWNER_LABEL = "wtsbench.owner"
+"""User id of the supervisor: an engine may be shared, and nobody touches what is another's."""
+LEASE_SECONDS_LABEL = "wtsbench.lease_seconds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,8 @@ def container_arguments(
             ATTEMPT_LABEL: labels.get("attempt", ""),
             NODE_LABEL: node(),
             LEASE_LABEL: str(folder / "lease"),
+            OWNER_LABEL: str(os.getuid()),
+            LEASE_SECONDS_LABEL: f"{lease_seconds():g}",
         },
         "user": str(user),
         "mounts": mounts(folder, user),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import contextlib
 import dataclasses
+import os
 import threading
 import time
 import uuid
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wtsbench.errors import SandboxError
-from wtsbench.sandbox import log
+from wtsbench.sandbox import log, reaper
 from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.code import code_digest
 from wtsbench.sandbox.container import container_arguments, fit_user
@@ -105,8 +106,10 @@ class DockerSandbox:
         with self._sweeping:
             if not self._swept:
                 with said_by_engine("leftover containers cannot be looked for"):
-                    sweep(client)
+                    removed = sweep(client)
                 self._swept = True
+                if removed:
+                    reaper.note(f"before the first trial of process {os.getpid()}: {len(removed)} left over removed")
 
     def _run(
         self,
@@ -118,6 +121,7 @@ class DockerSandbox:
     ) -> Outcome:
         container = self.create(client, arguments)
         try:
+            reaper.ensure()
             with said_by_engine("the container cannot be started"):
                 container.start()
             return _Watch(container, folder / "log.txt").until_end(seconds, cancelled)

@@ -1,53 +1,106 @@
-"""Containers that nobody waits for any more: their supervisor was killed, and their lease has run out."""
+"""Containers that nobody waits for any more: their supervisor was killed, or has been stalled for the lease's time."""
 
 from __future__ import annotations
 
 import logging
-import time
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wtsbench.sandbox.container import LEASE_LABEL, NODE_LABEL
+from wtsbench.sandbox.container import LEASE_LABEL, LEASE_SECONDS_LABEL, NODE_LABEL, OWNER_LABEL
 from wtsbench.sandbox.engine import node
-from wtsbench.sandbox.lease import lease_seconds
+from wtsbench.sandbox.lease import LeaseState, lease_seconds, look_at
 
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
 _log = logging.getLogger(__name__)
+_LOOKS = 2
+"""So many looks in a row must find a lease abandoned: a network file system may lose sight of one for a moment."""
 
 
 def sweep(client: docker.DockerClient) -> list[str]:
-    """Remove this machine's containers whose lease is stale; containers of living supervisors are left alone.
+    """Remove this user's containers on this machine whose supervisor is dead; those of living ones are left alone.
 
     Returns:
         the ids of those removed.
     """
-    stale = [container for container in trial_containers(client) if expired(container.labels.get(LEASE_LABEL, ""))]
-    return [str(container.id) for container in stale if remove(container)]
+    found = [(container, look_at(lease_of(container))) for container in trial_containers(client)]
+    return [str(container.id) for container, state in found if state.abandoned and remove(container, why(state))]
 
 
 def trial_containers(client: docker.DockerClient) -> list[Container]:
-    """Every container of this machine that was made for a trial, running or not."""
-    filters = {"label": [f"{NODE_LABEL}={node()}", LEASE_LABEL]}
+    """Every container that this user had made on this machine for a trial, running or not.
+
+    An engine may be shared by users, and a file system by machines: what is another's is never seen here.
+    """
+    filters = {"label": [f"{NODE_LABEL}={node()}", f"{OWNER_LABEL}={os.getuid()}", LEASE_LABEL]}
     found: list[Container] = client.containers.list(all=True, filters=filters, ignore_removed=True)
     return found
 
 
-def expired(lease: str) -> bool:
-    """Whether nobody has renewed a lease for so long that its trial has ended itself, or its folder is gone."""
+def lease_of(container: Container) -> Path:
+    """The lease file of a trial's container."""
+    return Path(container.labels[LEASE_LABEL])
+
+
+def why(state: LeaseState) -> str:
+    """Why a container whose lease is in this state may go."""
+    if state.gone:
+        return "its trial folder is gone"
+    return "its supervisor is dead" if state.held is False else "its lease was not renewed in time"
+
+
+class Patience:
+    """How long the leases of this machine's containers have not been renewed, from one look to the next.
+
+    Time is counted on the steady clock from one look of this process to the next, and a step counts for no more than
+    `longest`: wall clocks jump, and while this process itself was stalled, supervisors may have been as well.
+    """
+
+    def __init__(self, *, longest: float) -> None:
+        self._longest = longest
+        self._known: dict[str, tuple[int | None, float, int]] = {}
+        """By container: when its lease was renewed, for how long that has stood, and looks that found it abandoned."""
+
+    def stale(self, containers: list[Container], step: float) -> list[tuple[Container, LeaseState]]:
+        """Those that nobody waits for, with what their lease is like.
+
+        Args:
+            containers: all there are now.
+            step: seconds since the last look.
+        """
+        known, found = self._known, []
+        self._known = {}
+        for container in containers:
+            state = look_at(lease_of(container))
+            renewed, age, abandoned = known.get(str(container.id), (None, 0.0, 0))
+            if state.abandoned:
+                abandoned += 1
+            elif state.renewed is not None:
+                age = age + min(step, self._longest) if state.renewed == renewed else 0.0
+                renewed, abandoned = state.renewed, 0
+            self._known[str(container.id)] = (renewed, age, abandoned)
+            if abandoned >= _LOOKS or age > _lease_seconds_of(container):
+                found.append((container, state))
+        return found
+
+
+def _lease_seconds_of(container: Container) -> float:
     try:
-        renewed = Path(lease).stat().st_mtime
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:  # another user's folder: it is that user's to sweep
-        return False
-    return time.time() - renewed > lease_seconds()
+        return float(container.labels[LEASE_SECONDS_LABEL])
+    except (KeyError, ValueError):
+        return lease_seconds()
 
 
-def remove(container: Container) -> bool:
-    """Remove a container, whatever it does; a failure is logged, and the next sweep tries again."""
+def remove(container: Container, reason: str | None = None) -> bool:
+    """Remove a container, whatever it does; a failure is logged, and the next sweep tries again.
+
+    Args:
+        container: which.
+        reason: for the log, where somebody might ask for one.
+    """
     import docker.errors
     import requests.exceptions
 
@@ -58,4 +111,6 @@ def remove(container: Container) -> bool:
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         _log.warning("container %s could not be removed and is left for the next sweep: %s", container.name, error)
         return False
+    if reason is not None:
+        _log.info("removed container %s (%s): %s", container.name, container.status, reason)
     return True

@@ -1,0 +1,200 @@
+"""The reaper: one small process a node, user and engine that removes containers nobody waits for.
+
+`python -m wtsbench.sandbox.reaper` starts it, in a session of its own, so that it outlives whatever started it. It ends
+itself when there has been no container for a while. What it does is in `wtsbench/reaper/*.log` in the user's cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from wtsbench.errors import SandboxError
+from wtsbench.sandbox import log
+from wtsbench.sandbox.engine import address, connect, node, said_by_engine
+from wtsbench.sandbox.environment import process_environment
+from wtsbench.sandbox.lease import lease_seconds
+from wtsbench.sandbox.leftovers import Patience, remove, trial_containers, why
+from wtsbench.spec.paths import cache_folder
+
+MODULE = "wtsbench.sandbox.reaper"
+LOOKS_PER_LEASE = 10
+_LONGEST_PAUSE = 3.0
+IDLE_LEASES = 10
+"""It ends when there has been no container for so many times the lease's time,"""
+SILENT_LEASES = 120
+"""or when the engine has not answered for so many."""
+_ANSWER_SECONDS = 20.0
+_TURN_SECONDS = 5.0
+"""For a reaper that is just ending to be gone, or to have changed its mind."""
+_NEEDED = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "WTSBENCH_CACHE", "XDG_CACHE_HOME")
+
+_log = logging.getLogger(__name__)
+
+
+def ensure() -> None:
+    """Have a reaper watch the engine: start one where none does. To be called once a container is there.
+
+    Where it cannot be started that is logged and nothing more: trials end by themselves when their lease runs out.
+    """
+    if _running(_place()) is not None:
+        return
+    try:
+        _place().parent.mkdir(parents=True, exist_ok=True)
+        environment = process_environment(1) | {name: os.environ[name] for name in _NEEDED if name in os.environ}
+        with log_file().open("ab") as output:
+            subprocess.run(  # returns at once: what goes on is a grandchild
+                [sys.executable, "-P", "-m", MODULE],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=True,
+            )
+    except (OSError, subprocess.CalledProcessError) as error:
+        _log.warning("no reaper watches the containers of this node: %s", error)
+
+
+def note(line: str) -> None:
+    """Add a line to the log of this node's reaper."""
+    with contextlib.suppress(OSError):  # a log is not worth a trial
+        log_file().parent.mkdir(parents=True, exist_ok=True)
+        with log_file().open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+
+def log_file() -> Path:
+    """Where the reaper of this node, user and engine writes what it does."""
+    return _place().with_suffix(".log")
+
+
+def running() -> int | None:
+    """Process id of the reaper of this node, user and engine."""
+    return _running(_place())
+
+
+def main() -> int:
+    """Go on in the background: watch, until there is nothing to watch. Ends at once where another one does."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    handle = os.open(_place(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    if _take_turn(handle):
+        Reaper(announce=lambda here: _announce(handle, here)).watch()
+    return 0
+
+
+class Reaper:
+    """Looks at the engine's containers again and again, and removes those that nobody waits for."""
+
+    def __init__(self, *, announce: Callable[[bool], None] = lambda here: None) -> None:
+        """A reaper with the lease's time of this environment.
+
+        Args:
+            announce: called with whether a reaper watches from now on.
+        """
+        self._announce = announce
+        self._every = min(_LONGEST_PAUSE, lease_seconds() / LOOKS_PER_LEASE)
+        self._patience = Patience(longest=2 * self._every)
+        self._looked = time.monotonic()
+
+    def watch(self) -> None:
+        """Return when there has been nothing to watch for a while."""
+        self._announce(True)
+        _log.info("reaper %d watches %s, every %g s", os.getpid(), address(), self._every)
+        idle = silent = 0.0
+        while True:
+            time.sleep(self._every)
+            try:
+                left = self.look()
+            except SandboxError as error:
+                if silent == 0.0:
+                    _log.info("waiting for the engine: %s", error.message)
+                silent += self._every
+                if silent > SILENT_LEASES * lease_seconds() or not _may_come_back():
+                    self._announce(False)
+                    _log.info("reaper %d ends: the engine does not come back", os.getpid())
+                    return
+                continue
+            if silent:
+                _log.info("the engine answers again")
+            silent, idle = 0.0, 0.0 if left else idle + self._every
+            log.bound(log_file())
+            if idle > IDLE_LEASES * lease_seconds() and self._may_end():
+                _log.info("reaper %d ends: there are no containers", os.getpid())
+                return
+
+    def _may_end(self) -> bool:
+        """Whoever makes a container looks for a reaper afterwards: say that there is none, then look once more."""
+        self._announce(False)
+        with contextlib.suppress(SandboxError):
+            if not self.look():
+                return True
+        self._announce(True)
+        return False
+
+    def look(self) -> int:
+        """Remove what nobody waits for; how many containers are left.
+
+        Raises:
+            SandboxError: the engine does not answer.
+        """
+        with connect(seconds=_ANSWER_SECONDS) as client, said_by_engine("it does not answer"):
+            containers = trial_containers(client)
+            now = time.monotonic()
+            stale = self._patience.stale(containers, now - self._looked)
+            self._looked = now
+            return len(containers) - sum(remove(container, why(state)) for container, state in stale)
+
+
+def _place() -> Path:
+    """The file that names the reaper of this node, user and engine, and that it holds while it lives."""
+    whose = hashlib.sha256(f"{node()}\n{os.getuid()}\n{address()}".encode()).hexdigest()[:16]
+    return cache_folder() / "reaper" / f"{whose}.pid"
+
+
+def _may_come_back() -> bool:
+    """An engine whose folder was removed was somebody's for a while, as in tests."""
+    parts = urlsplit(address())
+    return parts.scheme != "unix" or Path(parts.path).parent.is_dir()
+
+
+def _running(place: Path) -> int | None:
+    try:
+        pid = int(place.read_text())
+        if MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _take_turn(handle: int) -> bool:
+    deadline = time.monotonic() + _TURN_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _announce(handle: int, here: bool) -> None:
+    os.ftruncate(handle, 0)
+    if here:
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
