@@ -20,6 +20,10 @@ FALLBACK_USER = 10001
 PIDS = 512
 SHARED_MEMORY = 512 * 2**20
 SCRATCH = "rw,nosuid,nodev,noexec,size=1g,mode=1777"
+OPEN_FILES = 8192
+"""Set, though a trial needs far fewer: Podman's own limit is more than it may give where it does not run as root."""
+PROCESSES = 32_768
+"""Of one user of the node, containers and all; what one container may have is PIDS."""
 LOG_DRIVER = {"max-size": "4m", "max-file": "2"}
 
 RUN_LABEL = "wtsbench.run"
@@ -135,7 +139,11 @@ def container_arguments(
         "security_opt": ["no-new-privileges:true"],
         "pids_limit": PIDS,
         "shm_size": SHARED_MEMORY,
-        "ulimits": [docker.types.Ulimit(name="core", soft=0, hard=0)],
+        "ulimits": [
+            docker.types.Ulimit(name="core", soft=0, hard=0),
+            docker.types.Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES),
+            docker.types.Ulimit(name="nproc", soft=PROCESSES, hard=PROCESSES),
+        ],
         "log_config": docker.types.LogConfig(type="json-file", config=LOG_DRIVER),
     }
     if memory is not None:

@@ -19,6 +19,7 @@ from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.code import code_digest
 from wtsbench.sandbox.container import container_arguments, fit_user
 from wtsbench.sandbox.engine import CODE_LABEL, connect, find_image, probe, said_by_engine
+from wtsbench.sandbox.granted import not_granted
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove, sweep
 from wtsbench.sandbox.pins import resolve_image
@@ -141,6 +142,10 @@ class DockerSandbox:
         if taken != self.image_digest:
             remove(container)
             raise SandboxError(f"the engine made a container of {taken} where {self.image_digest} was asked for")
+        lacking = not_granted(arguments, container.attrs)
+        if lacking:
+            remove(container)
+            raise SandboxError(f"the engine made a container without {', '.join(lacking)}")
         return container
 
 

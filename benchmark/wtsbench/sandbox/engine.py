@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from wtsbench.errors import SandboxError
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from wtsbench.sandbox.pins import ImagePin
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
-PROBE_SECONDS = 0.8
+PROBE_SECONDS = 10.0
+"""For an engine on a busy machine to say what it is. Where nobody listens, the answer comes at once."""
 SECONDS = 60.0
 """Patience with one answer of the engine."""
 CODE_LABEL = "wtsbench.code"
@@ -39,6 +40,8 @@ class EngineState:
     """Of the engine."""
     driver: str
     """How it stores images."""
+    rootless: bool
+    """Whether it runs as a user, who is root inside its containers and nobody more than that user outside."""
 
 
 def address() -> str:
@@ -52,19 +55,47 @@ def node() -> str:
 
 
 def probe() -> EngineState:
-    """Ask the engine what it is; takes under a second, and none of it where there is no socket.
+    """Ask the engine what it is. Where there is no socket, or nobody listens, this takes no time.
 
     Raises:
         SandboxError: no engine answers, or not one that can serve.
     """
     with connect(seconds=PROBE_SECONDS) as client, said_by_engine("the Docker engine cannot be used"):
         about = client.info()
-        if any("rootless" in option for option in about.get("SecurityOptions") or ()):
-            raise SandboxError(
-                "the Docker engine runs rootless, where the files of a trial would not be its user's own",
-                remedy="set DOCKER_HOST to an engine that runs as root",
-            )
-        return EngineState(address=address(), version=about["ServerVersion"], driver=about["Driver"])
+    lacking = shortcoming(about)
+    if lacking is not None:
+        raise lacking
+    return EngineState(
+        address=address(), version=about["ServerVersion"], driver=about["Driver"], rootless=_rootless(about)
+    )
+
+
+def shortcoming(about: Mapping[str, Any]) -> SandboxError | None:
+    """Why an engine cannot run trials, or None where it can.
+
+    A rootless engine can where it limits memory and processes, which takes version 2 of the kernel's control groups.
+    Podman leaves the limits out otherwise, and answers as if all were well.
+
+    Args:
+        about: the engine's answer to `GET /info`.
+    """
+    lacking = [what for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "processes")) if not about.get(key)]
+    old_groups = _rootless(about) and str(about.get("CgroupVersion")) != "2"
+    if not lacking and not old_groups:
+        return None
+    kind = "rootless Docker engine" if _rootless(about) else "Docker engine"
+    reason = "this machine has version 1 of control groups" if old_groups else "it says that it has no such limit"
+    return SandboxError(
+        f"the {kind} here cannot limit the {' and '.join(lacking) or 'memory and processes'} of a trial: {reason}",
+        remedy="set DOCKER_HOST to an engine that runs as root, or boot the machine with control groups of version 2"
+        if _rootless(about)
+        else "enable the memory and pids controllers of the kernel",
+    )
+
+
+def _rootless(about: Mapping[str, Any]) -> bool:
+    """Docker says it among its security options, Podman in a field of its own."""
+    return bool(about.get("Rootless")) or any("rootless" in option for option in about.get("SecurityOptions") or ())
 
 
 @contextmanager
