@@ -13,6 +13,7 @@ class SandboxName(StrEnum):
     AUTO = "auto"
     PROCESS = "process"
     DOCKER = "docker"
+    DOCKER_LANE = "docker-lane"
 
 
 class ExecutorName(StrEnum):
@@ -43,7 +44,7 @@ SandboxOption = Annotated[
     SandboxName | None,
     typer.Option(
         "--sandbox",
-        metavar="auto|process|docker",
+        metavar="auto|process|docker|docker-lane",
         help="What each trial runs in. Default: auto, which is docker where its engine answers, else process.",
         show_default=False,
     ),

@@ -1,4 +1,4 @@
-"""A model folder for all tests of this room."""
+"""A model folder for all tests of this room, and for those with an engine the trial image."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.trial.tiny import write_tiny_model
 from wtsbench.sandbox import reaper
+from wtsbench.sandbox.engine import connect
+from wtsbench.sandbox.image import build
+from wtsbench.sandbox.pins import ImagePin, write_pin
+
+BASE = os.environ.get("WTSBENCH_TESTS_BASE", "wtsbench-base")
+"""`.ci/docker-engine base` makes it."""
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +38,29 @@ def _no_reaper_is_left() -> Iterator[None]:
     started = reaper.running()
     if started is not None and started != before:
         os.kill(started, signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> ImagePin:
+    """The trial image, pinned in a folder of manifests of its own."""
+    with connect() as client:
+        if BASE not in {tag.removesuffix(":latest") for image in client.images.list() for tag in image.tags}:
+            pytest.fail(f"the engine has no image {BASE}; `.ci/docker-engine base` makes it", pytrace=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WTSBENCH_MANIFESTS", str(tmp_path_factory.mktemp("built")))
+        return build(base=BASE)
+
+
+@pytest.fixture
+def image(built: ImagePin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Id of the trial image, which is pinned under its usual name."""
+    monkeypatch.setenv("WTSBENCH_MANIFESTS", str(tmp_path / "manifests"))
+    write_pin("trial", built)
+    return built.digest
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    """The engine's client."""
+    with connect() as found:
+        yield found

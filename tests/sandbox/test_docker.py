@@ -3,66 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.sandbox.conftest import BASE
 from tests.sandbox.trials import endless_trial, in_thread, run, short_trial, wait_for_progress
 from tests.trial.folders import predictions_of, result_of
 from tests.trial.processes import environment
 from wtsbench.errors import SandboxError
 from wtsbench.sandbox import reaper
-from wtsbench.sandbox.base import classify, make_sandbox
-from wtsbench.sandbox.container import container_arguments, fit_user
+from wtsbench.sandbox.base import classify, make_sandbox, reclaim
+from wtsbench.sandbox.contained import create
+from wtsbench.sandbox.container import Need, container_arguments, fit_user
 from wtsbench.sandbox.docker import DockerSandbox
-from wtsbench.sandbox.engine import connect, node
 from wtsbench.sandbox.image import build
 from wtsbench.sandbox.lease import Renewal
-from wtsbench.sandbox.leftovers import remove, sweep, trial_containers
+from wtsbench.sandbox.leftovers import remove, sweep, sweep_folders, trial_containers
 from wtsbench.sandbox.pins import ImagePin, pins, write_pin
 from wtsbench.sandbox.process import ProcessSandbox
+from wtsbench.sandbox.staging import ContainerFolder
 from wtsbench.spec.failure import FailureClass
+from wtsbench.trial.lease import EXPIRED
 
 pytestmark = pytest.mark.docker
 
-BASE = os.environ.get("WTSBENCH_TESTS_BASE_IMAGE", "wtsbench-base")
-"""`.ci/docker-engine base` makes it."""
 NOWHERE = "sha256:" + "0" * 64
 LABELS = {"run": "test", "trial": "0" * 64, "attempt": "1"}
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> ImagePin:
-    """The trial image, pinned in a folder of manifests of its own."""
-    with connect() as client:
-        if BASE not in {tag.removesuffix(":latest") for image in client.images.list() for tag in image.tags}:
-            pytest.fail(f"the engine has no image {BASE}; `.ci/docker-engine base` makes it", pytrace=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WTSBENCH_MANIFESTS", str(tmp_path_factory.mktemp("built")))
-        return build(base=BASE)
-
-
-@pytest.fixture
-def image(built: ImagePin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Id of the trial image, which is pinned under its usual name."""
-    monkeypatch.setenv("WTSBENCH_MANIFESTS", str(tmp_path / "manifests"))
-    write_pin("trial", built)
-    return built.digest
-
-
-@pytest.fixture
-def client() -> Iterator[Any]:
-    """The engine's client."""
-    with connect() as found:
-        yield found
 
 
 def containers_below(client: Any, folder: Path) -> list[Any]:
@@ -119,76 +93,6 @@ def test_building_unchanged_code_gives_the_same_image(
 
     assert build(base=BASE).id == built.id
     assert pins()["trial"].id == built.id
-
-
-PROBE = """
-import importlib.util, json, os, pathlib, socket
-def tried(call):
-    try:
-        call()
-    except OSError as error:
-        return type(error).__name__
-    return "allowed"
-status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
-print(json.dumps({
-    "network": tried(lambda: socket.create_connection(("192.0.2.1", 80), timeout=2)),
-    "interfaces": sorted(os.listdir("/sys/class/net")),
-    "root": tried(lambda: pathlib.Path("/opt/x").write_text("x")),
-    "inputs": tried(lambda: pathlib.Path("/trial/inputs/x").write_text("x")),
-    "spec": tried(lambda: pathlib.Path("/trial/spec.json").write_text("x")),
-    "lease": tried(lambda: os.utime("/trial/lease")),
-    "model": tried(lambda: pathlib.Path("/trial/model/x").write_text("x")),
-    "outbox": tried(lambda: pathlib.Path("/trial/outbox/x").write_text("x")),
-    "scratch": tried(lambda: pathlib.Path("/trial/scratch/x").write_text("x")),
-    "temporary": tried(lambda: pathlib.Path("/tmp/x").write_text("x")),
-    "uid": os.getuid(),
-    "capabilities": int(status["CapEff"], 16) | int(status["CapBnd"], 16),
-    "no_new_privileges": status["NoNewPrivs"],
-    "packages": [name for name in ("ray", "docker", "duckdb", "datasets", "pip") if importlib.util.find_spec(name)],
-    "secrets": [name for name, value in os.environ.items() if "secret" in value],
-}))
-"""
-
-
-def test_the_walls_hold(
-    tmp_path: Path, tiny_model: Path, image: str, client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From inside there is no network, no right, no token, and nothing writable but outbox, scratch and /tmp."""
-    monkeypatch.setenv("HF_TOKEN", "secret")
-    folder = tmp_path / "trial"
-    short_trial(folder, tiny_model)
-    with Renewal(folder / "lease"):
-        arguments = container_arguments(
-            folder, fit_user(folder), image=image, threads=1, gpus=(), memory=256 << 20, labels=LABELS
-        )
-        probing = {"entrypoint": ["python", "-c", PROBE], "command": []}
-        container = DockerSandbox(image).create(client, arguments | probing)
-        try:
-            container.start()
-            assert container.wait()["StatusCode"] == 0, container.logs()
-            seen = json.loads(container.logs())
-            container.reload()
-        finally:
-            remove(container)
-
-    denied = {"network", "root", "inputs", "spec", "lease", "model"}
-    assert {name: seen[name] for name in denied if seen[name] == "allowed"} == {}
-    assert [seen[name] for name in ("outbox", "scratch", "temporary")] == ["allowed"] * 3
-    assert seen["interfaces"] == ["lo"]
-    assert seen["uid"] != 0
-    assert seen["capabilities"] == 0
-    assert seen["no_new_privileges"] == "1"
-    assert seen["packages"] == []
-    assert seen["secrets"] == []
-    host = container.attrs["HostConfig"]
-    assert host["Memory"] == host["MemorySwap"] == 256 << 20
-    assert host["PidsLimit"] == 512
-    assert host["LogConfig"]["Config"]["max-size"]
-    assert container.labels["wtsbench.run"] == "test"
-    assert container.labels["wtsbench.trial"] == LABELS["trial"]
-    assert container.labels["wtsbench.attempt"] == "1"
-    assert container.labels["wtsbench.node"] == node()
-    assert container.labels["wtsbench.lease"] == str(folder / "lease")
 
 
 def test_limits_and_stops_are_told_apart(tmp_path: Path, tiny_model: Path, image: str, client: Any) -> None:
@@ -264,19 +168,18 @@ def test_a_container_that_is_taken_away_is_an_infrastructure_failure(
     assert failure.failure_class is FailureClass.INFRASTRUCTURE
 
 
-def test_a_sweep_takes_stale_containers_only(tmp_path: Path, tiny_model: Path, image: str, client: Any) -> None:
+def test_a_sweep_takes_stale_containers_only(tmp_path: Path, image: str, client: Any) -> None:
     """A container whose lease nobody holds or that is gone is removed; one whose lease is held is somebody's."""
     made = {}
     with contextlib.ExitStack() as held, contextlib.ExitStack() as let_go:
         for name in ("dead", "gone", "living"):
-            folder = tmp_path / name
-            short_trial(folder, tiny_model)
-            (held if name == "living" else let_go).enter_context(Renewal(folder / "lease"))
+            folder = ContainerFolder.create(tmp_path / name)
+            (held if name == "living" else let_go).enter_context(Renewal(folder.lease))
+            need = Need(image=image, user=fit_user(tmp_path), threads=1, place=tmp_path)
             arguments = container_arguments(
-                folder, fit_user(folder), image=image, threads=1, gpus=(), memory=None, labels=LABELS
+                need, inside=folder.inside, outside=folder.outside, lease=folder.lease, labels=LABELS
             )
-            sleeping = {"entrypoint": ["sleep"], "command": ["600"]}
-            made[name] = DockerSandbox(image).create(client, arguments | sleeping)
+            made[name] = create(client, arguments | {"entrypoint": ["sleep"], "command": ["600"]})
             held.callback(remove, made[name])
             made[name].start()
         assert not {container.id for container in made.values()} & set(sweep(client))
@@ -301,10 +204,17 @@ run(DockerSandbox(sys.argv[2]), Path(sys.argv[1]))
 """
 
 
-def test_a_container_ends_itself_when_its_supervisor_is_killed(
-    tmp_path: Path, tiny_model: Path, image: str, client: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, 0), (signal.SIGSTOP, EXPIRED)])
+def test_a_container_ends_itself_with_its_supervisor(
+    tmp_path: Path,
+    tiny_model: Path,
+    image: str,
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    code: int,
 ) -> None:
-    """Where no reaper runs it has stopped computing within the lease's time, and the next sweep removes it."""
+    """It stops at once where the supervisor is killed, within the lease's time where it hangs; a sweep removes it."""
     endless_trial(tmp_path / "trial", tiny_model)
     monkeypatch.setenv("WTSBENCH_LEASE_SECONDS", "3")
     supervisor = subprocess.Popen(
@@ -312,9 +222,15 @@ def test_a_container_ends_itself_when_its_supervisor_is_killed(
         env=environment(),
     )
     with supervisor:
-        wait_for_progress(tmp_path / "trial")
-        supervisor.kill()
-    [container] = containers_below(client, tmp_path)
-
-    assert container.wait(timeout=60)["StatusCode"] == 70
+        try:
+            wait_for_progress(tmp_path / "trial")
+            supervisor.send_signal(number)
+            [container] = containers_below(client, tmp_path)
+            assert container.wait(timeout=60)["StatusCode"] == code
+        finally:
+            supervisor.kill()
     assert container.id in sweep(client)
+    reclaim(tmp_path / "trial")
+    assert list((tmp_path / "trial" / "outbox").iterdir()) == []
+    sweep_folders(tmp_path / ".containers")
+    assert list((tmp_path / ".containers").iterdir()) == []

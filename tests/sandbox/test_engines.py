@@ -15,11 +15,12 @@ import pytest
 
 from tests.conftest import REQUIRE
 from wtsbench.errors import SandboxError
-from wtsbench.sandbox.container import container_arguments, fit_user
-from wtsbench.sandbox.docker import DockerSandbox
+from wtsbench.sandbox.contained import create
+from wtsbench.sandbox.container import Need, container_arguments, fit_user
 from wtsbench.sandbox.engine import connect, probe, shortcoming
 from wtsbench.sandbox.granted import not_granted
 from wtsbench.sandbox.leftovers import remove
+from wtsbench.sandbox.staging import ContainerFolder
 
 BASE = os.environ.get("WTSBENCH_TESTS_BASE_IMAGE", "wtsbench-base")
 
@@ -103,13 +104,13 @@ def _saved(engine: str | None) -> bytes:
         client.close()
 
 
-def trial_folder(folder: Path) -> Path:
-    """The least that a container of a trial mounts."""
-    for name in ("inputs", "outbox", "scratch"):
-        (folder / name).mkdir(parents=True)
-    (folder / "spec.json").write_text("{}")
-    (folder / "lease").touch()
-    return folder
+def asked_for(folder: Path, image: str, *, memory: int | None = None, run: str = "") -> dict[str, Any]:
+    """The container of a trial."""
+    made = ContainerFolder.create(folder)
+    (made.outside / "n").mkdir()
+    (made.outside / "n").chmod(0o777)
+    need = Need(image=image, user=fit_user(folder), threads=1, memory=memory, place=folder)
+    return container_arguments(need, inside=made.inside, outside=made.outside, lease=made.lease, labels={"run": run})
 
 
 SEEN = r"""
@@ -117,9 +118,9 @@ cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev
 ls /sys/class/net | tr '\n' ' '; echo
 grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\t' | tr '\n' ' '; echo
 closed=closed
-for path in /opt/x /trial/inputs/x /trial/spec.json /trial/lease; do touch $path 2>/dev/null && closed=$path; done
+for path in /opt/x /trial/in/x /trial/in/lease; do touch $path 2>/dev/null && closed=$path; done
 echo $closed
-touch /trial/outbox/x /trial/scratch/x && id -u
+touch /trial/out/n/x && id -u
 """
 
 
@@ -128,13 +129,10 @@ touch /trial/outbox/x /trial/scratch/x && id -u
 def test_podman_holds_a_trial_as_docker_does(podman: str, tmp_path: Path) -> None:
     """Its Docker-compatible socket makes the container that was asked for, and the limits and walls are real."""
     state = probe()
-    folder = trial_folder(tmp_path / "trial")
     with connect() as client:
         image = str(client.images.get(BASE).id)
-        arguments = container_arguments(
-            folder, fit_user(folder), image=image, threads=1, gpus=(), memory=96 << 20, labels={}
-        )
-        container = DockerSandbox(image).create(client, arguments | {"entrypoint": ["sh", "-c", SEEN], "command": []})
+        arguments = asked_for(tmp_path, image, memory=96 << 20)
+        container = create(client, arguments | {"entrypoint": ["sh", "-c", SEEN], "command": []})
         try:
             container.start()
             code = container.wait(timeout=60)["StatusCode"]
@@ -150,18 +148,15 @@ def test_podman_holds_a_trial_as_docker_does(podman: str, tmp_path: Path) -> Non
         "CapEff:0000000000000000", "CapBnd:0000000000000000", "NoNewPrivs:1", "Seccomp:2",
     ]  # fmt: skip
     assert lines[3] == "closed"
-    assert lines[4] == str(fit_user(folder).uid)
+    assert lines[4] == str(fit_user(tmp_path).uid)
 
 
 @pytest.mark.docker
 def test_what_an_engine_left_out_is_seen(tmp_path: Path) -> None:
     """A container without its limits, its user or its walls is told from one that has them."""
-    folder = trial_folder(tmp_path / "trial")
     with connect() as client:
         image = str(client.images.get(BASE).id)
-        asked = container_arguments(
-            folder, fit_user(folder), image=image, threads=1, gpus=(), memory=96 << 20, labels={}
-        )
+        asked = asked_for(tmp_path, image, memory=96 << 20)
         whole = client.containers.create(**asked)
         bare = client.containers.create(image, ["true"], labels=asked["labels"])
         try:
@@ -179,21 +174,18 @@ def test_what_an_engine_left_out_is_seen(tmp_path: Path) -> None:
 @pytest.mark.docker
 def test_a_container_without_its_limits_never_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine's own description of what it made is what counts."""
-    folder = trial_folder(tmp_path / "trial")
     seen: list[dict[str, Any]] = []
     with connect() as client:
         image = str(client.images.get(BASE).id)
-        asked = container_arguments(
-            folder, fit_user(folder), image=image, threads=1, gpus=(), memory=None, labels={"run": "unlimited"}
-        )
+        asked = asked_for(tmp_path, image, run="unlimited")
 
         def left_out(arguments: dict[str, Any], attributes: dict[str, Any]) -> list[str]:
             seen.append(attributes)
             return not_granted(arguments | {"mem_limit": 64 << 20}, attributes)
 
-        monkeypatch.setattr("wtsbench.sandbox.docker.not_granted", left_out)
+        monkeypatch.setattr("wtsbench.sandbox.contained.not_granted", left_out)
         with pytest.raises(SandboxError, match="without Memory"):
-            DockerSandbox(image).create(client, asked)
+            create(client, asked)
         left = client.containers.list(all=True, filters={"label": "wtsbench.run=unlimited"})
 
     assert seen

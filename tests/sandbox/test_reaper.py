@@ -15,7 +15,7 @@ from typing import Any
 import docker.errors
 import pytest
 
-from tests.sandbox.test_docker import BASE
+from tests.sandbox.conftest import BASE
 from tests.sandbox.test_lease import hold
 from tests.trial.processes import environment
 from wtsbench.sandbox import reaper

@@ -28,6 +28,7 @@ def run(sandbox: Sandbox, folder: Path, **changes: Any) -> Outcome:
         "threads": 1,
         "gpus": (),
         "memory": None,
+        "disk": 1 << 30,
         "seconds": 300.0,
         "cancelled": threading.Event(),
         "labels": {"run": "test", "trial": "0" * 64, "attempt": "1"},

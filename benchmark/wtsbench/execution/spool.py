@@ -5,6 +5,8 @@ SPOOL/<trial id, 16 digits>-<attempt>/
     claimed        set when the supervisor begins to end the attempt: later records are its own
     attempt.json   what a later sweep must know to end the attempt (AttemptNote)
     trial/         the trial folder (spec.json, inputs/, model, outbox/, scratch/, lease, log.txt)
+
+SPOOL/.sandbox/    what sandboxes keep of their own on the same file system
 """
 
 from __future__ import annotations
@@ -125,7 +127,13 @@ def attempt_folders(spool: Path) -> list[AttemptFolder]:
     """Every attempt folder in the spool."""
     if not spool.is_dir():
         return []
-    return [AttemptFolder(path) for path in sorted(spool.iterdir()) if path.is_dir()]
+    own = sandbox_folder(spool)
+    return [AttemptFolder(path) for path in sorted(spool.iterdir()) if path.is_dir() and path != own]
+
+
+def sandbox_folder(spool: Path) -> Path:
+    """Where a sandbox keeps what it needs on the file system of the trial folders."""
+    return spool / ".sandbox"
 
 
 def require_room(spool: Path) -> None:
@@ -142,7 +150,8 @@ def require_room(spool: Path) -> None:
             f"WTSBENCH_SPOOL_BYTES is {named!r}, not a number of bytes", remedy="set it to one, or unset it."
         )
     budget = int(named) if named else SPOOL_BYTES
-    held = sum(_size(path) for path in spool.rglob("*")) if spool.is_dir() else 0
+    waiting = [path for path in spool.iterdir() if path != sandbox_folder(spool)] if spool.is_dir() else []
+    held = sum(_size(path) for part in waiting for path in (part, *part.rglob("*")))
     if held > budget:
         raise StoreError(
             f"the spool {spool} holds {held:,} bytes that wait to be delivered; its budget is {budget:,}",

@@ -14,15 +14,15 @@ from wtsbench.execution.environment import environment_of
 from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.inputs import link_models, write_inputs
 from wtsbench.execution.job import Job, Receipt
-from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders, require_room
-from wtsbench.sandbox.base import Sandbox, classify, make_sandbox
+from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders, require_room, sandbox_folder
+from wtsbench.sandbox.base import Sandbox, classify, make_sandbox, reclaim
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import environment_lock
 from wtsbench.spec.trial import TrialJob
 from wtsbench.store.client import Store, open_store, patience
 
-_sandboxes: dict[tuple[str, str | None], Sandbox] = {}
-"""One sandbox per process and kind: its preloaded parent serves all trials of the worker."""
+_sandboxes: dict[tuple[str, str | None, str], Sandbox] = {}
+"""One sandbox per process, kind and spool: its preloaded parent serves all trials of the worker."""
 
 
 def supervise(job: Job, cancelled: threading.Event) -> Receipt:
@@ -67,6 +67,8 @@ def sweep(spool: Path, store: Store) -> list[tuple[AttemptNote, Failure | None]]
             if note is None:  # died before anything was begun that a record could tell of
                 folder.remove()
                 continue
+            with writable(folder):
+                reclaim(folder.trial)
             result = read_result(folder)
             failure = None if result is not None and result["status"] == "done" else _abandoned(result)
             ended.append((note, end(folder, note, store, failure, result)))
@@ -82,7 +84,9 @@ def seal_lost(store: Store, job: Job, attempt: int, failure: Failure, spool: Pat
     with folder.owned() as owned:
         if owned and not store.sealed(job.trial_id, attempt):
             note = folder.note() or _note(job, attempt, _sandbox(job))
-            folder.create(note)
+            with writable(folder):
+                reclaim(folder.trial)
+                folder.create(note)
             end(folder, note, store, *_unless_finished(folder, failure))
 
 
@@ -97,9 +101,10 @@ def done_trials(store: Store, trial_ids: list[str]) -> set[str]:
 
 
 def _sandbox(job: Job) -> Sandbox:
-    key = (job.sandbox, job.image)
+    key = (job.sandbox, job.image, job.spool)
     if key not in _sandboxes:
-        _sandboxes[key] = make_sandbox(job.sandbox, image=job.image)
+        place = sandbox_folder(Path(job.spool))
+        _sandboxes[key] = make_sandbox(job.sandbox, image=job.image, place=place)
     return _sandboxes[key]
 
 
@@ -156,6 +161,7 @@ def _run(
             threads=job.resources.cpus,
             gpus=job.gpu_ids,
             memory=job.resources.memory,
+            disk=job.resources.disk,
             seconds=job.resources.time,
             cancelled=cancelled,
             labels={"run": job.run, "trial": job.trial_id, "attempt": str(note.job.attempt)},

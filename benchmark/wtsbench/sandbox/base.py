@@ -36,6 +36,8 @@ class Outcome:
     """The signal that ended it, where one did."""
     oom_killed: bool = False
     """Killed for memory: at its own limit, or by the kernel because the node ran out."""
+    over_disk: bool = False
+    """Stopped for what it wrote to disk."""
     timed_out: bool = False
     cancelled: bool = False
     error: str | None = None
@@ -49,8 +51,12 @@ class Sandbox(Protocol):
     """Runs trial folders. Safe to use from several threads."""
 
     @property
-    def name(self) -> Literal["process", "docker"]:
+    def name(self) -> Literal["process", "docker", "docker-lane"]:
         """What records and settings call it."""
+
+    @property
+    def computes_as(self) -> Literal["process", "docker"]:
+        """What of it decides numbers; sandboxes that are alike in this give the same for the same image."""
 
     @property
     def isolation(self) -> str:
@@ -71,6 +77,7 @@ class Sandbox(Protocol):
         threads: int,
         gpus: Sequence[str],
         memory: int | None,
+        disk: int,
         seconds: float,
         cancelled: threading.Event,
         labels: Mapping[str, str],
@@ -82,6 +89,7 @@ class Sandbox(Protocol):
             threads: that the trial computes with.
             gpus: UUIDs (or indices) of the GPUs it may use.
             memory: limit in bytes, or None.
+            disk: bytes that it may have in outbox and scratch.
             seconds: time limit, counted from the start of the trial.
             cancelled: once set, the trial is stopped.
             labels: `run`, `trial` and `attempt`, for people and for sweeps.
@@ -89,6 +97,17 @@ class Sandbox(Protocol):
         Raises:
             OSError: the trial folder cannot be written.
         """
+
+
+def reclaim(folder: Path) -> None:
+    """Bring back what a sandbox has of a trial folder whose supervisor died; nothing where all is in place.
+
+    Raises:
+        OSError: something cannot be moved.
+    """
+    from wtsbench.sandbox import staging
+
+    staging.reclaim(folder)
 
 
 def classify(outcome: Outcome, result: Mapping[str, Any] | None) -> Failure | None:
@@ -112,6 +131,8 @@ def classify(outcome: Outcome, result: Mapping[str, Any] | None) -> Failure | No
         return _failure(
             FailureClass.OUT_OF_MEMORY, "killed for memory: at its limit, or the node had none left", outcome
         )
+    if outcome.over_disk:
+        return _failure(FailureClass.TRIAL_ERROR, "wrote more to its folder than resources.disk allows", outcome)
     if outcome.error is not None:
         return _failure(FailureClass.INFRASTRUCTURE, outcome.error, outcome)
     if outcome.exit_code == 1 and result is not None and result.get("failure"):
@@ -153,13 +174,15 @@ def _failure(failure_class: FailureClass, message: str, outcome: Outcome) -> Fai
     return Failure(failure_class=failure_class, message=message, detail=outcome.log_tail)
 
 
-def make_sandbox(name: str, *, image: str | None = None) -> Sandbox:
+def make_sandbox(name: str, *, image: str | None = None, place: Path | None = None) -> Sandbox:
     """The sandbox of a name, checked but not started. Takes well under a second where there is no engine.
 
     Args:
-        name: `process`, `docker`, or `auto`: docker where an engine answers and has the pinned image, else process,
-            with a notice that says so.
+        name: `process`, `docker`, `docker-lane`, or `auto`: docker where an engine answers and has the pinned image,
+            else process, with a notice that says so.
         image: name in `images.yaml`, `repo@sha256:…` or `sha256:…`; None is the trial image.
+        place: folder that a sandbox may keep its own things in, on the file system of the trial folders; None is
+            beside each of them.
 
     Raises:
         SandboxError: docker was asked for and cannot be had here.
@@ -170,14 +193,14 @@ def make_sandbox(name: str, *, image: str | None = None) -> Sandbox:
 
     if name == "process":
         return ProcessSandbox()
-    if name not in ("auto", "docker"):
-        raise SpecError(f"there is no sandbox {name!r}", remedy="choose auto, process or docker.")
+    if name not in ("auto", "docker", "docker-lane"):
+        raise SpecError(f"there is no sandbox {name!r}", remedy="choose auto, process, docker or docker-lane.")
     from wtsbench.sandbox.docker import DockerSandbox
 
     try:
-        return DockerSandbox.here(image or DEFAULT_IMAGE)
+        return DockerSandbox.here(image or DEFAULT_IMAGE, lane=name == "docker-lane", place=place)
     except SandboxError as error:
-        if name == "docker":
+        if name != "auto":
             raise
         remedy = f"; {error.remedy.rstrip('.')}" if error.remedy else ""
         consequence = "so trials run as processes that reach this machine's network and files"

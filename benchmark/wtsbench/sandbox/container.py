@@ -1,10 +1,10 @@
-"""What a trial's container may see and do. Pure: trial folder and limits in, arguments of the engine's API out."""
+"""What a trial's container may see and do. Pure: what is needed in, arguments of the engine's API out."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from wtsbench.sandbox.environment import computing_environment
 from wtsbench.sandbox.lease import lease_seconds
 
 INSIDE = "/trial"
-"""Where the trial folder is in the container."""
+"""Where in the container its folder is (`staging`), and models that are mounted."""
 FALLBACK_USER = 10001
 """User and group inside where the trial folder is root's: a container never runs as root."""
 PIDS = 512
@@ -25,6 +25,8 @@ OPEN_FILES = 8192
 PROCESSES = 32_768
 """Of one user of the node, containers and all; what one container may have is PIDS."""
 LOG_DRIVER = {"max-size": "4m", "max-file": "2"}
+SYSCTLS = {"kernel.shm_rmid_forced": "1", "kernel.msgmni": "0", "kernel.sem": "32 0 32 0"}
+"""No System V object outlives the processes of a trial: shared memory goes with them, and there are no others."""
 
 RUN_LABEL = "wtsbench.run"
 TRIAL_LABEL = "wtsbench.trial"
@@ -48,81 +50,85 @@ class User:
         return f"{self.uid}:{self.gid}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What a container has to be like for a trial. A container that differs in any of it is not used."""
+
+    image: str
+    user: User
+    threads: int
+    gpus: tuple[str, ...] = ()
+    """UUIDs."""
+    memory: int | None = None
+    mounts: tuple[tuple[str, Path], ...] = ()
+    """Target and source of what is mounted beside the container's own folder, read-only."""
+    place: Path
+    """Where the folders of containers are: on the file system of the trial folder."""
+
+
 def fit_user(folder: Path) -> User:
     """The user that may write the trial folder and whose files the supervisor can delete.
 
     That is the folder's owner, whose supervisor this is. Root's folder is given to a user without rights.
-
-    Raises:
-        OSError: the folder cannot be given away.
     """
     owner = folder.stat()
     if owner.st_uid != 0:
         return User(uid=owner.st_uid, gid=owner.st_gid)
-    user = User(uid=FALLBACK_USER, gid=FALLBACK_USER)
-    for path in (folder / "spec.json", folder / "lease", *(folder / name for name in ("inputs", "outbox", "scratch"))):
-        os.chown(path, user.uid, user.gid)
-        if path.is_dir():
-            for inner in path.rglob("*"):
-                os.chown(inner, user.uid, user.gid, follow_symlinks=False)
-    return user
+    return User(uid=FALLBACK_USER, gid=FALLBACK_USER)
 
 
-def mounts(folder: Path, user: User) -> list[dict[str, Any]]:
-    """Bind mounts of a trial folder: outbox and scratch writable, everything else read-only.
+def model_mounts(model: Path, target: str, user: User) -> dict[str, Path]:
+    """Target and source of read-only mounts that show the files of a model.
 
     Raises:
-        PermissionError: a file or folder of the model is closed to the container's user.
+        PermissionError: a file or folder is closed to the container's user.
     """
-    found = [_bind(folder / name, f"{INSIDE}/{name}", writable=False) for name in ("spec.json", "inputs", "lease")]
-    found += [_bind(folder / name, f"{INSIDE}/{name}", writable=True) for name in ("outbox", "scratch")]
-    for name in ("model", "reference"):
-        if (folder / name).exists():
-            found += _model_mounts((folder / name).resolve(strict=True), f"{INSIDE}/{name}", user)
-    return found
-
-
-def _model_mounts(model: Path, target: str, user: User) -> list[dict[str, Any]]:
     inner = sorted(model.rglob("*"))
     for path in (model, *inner):
-        if not _readable(path.stat(), user):
-            raise PermissionError(f"{path} may not be read by user {user}, who the container is; chmod a+rX mends it")
+        require_readable(path, user)
     files = [path for path in inner if path.is_file()]
     if all(path.resolve().is_relative_to(model) for path in files):
-        return [_bind(model, target, writable=False)]
+        return {target: model}
     # a snapshot in the hub's cache holds links into a folder beside it: mount what they lead to
-    return [_bind(path.resolve(), f"{target}/{path.relative_to(model).as_posix()}", writable=False) for path in files]
+    return {f"{target}/{path.relative_to(model).as_posix()}": path.resolve() for path in files}
 
 
 def container_arguments(
-    folder: Path,
-    user: User,
-    *,
-    image: str,
-    threads: int,
-    gpus: Sequence[str],
-    memory: int | None,
-    labels: Mapping[str, str],
+    need: Need, *, inside: Path, outside: Path, lease: Path, labels: Mapping[str, str], shares: int | None = None
 ) -> dict[str, Any]:
-    """Arguments of `client.containers.create` for the trial of a folder; for the parameters see `Sandbox.run`."""
+    """Arguments of `client.containers.create`.
+
+    Args:
+        need: what the trial needs.
+        inside: folder that is mounted read-only.
+        outside: folder that is mounted writable.
+        lease: file that is renewed while somebody waits for the container; in `inside`.
+        labels: `run`, and where it is made for one trial, `trial` and `attempt`.
+        shares: its weight where CPUs are scarce; None is the engine's default.
+    """
     import docker.types
 
     arguments: dict[str, Any] = {
-        "image": image,
-        "command": [INSIDE],
+        "image": need.image,
+        "entrypoint": ["python", "-P", "-m", "wtsbench.trial.lane"],
+        "command": [f"{INSIDE}/in"],
         "labels": {
             RUN_LABEL: labels.get("run", ""),
             TRIAL_LABEL: labels.get("trial", ""),
             ATTEMPT_LABEL: labels.get("attempt", ""),
             NODE_LABEL: node(),
-            LEASE_LABEL: str(folder / "lease"),
+            LEASE_LABEL: str(lease),
             OWNER_LABEL: str(os.getuid()),
             LEASE_SECONDS_LABEL: f"{lease_seconds():g}",
         },
-        "user": str(user),
-        "mounts": mounts(folder, user),
+        "user": str(need.user),
+        "mounts": [
+            _bind(inside, f"{INSIDE}/in", writable=False),
+            _bind(outside, f"{INSIDE}/out", writable=True),
+            *(_bind(source, target, writable=False) for target, source in need.mounts),
+        ],
         "environment": {
-            **computing_environment(threads),
+            **computing_environment(need.threads),
             "HOME": "/tmp",
             "TMPDIR": "/tmp",
             "USER": "trial",
@@ -137,6 +143,7 @@ def container_arguments(
         "tmpfs": {"/tmp": SCRATCH},
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
+        "sysctls": SYSCTLS,
         "pids_limit": PIDS,
         "shm_size": SHARED_MEMORY,
         "ulimits": [
@@ -146,12 +153,24 @@ def container_arguments(
         ],
         "log_config": docker.types.LogConfig(type="json-file", config=LOG_DRIVER),
     }
-    if memory is not None:
-        arguments |= {"mem_limit": memory, "memswap_limit": memory}
-    if gpus:
-        arguments["device_requests"] = [docker.types.DeviceRequest(device_ids=list(gpus), capabilities=[["gpu"]])]
+    if shares is not None:
+        arguments["cpu_shares"] = shares
+    if need.memory is not None:
+        arguments |= {"mem_limit": need.memory, "memswap_limit": need.memory}
+    if need.gpus:
+        arguments["device_requests"] = [docker.types.DeviceRequest(device_ids=list(need.gpus), capabilities=[["gpu"]])]
         del arguments["environment"]["CUDA_VISIBLE_DEVICES"]  # only those of the request are in the container
     return arguments
+
+
+def require_readable(path: Path, user: User) -> None:
+    """Refuse a file or folder that the container's user may not read.
+
+    Raises:
+        PermissionError: its mode closes it to the user.
+    """
+    if not _readable(path.stat(), user):
+        raise PermissionError(f"{path} may not be read by user {user}, who the container is; chmod a+rX mends it")
 
 
 def _bind(source: Path, target: str, *, writable: bool) -> dict[str, Any]:

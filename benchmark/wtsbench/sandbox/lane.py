@@ -1,6 +1,8 @@
 """The driving end of a lane: the preloaded parent process that forks a child for every trial.
 
-A lane ends with its driver, however that dies: the end of its standard input tells it, whoever closes the pipe.
+A lane is a process beside this one, reached through pipes, or the first process of a container, reached through FIFOs
+(`contained`); this module is the same for both. A lane ends with its driver, however that dies: the end of its requests
+tells it, whoever closes them.
 """
 
 from __future__ import annotations
@@ -15,44 +17,46 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from wtsbench.sandbox.environment import process_environment
 
 Answer = dict[str, Any]
 
-_lanes: dict[tuple[int, int], Lane] = {}
-"""By process id (a forked process has none of its own yet) and number of threads, which libraries read when loaded."""
-_lanes_lock = threading.Lock()
 
+class Channel(Protocol):
+    """The process of a lane, and both directions of the protocol (`wtsbench.trial.lane`)."""
 
-def lane_for(threads: int) -> Lane:
-    """The lane of this process; a new one where there is none, or the last one has died."""
-    key = (os.getpid(), threads)
-    with _lanes_lock:
-        lane = _lanes.get(key)
-        if lane is None or not lane.alive:
-            lane = _lanes[key] = Lane(process_environment(threads))
-        return lane
+    def send(self, line: bytes) -> None:
+        """Hand over a request. Raises OSError or ValueError where the lane has ended."""
+
+    def answers(self) -> Iterator[bytes]:
+        """Its answers, line by line, until it ends."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet, as far as can be told at once."""
+
+    def farewell(self) -> Answer:
+        """How it ended, asked once there are no more answers: `gone`, with a `reason` and what it `said` last."""
+
+    def kill(self) -> None:
+        """End it at once; its children end with it."""
+
+    def close(self) -> None:
+        """Have it end, wait for that, and clear away what it needed."""
 
 
 class Lane:
-    """One lane process. Safe to use from several threads; children are told apart by an id."""
+    """One lane. Safe to use from several threads; children are told apart by an id."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.ready = threading.Event()
+        """Set once it has loaded its libraries, or has ended."""
         self._owner = os.getpid()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- open as long as the lane
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "wtsbench.trial.lane"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=dict(environment),
-            cwd="/",
-            start_new_session=True,  # a terminal's Ctrl-C is for the driver, who then stops the trials
-        )
         self._lock = threading.Lock()
         self._farewell: Answer | None = None
         self._answers: dict[str, queue.SimpleQueue[Answer]] = {}
@@ -61,26 +65,26 @@ class Lane:
         atexit.register(self.close)
 
     @property
-    def pid(self) -> int:
-        """Process id of the lane itself."""
-        return self._process.pid
-
-    @property
     def alive(self) -> bool:
         """Whether it can still run trials."""
-        return self._farewell is None and self._process.poll() is None
+        return self._farewell is None and self.channel.running
 
-    def start(self, job: str, folder: Path, environment: Mapping[str, str | None]) -> queue.SimpleQueue[Answer]:
+    def start(self, job: str, folder: Path, **request: Any) -> queue.SimpleQueue[Answer]:
         """Ask for a child; what becomes of it comes through the queue.
 
-        The last answer is `ended` or `refused`, or `gone` with a `reason` where the lane died.
+        The last answer is `ended` or `refused`, or `gone` where the lane has ended.
+
+        Args:
+            job: an id that no running child has.
+            folder: the trial folder, as the lane sees it.
+            request: the other fields of the protocol's request.
         """
         answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         with self._lock:
             self._answers[job] = answers
             if self._farewell is not None:
                 answers.put(self._farewell)
-        self._send({"id": job, "folder": str(folder), "log": str(folder / "log.txt"), "environment": dict(environment)})
+        self._send({"id": job, "folder": str(folder), **request})
         return answers
 
     def signal(self, job: str, number: signal.Signals) -> None:
@@ -94,12 +98,97 @@ class Lane:
 
     def kill(self) -> None:
         """End the lane at once; its children end with it."""
-        self._process.kill()
+        self.channel.kill()
 
     def close(self) -> None:
         """End the lane and with it its children. Does nothing in a process that only inherited it."""
         if os.getpid() != self._owner:
             return
+        self.channel.close()
+        self._reader.join(timeout=5)
+        atexit.unregister(self.close)
+
+    def _send(self, message: Answer) -> None:
+        with contextlib.suppress(OSError, ValueError), self._lock:  # it has died: its reader says `gone` to all
+            self.channel.send(json.dumps(message).encode() + b"\n")
+
+    def _read(self) -> None:
+        try:
+            for line in self.channel.answers():
+                answer: Answer = json.loads(line)
+                if answer["event"] == "ready":
+                    self.ready.set()
+                with self._lock:
+                    waiting = self._answers.get(str(answer.get("id")))
+                if waiting is not None:
+                    waiting.put(answer)
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # whatever says this, it is no lane any more
+            self.channel.kill()
+        farewell = self.channel.farewell()
+        with self._lock:
+            self._farewell = farewell
+            for waiting in self._answers.values():
+                waiting.put(farewell)
+        self.ready.set()
+
+
+class ProcessChannel:
+    """A lane as a child process of this one, with pipes as its standard input and output."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- open as long as the lane
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "wtsbench.trial.lane"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=dict(environment),
+            cwd="/",
+            start_new_session=True,  # a terminal's Ctrl-C is for the driver, who then stops the trials
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id of the lane itself."""
+        return self._process.pid
+
+    def send(self, line: bytes) -> None:
+        """Hand over a request."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
+    def answers(self) -> Iterator[bytes]:
+        """Its answers."""
+        assert self._process.stdout is not None
+        yield from self._process.stdout
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def farewell(self) -> Answer:
+        """Its exit code, and the end of what it wrote to standard error."""
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process.wait()
+        with self._errors:
+            self._errors.seek(0, os.SEEK_END)
+            self._errors.seek(max(0, self._errors.tell() - 2_000))
+            said = self._errors.read().decode(errors="replace").strip()
+        return {"event": "gone", "reason": f"exit code {self._process.returncode}", "said": said}
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End its standard input, and wait."""
         with contextlib.suppress(OSError, ValueError):
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -108,32 +197,28 @@ class Lane:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._reader.join(timeout=5)
-        atexit.unregister(self.close)
 
-    def _send(self, message: Answer) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError), self._lock:  # it has died: its reader says `gone` to all
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        try:
-            for line in self._process.stdout:
-                answer: Answer = json.loads(line)
-                with self._lock:
-                    waiting = self._answers.get(str(answer.get("id")))
-                if waiting is not None:
-                    waiting.put(answer)
-        except ValueError:  # not a line of the protocol: whatever this is, it is no lane any more
-            self._process.kill()
-        self._process.stdout.close()
-        self._process.wait()
-        with self._lock, self._errors:
-            self._errors.seek(0, os.SEEK_END)
-            self._errors.seek(max(0, self._errors.tell() - 2_000))
-            said = self._errors.read().decode(errors="replace").strip()
-            self._farewell = {"event": "gone", "reason": f"exit code {self._process.returncode}", "said": said}
-            for waiting in self._answers.values():
-                waiting.put(self._farewell)
+class ProcessLane(Lane):
+    """A lane beside this process."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        channel = ProcessChannel(environment)
+        self.pid = channel.pid
+        """Process id of the lane itself."""
+        super().__init__(channel)
+
+
+_lanes: dict[tuple[int, int], ProcessLane] = {}
+"""By process id (a forked process has none of its own yet) and number of threads, which libraries read when loaded."""
+_lanes_lock = threading.Lock()
+
+
+def lane_for(threads: int) -> ProcessLane:
+    """The lane beside this process; a new one where there is none, or the last one has died."""
+    key = (os.getpid(), threads)
+    with _lanes_lock:
+        lane = _lanes.get(key)
+        if lane is None or not lane.alive:
+            lane = _lanes[key] = ProcessLane(process_environment(threads))
+        return lane

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wtsbench.sandbox.container import LEASE_LABEL, LEASE_SECONDS_LABEL, NODE_LABEL, OWNER_LABEL
 from wtsbench.sandbox.engine import node
 from wtsbench.sandbox.lease import LeaseState, lease_seconds, look_at
+from wtsbench.sandbox.staging import ContainerFolder, remove_tree
 
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
 _log = logging.getLogger(__name__)
+_FORGOTTEN_SECONDS = 3600.0
 _LOOKS = 2
 """So many looks in a row must find a lease abandoned: a network file system may lose sight of one for a moment."""
 
@@ -28,6 +31,22 @@ def sweep(client: docker.DockerClient) -> list[str]:
     """
     found = [(container, look_at(lease_of(container))) for container in trial_containers(client)]
     return [str(container.id) for container, state in found if state.abandoned and remove(container, why(state))]
+
+
+def sweep_folders(place: Path) -> None:
+    """Delete the folders of containers that nobody has any more, but not one with an outbox that is not yet home.
+
+    Args:
+        place: where the folders are.
+    """
+    if not place.is_dir():
+        return
+    for path in place.iterdir():
+        if path.name.startswith("reads-"):  # a supervisor was killed while it laid out what a trial reads
+            if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
+                remove_tree(path)
+        elif look_at(ContainerFolder(path).lease).abandoned:
+            ContainerFolder(path).remove()
 
 
 def trial_containers(client: docker.DockerClient) -> list[Container]:

@@ -163,6 +163,8 @@ class Resources(Frozen):
     gpus: Annotated[float, Field(ge=0)] = 0
     memory: Size | None = None
     """Bytes, or a size such as 40GiB."""
+    disk: Size = 20 * 2**30
+    """What a trial may write to its folder: bytes, or a size such as 20GiB; one that writes more is a `trial_error`."""
     time: Seconds = 2 * 60 * 60
     """Seconds, or a duration such as 2h; past it an attempt is killed as `timeout`."""
 

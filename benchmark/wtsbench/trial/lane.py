@@ -3,23 +3,27 @@
 Loading the libraries takes longer than a small trial; a fork of a process that has them takes milliseconds. Nothing
 else is shared: a child is a process group of its own and computes bit for bit what `python -m wtsbench.trial` does.
 
-`python -m wtsbench.trial.lane` speaks JSON, one object per line.
+    python -m wtsbench.trial.lane            a lane beside its driver: requests on standard input, answers on output
+    python -m wtsbench.trial.lane FOLDER     the first process of a container: the FIFOs FOLDER/requests and
+                                             FOLDER/answers, and the lease FOLDER/lease
 
-On standard input, from whoever drives the lane:
+Requests are JSON, one object per line:
 
     {"id": ID, "folder": DIR}                   run the trial of this folder; ID is any string not running now
         "log": PATH                             where its standard output and error go (appended); default DIR/log.txt
         "environment": {NAME: VALUE or null}    variables to set or remove in the child, before CUDA starts
+        "file_bytes": N                         no file of it may grow past this (RLIMIT_FSIZE)
     {"id": ID, "signal": NUMBER}                send a signal to the child's process group (9 to kill); nothing happens
                                                 where it has ended already
 
-The end of standard input: every child is killed, and the lane exits with 0 once they are gone.
+The end of the requests: every child is killed, and the lane exits with 0 once they are gone. So does a lease that is
+not renewed any more, with exit code 70: the lane looks at it from outside of what its trials compute.
 
-On standard output:
+Answers:
 
     {"event": "ready", "pid": PID, "seconds": S}                    once, when the libraries are loaded
     {"id": ID, "event": "started", "pid": PID}                      the child runs; PID is also its process group
-    {"id": ID, "event": "ended", "exit_code": N or null, "signal": N or null, "max_rss_bytes": N}
+    {"id": ID, "event": "ended", "exit_code": N or null, "signal": N or null, "max_rss_bytes": N, "memory_kills": N}
                                                                     one of exit_code and signal is null
     {"id": ID or null, "event": "refused", "reason": TEXT}          the line was not understood, or no child was forked
 
@@ -27,6 +31,9 @@ Exit codes of a child are those of `python -m wtsbench.trial`: 0 and 1 with a `r
 A child that is killed leaves the lane and its siblings alone; a lane that is killed takes its children with it
 (`PR_SET_PDEATHSIG`, and their leases). The resident set counts pages still shared with the lane. Standard error of the
 lane is for people. Lines may be sent before `ready`; they are served after it.
+
+In a container one trial runs at a time, `memory_kills` says how many of its processes the kernel killed for memory
+meanwhile, and before `ended` everything else in the container is killed and its folders in memory emptied (`first`).
 """
 
 from __future__ import annotations
@@ -36,6 +43,7 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import selectors
 import signal
 import sys
@@ -44,17 +52,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from wtsbench.trial import environment
+from wtsbench.trial import environment, first
+from wtsbench.trial.lease import EXPIRED, Lease
 
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> int:
-    """Serve until standard input ends."""
+def main(arguments: list[str]) -> int:
+    """Serve until the requests end."""
     begun = time.monotonic()
-    answers = _claim_standard_output()
+    if arguments:
+        folder = Path(arguments[0])
+        first.close_to_children()
+        requests, answers = first.open_fifos(folder)
+        lane = Lane(requests, answers, lease=Lease(folder / first.LEASE), contained=True)
+    else:
+        lane = Lane(sys.stdin.buffer, _claim_standard_output())
     preload()
-    return Lane(sys.stdin.buffer, answers).serve(seconds=time.monotonic() - begun)
+    return lane.serve(seconds=time.monotonic() - begun)
 
 
 def preload() -> None:
@@ -79,8 +94,15 @@ class Lane:
 
     requests: BinaryIO
     answers: BinaryIO
+    lease: Lease | None = None
+    contained: bool = False
+    """Whether this is the first process of a container."""
     children: dict[int, str] = field(default_factory=dict)
     """Process id to the driver's id."""
+    memory_kills: int = 0
+    """Those in this container before the trial that runs."""
+    clean: bool = True
+    """Whether nothing of an earlier trial is left in the container."""
 
     def serve(self, *, seconds: float = 0.0) -> int:
         """Start trials as they are asked for and tell how they end."""
@@ -98,18 +120,22 @@ class Lane:
         with selectors.DefaultSelector() as selector:
             selector.register(source, selectors.EVENT_READ)
             selector.register(wake_read, selectors.EVENT_READ)
-            while True:
-                ready = {key.fd for key, _ in selector.select()}
+            ready = {source} if self.contained else set()  # a FIFO whose writer is gone already wakes nobody
+            while self.clean:
+                if source in ready:
+                    chunk = _read(source)
+                    if chunk == b"":
+                        break
+                    *lines, pending = (pending + (chunk or b"")).split(b"\n")
+                    for line in lines:
+                        self._serve_line(line, private=(wake_read, wake_write))
+                ready = {key.fd for key, _ in selector.select(self.lease.pause if self.lease is not None else None)}
                 if wake_read in ready:
                     _drain(wake_read)
                 self._reap()
-                if source in ready:
-                    chunk = os.read(source, 1 << 16)
-                    if not chunk:
-                        break
-                    *lines, pending = (pending + chunk).split(b"\n")
-                    for line in lines:
-                        self._serve_line(line, private=(wake_read, wake_write))
+                if self.lease is not None and self.lease.expired():
+                    self._close()
+                    return EXPIRED
         return self._close()
 
     def _serve_line(self, line: bytes, private: tuple[int, ...]) -> None:
@@ -122,8 +148,8 @@ class Lane:
             if "signal" in request:
                 self._signal(identity, int(request["signal"]))
                 return
-            if identity in self.children.values():
-                raise ValueError(f"{identity} is running already")
+            if identity in self.children.values() or (self.contained and self.children):
+                raise ValueError(f"{identity if not self.contained else 'a trial'} is running already")
             self._start(identity, Path(request["folder"]), request, private)
         except (ValueError, KeyError, TypeError, OSError) as error:
             self._say({"id": identity, "event": "refused", "reason": f"{type(error).__name__}: {error}"})
@@ -135,10 +161,14 @@ class Lane:
             request.get("log") or folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
         )
         parent = os.getpid()
+        self.memory_kills = first.memory_kills() if self.contained else 0
         sys.stderr.flush()
         child = os.fork()
         if child == 0:
-            _run_child(folder, log, request.get("environment") or {}, parent, (*private, self.answers.fileno()))
+            if self.contained:
+                first.open_child()
+                private = (*private, self.requests.fileno())
+            _run_child(folder, log, request, parent, (*private, self.answers.fileno()))
         os.close(log)
         with contextlib.suppress(PermissionError, ProcessLookupError):  # the child was first, or has ended
             os.setpgid(child, child)  # in both processes: whichever comes first, a signal to the group finds it
@@ -157,6 +187,9 @@ class Lane:
             _kill_group(pid, signal.SIGKILL)  # what the trial itself may have started; its id is not free before wait4
             _, status, usage = os.wait4(pid, 0)
             del self.children[pid]
+            if self.contained:
+                first.end_all_others()
+                self.clean = first.clear_folders()
             killed = os.WIFSIGNALED(status)
             self._say(
                 {
@@ -165,8 +198,11 @@ class Lane:
                     "exit_code": None if killed else os.waitstatus_to_exitcode(status),
                     "signal": os.WTERMSIG(status) if killed else None,
                     "max_rss_bytes": usage.ru_maxrss * 1024,
+                    "memory_kills": first.memory_kills() - self.memory_kills if self.contained else 0,
                 }
             )
+        if self.contained and not wait:
+            first.reap_strangers(set(self.children))
 
     def _close(self) -> int:
         for pid in self.children:
@@ -179,9 +215,7 @@ class Lane:
             self.answers.write(json.dumps(answer).encode() + b"\n")
 
 
-def _run_child(
-    folder: Path, log: int, environment: dict[str, str | None], parent: int, private: tuple[int, ...]
-) -> NoReturn:
+def _run_child(folder: Path, log: int, request: dict[str, Any], parent: int, private: tuple[int, ...]) -> NoReturn:
     """The child, from fork to exit. Never returns, so that nothing of the lane's own code runs twice."""
     code = 70
     try:
@@ -196,7 +230,12 @@ def _run_child(
         os.dup2(log, 2)
         for handle in (nothing, log, *private):
             os.close(handle)
-        for name, value in environment.items():
+        if request.get("file_bytes") is not None:
+            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+            asked = int(request["file_bytes"])
+            limit = asked if most == resource.RLIM_INFINITY else min(asked, most)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        for name, value in (request.get("environment") or {}).items():
             if value is None:
                 os.environ.pop(name, None)
             else:
@@ -230,6 +269,14 @@ def _kill_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
+def _read(source: int) -> bytes | None:
+    """What there is to read; nothing at the end, None where there is no more for now."""
+    try:
+        return os.read(source, 1 << 16)
+    except BlockingIOError:
+        return None
+
+
 def _drain(handle: int) -> None:
     try:
         while os.read(handle, 4096):
@@ -239,4 +286,4 @@ def _drain(handle: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,152 @@
+"""Looks at a running trial until it ends, and stops it when it is time to. The same for processes and containers."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from wtsbench.sandbox import log
+from wtsbench.sandbox.base import Outcome
+from wtsbench.sandbox.disk import used
+from wtsbench.sandbox.lane import Lane
+from wtsbench.sandbox.memory import group_memory
+
+_POLL_SECONDS = 0.1
+"""How soon a stop is noticed; an end is noticed at once."""
+_MEMORY_POLL_SECONDS = 0.25
+_DISK_POLL_SECONDS = 0.5
+_GRACE_SECONDS = 2.0
+"""Between SIGTERM and SIGKILL."""
+_LOST_SECONDS = 10.0
+"""After SIGKILL; a child that has not been reported as ended by then has a parent that no longer works."""
+_LOADING_SECONDS = 300.0
+"""For a lane to load its libraries and fork, on however slow a disk."""
+
+
+class Child(Protocol):
+    """A trial on its way, from a lane or on its own."""
+
+    pid: int | None
+    """Process id and process group, once it runs."""
+    started: float | None
+    """When it began to run, on the steady clock."""
+
+    def ended(self, timeout: float) -> Outcome | None:
+        """How it ended; None where it has not within the time."""
+
+    def kill(self, number: signal.Signals) -> None:
+        """Send a signal to its process group."""
+
+    def abandon(self) -> None:
+        """End it by other means, where its end was not reported after SIGKILL."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a trial is held to from outside."""
+
+    seconds: float
+    """From its start."""
+    memory: int | None
+    """Bytes that its process group may hold; None where that is unlimited, or the kernel's to watch."""
+    disk: int
+    """Bytes that it may have on disk."""
+    places: Sequence[Path]
+    """Where it can write to disk."""
+    log: Path
+    """What it prints; kept short."""
+
+
+def watch(child: Child, limits: Limits, cancelled: threading.Event) -> Outcome:
+    """Return how a child ended, by itself or stopped at a limit or by the user."""
+    asked = measured = time.monotonic()
+    look = 0.0
+    while True:
+        outcome = child.ended(_POLL_SECONDS)
+        now = time.monotonic()
+        if outcome is not None:
+            return dataclasses.replace(outcome, seconds=now - (child.started or asked))
+        if cancelled.is_set():
+            return dataclasses.replace(stop(child, gently=True), cancelled=True)
+        if child.started is None or child.pid is None:
+            if now - asked > _LOADING_SECONDS:
+                error = f"the trial did not start within {_LOADING_SECONDS:.0f} s"
+                return dataclasses.replace(stop(child), error=error)
+            continue
+        if now - child.started > limits.seconds:
+            return dataclasses.replace(stop(child, gently=True), timed_out=True)
+        if limits.memory is not None and now - measured > _MEMORY_POLL_SECONDS:
+            measured = now
+            if group_memory(child.pid) > limits.memory:
+                return dataclasses.replace(stop(child), oom_killed=True)
+        if now > look:
+            if used(limits.places, limits.disk) > limits.disk:
+                return dataclasses.replace(stop(child), over_disk=True)
+            log.bound(limits.log)
+            look = time.monotonic() + max(_DISK_POLL_SECONDS, 10 * (time.monotonic() - now))
+
+
+def stop(child: Child, *, gently: bool = False) -> Outcome:
+    """End a child, and say how it ended."""
+    began = time.monotonic() if child.started is None else child.started
+    outcome = None
+    if gently:
+        child.kill(signal.SIGTERM)
+        outcome = child.ended(_GRACE_SECONDS)
+    if outcome is None:
+        child.kill(signal.SIGKILL)
+        outcome = child.ended(_LOST_SECONDS)
+    if outcome is None:
+        child.abandon()
+        outcome = child.ended(_LOST_SECONDS) or Outcome(error="the trial could not be killed")
+    return dataclasses.replace(outcome, seconds=time.monotonic() - began)
+
+
+class LaneChild:
+    """A trial that a lane forks."""
+
+    def __init__(self, lane: Lane, folder: Path, **request: Any) -> None:
+        """Ask a lane to run a trial folder, as the lane sees it; for the request see `Lane.start`."""
+        self.pid: int | None = None
+        self.started: float | None = None
+        self._id = uuid.uuid4().hex
+        self._lane = lane
+        self._answers = lane.start(self._id, folder, **request)
+
+    def ended(self, timeout: float) -> Outcome | None:
+        """How it ended, as the lane tells it."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return None
+            if answer["event"] == "started":
+                self.pid, self.started = answer["pid"], time.monotonic()
+                continue
+            self._lane.forget(self._id)
+            if answer["event"] == "ended":
+                code, number = answer["exit_code"], answer["signal"]
+                killed = number == signal.SIGKILL and answer.get("memory_kills", 0) > 0
+                return Outcome(exit_code=code, signal=number, oom_killed=killed)
+            if answer["event"] == "refused":
+                return Outcome(error=f"the trial could not be forked: {answer['reason']}")
+            said = answer["said"].splitlines()
+            last = f": {said[-1]}" if said else ""
+            error = f"the preloaded parent process of the trial died, {answer['reason']}{last}"
+            return Outcome(error=error, oom_killed=bool(answer.get("oom_killed")))
+
+    def kill(self, number: signal.Signals) -> None:
+        """Have the lane signal its process group."""
+        self._lane.signal(self._id, number)
+
+    def abandon(self) -> None:
+        """Kill the lane: it no longer serves; its children end with it."""
+        self._lane.kill()
