@@ -54,6 +54,7 @@ def _end(store: Store, folder: Path, trial_id: str, failure: str | None, lines: 
         "finished_at": now,
         "duration_s": 1.5,
         "measurements": "{}",
+        "records": 2,
     }
     log = [
         {"trial_id": trial_id, "attempt": attempt, "line": number, "stream": "output", "text": text}

@@ -111,7 +111,7 @@ def test_unfinished_work_is_a_failure(spec: TrialSpec, store: Store, tmp_path: P
 def test_a_trial_cannot_seal_itself(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
     """A `trials` record that the trial wrote into its outbox is no record: the attempt is sealed as what it was."""
     _, note, outbox = begun(spec, store, tmp_path / "spool")
-    outbox.append("trials", seal_row(note, None, None), sequence=SEAL_SEQUENCE)
+    outbox.append("trials", seal_row(note, None, None, 1), sequence=SEAL_SEQUENCE)
     sweep(tmp_path / "spool", store)
     (row,) = store.trials().to_pylist()
     assert row["status"] == "failed"

@@ -308,7 +308,8 @@ class World:
                 some = [line for line in rows if (line["trial_id"], line["attempt"]) == key]
                 if some:
                     outbox.append(table, pa.Table.from_pylist(some, schema=schemas.RECORD_TABLES[table]))
-            outbox.append("trials", pa.Table.from_pylist([row], schema=schemas.TRIALS))
+            ended = {**row, "records": len(outbox.pending()) + 1}
+            outbox.append("trials", pa.Table.from_pylist([ended], schema=schemas.TRIALS))
             store.append([read_batch(file.path) for file in outbox.pending()])
         return store
 

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from wtsbench.store import schemas
-from wtsbench.store.outbox import Batch, Outbox, content_digest, normal
+from wtsbench.store.digests import content_digest
+from wtsbench.store.outbox import Batch, Outbox, normal
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 _FILLERS: dict[pa.DataType, Any] = {
@@ -47,7 +48,9 @@ def record_rows(table: str, trial_id: str, attempt: int, given: Sequence[dict[st
 
 
 def batch(table: str, trial_id: str, attempt: int, sequence: int, given: Sequence[dict[str, Any]]) -> Batch:
-    """A record as the courier hands it on."""
+    """A record as the courier hands it on; of a seal, its attempt has as many records as its number says."""
+    if table == "trials":
+        given = [{"records": sequence, **row} for row in given]
     table_rows = record_rows(table, trial_id, attempt, given)
     data = normal(table_rows)
     return Batch(
@@ -66,9 +69,9 @@ def predictions(trial_id: str, attempt: int, sequence: int, *item_ids: str, spli
     return batch("predictions", trial_id, attempt, sequence, [{"split": split, "item_id": item} for item in item_ids])
 
 
-def seal(trial_id: str, attempt: int, sequence: int, status: str = "done") -> Batch:
-    """The record that ends an attempt."""
-    return batch("trials", trial_id, attempt, sequence, [{"status": status}])
+def seal(trial_id: str, attempt: int, sequence: int, status: str = "done", *, records: int | None = None) -> Batch:
+    """The record that ends an attempt, of as many records as its number says where none are given."""
+    return batch("trials", trial_id, attempt, sequence, [{"status": status, "records": records or sequence}])
 
 
 def whole_attempt(trial_id: str, attempt: int, *, status: str = "done") -> list[Batch]:

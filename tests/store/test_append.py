@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections import Counter
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from tests.store.servers import any_store
 from wtsbench.errors import ExitCode, StoreError
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.client import Store
-from wtsbench.store.outbox import content_digest
+from wtsbench.store.digests import content_digest
 from wtsbench.store.schemas import LOGS, TABLES
 
 store = any_store
@@ -58,7 +59,9 @@ def test_what_goes_in_comes_out(store: Store) -> None:
     metrics = batch("metrics", A, 1, 1, [{"name": "loss", "step": 3, "value": float("nan")}, {"name": "accuracy"}])
     logs = batch("logs", A, 1, 2, [{"line": 1, "text": "'; DROP TABLE trials; -- \u2603\0"}, {"line": 2, "text": ""}])
     store.append([metrics, logs, filled])
-    assert store.trials().to_pylist() == filled.data.to_pylist()
+    (trial,) = store.trials().to_pylist()
+    assert re.fullmatch("[0-9a-f]{64}", trial["records_digest"])
+    assert [{**trial, "records_digest": None}] == filled.data.to_pylist()
     assert store.logs(A).to_pylist() == logs.data.to_pylist()
     read = store.metrics([A]).to_pylist()
     assert [(row["name"], row["step"]) for row in read] == [("accuracy", None), ("loss", 3)]
@@ -66,6 +69,42 @@ def test_what_goes_in_comes_out(store: Store) -> None:
     assert read[1]["value"] != read[1]["value"]
     for name, table in {"trials": store.trials(), "metrics": store.metrics([A]), "logs": store.logs(A)}.items():
         assert table.schema.equals(TABLES[name])
+
+
+@pytest.mark.parametrize("status", ["done", "failed"])
+def test_a_seal_that_comes_first_shows_nothing_until_the_rest_is_there(store: Store, status: str) -> None:
+    """A seal counts its attempt's records: all are taken in any order, and the last of them makes it visible."""
+    records = whole_attempt(A, 1, status=status)
+    for record in (records[3], records[1], records[0]):
+        assert _outcomes(store, record) == ["stored"]
+        assert _visible(store, A) == NOTHING
+        assert not store.sealed(A, 1)
+    assert _outcomes(store, records[3]) == ["duplicate"]
+    with pytest.raises(StoreConflict, match="another record has ended"):
+        store.append([seal(A, 1, 5)])
+    assert _outcomes(store, records[2]) == ["stored"]
+    assert _visible(store, A) == {**WHOLE, "predictions": 2 if status == "done" else 0}
+    assert store.sealed(A, 1)
+    with pytest.raises(StoreConflict, match="has ended"):
+        store.append([predictions(A, 1, 5, "late")])
+
+
+def test_a_seal_that_counts_too_few_records_is_refused(store: Store) -> None:
+    """What it would leave out is there: somebody counts wrongly."""
+    store.append(whole_attempt(A, 1)[:3])
+    with pytest.raises(StoreConflict, match="3 records, and 4 are there"):
+        store.append([seal(A, 1, 4, records=3)])
+    assert _outcomes(store, seal(A, 1, 4)) == ["stored"]
+
+
+def test_an_attempt_whose_seal_came_first_is_superseded_like_others(store: Store) -> None:
+    """Where another attempt is done before the rest comes, nothing of it stays."""
+    store.append(whole_attempt(A, 2)[3:])
+    store.append(whole_attempt(A, 1))
+    assert _outcomes(store, *whole_attempt(A, 2)[:3]) == ["superseded"] * 3
+    assert store.sealed(A, 2)
+    assert store.trials([A])["attempt"].to_pylist() == [1]
+    assert _outcomes(store, *whole_attempt(A, 2)) == ["superseded"] * 4
 
 
 def test_the_same_record_twice_is_one(store: Store) -> None:
@@ -163,6 +202,7 @@ def test_a_batch_that_is_no_record_is_refused(store: Store) -> None:
         dataclasses.replace(good, attempt=2),
         batch("trials", A, 1, 1, [{"status": "done"}, {"status": "done"}]),
         batch("trials", A, 1, 1, [{"status": "perhaps"}]),
+        batch("trials", A, 1, 1, [{"status": "done", "records": None}]),
         dataclasses.replace(
             good, data=pa.RecordBatch.from_arrays([pa.nulls(1, field.type) for field in LOGS], schema=LOGS)
         ),

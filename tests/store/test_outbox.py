@@ -6,17 +6,19 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc
 import pytest
 
 from tests.store.conftest import Disk
-from tests.store.making import fill_outbox, predictions, record_rows, seal, trial_id_of, whole_attempt
+from tests.store.making import batch, fill_outbox, predictions, record_rows, seal, trial_id_of, whole_attempt
 from wtsbench.errors import StoreError
 from wtsbench.store.client import Store
 from wtsbench.store.courier import deliver
-from wtsbench.store.outbox import Outbox, OutboxConflict, content_digest, normal, pending, read_batch
+from wtsbench.store.digests import content_digest, holds
+from wtsbench.store.outbox import Outbox, OutboxConflict, normal, pending, read_batch
 from wtsbench.store.schemas import LOGS, RECORD_TABLES
 
 TRIAL = trial_id_of("a")
@@ -169,6 +171,61 @@ def test_a_writer_killed_before_the_rename_leaves_nothing_visible(
     assert pending(tmp_path) == []
     assert len(list(tmp_path.iterdir())) == 1
     assert fill_outbox(tmp_path, [predictions(TRIAL, 1, 1, "a")]).last_sequence == 1
+
+
+def test_digests_stay_what_they_are() -> None:
+    """Those in every ledger hold for ever, whatever Arrow does: here is one of each kind of column, null and not."""
+    row = {"failure_class": "timeout", "git_dirty": False, "threads": 2, "parents": ["a", "\u00e9"], "strategy": ""}
+    made: dict[str, list[dict[str, Any]]] = {
+        "trials": [{"status": "failed", **row}],
+        "metrics": [{"name": "loss", "step": 3, "value": float("nan")}, {"name": "loss", "step": None, "value": -0.0}],
+        "generations": [{"logprobs": [0.5, -1.0]}, {"logprobs": None}, {"logprobs": [], "finished": False}],
+        "predictions": [],
+    }
+    assert {table: batch(table, TRIAL, 1, 1, given).digest for table, given in made.items()} == {
+        "trials": "c1:56b69bf55530114f93d9f046b3278aca722f6eab214c12e147c79c7b4fb0e89c",
+        "metrics": "c1:c5f52692cc0b792b039eae662a3d3e80c492a272106776718f8dd6a4c2966073",
+        "generations": "c1:cc01cc94d76cda26326b20e6cc920c3443398569f81f79cd602ada5da79a29bb",
+        "predictions": "c1:4dcc9bc4bcbb5ade8d9159e03ae4d1da6f4ac54f3a7a2635933d9812be845682",
+    }
+
+
+def test_a_digest_does_not_change_with_how_arrow_writes_or_with_columns_that_are_null(tmp_path: Path) -> None:
+    """A resend after an upgrade is the same record: other buffers, other messages, columns added since."""
+    record = predictions(TRIAL, 1, 1, "a", "b")
+    for options in (
+        pa.ipc.IpcWriteOptions(compression="zstd"),
+        pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V4),
+    ):
+        with pa.ipc.new_file(str(tmp_path / "x"), record.data.schema, options=options) as writer:
+            writer.write_batch(record.data)
+        with pa.ipc.open_file(str(tmp_path / "x")) as reader:
+            assert content_digest("predictions", reader.get_batch(0)) == record.digest
+    wider = record.data.append_column("added", pa.nulls(2, pa.string()))
+    assert content_digest("predictions", wider) == record.digest
+    assert holds(record.digest, "predictions", record.data)
+    assert not holds(record.digest, "predictions", record.data.slice(1))
+    assert not holds(record.digest, "logs", record.data)
+
+
+def test_rows_that_differ_have_other_digests() -> None:
+    """Where a boundary lies, what is null and what is empty, the sign of zero: each is another content."""
+    given: list[list[dict[str, Any]]] = [
+        [{"text": "ab"}, {"text": "c"}],
+        [{"text": "a"}, {"text": "bc"}],
+        [{"text": "abc"}],
+        [{"text": "abc", "reference_nll": 0.0}],
+        [{"text": "abc", "reference_nll": -0.0}],
+        [{"text": "abc", "reference_tokens": 0}],
+        [{"text": "abc", "logprobs": []}],
+        [{"text": "abc", "logprobs": [1.0, 2.0]}, {"text": "", "logprobs": []}],
+        [{"text": "abc", "logprobs": [1.0]}, {"text": "", "logprobs": [2.0]}],
+        [{"text": "abc", "logprobs": [1.0, 2.0]}, {"text": ""}],
+        [{"text": "abc", "finished": False}],
+        [],
+    ]
+    digests = [batch("generations", TRIAL, 1, 1, rows).digest for rows in given]
+    assert len({*digests}) == len(digests)
 
 
 def test_a_digest_is_of_the_rows_and_not_of_the_memory_they_lie_in() -> None:

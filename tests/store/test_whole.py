@@ -8,12 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.ipc
 import pytest
 
 from tests.reports.worlds import simple
@@ -33,12 +36,14 @@ from wtsbench.errors import StoreError
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import render
 from wtsbench.store import export as exporting
-from wtsbench.store import upkeep
+from wtsbench.store import upkeep, wire
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.backup import restore
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.folder import DATABASE
+from wtsbench.store.outbox import Batch
+from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 
 A, B, C = (trial_id_of(name) for name in "abc")
@@ -113,6 +118,16 @@ def test_a_good_store_is_found_good(tmp_path: Path) -> None:
         ("INSERT INTO superseded VALUES (5)", "a superseded attempt of a trial that is not done"),
         ("INSERT INTO superseded VALUES (99)", "a superseded attempt of a trial that is not done"),
         ("UPDATE done SET key = 3 WHERE key = 1", "a trial counts as done by an attempt of another"),
+        (
+            "DELETE FROM metrics_rows WHERE key = 1; DELETE FROM ledger WHERE key = 1 AND table_name = 'metrics'",
+            "an attempt has not the records that it ended with",
+        ),
+        ("UPDATE ledger SET sequence = 9 WHERE key = 1 AND sequence = 3", "has not the records that it ended with"),
+        ("INSERT INTO trials_waiting FROM trials_rows WHERE key = 1", "an attempt is sealed and waits for records"),
+        (
+            "INSERT INTO trials_waiting FROM trials_rows WHERE key = 4; DELETE FROM trials_rows WHERE key = 4",
+            "an attempt has all its records and is not visible",
+        ),
     ],
 )
 def test_damage_is_found_and_named(tmp_path: Path, damage: str, found: str) -> None:
@@ -162,7 +177,7 @@ def test_backup_and_restore(tmp_path: Path) -> None:
         upkeep.backup(running.listen, "two")
         with pytest.raises(StoreError, match="already"):
             upkeep.backup(running.listen, "two")
-        open_store(running.listen).append([seal(C, 2, 4, "failed")])
+        open_store(running.listen).append([seal(C, 2, 4, "failed", records=3)])
     two = tmp_path / "store" / "backups" / "two.duckdb"
     for number, path in enumerate((tmp_path / "one.duckdb", two)):
         assert not restore(path, tmp_path / f"restored-{number}").wrong
@@ -203,6 +218,64 @@ def test_a_store_and_an_outbox_of_the_first_version_still_load(tmp_path: Path) -
         pass
 
 
+def _second_version(tmp_path: Path) -> Path:
+    """The folder of a store of schema version 2: what `fill` made then."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / DATABASE).write_bytes(gzip.decompress((OLD / "v2.duckdb.gz").read_bytes()))
+    return folder
+
+
+def test_a_store_an_outbox_and_an_export_of_the_second_version_still_load(tmp_path: Path) -> None:
+    """Digests of before hold; a record sent then and again now is one; ended attempts are counted when migrated."""
+    old = open_store(str(_second_version(tmp_path)))
+    assert upkeep.verify(old.uri)["ok"]
+    assert old.trials()["records"].to_pylist() == [4] * 4
+    assert len(set(old.trials()["records_digest"].to_pylist())) == 4
+    sent = [*whole_attempt(C, 2)[:2]]
+    assert not sent[0].digest.isalnum()
+    assert [ack.outcome for ack in old.append(sent)] == ["duplicate"] * 2
+    with pytest.raises(StoreConflict, match="other content"):
+        old.append([predictions(C, 2, 1, "z")])
+    shutil.copytree(OLD / "v2-outbox", tmp_path / "outbox")
+    outcomes = [ack.outcome for ack in deliver(tmp_path / "outbox", old)]
+    assert outcomes == ["duplicate"] * 2 + ["stored"] * 2
+    assert upkeep.verify(old.uri)["ok"]
+    assert old.trials()["records"].to_pylist() == [4] * 5
+    with tarfile.open(OLD / "v2-export.tar.gz") as file:
+        file.extractall(tmp_path / "export", filter="data")
+    assert upkeep.merge(tmp_path / "export", tmp_path / "other")["attempts"] == 5
+    other = open_store(str(tmp_path / "other"))
+    assert upkeep.verify(other.uri)["ok"]
+    assert upkeep.merge(Path(old.uri), Path(other.uri))["attempts"] == 1  # the one that was delivered since
+    assert tables_of(other) == tables_of(old)
+    assert upkeep.merge(Path(fill(tmp_path / "new").uri), Path(other.uri))["attempts"] == 0
+
+
+def test_a_client_of_the_second_version_is_served(tmp_path: Path) -> None:
+    """Its records have digests and columns of then, and its seal counts nothing: it ends what came before it."""
+    files = sorted((OLD / "v2-outbox").iterdir())
+    with serving(tmp_path / "store") as running, asking_with(token_in(tmp_path / "store", "append")):
+        with RemoteEngine.open(running.listen) as engine:
+            asked = {"op": "append", "records": len(files), "schema_version": 2}
+            messages = [message for path in files for message in wire.pack([_as_it_was(path)])]
+            acks = wire.unpack_acks(engine._put(asked, wire.PIECES, messages))
+            assert [ack.outcome for ack in acks] == ["stored"] * 4
+        (trial,) = open_store(running.listen).trials().to_pylist()
+        assert trial["records"] == 4
+    wrong = {one["what"] for one in upkeep.verify(str(tmp_path / "store"))["wrong"]}
+    assert not {what for what in wrong if "record" in what}
+
+
+def _as_it_was(path: Path) -> Batch:
+    """A record as the version that wrote it would send it."""
+    with pa.ipc.open_file(path) as reader:
+        rows, said = reader.get_batch(0).replace_schema_metadata(None), reader.schema.metadata
+    known = {key.removeprefix(b"wtsbench.").decode(): value.decode() for key, value in said.items()}
+    numbers = {name: int(known[name]) for name in ("attempt", "sequence", "schema_version")}
+    return Batch(table=known["table"], trial_id=known["trial_id"], data=rows, digest=known["digest"], **numbers)
+
+
 @pytest.mark.parametrize("form", ["parquet", "arrow"])
 def test_an_export_is_the_store(tmp_path: Path, form: upkeep.Form) -> None:
     """Files in the published schemas; taken in elsewhere they are the same store, records, digests and all."""
@@ -238,7 +311,7 @@ def test_exporting_again_writes_what_has_changed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     upkeep.export(store.uri, out, "parquet")
     assert upkeep.export(store.uri, out, "parquet")["written"] == 0
-    store.append([seal(C, 2, 4, "failed")])
+    store.append([seal(C, 2, 4, "failed", records=3)])
     changed = upkeep.export(store.uri, out, "parquet")
     assert 0 < changed["written"] < len(changed["files"])
     torn = next((out / "predictions").rglob("*.parquet"))

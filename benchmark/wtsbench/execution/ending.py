@@ -65,7 +65,8 @@ def _seal_and_deliver(
             log = _log_rows(folder, job)
             if log.num_rows:
                 _rewrite(outbox, "logs", log, LOG_SEQUENCE)
-            _rewrite(outbox, "trials", seal_row(note, failure, result), SEAL_SEQUENCE)
+            records = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
+            _rewrite(outbox, "trials", seal_row(note, failure, result, records), SEAL_SEQUENCE)
         deliver(folder.outbox, store)
     return failure
 
@@ -165,8 +166,15 @@ def _log_rows(folder: AttemptFolder, job: TrialJob) -> pa.Table:
     )
 
 
-def seal_row(note: AttemptNote, failure: Failure | None, result: dict[str, Any] | None) -> pa.Table:
-    """The terminal record: what ran, how it ended, and everything that says where its numbers come from."""
+def seal_row(note: AttemptNote, failure: Failure | None, result: dict[str, Any] | None, records: int) -> pa.Table:
+    """The terminal record: what ran, how it ended, and everything that says where its numbers come from.
+
+    Args:
+        note: of the attempt.
+        failure: how it failed; None where it is done.
+        result: the trial's own last word, where it left one.
+        records: how many records the attempt has, this one included.
+    """
     spec = note.job.spec
     measured = (result or {}).get("measurements") or {}
     finished = time.time()
@@ -205,6 +213,7 @@ def seal_row(note: AttemptNote, failure: Failure | None, result: dict[str, Any] 
         "finished_at": datetime.fromtimestamp(finished, UTC),
         "duration_s": finished - note.started_at,
         "measurements": json.dumps(measured, sort_keys=True),
+        "records": records,
     }
     return pa.Table.from_pylist([row], schema=schemas.TRIALS)
 

@@ -102,7 +102,10 @@ class Archive:
     def _rows_of(self, table: str, key: int, trial_id: str, attempt: int) -> pa.Table:
         schema = RECORD_TABLES[table]
         columns = ", ".join(name for name in schema.names if name not in ATTEMPT)
-        query = f"SELECT ?, ?, {columns} FROM {table}_rows WHERE key = ? ORDER BY rowid"
+        # Of `trials` an attempt has one row, in the one place or the other.
+        source = "(FROM trials_rows UNION ALL BY NAME FROM trials_waiting)" if table == "trials" else f"{table}_rows"
+        order = "" if table == "trials" else " ORDER BY rowid"
+        query = f"SELECT ?, ?, {columns} FROM {source} WHERE key = ?{order}"
         found: pa.Table = self._db.sql(query, params=[trial_id, attempt, key]).to_arrow_table()
         return found.rename_columns(schema.names).cast(schema)
 

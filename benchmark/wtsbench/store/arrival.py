@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 from wtsbench.errors import StoreError
+from wtsbench.store.digests import holds, is_legacy
 from wtsbench.store.outbox import Batch
 
 
@@ -12,8 +14,17 @@ class StoreConflict(StoreError):
     """What arrives contradicts what is stored; the store stays as it is."""
 
 
-Mark = tuple[int, bool]
-"""Of an arrival: how many records were new, and whether it was sealed."""
+@dataclass(frozen=True)
+class Seal:
+    """What the record that ends an attempt says of it."""
+
+    status: str
+    records: int
+    """How many records the attempt has, this one included."""
+
+
+Mark = tuple[int, Seal | None]
+"""Of an arrival: how many records were new, and its seal."""
 
 
 @dataclass(kw_only=True)
@@ -22,8 +33,10 @@ class Arrival:
 
     key: int | None
     """The attempt's number in the engine; None until the first record of an attempt begun elsewhere is stored."""
-    sealed: bool = False
-    """Its terminal row is stored, or arrived just now."""
+    seal: Seal | None = None
+    """Stored, or arrived just now; others of its records may be still to come."""
+    visible: bool = False
+    """The attempt is stored with all its records."""
     superseded: bool = False
     """Another attempt of the trial was done before this one."""
     known: dict[int, str] = field(default_factory=dict)
@@ -35,35 +48,65 @@ class Arrival:
         """Note one more record; False where it is known already.
 
         Raises:
-            StoreConflict: its key is known with other content, or its attempt has ended.
+            StoreConflict: its key is known with other content, its attempt has ended, or its seal does not fit.
         """
         digest = self.known.get(batch.sequence)
-        if digest == batch.digest:
-            return False
         if digest is not None:
-            raise _conflict(batch, "is in the store with other content")
-        if self.sealed or self.superseded:
+            if not _same(digest, batch):
+                raise _conflict(batch, "is in the store with other content")
+            return False
+        if self.ended or self.superseded:
             raise _conflict(batch, "comes after its attempt has ended")
+        if batch.status is not None:
+            there = len(self.known) + 1
+            seal = Seal(batch.status, there if batch.records is None else batch.records)
+            if self.seal is not None:
+                raise _conflict(batch, "ends an attempt that another record has ended")
+            if seal.records < there:
+                raise _conflict(batch, f"says that its attempt has {seal.records} records, and {there} are there")
+            self.seal = seal
         self.known[batch.sequence] = batch.digest
-        self.sealed = batch.table == "trials"
         self.new.append(batch)
         return True
 
     def mark(self) -> Mark:
         """Where to come back to if the request that follows is refused."""
-        return len(self.new), self.sealed
+        return len(self.new), self.seal
 
     def back_to(self, mark: Mark) -> None:
         """Forget what was taken since."""
-        count, self.sealed = mark
+        count, self.seal = mark
         for batch in self.new[count:]:
             del self.known[batch.sequence]
         del self.new[count:]
 
+    def stored(self) -> None:
+        """Note that what was new is stored."""
+        self.new.clear()
+        self.visible = self.ended and not self.superseded
+
     @property
-    def done(self) -> bool:
-        """Whether the new records end the attempt, and with success."""
-        return bool(self.new) and self.new[-1].status == "done"
+    def ended(self) -> bool:
+        """Whether all records of the attempt are here, its seal among them."""
+        return self.seal is not None and len(self.known) >= self.seal.records
+
+    @property
+    def ending(self) -> bool:
+        """Whether they are with what is new, and were not before."""
+        return bool(self.new) and self.ended and not self.visible
+
+    @property
+    def records_digest(self) -> str:
+        """The digest of the attempt's records; the engine can compute it of its ledger too (`tables`)."""
+        lines = (f"{sequence} {digest}" for sequence, digest in sorted(self.known.items()))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _same(digest: str, batch: Batch) -> bool:
+    """Whether a record is the one of a digest: an older version may have made that in its own way."""
+    return digest == batch.digest or (
+        is_legacy(digest) != is_legacy(batch.digest) and holds(digest, batch.table, batch.data)
+    )
 
 
 def _conflict(batch: Batch, what: str) -> StoreConflict:

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
-from wtsbench.store.arrival import Arrival
+from wtsbench.store.arrival import Arrival, Seal
 from wtsbench.store.explain import explained, foreign_holder, not_ours
 from wtsbench.store.lock import StoreBusy, lock_seconds
 from wtsbench.store.outbox import Ack, Batch, Outcome, check_batch, sync_folder
@@ -194,7 +194,7 @@ class Engine:
                 outcomes.append(new)
         self._store([arrival for arrival in arrivals.values() if arrival.new])
         for arrival in arrivals.values():
-            arrival.new.clear()
+            arrival.stored()
         return [
             outcome if isinstance(outcome, StoreError) else _acks(request, outcome, arrivals)
             for request, outcome in zip(requests, outcomes, strict=True)
@@ -224,8 +224,18 @@ class Engine:
         query = "SELECT key, sequence, digest, table_name FROM ledger WHERE key IN (SELECT unnest(?::BIGINT[]))"
         for key, sequence, digest, table in self._db.execute(query, [list(by_key)]).fetchall():
             by_key[key].known[sequence] = digest
-            by_key[key].sealed |= table == "trials"
+            by_key[key].visible |= table == "trials"
+        self._find_waiting([arrival for arrival in by_key.values() if arrival.visible])
         return {one: arrivals.get(one) or Arrival(key=None) for one in ordered}
+
+    def _find_waiting(self, sealed: Sequence[Arrival]) -> None:
+        """Of attempts whose last record came, tell those that are visible from those that lack others."""
+        for arrival in sealed:
+            arrival.seal = Seal("", len(arrival.known))
+        query = "SELECT key, status, records FROM trials_waiting WHERE key IN (SELECT unnest(?::BIGINT[]))"
+        by_key = {arrival.key: arrival for arrival in sealed}
+        for key, status, records in self._db.execute(query, [list(by_key)]).fetchall() if sealed else ():
+            by_key[key].seal, by_key[key].visible = Seal(status, records), False
 
     def _store(self, arrivals: Sequence[Arrival]) -> None:
         """Store new records; of a second attempt of a trial that is done, nothing but that it was there."""
@@ -243,32 +253,52 @@ class Engine:
             for new in arrival.new
         ]
         self.insert("ledger", _table(LEDGER, entries))
-        self._note_done([arrival for arrival in arrivals if arrival.done])
+        self._note_done([arrival for arrival in arrivals if arrival.ending])
+        kept = [arrival for arrival in arrivals if not arrival.superseded]
         for table in RECORD_TABLES:
-            parts = [
-                (arrival.key, new.data)
-                for arrival in arrivals
-                if not arrival.superseded
-                for new in arrival.new
-                if new.table == table
-            ]
-            if parts:
-                rows = pa.Table.from_batches([data for _, data in parts]).drop_columns(list(ATTEMPT))
-                keys = pa.chunked_array([pa.repeat(pa.scalar(key, pa.int64()), len(data)) for key, data in parts])
-                self.insert(f"{table}_rows", rows.append_column("key", keys))
+            if table != "trials":
+                self._insert_rows(table, [(one.key, new.data) for one in kept for new in one.new if new.table == table])
+        self._store_seals([arrival for arrival in kept if arrival.seal is not None])
 
-    def _note_done(self, arrivals: Sequence[Arrival]) -> None:
+    def _store_seals(self, arrivals: Sequence[Arrival]) -> None:
+        """Make attempts visible that are whole, and keep the seals of others until they are."""
+        whole: list[tuple[int | None, pa.RecordBatch]] = []
+        partial: list[tuple[int | None, pa.RecordBatch]] = []
+        for arrival in arrivals:
+            seal = next((new for new in arrival.new if new.status is not None), None)
+            if seal is not None:
+                (whole if arrival.ended else partial).append((arrival.key, _counted(seal.data, arrival)))
+            elif arrival.ended:
+                self._db.execute(
+                    "INSERT INTO trials_rows BY NAME SELECT * REPLACE (? AS records_digest) FROM trials_waiting"
+                    " WHERE key = ?",
+                    [arrival.records_digest, arrival.key],
+                )
+                self._db.execute("DELETE FROM trials_waiting WHERE key = ?", [arrival.key])
+        self._insert_rows("trials", whole)
+        self._insert_rows("trials", partial, "trials_waiting")
+
+    def _insert_rows(
+        self, table: str, parts: Sequence[tuple[int | None, pa.RecordBatch]], into: str | None = None
+    ) -> None:
+        if parts:
+            rows = pa.Table.from_batches([data for _, data in parts]).drop_columns(list(ATTEMPT))
+            keys = pa.chunked_array([pa.repeat(pa.scalar(key, pa.int64()), len(data)) for key, data in parts])
+            self.insert(into or f"{table}_rows", rows.append_column("key", keys))
+
+    def _note_done(self, ending: Sequence[Arrival]) -> None:
         """Of each trial the first attempt that is done stays; of later ones all rows are dropped."""
-        if not arrivals:
+        finished = [(one, one.new[0].trial_id) for one in ending if one.seal is not None and one.seal.status == "done"]
+        if not finished:
             return
-        ids = [arrival.new[0].trial_id for arrival in arrivals]
         query = "SELECT trial_id FROM done WHERE trial_id IN (SELECT unnest(?::VARCHAR[]))"
-        done = {trial_id for (trial_id,) in self._db.execute(query, [ids]).fetchall()}
+        known = self._db.execute(query, [[trial_id for _, trial_id in finished]]).fetchall()
+        done = {trial_id for (trial_id,) in known}
         first = []
-        for trial_id, arrival in zip(ids, arrivals, strict=True):
+        for arrival, trial_id in finished:
             if trial_id in done:
-                for table in RECORD_TABLES:
-                    self._db.execute(f"DELETE FROM {table}_rows WHERE key = ?", [arrival.key])
+                for table in (*(f"{name}_rows" for name in RECORD_TABLES), "trials_waiting"):
+                    self._db.execute(f"DELETE FROM {table} WHERE key = ?", [arrival.key])
                 self._db.execute("INSERT INTO superseded VALUES (?)", [arrival.key])
                 arrival.superseded = True
             else:
@@ -358,6 +388,17 @@ def _table(schema: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
         [pa.array(column, field.type) for field, column in zip(schema, zip(*rows, strict=True), strict=True)],
         schema=schema,
     )
+
+
+def _counted(seal: pa.RecordBatch, arrival: Arrival) -> pa.RecordBatch:
+    """A seal with what the store says of it: how many records there are, and, where they are here, their digest."""
+    assert arrival.seal is not None, "its seal is here"
+    said = {"records": arrival.seal.records, "records_digest": arrival.records_digest if arrival.ended else None}
+    for name, value in said.items():
+        place = seal.schema.get_field_index(name)
+        field = seal.schema.field(place)
+        seal = seal.set_column(place, field, pa.array([value], field.type))
+    return seal
 
 
 def _acks(request: Sequence[Batch], new: set[int], arrivals: dict[_Attempt, Arrival]) -> list[Ack]:

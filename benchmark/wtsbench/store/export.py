@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from wtsbench.errors import StoreError
 from wtsbench.store.archive import LEDGER, SCOPED
-from wtsbench.store.outbox import Batch, normal, sync_folder
+from wtsbench.store.outbox import Batch, normal, sync_folder, widened
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 
 Form = Literal["parquet", "arrow"]
@@ -269,7 +269,4 @@ class ExportSource:
         else:
             with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
                 table = reader.read_all()
-        for field in schema:  # of an export by an older version
-            if field.name not in table.schema.names and field.nullable:
-                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-        return table.select(schema.names).cast(schema)
+        return widened(table, schema).select(schema.names).cast(schema)

@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 
 from wtsbench.errors import StoreError
 from wtsbench.store.client import open_store
-from wtsbench.store.outbox import Batch, content_digest, normal, sync_folder
+from wtsbench.store.digests import content_digest
+from wtsbench.store.outbox import Batch, normal, sync_folder
 from wtsbench.store.schemas import PREDICTIONS, SCHEMA_VERSION, TRIALS
 
 ROWS = 256
@@ -79,7 +80,7 @@ def fake_records(name: str) -> Iterator[Batch]:
                 probabilities,
             ]
             yield _record("predictions", trial_id, sequence, pa.RecordBatch.from_arrays(columns, schema=PREDICTIONS))
-        yield _record("trials", trial_id, RECORDS + 1, seal_row(trial_id))
+        yield _record("trials", trial_id, RECORDS + 1, seal_row(trial_id, records=RECORDS + 1))
         number += 1
 
 

@@ -19,10 +19,11 @@ import pyarrow as pa
 from wtsbench.errors import StoreError
 from wtsbench.store.archive import Archive
 from wtsbench.store.arrival import StoreConflict
+from wtsbench.store.digests import content_digest
 from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
-from wtsbench.store.outbox import Batch, content_digest, normal
+from wtsbench.store.outbox import Batch, normal
 from wtsbench.store.owner import living_owner
 from wtsbench.store.schemas import RECORD_TABLES
 
@@ -127,7 +128,8 @@ def _take_attempt(
         archive.take_key(trial_id, attempt, run, started_at)
         merged.attempts += 1
         return
-    sealed = any(batch.table == "trials" for batch in records)
+    seal = next((batch for batch in records if batch.table == "trials"), None)
+    sealed = seal is not None and (seal.records is None or len(records) >= seal.records)
     for known in here.values():
         # The same records under another number: merged before. Or the same attempt, of which one side has more.
         if known and known.items() >= digests.items() and known.keys() == digests.keys():
@@ -138,8 +140,7 @@ def _take_attempt(
         if known and len(known) == len(records) and _content(archive.records(trial_id, number)) == content:
             merged.known += 1
             return
-    done = next((batch.status for batch in records if batch.table == "trials"), None) == "done"
-    if done:
+    if seal is not None and sealed and seal.status == "done":
         other = archive.done_attempt(trial_id)
         if other is not None:
             if _results(archive.records(trial_id, other)) != _results(records):

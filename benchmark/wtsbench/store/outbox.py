@@ -6,7 +6,6 @@ renamed, so that a file of that name is always whole. Its schema's metadata say 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 
 from wtsbench.errors import StoreError
+from wtsbench.store.digests import content_digest, holds, is_legacy
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION
 
 _NAME = re.compile(r"(\d{6})-([a-z]+)\.arrow")
@@ -54,12 +54,18 @@ class Batch:
     schema_version: int
     data: pa.RecordBatch
     digest: str
-    """SHA-256 of table name and the rows' IPC bytes."""
+    """Of `digests`."""
 
     @property
     def status(self) -> str | None:
         """How the attempt ended, where this is the record that ends it."""
         return str(self.data.column("status")[0]) if self.table == "trials" else None
+
+    @property
+    def records(self) -> int | None:
+        """How many records its attempt has, where this is the one that ends it, and it says so: older ones do not."""
+        number: int | None = self.data.column("records")[0].as_py() if self.table == "trials" else None
+        return number
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,7 @@ class Outbox:
             sequence = self.last_sequence + 1
         for there in self.pending():
             if there.sequence == sequence:
-                before = read_batch(there.path)
-                if before.digest == content_digest(table, batch):
+                if holds(read_batch(there.path).digest, table, batch):
                     return sequence
                 raise OutboxConflict(f"{there.path} holds another record than the one to be written as {sequence}")
         self._write(table, batch, sequence)
@@ -184,7 +189,7 @@ def read_batch(path: Path) -> Batch:
             attempt=int(attempt),
             sequence=int(sequence),
             schema_version=int(version),
-            data=_one_batch(whole.replace_schema_metadata(None)),
+            data=normal(widened(whole.replace_schema_metadata(None), RECORD_TABLES.get(table, whole.schema))),
             digest=digest,
         )
         check_batch(batch)
@@ -194,7 +199,7 @@ def read_batch(path: Path) -> Batch:
         raise StoreError(f"{path}: {_first_line(error)}", remedy=_REMEDY) from None
     if path.name != f"{batch.sequence:06d}-{table}.arrow":
         raise StoreError(f"{path} says that it is record {batch.sequence} of table {table}", remedy=_REMEDY)
-    if content_digest(table, batch.data) != digest:
+    if not holds(digest, table, batch.data):
         raise StoreError(f"{path} does not hold what was written: its digest differs", remedy=_REMEDY)
     return batch
 
@@ -223,27 +228,25 @@ def check_batch(batch: Batch) -> None:
         statuses = batch.data.column("status").to_pylist()
         if statuses not in (["done"], ["failed"]):
             raise StoreError(f"a trials record is one row, done or failed, not {statuses}")
+        if batch.records is None and not is_legacy(batch.digest):
+            raise StoreError("a trials record does not say how many records its attempt has")
 
 
-def content_digest(table: str, batch: pa.RecordBatch) -> str:
-    """SHA-256 that is equal for equal rows of the same table."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema.remove_metadata()) as writer:
-        writer.write_batch(batch.replace_schema_metadata(None))
-    return hashlib.sha256(table.encode() + b"\0" + sink.getvalue()).hexdigest()
+def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows that an older version wrote, with null in the columns that it did not know. Other rows as they are."""
+    missing = [field for field in schema if field.nullable and field.name not in table.schema.names]
+    for field in missing:
+        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names) if missing and {*schema.names} <= {*table.schema.names} else table
 
 
 def normal(table: pa.Table) -> pa.RecordBatch:
-    """The rows as one batch in the one form that a record has: equal rows give equal digests.
+    """The rows as the one batch of a record.
 
     Raises:
         ValueError: they are too many for one.
     """
-    batch = _one_batch(table)
-    # What lies in memory below a null, or behind the last value, is anything at all, and would be part of the digest.
-    every = pa.array(range(batch.num_rows), pa.int64())
-    columns = [pa.array(c.to_pylist(), c.type) if c.null_count else c.take(every) for c in batch.columns]
-    return _as_read_back(pa.RecordBatch.from_arrays(columns, schema=batch.schema))
+    return _one_batch(table)
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:
@@ -251,15 +254,6 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
     if len(batches) > 1:
         raise ValueError(f"{table.num_rows} rows are too many for one record")
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
-
-
-def _as_read_back(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The same rows without slices, spare bits or needless validity maps: equal rows have equal bytes."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    with pa.ipc.open_stream(sink.getvalue()) as reader:
-        return reader.read_next_batch()
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,9 @@ hexadecimal digits; `(trial_id, attempt)` joins the other tables, attempts being
 of failed attempts and at most one whose status is `done`: take that one for results.
 
 Visibility. `trials`, `metrics`, `predictions`, `generations`, `scores` and `logs` are attempt-scoped: they travel as
-records, and their rows become visible together, with the attempt's `trials` row.
+records, and their rows become visible together, when the attempt's `trials` row and as many records as it says, its own
+included (`trials.records`), are there. `trials.records_digest` is the store's own: the digest of those records, equal
+where two attempts are one and the same execution.
 
 Forms. `datasets.form` says what a task's trials make: `classification` has labels and predictions; `generation` has
 prompts (`items.text`), for some of them a continuation to learn from (`items.target`), no labels, and generations with
@@ -37,7 +39,7 @@ and judged), `grids.cells` (what the leaderboard is to show),
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when a table changes. A store, and every record on its way there, says which one it was written in."""
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -124,6 +126,7 @@ TRIALS = pa.schema(
         ("duration_s", pa.float64()),
         ("measurements", pa.string()),
     )
+    + _optional(("records", pa.int32()), ("records_digest", pa.string()))
 )
 METRICS = pa.schema(
     _ATTEMPT

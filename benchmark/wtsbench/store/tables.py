@@ -8,8 +8,10 @@ order of arrival: rows are small, and reading one attempt skips the blocks of al
     ledger                      one row a record taken in: key, sequence, table_name, row_count, digest
     done                        the one attempt of a trial that succeeded
     superseded                  attempts that succeeded after another one had; their rows are dropped
+    trials_waiting              as `trials_rows`, of attempts whose last record came before some of the others
     trials_rows, metrics_rows, and so on for every table that records are made of
-                                rows of all attempts, sealed or not; an attempt is sealed by its row in trials_rows
+                                rows of all attempts, sealed or not; an attempt is sealed by its row in trials_rows,
+                                which is there once all of its records are
     items, datasets, grids      as in `schemas`
     attempts, trials, metrics, and so on
                                 views: attempts begun here, and rows of sealed attempts
@@ -64,6 +66,7 @@ def creation() -> Iterator[str]:
         yield _table(name)
     for name in RECORD_TABLES:
         yield _rows_table(name)
+    yield _WAITING
     yield (
         "CREATE VIEW attempts AS SELECT trial_id, attempt, run, started_at FROM attempt_keys"
         " WHERE started_at IS NOT NULL"
@@ -85,6 +88,11 @@ def _table(name: str) -> str:
 def _rows_table(name: str) -> str:
     key = "key BIGINT PRIMARY KEY" if name == "trials" else "key BIGINT NOT NULL"
     return f"CREATE TABLE {name}_rows ({', '.join([key, *_columns(RECORD_TABLES[name], without=ATTEMPT)])})"
+
+
+_WAITING = "CREATE TABLE trials_waiting AS FROM trials_rows LIMIT 0"
+RECORDS_DIGEST = "sha256(string_agg(sequence || ' ' || digest, chr(10) ORDER BY sequence))"
+"""SQL over the ledger's rows of one attempt: the digest of its records."""
 
 
 def _view(name: str) -> str:
@@ -113,6 +121,15 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
         _rows_table("scores"),
         _view("generations"),
         _view("scores"),
+    ),
+    2: (
+        "ALTER TABLE trials_rows ADD COLUMN records INTEGER",
+        "ALTER TABLE trials_rows ADD COLUMN records_digest VARCHAR",
+        f"UPDATE trials_rows SET records = c.records, records_digest = c.records_digest FROM (SELECT key, count(*) AS"
+        f" records, {RECORDS_DIGEST} AS records_digest FROM ledger GROUP BY key) AS c WHERE c.key = trials_rows.key",
+        _WAITING,
+        "DROP VIEW trials",
+        _view("trials"),
     ),
 }
 """By schema version: the statements that turn a store of that version into one of the next. `_rows_table` and `_view`

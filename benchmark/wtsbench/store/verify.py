@@ -12,20 +12,28 @@ import pyarrow as pa
 from wtsbench.errors import StoreError
 from wtsbench.spec.trial import Split
 from wtsbench.store.archive import Archive
+from wtsbench.store.digests import holds
 from wtsbench.store.engine import Engine
-from wtsbench.store.outbox import content_digest
 from wtsbench.store.schemas import RECORD_TABLES
+from wtsbench.store.tables import RECORDS_DIGEST
 
 SHOWN = 50
 """Faults of a kind that are listed; all are counted."""
 _SPLITS = [split.value for split in Split]
+_ATTEMPT = "trial_id || ' ' || attempt"
+_RECORDS = f"(SELECT key, count(*) AS records, {RECORDS_DIGEST} AS records_digest FROM ledger GROUP BY key)"
 _STATED = {
-    "an attempt has two names": "SELECT trial_id || ' ' || attempt FROM attempt_keys GROUP BY trial_id, attempt"
-    " HAVING count(*) > 1",
+    "an attempt has two names": f"SELECT {_ATTEMPT} FROM attempt_keys GROUP BY trial_id, attempt HAVING count(*) > 1",
     "a record is in the ledger twice": "SELECT key || ' ' || sequence FROM ledger GROUP BY key, sequence"
     " HAVING count(*) > 1",
     "a record of an attempt that is unknown": "SELECT DISTINCT key FROM ledger ANTI JOIN attempt_keys USING (key)",
     "an attempt is sealed twice": "SELECT key FROM trials_rows GROUP BY key HAVING count(*) > 1",
+    "an attempt is sealed and waits for records": "SELECT key FROM trials_waiting SEMI JOIN trials_rows USING (key)",
+    "an attempt has not the records that it ended with": f"SELECT {_ATTEMPT} FROM trials_rows AS t JOIN attempt_keys"
+    f" USING (key) LEFT JOIN {_RECORDS} AS l USING (key) WHERE t.records IS DISTINCT FROM l.records"
+    " OR t.records_digest IS DISTINCT FROM l.records_digest",
+    "an attempt has all its records and is not visible": f"SELECT {_ATTEMPT} FROM trials_waiting AS t JOIN"
+    f" attempt_keys USING (key) LEFT JOIN {_RECORDS} AS l USING (key) WHERE coalesce(l.records, 0) >= t.records",
     "a trial counts as done and has no such attempt": "SELECT trial_id FROM done ANTI JOIN"
     " (SELECT key FROM trials_rows WHERE status = 'done') USING (key)",
     "a trial is done and does not count as such": "SELECT trial_id FROM trials WHERE status = 'done'"
@@ -60,7 +68,7 @@ _ROWS = "rows of {0} are others than the records that brought them"
 _ROWS_SQL = (
     "SELECT CASE WHEN k.key IS NULL THEN 'key ' || c.key ELSE k.trial_id || ' ' || k.attempt END FROM"
     " (SELECT key, sum(stored)::BIGINT AS stored, sum(brought)::BIGINT AS brought FROM"
-    " (SELECT key, count(*) AS stored, 0 AS brought FROM {0}_rows GROUP BY key UNION ALL"
+    " (SELECT key, count(*) AS stored, 0 AS brought FROM {1} GROUP BY key UNION ALL"
     " SELECT key, 0, sum(row_count) FROM ledger WHERE table_name = '{0}' AND key NOT IN (SELECT key FROM superseded)"
     " GROUP BY key) GROUP BY key) AS c LEFT JOIN attempt_keys AS k USING (key)"
     " WHERE k.key IS NULL OR c.stored <> c.brought"
@@ -97,7 +105,7 @@ def verify_engine(engine: Engine) -> Verdict:
     """Check a store: keys, counts, references, and every record's and data set's digest, recomputed from the rows."""
     archive = Archive(engine)
     wrong = []
-    counted = {_ROWS.format(table): _ROWS_SQL.format(table) for table in RECORD_TABLES}
+    counted = {_ROWS.format(table): _ROWS_SQL.format(table, _stored(table)) for table in RECORD_TABLES}
     for what, sql in {**_STATED, **counted}.items():
         found = archive.column(sql)
         if found:
@@ -110,7 +118,7 @@ def verify_engine(engine: Engine) -> Verdict:
             for batch in archive.records(trial_id, attempt):
                 records += 1
                 rows += batch.data.num_rows
-                if content_digest(batch.table, batch.data) != batch.digest:
+                if not holds(batch.digest, batch.table, batch.data):
                     broken.append(f"record {batch.sequence} of attempt {attempt} of trial {trial_id[:12]}")
         except StoreError as error:
             broken.append(error.message)
@@ -121,6 +129,13 @@ def verify_engine(engine: Engine) -> Verdict:
     if changed:
         wrong.append(Wrong("a data set's items do not have its digest", len(changed), tuple(changed)))
     return Verdict(attempts=len(attempts), records=records, rows=rows, datasets=len(digests), wrong=tuple(wrong))
+
+
+def _stored(table: str) -> str:
+    """SQL of all rows of a table that records brought."""
+    if table == "trials":
+        return "(SELECT key FROM trials_rows UNION ALL SELECT key FROM trials_waiting)"
+    return f"{table}_rows"
 
 
 def _as_named(archive: Archive, data_digest: str) -> bool:

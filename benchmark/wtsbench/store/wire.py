@@ -16,8 +16,10 @@ import pyarrow.ipc
 
 from wtsbench.errors import NoStore, StoreError, UserError
 from wtsbench.store.arrival import StoreConflict
+from wtsbench.store.digests import holds
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import Ack, Batch, content_digest
+from wtsbench.store.outbox import Ack, Batch, normal, widened
+from wtsbench.store.schemas import RECORD_TABLES
 
 PROTOCOL = 1
 """Of this module. A server speaks with clients of the same protocol and of any older schema version."""
@@ -89,12 +91,11 @@ def _record(header: dict[str, Any], body: bytes) -> Batch:
         with pa.ipc.open_stream(body) as reader:
             table = reader.read_all()
         table.validate(full=True)
-        batches = table.combine_chunks().to_batches()
-        data = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+        data = normal(widened(table, RECORD_TABLES.get(header["table"], table.schema)))
     except pa.ArrowException as error:
         raise StoreRefused(f"a record is no Arrow stream: {str(error).splitlines()[0]}") from None
     batch = Batch(data=data, **{key: header[key] for key in _KEYS})
-    if content_digest(batch.table, data) != batch.digest:
+    if not holds(batch.digest, batch.table, data):
         raise StoreRefused(f"record {batch.sequence} does not hold what was sent: its digest differs")
     return batch
 

@@ -28,7 +28,7 @@ from wtsbench.store import wire
 from wtsbench.store.archive import SCOPED, scoped_sql
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import Batch
+from wtsbench.store.outbox import Batch, widened
 from wtsbench.store.queries import Query
 from wtsbench.store.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.store.server.guard import Refused
@@ -180,7 +180,8 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
             if size > wire.REQUEST_BYTES:
                 raise wire.StoreRefused(f"the data set is larger than {wire.REQUEST_BYTES // 2**20} MiB")
             batches.append(batch)
-        items = _widened(pa.Table.from_batches(batches) if batches else schema.empty_table(), schema)
+        rows = widened(pa.Table.from_batches(batches) if batches else schema.empty_table(), schema)
+        items = rows.select(schema.names).cast(schema)
         if items.num_rows != asked["rows"]:
             raise wire.StoreRefused(f"the data set was cut off: {items.num_rows} of {asked['rows']} items came")
         row = {"form": "classification", "settings": None, **asked["row"]}
@@ -378,13 +379,6 @@ def _require_version(asked: dict[str, Any]) -> None:
             f"the client writes schema version {version}, and the server knows up to {SCHEMA_VERSION}",
             remedy="update the server.",
         )
-
-
-def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    for place in schema:
-        if place.name not in table.schema.names and place.nullable:
-            table = table.append_column(place, pa.nulls(table.num_rows, place.type))
-    return table.select(schema.names).cast(schema)
 
 
 def _travelling(error: Exception) -> tuple[str, flight.FlightError]:

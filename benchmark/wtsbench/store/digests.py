@@ -1,0 +1,143 @@
+"""Digests of records: of what their rows say, and not of how Arrow or memory holds it.
+
+A digest names its version, so that what an older wtsbench stored is checked as it was made:
+
+    c1:HEX      SHA-256 of the rows in the form of `_content`
+    HEX         of schema versions 1 and 2: SHA-256 of the rows' Arrow IPC stream, as pyarrow happens to write it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_CONTENT = "c1:"
+STORES_OWN = {"trials": ("records_digest",)}
+"""Columns that the store fills in: no part of what was sent."""
+_ADDED = {"trials": ("records", "records_digest")}
+"""Columns that schema versions 1 and 2 did not have."""
+_NAMES = {
+    pa.string(): "string",
+    pa.int32(): "int32",
+    pa.int64(): "int64",
+    pa.float64(): "float64",
+    pa.bool_(): "bool",
+    pa.timestamp("us", tz="UTC"): "microseconds",
+    pa.list_(pa.string()): "list string",
+    pa.list_(pa.float64()): "list float64",
+}
+"""Arrow's types by names of our own, for it may change how it writes its own."""
+_WIDTHS = {pa.int32(): 4, pa.int64(): 8, pa.float64(): 8, pa.timestamp("us", tz="UTC"): 8}
+_NOTHING: dict[pa.DataType, Any] = {
+    pa.string(): "",
+    pa.bool_(): False,
+    pa.int32(): 0,
+    pa.int64(): 0,
+    pa.float64(): 0.0,
+    pa.timestamp("us", tz="UTC"): datetime.fromtimestamp(0, UTC),
+}
+
+
+def content_digest(table: str, rows: pa.RecordBatch) -> str:
+    """The digest of a record: equal for equal rows of the same table, whatever made or carried them.
+
+    Columns that are null in every row count as not there, so a later schema may add some.
+    """
+    hasher = hashlib.sha256()
+    for part in _content(table, rows):
+        hasher.update(part)
+    return _CONTENT + hasher.hexdigest()
+
+
+def holds(digest: str, table: str, rows: pa.RecordBatch) -> bool:
+    """Whether rows are those that a digest, of any version, was made of."""
+    made = content_digest(table, rows) if digest.startswith(_CONTENT) else _legacy(table, rows)
+    return made == digest
+
+
+def is_legacy(digest: str) -> bool:
+    """Whether a digest was made by a wtsbench of schema version 1 or 2."""
+    return not digest.startswith(_CONTENT)
+
+
+def _content(table: str, rows: pa.RecordBatch) -> Iterator[bytes | memoryview]:
+    """A line that says what follows; then column after column.
+
+    A column is a byte, 1 if some of it is null and then a byte for each row that says whether it is, else 0; and its
+    values. Numbers are little-endian, truths bytes. Texts are the length of each in bytes as int32, then all their
+    bytes; lists the length of each, then all their values as a column. A null is an empty text or list, or 0.
+    """
+    own = STORES_OWN.get(table, ())
+    described = [table, rows.num_rows]
+    columns = []
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        if column.null_count < len(column) and name not in own:
+            described += [name, _NAMES[column.type]]
+            columns.append(column)
+    yield json.dumps(described).encode() + b"\n"
+    for column in columns:
+        yield from _column(column)
+
+
+def _column(column: pa.Array) -> Iterator[bytes | memoryview]:
+    if column.null_count:
+        yield b"\1" + _bytes(column.is_null())
+        column = column.fill_null(_NOTHING[column.type]) if column.type in _NOTHING else _emptied(column)
+    else:
+        yield b"\0"
+    width = _WIDTHS.get(column.type)
+    start, count = column.offset, len(column)
+    if not count:
+        return
+    if width is not None:
+        yield memoryview(column.buffers()[1])[start * width : (start + count) * width]
+    elif column.type == pa.bool_():
+        yield _bytes(column)
+    else:
+        ends = np.frombuffer(column.buffers()[1], np.int32, count + 1, 4 * start)
+        yield (ends[1:] - ends[:-1]).data
+        first, last = int(ends[0]), int(ends[-1])
+        if column.type != pa.string():
+            yield from _column(column.values.slice(first, last - first))
+        elif last > first:
+            yield memoryview(column.buffers()[2])[first:last]
+
+
+def _emptied(column: pa.Array) -> pa.Array:
+    """Lists, with none in place of null."""
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    return pa.ListArray.from_arrays(ends, pc.list_flatten(column))
+
+
+def _bytes(truths: pa.Array) -> bytes:
+    """A byte for each."""
+    return bytes(truths.cast(pa.uint8()).to_numpy())
+
+
+def _legacy(table: str, rows: pa.RecordBatch) -> str:
+    """The digest that schema versions 1 and 2 gave these rows."""
+    later = [name for name in _ADDED.get(table, ()) if name in rows.schema.names]
+    plain = _as_written(rows.drop_columns(later) if later else rows)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, plain.schema.remove_metadata()) as writer:
+        writer.write_batch(plain.replace_schema_metadata(None))
+    return hashlib.sha256(table.encode() + b"\0" + sink.getvalue()).hexdigest()
+
+
+def _as_written(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows as those versions laid them out in memory: no slices, spare bits or needless validity maps."""
+    every = pa.array(range(rows.num_rows), pa.int64())
+    columns = [pa.array(c.to_pylist(), c.type) if c.null_count else c.take(every) for c in rows.columns]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=rows.schema))
+    with pa.ipc.open_stream(sink.getvalue()) as reader:
+        return reader.read_next_batch()
