@@ -8,7 +8,7 @@ import re
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -253,13 +253,38 @@ def test_malformed_and_oversized_requests_are_refused(
     token = token_in(folder, "admin")
     options = flight.FlightCallOptions(headers=[(b"authorization", b"Bearer " + token.read_bytes())])
     with asking_with(token), flight.connect(running.listen) as client, RemoteEngine.open(running.listen) as engine:
-        for body in (b"\xff", b"[1]", b"null", b'{"table": "ledger"}', b'{"table": 3}', b"{}", b"x" * 9_000_000):
-            with pytest.raises(flight.FlightError) as refused:
+        for body, words in {
+            b"\xff": "a JSON object",
+            b"[1]": "a JSON object",
+            b"null": "a JSON object",
+            b"[" * 100_000: "a JSON object",
+            b'{"table": "\\ud800"}': "a JSON object",
+            b'{"table": "ledger"}': "'ledger' is no table",
+            b'{"table": 3}': "3 is no table",
+            b'{"table": ["trials"]}': "a value is of a wrong kind",
+            b"{}": "it lacks 'table'",
+            b"x" * 9_000_000: "more than 8 MiB",
+        }.items():
+            with pytest.raises(flight.FlightError, match=words) as refused:
                 client.do_get(flight.Ticket(body), options).read_all()
             assert "Traceback" not in str(refused.value)
-        with pytest.raises(flight.FlightError, match="exchanges nothing") as refused:
-            client.do_exchange(flight.FlightDescriptor.for_path("trials"), options)[1].read_all()
-        assert "Traceback" not in str(refused.value)
+            with pytest.raises(flight.FlightUnauthenticatedError, match="wants a token"):
+                client.do_get(flight.Ticket(body)).read_all()
+        trials = flight.FlightDescriptor.for_path("trials")
+        calls: dict[str, Callable[[], Any]] = {
+            "exchanges nothing": lambda: client.do_exchange(trials, options)[1].read_all(),
+            "get_flight_info has": lambda: client.get_schema(trials, options),
+            "the name of one table": lambda: client.get_flight_info(flight.FlightDescriptor.for_path("x"), options),
+            "there is no action": lambda: list(client.do_action("nonsense", options)),
+            "a JSON object": lambda: list(client.do_action(flight.Action("status", b"{"), options)),
+            "a value is of a wrong kind": lambda: list(
+                client.do_action(flight.Action("sealed", b'{"trial_id": "a", "attempt": 1e999}'), options)
+            ),
+        }
+        for words, call in calls.items():
+            with pytest.raises((flight.FlightError, OSError), match=words) as told:
+                call()
+            assert "Traceback" not in str(told.value)
         for action, asked in (
             ("begin_attempt", {}),
             ("begin_attempt", {"trial_id": A, "run": "r", "request": "x", "schema_version": "many"}),

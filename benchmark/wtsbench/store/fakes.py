@@ -14,7 +14,7 @@ from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
 from wtsbench.store.measure import seal_row
 from wtsbench.store.schemas import TABLES
-from wtsbench.store.tables import ATTEMPT
+from wtsbench.store.tables import ATTEMPT, LEDGER
 
 SEEDS, STRATEGIES, PAIRS = 5, 8, 10
 """Of each task: 8 strategies on 10 pairs of models, 5 seeds each, which are 500 trials."""
@@ -62,6 +62,8 @@ def fake_store(folder: Path, *, tasks: int, items: int) -> tuple[int, int]:
         keys = pa.table({"key": range(1, len(trials) + 1), "trial_id": list(trials), "attempt": [1] * len(trials)})
         engine.insert("attempt_keys", keys)
         engine.insert("done", keys.drop_columns(["attempt"]))
+        numbers = keys["key"].to_pylist()
+        engine.insert("ledger", pa.concat_tables(_ledger(numbers, record, items) for record in (1, 2)))
         ended = [
             seal_row(
                 trial_id,
@@ -71,6 +73,8 @@ def fake_store(folder: Path, *, tasks: int, items: int) -> tuple[int, int]:
                 strategy=cell["strategy"] if role == "student" else None,
                 seed=cell["seed"],
                 data_digest=cell["data_digest"],
+                records=2,
+                records_digest=_name("records", trial_id),
             )
             for trial_id, (role, cell) in trials.items()
         ]
@@ -85,6 +89,19 @@ def fake_store(folder: Path, *, tasks: int, items: int) -> tuple[int, int]:
                 [first, min(first + 100, len(trials) + 1), items],
             )
     return len(trials), len(trials) * items
+
+
+def _ledger(keys: list[int], sequence: int, items: int) -> pa.Table:
+    """A record of each attempt: the first its predictions, the second its seal."""
+    table, rows = ("predictions", items) if sequence == 1 else ("trials", 1)
+    columns = {
+        "key": keys,
+        "sequence": [sequence] * len(keys),
+        "table_name": [table] * len(keys),
+        "row_count": [rows] * len(keys),
+        "digest": [_name(table, key) for key in keys],
+    }
+    return pa.table(columns, schema=LEDGER)
 
 
 def _cells(task: int, digest: str) -> Iterator[dict[str, Any]]:

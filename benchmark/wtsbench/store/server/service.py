@@ -70,6 +70,8 @@ class _Doorman(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow
 
     def start_call(self, info: flight.CallInfo, headers: dict[str, list[Any]]) -> _Bearer:
         """Who calls; a refusal is raised by the method, which knows how to say it."""
+        if info.method == flight.FlightMethod.GET_SCHEMA:  # whose errors pyarrow sends as a traceback
+            raise _travelling(Refused("get_schema is not served: get_flight_info has each table's schema"))[1]
         sent = [value for name, values in headers.items() if name.lower() == "authorization" for value in values]
         kind, _, token = str(sent[0]).partition(" ") if len(sent) == 1 else ("", "", "")
         if kind.lower() != "bearer":
@@ -119,7 +121,7 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
                 raise StoreBusy("the store is stopping", remedy="try again when it is back; nothing was lost.")
             yield
             outcome = "ok"
-        except (UserError, ValueError, KeyError, TypeError) as error:
+        except (UserError, ValueError, KeyError, TypeError, OverflowError) as error:
             outcome, travelling = _travelling(error)
             raise travelling from None
         except (flight.FlightError, pa.ArrowException):  # the client's stream broke: the transport tells
@@ -198,10 +200,11 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
 
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:
         """Rows of a table, or of one SELECT, as a stream."""
-        asked = _body(ticket.ticket)
+        asked = _parsed(ticket.ticket)
         kind = "sql" if "sql" in asked else "archive" if "archive" in asked else "read"
         with self._request(kind):
             self._grant(context)
+            asked = _body(ticket.ticket)
             if kind == "sql":
                 schema, batches = self._core.live.stream(str(asked["sql"]), asked.get("parameters", []), limited=True)
             elif kind == "archive":
@@ -239,10 +242,7 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         """One table, by its name as the path."""
         with self._request("list"):
             self._grant(context)
-            names = [part.decode() for part in descriptor.path or ()]
-            if len(names) != 1 or names[0] not in TABLES:
-                raise Refused("a path is the name of one table")
-            return self._info(names[0])
+            return self._info(_table(descriptor))
 
     def do_exchange(
         self,
@@ -359,15 +359,37 @@ _ACTIONS: dict[str, Callable[[Core, Grant, dict[str, Any]], dict[str, Any]]] = {
 }
 
 
+def _table(descriptor: flight.FlightDescriptor) -> str:
+    """The table that a path names."""
+    names = [part.decode(errors="replace") for part in descriptor.path or ()]
+    if len(names) != 1 or names[0] not in TABLES:
+        raise Refused("a path is the name of one table", remedy=f"the tables are {', '.join(TABLES)}.")
+    return str(names[0])
+
+
 def _body(raw: bytes | None) -> dict[str, Any]:
+    """A question, or an argument."""
     if raw is not None and len(raw) > MAX_QUESTION:
         raise _travelling(Refused(f"a question of more than {MAX_QUESTION // 2**20} MiB"))[1]
-    try:
-        found = json.loads(raw or b"{}")
-    except ValueError:
-        found = None
+    found = _json(raw)
     if not isinstance(found, dict):
         raise _travelling(Refused("a question is a JSON object"))[1]
+    return found
+
+
+def _parsed(raw: bytes | None) -> dict[str, Any]:
+    """A question as far as it is one: what kind it is must be known before it may be refused."""
+    found = _json(raw) if raw is not None and len(raw) <= MAX_QUESTION else None
+    return found if isinstance(found, dict) else {}
+
+
+def _json(raw: bytes | None) -> Any:
+    """JSON as text that can be stored; None where it is none."""
+    try:
+        found = json.loads(raw or b"{}")
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is valid JSON, and no text
+    except (ValueError, RecursionError):
+        return None
     return found
 
 
@@ -397,7 +419,8 @@ def _travelling(error: Exception) -> tuple[str, flight.FlightError]:
         kind, carrier = "error", flight.FlightServerError
     else:  # a malformed question: a key that is not there, a number that is none
         kind, carrier = "refused", flight.FlightServerError
-        error = Refused(f"the request is malformed: {type(error).__name__}")
+        missing = isinstance(error, KeyError)
+        error = Refused(f"the request is malformed: {f'it lacks {error}' if missing else 'a value is of a wrong kind'}")
     assert isinstance(error, UserError)
     return kind, carrier(error.message, wire.pack_fault(kind, error))
 
