@@ -39,6 +39,15 @@ def measure(
         float | None,
         typer.Option("--seconds", help="How long each. Default: 5.", min=0.5, show_default=False),
     ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            "--mlflow",
+            metavar="PYTHON",
+            help="Interpreter of an environment that has MLflow. Default: this one.",
+            show_default=False,
+        ),
+    ] = None,
     leaderboard: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +78,7 @@ def measure(
     if not all(number.isdecimal() and int(number) for number in numbers):
         raise typer.BadParameter("give numbers, with commas between them", param_hint="--writers")
     counts = [int(number) for number in numbers]
-    found = measured(sinks, counts, seconds or 5.0, note=say)
+    found = measured(sinks, counts, seconds or 5.0, note=say, mlflow=mlflow or sys.executable)
     if json:
         print_json(found)
 

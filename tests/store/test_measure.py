@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from wtsbench.store.client import open_store
-from wtsbench.store.measure import RECORDS, ROWS, StoreSink, fake_records, measure
+from wtsbench.store.measure import measure
+from wtsbench.store.writers import RECORDS, ROWS, StoreSink, fake_records
 
 
 def test_fake_trials_are_real_records(tmp_path: Path) -> None:
@@ -17,7 +18,7 @@ def test_fake_trials_are_real_records(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     assert store.trials().num_rows == 2
     assert store.predictions(store.trials()["trial_id"].to_pylist()).num_rows == 2 * RECORDS * ROWS
-    StoreSink(str(tmp_path / "store"), "x").write(next(fake_records("y")))
+    StoreSink(str(tmp_path / "store")).write(next(fake_records("y")))
 
 
 @pytest.mark.slow
@@ -35,4 +36,7 @@ def test_rates_are_of_what_was_acknowledged() -> None:
         assert one["batches"] > 0
         assert one["p50_ms"] <= one["p99_ms"]
         assert one["bytes_per_prediction"] > 0
+        assert one["unfinished"] == one["refused"] == 0
+        assert one["writers_cpu_s"] > 0
+        assert (one["server_cpu_s"] or 0) > 0 if one["sink"] == "server" else one["server_cpu_s"] is None
     assert len(said) == 4

@@ -1,54 +1,36 @@
-"""How fast a store takes records, and answers: fake trials, real parts, every way of keeping them side by side.
+"""How fast stores take records: fake trials, real parts, every way of keeping them side by side.
 
-A writer sends records of predictions one by one, each when the one before it was acknowledged as durable, and seals
-a trial after some of them. The same records go to every *sink*: a served store, a folder, plain Parquet files, MLflow.
+The server and the writers are processes of their own, so that the processor time of each is known: on a machine that
+does other work, or whose writers share its cores with the server, it says more than the clock.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib import import_module
-from itertools import islice
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from wtsbench.errors import StoreError
 from wtsbench.store.client import open_store
-from wtsbench.store.digests import content_digest
-from wtsbench.store.outbox import Batch, normal, sync_folder
-from wtsbench.store.schemas import PREDICTIONS, SCHEMA_VERSION, TRIALS
+from wtsbench.store.writers import RECORDS, ROWS, Share
 
-ROWS = 256
-"""Predictions in a record."""
-RECORDS = 8
-"""Records of a trial before its seal."""
+KINDS = ("server", "folder", "parquet", "mlflow-file", "mlflow-sqlite")
+"""What can be measured."""
 _PROCESSES = 4
-"""Writers are threads of so many processes, so that they wait for the store and not for each other."""
-
-
-class Sink(Protocol):
-    """Somewhere to put records, as one writer sees it."""
-
-    def write(self, batch: Batch) -> None:
-        """Put one record there; when this returns, it is durable if it ever is."""
-
-
-class Overwhelmed(StoreError):
-    """A sink gave a writer an error in place of waiting."""
+"""Writers are threads of so many processes at most, so that they wait for the store and not for each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,267 +39,224 @@ class Rate:
 
     sink: str
     writers: int
-    batches: int
     seconds: float
+    batches: int
+    """Acknowledged within the seconds."""
     batches_per_second: float
     p50_ms: float
     p99_ms: float
+    """Over all batches begun within the seconds; those without an answer in the end count with how long they waited."""
+    unfinished: int
+    refused: int
+    """Batches that the sink answered with an error in place of waiting."""
+    first_error: str | None
+    server_cpu_s: float | None
+    """Of the server, for 1,000 batches; None where the writers do the work themselves."""
+    writers_cpu_s: float
+    """Of all writers, for 1,000 batches: making records, sending them, or writing them where there is no server."""
+    load: float
+    """Processes that wanted a core in the minute before, other work included."""
+
+    def line(self) -> str:
+        """For people."""
+        server = "" if self.server_cpu_s is None else f"{self.server_cpu_s:.2f} s + "
+        more = f"  {self.unfinished} unanswered" if self.unfinished else ""
+        more += f"  {self.refused} refused ({self.first_error})" if self.refused else ""
+        return (
+            f"{self.writers:4} writers  {self.sink:14} {self.batches_per_second:8.1f} batches/s  p50 {self.p50_ms:8.1f}"
+            f" ms  p99 {self.p99_ms:8.1f} ms  CPU for 1,000: {server}{self.writers_cpu_s:.2f} s  load {self.load:.1f}"
+            f"{more}"
+        )
 
 
-def fake_records(name: str) -> Iterator[Batch]:
-    """Records of fake trials without end: RECORDS of predictions, then the seal, again and again."""
-    items = pa.array([f"item-{number:05d}" for number in range(ROWS)])
-    probabilities = pa.array([[0.25, 0.75]] * ROWS, PREDICTIONS.field("probabilities").type)
-    number = 0
-    while True:
-        trial_id = hashlib.sha256(f"{name}-{number}".encode()).hexdigest()
-        for sequence in range(1, RECORDS + 1):
-            columns = [
-                pa.repeat(trial_id, ROWS),
-                pa.repeat(pa.scalar(1, pa.int32()), ROWS),
-                pa.repeat(f"split-{sequence}", ROWS),
-                items,
-                probabilities,
-            ]
-            yield _record("predictions", trial_id, sequence, pa.RecordBatch.from_arrays(columns, schema=PREDICTIONS))
-        yield _record("trials", trial_id, RECORDS + 1, seal_row(trial_id, records=RECORDS + 1))
-        number += 1
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a sink's records go, and how its writers are opened."""
+
+    sink: str
+    """A key of `writers.SINKS`."""
+    place: str
+    python: str = sys.executable
+    environment: dict[str, str] = field(default_factory=dict)
+    server_cpu: Callable[[], float] | None = None
 
 
-def seal_row(trial_id: str, **values: Any) -> pa.RecordBatch:
-    """A `trials` row of a fake trial that is done."""
-    fillers = {pa.string(): "fake", pa.int32(): 0, pa.float64(): 0.0, pa.list_(pa.string()): []}
-    now = datetime.now(UTC)
-    row = {field.name: fillers.get(field.type, now) for field in TRIALS if not field.nullable}
-    row |= {"trial_id": trial_id, "attempt": 1, "status": "done", "baselines": "{}", "measurements": "{}", **values}
-    return normal(pa.Table.from_pylist([row], schema=TRIALS))
+class _Process:
+    """A process of writers."""
+
+    def __init__(self, place: _Place, **asked: Any) -> None:
+        roots = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+        self._process = subprocess.Popen(
+            [place.python, "-m", "wtsbench.store.writers"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **place.environment, "PYTHONPATH": roots},
+        )
+        self.say(json.dumps({**asked, "place": place.place}))
+
+    def say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def hear(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise StoreError("a process of writers ended before its time", remedy="its last words stand above.")
+        return line
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
-def _record(table: str, trial_id: str, sequence: int, data: pa.RecordBatch) -> Batch:
-    return Batch(
-        table=table,
-        trial_id=trial_id,
-        attempt=1,
-        sequence=sequence,
-        schema_version=SCHEMA_VERSION,
-        data=data,
-        digest=content_digest(table, data),
-    )
-
-
-def append_rate(name: str, sink: str, place: str, writers: int, seconds: float) -> Rate:
+def append_rate(kind: str, place: _Place, writers: int, seconds: float) -> Rate:
     """Let writers send records for some seconds.
 
     Args:
-        name: what the result is called.
-        sink: a key of SINKS.
-        place: folder or address.
+        kind: of KINDS; what the result is called.
+        place: where to.
         writers: how many at once.
         seconds: how long.
     """
-    processes = min(_PROCESSES, writers)
-    context = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
-    begin = context.Barrier(processes + 1)
-    answers = context.SimpleQueue()
-    shares = [writers // processes + (index < writers % processes) for index in range(processes)]
-    children = [
-        context.Process(
-            target=_writers, args=(sink, place, f"{name}-{writers}-{index}", share, seconds, begin, answers)
-        )
-        for index, share in enumerate(shares)
-    ]
-    for child in children:
-        child.start()
-    begin.wait(600)
-    found = [answers.get() for _ in children]
-    for child in children:
-        child.join()
-    failures = [text for _, _, text in found if text]
-    if failures:
-        raise Overwhelmed(failures[0].splitlines()[0][:120])
-    waits = np.concatenate([np.asarray(times) for times, _, _ in found]) * 1000
-    longest = max(took for _, took, _ in found)
+    count = min(_PROCESSES, os.cpu_count() or 1, writers)
+    shares = [writers // count + (index < writers % count) for index in range(count)]
+    asked = {"sink": place.sink, "seconds": seconds, "patience": max(5.0, 2 * seconds)}
+    processes: list[_Process] = []
+    try:
+        for index, share in enumerate(shares):
+            processes.append(_Process(place, **asked, name=f"{kind}-{writers}-{index}", count=share))
+        for process in processes:
+            process.hear()
+        cpu = place.server_cpu() if place.server_cpu else 0.0
+        for process in processes:
+            process.say("go")
+        found = [Share(**json.loads(process.hear())) for process in processes]
+        used = place.server_cpu() - cpu if place.server_cpu else None
+    finally:
+        for process in processes:
+            process.close()
+    batches = sum(one.acknowledged for one in found)
+    waits = np.concatenate([np.asarray(one.waits) for one in found]) * 1000
+    faults = [fault for one in found for fault in one.faults]
+    thousands = max(1, len(waits)) / 1000
     return Rate(
-        sink=name,
+        sink=kind,
         writers=writers,
-        batches=len(waits),
-        seconds=longest,
-        batches_per_second=len(waits) / longest,
-        p50_ms=float(np.percentile(waits, 50)),
-        p99_ms=float(np.percentile(waits, 99)),
+        seconds=seconds,
+        batches=batches,
+        batches_per_second=batches / seconds,
+        p50_ms=float(np.percentile(waits, 50)) if len(waits) else float("nan"),
+        p99_ms=float(np.percentile(waits, 99)) if len(waits) else float("nan"),
+        unfinished=sum(one.unfinished for one in found),
+        refused=len(faults),
+        first_error=faults[0] if faults else None,
+        server_cpu_s=None if used is None else used / thousands,
+        writers_cpu_s=sum(one.cpu_seconds for one in found) / thousands,
+        load=os.getloadavg()[0],
     )
 
 
-def _writers(sink: str, place: str, name: str, count: int, seconds: float, begin: Any, answers: Any) -> None:
-    """Some writers of one process; their waiting times go back."""
-    waits: list[float] = []
-    faults: list[str] = []
-    opened = [SINKS[sink](place, f"{name}-{index}") for index in range(count)]
-    try:
-        for index, one in enumerate(opened):  # whatever is loaded or compiled at the first use
-            for batch in islice(fake_records(f"{name}-{index}-before"), RECORDS + 1):
-                one.write(batch)
-    except Exception as error:  # noqa: BLE001  # the measuring process must hear of it
-        faults.append(f"{type(error).__name__}: {error}")
-    begin.wait(600)
-    begun = time.monotonic()
+def _serve(folder: Path, pipe: Any) -> None:
+    """Serve a store in this process; every message asks for its CPU seconds, until the pipe is closed."""
+    from wtsbench.store.server.serving import Running, ServeOptions, serve
 
-    def write(index: int) -> None:
-        own = []
+    stop = threading.Event()
+
+    def talk(running: Running) -> None:
+        pipe.send((running.listen, str(running.ca)))
         try:
-            for batch in fake_records(f"{name}-{index}"):
-                started = time.monotonic()
-                opened[index].write(batch)
-                own.append(time.monotonic() - started)
-                if time.monotonic() - begun > seconds:
-                    break
-        except Exception as error:  # noqa: BLE001  # the measuring process must hear of it
-            faults.append(f"{type(error).__name__}: {error}")
-        waits.extend(own)
+            while True:
+                pipe.recv()
+                pipe.send(time.process_time())
+        except EOFError:
+            stop.set()
 
-    threads = [threading.Thread(target=write, args=(index,)) for index in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    answers.put((waits, time.monotonic() - begun, faults[0] if faults else ""))
+    def ready(running: Running) -> None:
+        threading.Thread(target=talk, args=(running,), daemon=True).start()
 
-
-class StoreSink:
-    """A store, by folder or address."""
-
-    def __init__(self, place: str, name: str) -> None:
-        self._store = open_store(place, wait=60)
-
-    def write(self, batch: Batch) -> None:
-        """One transaction."""
-        self._store.append([batch])
-
-
-class ParquetSink:
-    """One Parquet file a record, made durable: without a key, so twice is twice."""
-
-    def __init__(self, place: str, name: str) -> None:
-        self._folder = Path(place)
-
-    def write(self, batch: Batch) -> None:
-        """Write, flush, rename, flush the folder."""
-        folder = self._folder / batch.table
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{batch.trial_id}-{batch.sequence}.parquet"
-        hidden = path.with_name(f".{path.name}")
-        with hidden.open("wb") as file:
-            pq.write_table(pa.Table.from_batches([batch.data]), file)
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.rename(path)
-        sync_folder(folder)
-
-
-class MlflowSink:
-    """A run of MLflow a writer; a record's predictions as metrics of one name, the item as the step."""
-
-    def __init__(self, place: str, name: str) -> None:
-        mlflow = import_module("mlflow")  # no dependency of wtsbench: measured where it happens to be installed
-
-        self._metric = mlflow.entities.Metric
-        self._client = mlflow.MlflowClient(tracking_uri=place)
-        experiment = self._client.get_experiment_by_name("measure")
-        self._experiment = experiment.experiment_id if experiment else "0"
-        self._run: str | None = None
-
-    def write(self, batch: Batch) -> None:
-        """One `log_batch` a record; the seal ends the run. MLflow does not flush files to the disk."""
-        if self._run is None:
-            self._run = self._client.create_run(self._experiment).info.run_id
-        if batch.table == "trials":
-            self._client.set_terminated(self._run)
-            self._run = None
-            return
-        values = batch.data.column("probabilities").to_pylist()
-        metrics = [self._metric(f"p-{batch.sequence}", row[1], 0, step) for step, row in enumerate(values)]
-        self._client.log_batch(self._run, metrics=metrics)
-
-
-SINKS: dict[str, Callable[[str, str], Sink]] = {"store": StoreSink, "parquet": ParquetSink, "mlflow": MlflowSink}
-
-
-KINDS = ("server", "folder", "parquet", "mlflow-file", "mlflow-sqlite")
-"""What can be measured."""
+    serve(folder, ServeOptions(listen="grpc+tls://127.0.0.1:0"), ready=ready, stop=stop)
 
 
 @contextmanager
-def _place(sink: str, scratch: Path) -> Iterator[tuple[str, str]]:
-    """Where a sink's records go, and how its writers are opened."""
-    folder = scratch / sink
-    if sink == "server":
-        import queue
+def _served(folder: Path) -> Iterator[_Place]:
+    from wtsbench.store.folder import SERVER
+    from wtsbench.store.server.tokens import Tokens
 
-        from wtsbench.store.folder import SERVER
-        from wtsbench.store.server.serving import Running, ServeOptions, serve
-        from wtsbench.store.server.tokens import Tokens
+    folder.mkdir()
+    _, token = Tokens(folder / SERVER).create(name="measure", scope="append", valid=None)
+    (folder / SERVER / "token").write_text(token)
+    context = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(folder, theirs))
+    process.start()
+    theirs.close()
 
-        folder.mkdir()
-        ready: queue.SimpleQueue[Running] = queue.SimpleQueue()
-        stop = threading.Event()
-        _, token = Tokens(folder / SERVER).create(name="measure", scope="append", valid=None)
-        (folder / SERVER / "token").write_text(token)
-        options = ServeOptions(listen="grpc+tls://127.0.0.1:0")
-        thread = threading.Thread(target=serve, args=(folder, options), kwargs={"ready": ready.put, "stop": stop})
-        thread.start()
-        running = ready.get()
-        os.environ["WTSBENCH_TOKEN_FILE"] = str(folder / SERVER / "token")
-        os.environ["WTSBENCH_STORE_CA"] = str(running.ca)
-        try:
-            yield "store", running.listen
-        finally:
-            stop.set()
-            thread.join()
-    elif sink == "folder":
+    def cpu() -> float:
+        pipe.send(None)
+        return float(pipe.recv())
+
+    try:
+        listen, ca = pipe.recv()
+        secrets = {"WTSBENCH_TOKEN_FILE": str(folder / SERVER / "token"), "WTSBENCH_STORE_CA": ca}
+        yield _Place(sink="store", place=listen, environment=secrets, server_cpu=cpu)
+    finally:
+        pipe.close()
+        process.join()
+
+
+@contextmanager
+def _place(kind: str, scratch: Path, mlflow: str) -> Iterator[_Place]:
+    folder = scratch / kind
+    if kind == "server":
+        with _served(folder) as place:
+            yield place
+    elif kind == "folder":
         open_store(str(folder), create=True)
-        yield "store", str(folder)
-    elif sink == "parquet":
+        yield _Place(sink="store", place=str(folder))
+    elif kind == "parquet":
         folder.mkdir()
-        yield "parquet", str(folder)
+        yield _Place(sink="parquet", place=str(folder))
     else:
-        mlflow = import_module("mlflow")
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         folder.mkdir()
-        uri = f"sqlite:///{folder}/mlflow.db" if sink == "mlflow-sqlite" else folder.as_uri()
-        mlflow.MlflowClient(tracking_uri=uri).create_experiment("measure")
-        yield "mlflow", uri
+        uri = f"sqlite:///{folder}/mlflow.db" if kind == "mlflow-sqlite" else folder.as_uri()
+        place = _Place(sink="mlflow", place=uri, python=mlflow)
+        preparing = _Process(place, prepare=True)
+        preparing.hear()
+        preparing.close()
+        yield place
 
 
 def measure(
-    sinks: Sequence[str], writers: Sequence[int], seconds: float, *, note: Callable[[str], None]
+    kinds: Sequence[str],
+    writers: Sequence[int],
+    seconds: float,
+    *,
+    note: Callable[[str], None],
+    mlflow: str = sys.executable,
 ) -> list[dict[str, Any]]:
-    """Rates of every sink at every number of writers, in turn, and the bytes that a prediction takes on the disk.
+    """Rates of every kind at every number of writers, in turn, and the bytes that a prediction takes on the disk.
 
     Args:
-        sinks: of `server`, `folder`, `parquet`, `mlflow-file`, `mlflow-sqlite`; those of MLflow need it installed.
+        kinds: of KINDS; those of MLflow need it installed.
         writers: numbers of writers at once.
         seconds: for each.
         note: told of each result.
+        mlflow: the interpreter of an environment that has MLflow.
     """
     found: list[dict[str, Any]] = []
     for count in writers:
-        for sink in sinks:
+        for kind in kinds:
             scratch = Path(tempfile.mkdtemp(prefix="wtsbench-measure-"))
             try:
-                with _place(sink, scratch) as (kind, place):
-                    rate = append_rate(sink, kind, place, count, seconds)
+                with _place(kind, scratch, mlflow) as place:
+                    rate = append_rate(kind, place, count, seconds)
                 size = sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file())
-            except Overwhelmed as error:
-                found.append({"sink": sink, "writers": count, "failed": str(error)})
-                note(f"{count:4} writers  {sink:14} failed: {error}")
-                continue
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
-            records = rate.batches + count * (RECORDS + 1)
-            bytes_each = size / (records * ROWS * RECORDS / (RECORDS + 1))
-            found.append({**asdict(rate), "bytes_per_prediction": bytes_each})
-            note(
-                f"{count:4} writers  {sink:14} {rate.batches_per_second:8.1f} batches/s  p50 {rate.p50_ms:8.1f} ms"
-                f"  p99 {rate.p99_ms:8.1f} ms  {bytes_each:6.1f} bytes a prediction"
-            )
+            predictions = max(1, rate.batches) * ROWS * RECORDS / (RECORDS + 1)
+            found.append({**asdict(rate), "bytes_per_prediction": size / predictions})
+            note(rate.line())
     return found
