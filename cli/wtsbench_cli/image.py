@@ -34,11 +34,33 @@ def build(
             show_default=False,
         ),
     ] = None,
+    cuda: Annotated[
+        bool | None,
+        typer.Option(
+            "--cuda/--cpu",
+            help="Whether torch comes with CUDA. Default: as this machine has a GPU or not.",
+            show_default=False,
+        ),
+    ] = None,
+    packages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="PACKAGE",
+            help="A package that brings in strategies: NAME==VERSION, a wheel or a folder of sources. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name to pin it under. Default: trial.", show_default=False),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Build the trial image and record its digest.
 
-    Grids name it `trial`, which is what they take unless they say otherwise. Unchanged code gives the same image again.
+    Grids name it `trial`, which is what they take unless they say otherwise. The same code, packages and base give the
+    same image, on every engine.
     """
     from wtsbench.sandbox.base import DEFAULT_IMAGE
     from wtsbench.sandbox.image import build as build_image
@@ -46,10 +68,11 @@ def build(
     from wtsbench.spec.paths import user_manifests
 
     begun = time.monotonic()
-    pin = build_image(base=base, note=say)
+    pinned = name or DEFAULT_IMAGE
+    pin = build_image(base=base, name=pinned, gpu=cuda, strategies=packages or (), note=say)
     recorded = user_manifests() / FILE
     if json:
-        print_json({"name": DEFAULT_IMAGE, **pin.model_dump(mode="json"), "recorded_in": str(recorded)})
+        print_json({"name": pinned, **pin.model_dump(mode="json"), "recorded_in": str(recorded)})
         return
-    print(f"image {DEFAULT_IMAGE} is {pin.digest}")
+    print(f"image {pinned} is {pin.digest}")
     print(f"recorded in {recorded}, after {duration(time.monotonic() - begun)}")

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from wtsbench.errors import SandboxError
+from wtsbench.errors import SandboxError, SpecError
 from wtsbench.sandbox.code import code_digest, copy_code
+from wtsbench.sandbox.extras import unpack
 from wtsbench.sandbox.image import DEFAULT_BASE
+from wtsbench.sandbox.oci import configuration, layers_of, make_layer
 from wtsbench.sandbox.wheelhouse import wheelhouse
 from wtsbench.spec.paths import checkout, shipped
 from wtsbench.spec.provenance import COMPUTING_PACKAGES
+
+ID = "sha256:" + "a1" * 32
+OTHER = "sha256:" + "b2" * 32
 
 
 def pinned(path: Path) -> dict[str, str]:
@@ -122,3 +131,90 @@ def test_a_package_that_cannot_be_had_is_named(links: Path) -> None:
 
     put_wheel(links, "9.9")
     assert fetched(links, gpu=False) == ["torch-9.9-py3-none-any.whl"]
+
+
+def archived(folder: Path, *, when: int, owner: str) -> list[bytes]:
+    """A folder as an engine archives it: in the order of names, with dates and owners of the build."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as tar:
+        for path in (folder, *sorted(folder.rglob("*"))):
+            info = tar.gettarinfo(path, arcname=f"app/{path.relative_to(folder).as_posix()}".removesuffix("/."))
+            info.mtime, info.uname = when, owner
+            with path.open("rb") if info.isreg() else io.BytesIO() as content:
+                tar.addfile(info, content)
+    return [sink.getvalue()[start : start + 700] for start in range(0, len(sink.getvalue()), 700)]
+
+
+def test_a_layer_is_the_same_for_the_same_files(tmp_path: Path) -> None:
+    """Dates and owners of a build are not in it; contents, links and the right to execute are."""
+    folder = tmp_path / "app"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "code.py").write_text("x = 1\n" * 500)
+    (folder / "program").write_text("#!/bin/sh\n")
+    (folder / "program").chmod(0o755)
+    (folder / "link").symlink_to("program")
+
+    first = make_layer(archived(folder, when=1, owner="a"), tmp_path / "first.tar", inside="opt")
+    second = make_layer(archived(folder, when=2, owner="b"), tmp_path / "second.tar", inside="opt")
+    (folder / "inner" / "code.py").write_text("x = 2\n" * 500)
+    third = make_layer(archived(folder, when=1, owner="a"), tmp_path / "third.tar", inside="opt")
+
+    assert first.digest == second.digest != third.digest
+    assert first.digest == f"sha256:{hashlib.sha256(first.path.read_bytes()).hexdigest()}"
+    with tarfile.open(first.path) as tar:
+        names = ["opt/app", "opt/app/inner", "opt/app/inner/code.py", "opt/app/link", "opt/app/program"]
+        assert tar.getnames() == names
+        assert tar.getmember("opt/app/link").linkname == "program"
+        assert [tar.getmember(names[number]).mode for number in (2, 4)] == [0o644, 0o755]
+
+
+def test_a_configuration_is_the_same_for_the_same_parts() -> None:
+    """An image's id depends on what is in it and on nothing of the engine or the hour it was built at."""
+    base = {"Id": ID, "RootFS": {"Layers": [ID]}, "Os": "linux", "Architecture": "amd64", "Created": "today"}
+    settings = {"User": "1:1", "Env": ["A=b"], "Image": ID, "Hostname": "x", "Labels": {"b": "c", "a": "d"}}
+
+    first = configuration(base, settings, [OTHER])
+    second = configuration({**base, "Created": "tomorrow"}, {**settings, "Image": OTHER, "Hostname": "y"}, [OTHER])
+
+    assert first == second
+    assert layers_of(first) == [ID, OTHER]
+    assert json.loads(first)["config"] == {"User": "1:1", "Env": ["A=b"], "Labels": {"a": "d", "b": "c"}}
+
+
+def wheel_of(folder: Path, name: str, *needs: str) -> Path:
+    """A wheel of one empty module."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        lines = [f"Requires-Dist: {need}\n" for need in needs]
+        wheel.writestr(f"{name}.py", "")
+        info = f"{name}-1.0.dist-info"
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{''.join(lines)}")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return path
+
+
+def test_packages_of_others_come_in_without_traces_of_this_machine(tmp_path: Path) -> None:
+    """A wheel is unpacked with its version known, and no path of where it was is left in it."""
+    wheel = wheel_of(tmp_path, "mine", "wtsbench", "numpy>=1")
+    lock = tmp_path / "lock.txt"
+    lock.write_text("# pinned\nnumpy==2.0\n")
+
+    assert unpack([str(wheel)], tmp_path / "in", python="3.11", lock=lock) == ("mine==1.0",)
+
+    texts = [path.read_text() for path in (tmp_path / "in").rglob("*") if path.is_file()]
+    assert [text for text in texts if str(tmp_path) in text] == []
+    assert "direct_url" not in "".join(texts)
+
+
+def test_packages_of_others_bring_nothing_along_unnoticed(tmp_path: Path) -> None:
+    """What a package needs and the image lacks is named, as is a package without its version or that is nowhere."""
+    (tmp_path / "lock.txt").write_text("numpy==2.0\n")
+    for wanted, said in (
+        (str(wheel_of(tmp_path, "greedy", "pandas>2")), "--with pandas==VERSION"),
+        ("numpy", "--with numpy: which version"),
+        ("./absent.whl", "no such file"),
+    ):
+        with pytest.raises(SpecError) as refused:
+            unpack([wanted], tmp_path / Path(wanted).stem, python="3.11", lock=tmp_path / "lock.txt")
+        assert said in str(refused.value)

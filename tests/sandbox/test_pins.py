@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from wtsbench.errors import SandboxError, SpecError
+from wtsbench.planning.check import load_checked_grid
 from wtsbench.sandbox.pins import Built, ImagePin, pins, resolve_image, write_pin
 from wtsbench.spec.paths import shipped
 
@@ -42,13 +44,32 @@ def test_pinning_again_replaces_the_file_whole(manifests: Path) -> None:
 
 
 @pytest.mark.parametrize("image", ["trial:latest", "registry.example/trial", "registry.example:5000/trial:1", "t@1"])
-def test_a_tag_is_refused_with_the_command_that_finds_its_digest(image: str) -> None:
+def test_a_tag_is_refused_with_the_command_that_pins_it(image: str) -> None:
     """A tag can be another image tomorrow."""
     with pytest.raises(SpecError, match="tag") as refused:
         resolve_image(image)
 
     assert refused.value.remedy is not None
-    assert f"docker image inspect --format '{{{{index .RepoDigests 0}}}}' {image}" in refused.value.remedy
+    assert f"`wtsbench image pin {'t' if image == 't@1' else 'trial'} {image}`" in refused.value.remedy
+
+
+def test_a_tag_in_a_grid_is_a_fault_with_its_line(tmp_path: Path) -> None:
+    """Validation names file, line and the command; a pinned name and a digest are no faults."""
+    path = tmp_path / "grid.yaml"
+    text = (
+        "apiVersion: wtsbench/v1\nname: g\ntasks: [safety-mini]\npairs: [{weak: nano-1, strong: nano-2}]\n"
+        "strategies: [naive]\nimage: %s\n"
+    )
+    path.write_text(text % "registry.example/trial:1")
+
+    with pytest.raises(SpecError) as wrong:
+        load_checked_grid(path)
+
+    assert "grid.yaml:6: image: " in str(wrong.value)
+    assert "`wtsbench image pin trial registry.example/trial:1`" in str(wrong.value)
+    for image in ("trial", ID, f"registry.example:5000/trial@{ID}"):
+        path.write_text(text % image)
+        load_checked_grid(path)
 
 
 def test_a_digest_needs_no_pin() -> None:
@@ -69,10 +90,35 @@ def test_an_unknown_name_says_what_to_do() -> None:
     assert "trial" in str(missing.value.remedy)
 
 
+def test_pinning_in_a_shipped_file_keeps_its_comment(tmp_path: Path) -> None:
+    """What explains the file stays at its top."""
+    file = tmp_path / "images.yaml"
+    file.write_text("# What this is.\n#\n# And how.\n{}\n")
+
+    write_pin("trial", ImagePin(id=ID, tag="registry.example/trial:1"), file=file)
+
+    assert file.read_text() == f"# What this is.\n#\n# And how.\ntrial:\n  id: {ID}\n  tag: registry.example/trial:1\n"
+
+
+def test_pins_of_several_at_once_are_all_kept() -> None:
+    """Two that pin at the same time do not overwrite each other's file."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: write_pin(f"image-{number}", ImagePin(id=ID)), range(24)))
+
+    assert len(pins()) == 24
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "-x", "a/b"])
+def test_a_name_that_would_read_as_something_else_is_refused(name: str) -> None:
+    """What is pinned under a name must be found by it."""
+    with pytest.raises(SpecError, match="no name"):
+        write_pin(name, ImagePin(id=ID))
+
+
 def test_every_fault_of_the_file_is_told_with_its_line(manifests: Path) -> None:
     """A shortened digest, an unknown key and a pin without a digest are reported at once."""
     manifests.mkdir()
-    (manifests / "images.yaml").write_text(f"a:\n  id: sha256:12\nb:\n  id: {ID}\n  tag: x\nc:\n  reference: null\n")
+    (manifests / "images.yaml").write_text(f"a:\n  id: sha256:12\nb:\n  id: {ID}\n  latest: x\nc:\n  reference: null\n")
 
     with pytest.raises(SpecError) as wrong:
         pins()

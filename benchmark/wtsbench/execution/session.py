@@ -29,6 +29,7 @@ from wtsbench.planning.check import load_checked_grid
 from wtsbench.planning.plan import Plan, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare, title
 from wtsbench.sandbox.base import Sandbox, make_sandbox
+from wtsbench.sandbox.extras import require_packages
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.paths import data_mirror, spool_folder
 from wtsbench.spec.trial import TrialSpec
@@ -117,6 +118,9 @@ def submit(session: Session, *, listener: Listener, stop: threading.Event) -> Su
             acknowledged is kept, and attempts that could not be delivered stay in the spool for the next submission.
     """
     _require_access(session)
+    if session.sandbox.image_digest is not None:
+        asked = {trial.spec.strategy_package for trial in session.report.trials if trial.state != "stored"}
+        require_packages(session.sandbox.image_digest, sorted(package for package in asked if package is not None))
     store = open_store(session.options.store, create=True)
     with _only_submission(session):
         _put_inputs(session, store)

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wtsbench.errors import SpecError
+from wtsbench.sandbox.pins import is_tag, tag_fault
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
 from wtsbench.spec.grid import Grid, StrategyCall
@@ -45,6 +46,15 @@ def check_names(tree: Node, base: Path) -> Iterator[Fault]:
     yield from _training_models(tree)
     yield from _settings_of_tasks(tree)
     yield from _exclusions(tree)
+    yield from _image(tree)
+
+
+def _image(tree: Node) -> Iterator[Fault]:
+    """An image is named by what it is, or by a name that stands for that; never by a tag."""
+    node = tree.child("image")
+    if node is not None and isinstance(node.value, str) and is_tag(node.value):
+        message, remedy = tag_fault(node.value)
+        yield node.fault(f"{message}; {remedy}, then write that name here")
 
 
 def _tasks(tree: Node, base: Path) -> Iterator[Fault]:

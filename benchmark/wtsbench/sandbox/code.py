@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 
 import wtsbench
 
@@ -15,10 +15,15 @@ COMPUTING_PARTS = ("__init__.py", "errors.py", "spec", "store", "strategies", "t
 
 def code_digest() -> str:
     """SHA-256 over the names and contents of the Python files in `COMPUTING_PARTS`."""
+    return digest_of({name: file.read_bytes() for name, file in _files()})
+
+
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """The same of files that are elsewhere, by their names below the package."""
     total = hashlib.sha256()
-    for name, file in _files():
+    for name in sorted(files, key=PurePosixPath):
         total.update(f"{name}\0".encode())
-        total.update(hashlib.sha256(file.read_bytes()).digest())
+        total.update(hashlib.sha256(files[name]).digest())
     return total.hexdigest()
 
 
@@ -31,7 +36,7 @@ def copy_code(folder: Path) -> None:
 
 
 def _files() -> Iterator[tuple[str, Path]]:
-    """Names below the package, in a fixed order, and where they are here."""
+    """Names below the package, and where they are here."""
     package = Path(wtsbench.__file__).resolve().parent
     for part in COMPUTING_PARTS:
         path = package / part

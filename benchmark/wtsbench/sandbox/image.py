@@ -6,18 +6,21 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import wtsbench
 from wtsbench.errors import SandboxError
+from wtsbench.sandbox import extras, oci
 from wtsbench.sandbox.base import DEFAULT_IMAGE
 from wtsbench.sandbox.code import code_digest, copy_code
 from wtsbench.sandbox.engine import connect, probe, said_by_engine
 from wtsbench.sandbox.pins import Built, ImagePin, write_pin
-from wtsbench.sandbox.wheelhouse import wheelhouse
+from wtsbench.sandbox.wheelhouse import contents, wheelhouse
+from wtsbench.spec.identity import digest
 from wtsbench.spec.paths import shipped
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ DEFAULT_BASE = "python:3.11-slim-bookworm"
 """As in the Dockerfile."""
 REPOSITORY = "wtsbench-trial"
 """Images are tagged in it by their id, so that the engine's clean-up does not take them for unused."""
+PACKAGES_LABEL = "wtsbench.packages"
+"""Label of an image: digest of all that its layer of packages is made of."""
+_INSIDE = "/opt/wtsbench"
 _BUILD_SECONDS = 3600.0
 _OLDEST_PYTHON = (3, 11)
 
@@ -37,48 +43,173 @@ def build(
     base: str | None = None,
     name: str = DEFAULT_IMAGE,
     gpu: bool | None = None,
+    strategies: Sequence[str] = (),
     note: Callable[[str], None] | None = None,
 ) -> ImagePin:
     """Build the trial image from the wtsbench that runs here, and pin it in the user's `images.yaml`.
 
-    Layers are kept by the engine: after a change of code only the last ones are built, and unchanged code gives the
-    same image again.
+    The same code, packages and base give the same image id, on every engine and at any time. After a change of code
+    only the layer of the code is made anew: that of the packages is taken from an image that the engine holds.
 
     Args:
         base: image to build on, with Python and its venv module; pulled where the engine does not have it. None takes
             `DEFAULT_BASE`.
         name: to pin it under.
         gpu: whether torch should come with CUDA; None looks whether this machine has a GPU.
+        strategies: packages of others that bring in strategies: `name==version`, wheels, or folders of sources.
         note: told what takes time, a line each.
 
     Raises:
         SandboxError: no engine answers, the base image or a package cannot be had, or the build fails.
+        SpecError: a package of others is not named rightly, or needs another.
     """
     say = note or (lambda line: None)
     probe()
-    with connect(seconds=_BUILD_SECONDS) as client:
+    with connect(seconds=_BUILD_SECONDS) as client, tempfile.TemporaryDirectory(prefix="wtsbench-image-") as scratch:
         ground = _base_image(client, base or DEFAULT_BASE, say)
-        wheels = wheelhouse(
-            shipped("containers") / "trial-requirements.txt",
-            python=_python_of(client, ground),
-            gpu=_has_gpu() if gpu is None else gpu,
-            note=say,
+        python = _python_of(client, ground)
+        lock = shipped("containers") / "trial-requirements.txt"
+        wheels = wheelhouse(lock, python=python, gpu=_has_gpu() if gpu is None else gpu, note=say)
+        context = Path(scratch) / "context"
+        copy_code(context / "wtsbench")
+        packages = extras.unpack(strategies, context / "strategies", python=python, lock=lock)
+        shutil.copy(shipped("containers") / "Dockerfile", context)
+        inside = _Content.of(str(ground.id), wheels, lock)
+        built = Built(
+            wtsbench=wtsbench.__version__,
+            code=code_digest(),
+            base=f"{base or DEFAULT_BASE} ({ground.id})",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            wheels=inside.wheels,
+            torch=inside.torch,
+            packages=packages,
         )
-        with tempfile.TemporaryDirectory(prefix="wtsbench-image-") as scratch:
-            _lay_out(Path(scratch), wheels)
-            say("building the trial image")
-            image = _build(client, Path(scratch), str(ground.id))
-        with said_by_engine("the image cannot be tagged"):
-            image.tag(REPOSITORY, str(image.id).removeprefix("sha256:")[:12])
-    built = Built(
-        wtsbench=wtsbench.__version__,
-        code=code_digest(),
-        base=f"{base or DEFAULT_BASE} ({ground.id})",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        bench = _Bench(client=client, base=ground, context=context, scratch=Path(scratch), content=inside, built=built)
+        image_id = bench.assemble(bench.packages(wheels, lock, say), say)
+    pin = ImagePin(
+        id=image_id, platform="/".join(str(ground.attrs[key]).lower() for key in ("Os", "Architecture")), built=built
     )
-    pin = ImagePin(id=str(image.id), built=built)
     write_pin(name, pin)
     return pin
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Content:
+    """What the packages of an image are."""
+
+    wheels: str
+    torch: str
+    key: str
+    """Of all that decides the layer of packages."""
+
+    @classmethod
+    def of(cls, base: str, wheels: Path, lock: Path) -> _Content:
+        held = contents(wheels)
+        torch = next((name.split("-")[1] for name in held if name.startswith("torch-")), "absent")
+        recipe = (shipped("containers") / "Dockerfile").read_text()
+        return cls(wheels=digest(held), torch=torch, key=digest([base, recipe, lock.read_text(), held]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bench:
+    """The parts of one build."""
+
+    client: docker.DockerClient
+    base: Image
+    context: Path
+    scratch: Path
+    content: _Content
+    built: Built
+
+    def packages(self, wheels: Path, lock: Path, say: Callable[[str], None]) -> _Packages:
+        """The layer of packages: that of an image on this engine, or made from the wheels."""
+        with said_by_engine("the engine cannot look for images"):
+            found = self.client.images.list(filters={"label": f"{PACKAGES_LABEL}={self.content.key}"})
+        below = self.base.attrs["RootFS"]["Layers"]
+        for image in found:
+            layers = image.attrs["RootFS"]["Layers"]
+            if layers[: len(below)] == below and len(layers) == len(below) + 2 and image.attrs["Created"] == oci.EPOCH:
+                return _Packages(digest=layers[len(below)], donor=str(image.id), path=None)
+        say("installing the packages of the trial image")
+        shutil.copy(lock, self.context)
+        _link_all(wheels, self.context / "wheels")
+        stage = self._stage("packages")
+        made = self._layer(stage, "packages")
+        shutil.rmtree(self.context / "wheels")
+        with said_by_engine("the engine cannot remove what was built on the way"):
+            self.client.images.remove(stage)  # more than a gigabyte, and in the layer now
+        return _Packages(digest=made.digest, donor=str(self.base.id), path=made.path)
+
+    def assemble(self, packages: _Packages, say: Callable[[str], None]) -> str:
+        """The image of all parts, on the engine; its id."""
+        say("building the trial image")
+        code = self._layer(self._stage("code"), "code")
+        with said_by_engine("the engine cannot look for what it built"):
+            settings = self.client.images.get(self._stage("settings")).attrs["Config"]
+        config = oci.configuration(self.base.attrs, settings, [packages.digest, code.digest])
+        tag = f"{REPOSITORY}:{oci.sha256(config).removeprefix('sha256:')[:12]}"
+        here = {code.digest: code.path}
+        if packages.path is not None:
+            here[packages.digest] = packages.path
+        try:
+            return oci.put_image(self.client, config, here, tag)
+        except SandboxError:  # an engine that wants every layer, though it has it
+            lacking = [layer for layer in oci.layers_of(config) if layer not in here]
+            here |= oci.take_layers(self.client, packages.donor, lacking, self.scratch)
+            return oci.put_image(self.client, config, here, tag)
+
+    def _layer(self, stage: str, name: str) -> oci.Layer:
+        with said_by_engine("what was built cannot be taken out of the engine"):
+            container = self.client.containers.create(stage, ["nothing"], network_mode="none")
+            try:
+                chunks, _ = container.get_archive(_INSIDE, chunk_size=oci.CHUNK)
+                return oci.make_layer(chunks, self.scratch / f"{name}.tar", inside=str(Path(_INSIDE).parent)[1:])
+            finally:
+                container.remove(force=True, v=True)
+
+    def _stage(self, target: str) -> str:
+        """Id of a stage of the Dockerfile, built as far as the engine does not remember it."""
+        arguments = {
+            "BASE": str(self.base.id),
+            "BASE_ID": str(self.base.id),
+            "VERSION": self.built.wtsbench,
+            "CODE": self.built.code,
+            "PACKAGES": self.content.key,
+            "STRATEGIES": ",".join(self.built.packages),
+            "TORCH": self.content.torch,
+        }
+        lines: list[str] = []
+        built: str | None = None
+        with said_by_engine("the trial image cannot be built"):
+            for step in self.client.api.build(
+                path=str(self.context),
+                target=target,
+                buildargs=arguments,
+                network_mode="none",
+                rm=True,
+                forcerm=True,
+                decode=True,
+            ):
+                if "error" in step:
+                    tail = " | ".join(lines[-5:])
+                    raise SandboxError(f"the trial image cannot be built: {step['error']} ({tail})")
+                if "stream" in step and step["stream"].strip():
+                    lines.append(step["stream"].strip())
+                if "ID" in (step.get("aux") or {}):
+                    built = step["aux"]["ID"]
+        if built is None:
+            raise SandboxError(f"the trial image cannot be built: the engine names none ({' | '.join(lines[-5:])})")
+        return built
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Packages:
+    """The layer of packages."""
+
+    digest: str
+    donor: str
+    """Id of an image of the engine that has the layers below, and this one where there is no file of it."""
+    path: Path | None
 
 
 def _base_image(client: docker.DockerClient, base: str, say: Callable[[str], None]) -> Image:
@@ -127,34 +258,11 @@ def _has_gpu() -> bool:
     return program is not None and subprocess.run([program, "-L"], capture_output=True).returncode == 0
 
 
-def _lay_out(context: Path, wheels: Path) -> None:
-    """The build's context, as the Dockerfile expects it."""
-    for name in ("Dockerfile", "trial-requirements.txt"):
-        shutil.copy(shipped("containers") / name, context / name)
-    (context / "wheels").mkdir()
+def _link_all(wheels: Path, folder: Path) -> None:
+    """The wheels in the build's context, which takes no room where links can be made."""
+    folder.mkdir()
     for wheel in sorted(wheels.iterdir()):
         try:
-            os.link(wheel, context / "wheels" / wheel.name)
+            os.link(wheel, folder / wheel.name)
         except OSError:  # another file system
-            shutil.copy(wheel, context / "wheels" / wheel.name)
-    copy_code(context / "wtsbench")
-
-
-def _build(client: docker.DockerClient, context: Path, base_id: str) -> Image:
-    arguments = {"BASE": base_id, "BASE_ID": base_id, "VERSION": wtsbench.__version__, "CODE": code_digest()}
-    lines: list[str] = []
-    built: str | None = None
-    with said_by_engine("the trial image cannot be built"):
-        for step in client.api.build(
-            path=str(context), buildargs=arguments, network_mode="none", rm=True, forcerm=True, decode=True
-        ):
-            if "error" in step:
-                tail = " | ".join(lines[-5:])
-                raise SandboxError(f"the trial image cannot be built: {step['error']} ({tail})")
-            if "stream" in step and step["stream"].strip():
-                lines.append(step["stream"].strip())
-            if "ID" in (step.get("aux") or {}):
-                built = step["aux"]["ID"]
-        if built is None:
-            raise SandboxError(f"the trial image cannot be built: the engine names none ({' | '.join(lines[-5:])})")
-        return client.images.get(built)
+            shutil.copy(wheel, folder / wheel.name)

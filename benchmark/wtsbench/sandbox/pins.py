@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +21,15 @@ from wtsbench.spec.paths import manifest_folders, user_manifests
 from wtsbench.spec.yaml_file import faults_of
 from wtsbench.spec.yaml_tree import read
 
+__all__ = ["Built", "ImagePin", "is_tag", "pins", "resolve_image", "tag_fault", "write_pin"]
+
 FILE = "images.yaml"
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
 _REFERENCE = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+_HEAD = "# Images by name. Written by wtsbench; a digest stands for one image for ever.\n"
 
 
 class Built(Frozen):
@@ -33,8 +41,14 @@ class Built(Frozen):
     """Digest of the code in it that computes results."""
     base: str
     """The image it is built on, with its id."""
-    created: str
-    """Date and time, UTC."""
+    created: str | None = None
+    """Date and time, UTC, of a build on this machine."""
+    wheels: str | None = None
+    """Digest over the names and contents of all packages in it: equal for two builds of the same packages."""
+    torch: str | None = None
+    """Version of torch with its build, as `2.13.0+cpu`."""
+    packages: tuple[str, ...] = ()
+    """What was put into it beside wtsbench and its lock, as `name==version`: strategies of other packages."""
 
 
 class ImagePin(Frozen):
@@ -43,7 +57,11 @@ class ImagePin(Frozen):
     id: Annotated[str, Field(pattern=_ID.pattern)] | None = None
     """Of its configuration, which names all its layers: the same on every engine."""
     reference: Annotated[str, Field(pattern=_REFERENCE.pattern)] | None = None
-    """`repo@sha256:…`, where a registry has it."""
+    """`repo@sha256:…`, where a registry has it: of a manifest, or of an index that names one for each platform."""
+    tag: str | None = None
+    """What the registry called it when it was pinned. For people: nothing is looked up by it."""
+    platform: str | None = None
+    """Of the image that `id` names, as `linux/amd64`."""
     built: Built | None = None
 
     @property
@@ -52,6 +70,18 @@ class ImagePin(Frozen):
         found = self.id or self.reference
         assert found is not None, "a pin names an image"
         return found
+
+
+def is_tag(image: str) -> bool:
+    """Whether this is neither a digest nor a name for one, but a tag, which may be another image tomorrow."""
+    return not any(pattern.fullmatch(image) for pattern in (_ID, _REFERENCE, _NAME))
+
+
+def tag_fault(image: str) -> tuple[str, str]:
+    """What is wrong with an image named by a tag, and what to do about it."""
+    name = _NAME.search(image.rpartition("/")[2])
+    command = f"wtsbench image pin {'trial' if name is None else name[0]} {image}"
+    return f"image {image} is named by a tag, which can be another image tomorrow", f"pin it with `{command}`"
 
 
 def resolve_image(image: str) -> ImagePin:
@@ -68,12 +98,9 @@ def resolve_image(image: str) -> ImagePin:
         return ImagePin(id=image)
     if _REFERENCE.fullmatch(image):
         return ImagePin(reference=image)
-    if not _NAME.fullmatch(image):
-        raise SpecError(
-            f"image {image} is named by a tag, which can be another image tomorrow",
-            remedy="name its digest; after a pull this prints it: docker image inspect --format "
-            f"'{{{{index .RepoDigests 0}}}}' {image}",
-        )
+    if is_tag(image):
+        message, remedy = tag_fault(image)
+        raise SpecError(message, remedy=f"{remedy}, and take the name it is pinned under.")
     pin = pins().get(image)
     if pin is None:
         raise SandboxError(
@@ -96,14 +123,32 @@ def pins() -> dict[str, ImagePin]:
     return found
 
 
-def write_pin(name: str, pin: ImagePin) -> Path:
-    """Pin an image under a name in the user's own `images.yaml`; the file is replaced whole, other names are kept."""
-    path = user_manifests() / FILE
-    kept = _load(path) if path.is_file() else {}
-    entries = {key: value.model_dump(mode="json") for key, value in sorted((kept | {name: pin}).items())}
+def write_pin(name: str, pin: ImagePin, *, file: Path | None = None) -> Path:
+    """Pin an image under a name; the file is replaced whole, its other names and the comment at its top are kept.
+
+    Args:
+        name: to pin it under.
+        pin: the image.
+        file: None is the user's own `images.yaml`.
+
+    Raises:
+        SpecError: this can be no name, or the file is wrong.
+    """
+    if not _NAME.fullmatch(name):
+        raise SpecError(f"{name!r} can be no name of an image", remedy="letters, digits, dots, dashes and underscores.")
+    path = user_manifests() / FILE if file is None else file
     path.parent.mkdir(parents=True, exist_ok=True)
-    head = "# Images by name. Written by wtsbench; a digest stands for one image for ever.\n"
-    text = head + yaml.safe_dump(entries, sort_keys=False)
+    with _alone(path.parent):
+        kept, head = (_load(path), _comment(path)) if path.is_file() else ({}, _HEAD)
+        entries = {
+            key: value.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+            for key, value in sorted((kept | {name: pin}).items())
+        }
+        _replace(path, head + yaml.safe_dump(entries, sort_keys=False))
+    return path
+
+
+def _replace(path: Path, text: str) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f".{FILE}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -115,7 +160,24 @@ def write_pin(name: str, pin: ImagePin) -> Path:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    return path
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two that pin at once lose neither's pin. The lock is the folder's own: it leaves no file."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _comment(path: Path) -> str:
+    """The lines at the top of the file that are comments."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    end = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return "".join(lines[:end])
 
 
 def _load(path: Path) -> dict[str, ImagePin]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import platform
 import re
@@ -60,9 +61,18 @@ def wheelhouse(requirements: Path, *, python: str, gpu: bool, note: Callable[[st
     return folder
 
 
+def contents(wheels: Path) -> dict[str, str]:
+    """SHA-256 of every wheel of a folder, by its name."""
+    found = {}
+    for path in sorted(wheels.iterdir()):
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
 def _download(requirements: Path, wheels: Path, python: str) -> str | None:
     extra = os.environ.get("TORCH_INDEX_URL")
-    return _pip(
+    return pip(
         "download",
         "--quiet",
         "--only-binary=:all:",
@@ -73,7 +83,7 @@ def _download(requirements: Path, wheels: Path, python: str) -> str | None:
     )
 
 
-def _pip(*arguments: str) -> str | None:
+def pip(*arguments: str) -> str | None:
     """Run pip with the host's own settings; None, or its complaint in one line."""
     done = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments],
