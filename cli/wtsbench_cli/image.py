@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from wtsbench.errors import ExitCode, UserError
 from wtsbench_cli.options import JsonOption
-from wtsbench_cli.terminal import duration, print_json, say
+from wtsbench_cli.terminal import duration, print_json, print_table, say
 
 app = typer.Typer(
     name="image",
@@ -76,3 +78,113 @@ def build(
         return
     print(f"image {pinned} is {pin.digest}")
     print(f"recorded in {recorded}, after {duration(time.monotonic() - begun)}")
+
+
+@app.command("pin")
+def pin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What grids will call it.", show_default=False)],
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REF", help="registry/repo:tag, repo@sha256:…, or an image of this engine.", show_default=False
+        ),
+    ],
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="The images.yaml to write, as manifests/images.yaml of a checkout. Default: your own.",
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Record which image a tag stands for now, by digest."""
+    from wtsbench.sandbox.pins import write_pin
+    from wtsbench.sandbox.registry import find_pin
+
+    found = find_pin(reference, note=say)
+    recorded = write_pin(name, found, file=file)
+    if json:
+        print_json({"name": name, **found.model_dump(mode="json"), "recorded_in": str(recorded)})
+        return
+    print(f"image {name} is {found.reference or found.id}")
+    if found.built is None:
+        print("it has no label of wtsbench, so which code is in it is not known")
+    else:
+        print(f"wtsbench {found.built.wtsbench}, code {found.built.code[:12]}, {found.platform}, id {found.id}")
+    print(f"recorded in {recorded}")
+
+
+@app.command("list")
+def list_images(json: JsonOption = False) -> None:
+    """List the pinned images. Asks no engine."""
+    from wtsbench.sandbox.code import code_digest
+    from wtsbench.sandbox.pins import pins
+
+    known = pins()
+    if json:
+        print_json([{"name": name, **one.model_dump(mode="json")} for name, one in sorted(known.items())])
+        return
+    if not known:
+        print("nothing is pinned yet; run `wtsbench image build`")
+        return
+    here = code_digest()
+    rows = []
+    for name, one in sorted(known.items()):
+        held = "not known" if one.built is None else "this installation's" if one.built.code == here else "other"
+        torch = "" if one.built is None else one.built.torch or ""
+        rows.append((name, held, torch, one.platform or "", one.reference or one.digest))
+    print_table(("image", "code", "torch", "platform", "digest"), rows)
+
+
+@app.command("verify")
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Pinned images. Default: all.", show_default=False),
+    ] = None,
+    pull: Annotated[
+        bool, typer.Option("--pull", help="Fetch what this engine lacks, and check it too.", show_default=False)
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check that every pinned image exists, and is what its pin says.
+
+    Exit code 0 if so, 1 if one is missing or another, 5 where engine or registry cannot be reached.
+    """
+    from wtsbench.sandbox.pins import pins, resolve_image
+    from wtsbench.sandbox.verify import verify as verify_images
+
+    wanted = {name: resolve_image(name) for name in names} if names else pins()
+    if not wanted:
+        nothing = UserError("nothing is pinned, so there is nothing to verify", remedy="run `wtsbench image build`.")
+        nothing.exit_code = ExitCode.INCOMPLETE
+        raise nothing
+    found = verify_images(wanted, pull=pull, note=say)
+    if json:
+        print_json([_record(one) for one in found])
+    else:
+        for one in found:
+            print(f"{one.name}: {one.state}{f', on the {one.where}' if one.where == 'engine' else ''}")
+            for line in (one.pin.reference or one.pin.digest, *one.faults, *one.notes):
+                print(f"  {line}")
+    if any(one.state == "wrong" for one in found):
+        raise typer.Exit(ExitCode.TRIALS_FAILED)
+    if any(one.state == "unreachable" for one in found):
+        say("start the registry or sign in to it with `docker login`, then verify again")
+        raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+def _record(finding: Any) -> dict[str, Any]:
+    """A finding as JSON has it."""
+    return {
+        "name": finding.name,
+        "state": finding.state,
+        "where": finding.where,
+        "faults": list(finding.faults),
+        "notes": list(finding.notes),
+        "pin": finding.pin.model_dump(mode="json"),
+    }
