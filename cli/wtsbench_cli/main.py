@@ -10,6 +10,7 @@ from wtsbench_cli import (
     doctor,
     export,
     faults,
+    gc,
     image,
     leaderboard,
     logs,
@@ -52,6 +53,7 @@ app.command("models")(models.models)
 app.command("strategies")(strategies.strategies)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
+app.command("gc")(gc.gc)
 app.add_typer(image.app, name="image")
 app.add_typer(scorer.app, name="scorer")
 app.add_typer(store.app, name="store")

@@ -116,6 +116,16 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
+def size(number: int) -> str:
+    """Bytes as people say them: `512 B`, `1.5 MiB`."""
+    amount = float(number)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:,.1f} GiB"
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

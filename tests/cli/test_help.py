@@ -21,6 +21,7 @@ VERBS = (
     "models",
     "strategies",
     "doctor",
+    "gc",
     "image build",
     "scorer list",
     "scorer show",
@@ -55,6 +56,7 @@ READERS = (
     "models",
     "strategies",
     "doctor",
+    "gc",
     "scorer show",
 )
 HEAVY = (

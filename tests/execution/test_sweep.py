@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import threading
 import time
 from pathlib import Path
@@ -60,7 +61,7 @@ def begun(spec: TrialSpec, store: Store, spool: Path) -> tuple[AttemptFolder, At
     job = TrialJob(trial_id=spec.trial_id, attempt=attempt, spec=spec, labels=LABELS)
     note = AttemptNote(
         job=job, run="r", baselines={}, sandbox="process", isolation="none", image_digest=None,
-        environment_lock="x", host="here", started_at=time.time(),
+        environment_lock="x", host=platform.node(), started_at=time.time(),
     )  # fmt: skip
     folder = AttemptFolder.of(spool, spec.trial_id, attempt)
     folder.create(note)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from wtsbench.spec.trial import TrialJob
 
 SPOOL_BYTES = 50 * 2**30
 """What may wait on a node to be delivered, where `WTSBENCH_SPOOL_BYTES` does not say otherwise."""
+_REMOVALS = 10
 
 
 class AttemptNote(Frozen):
@@ -104,23 +106,53 @@ class AttemptFolder:
             return None
 
     @contextmanager
-    def owned(self) -> Iterator[bool]:
-        """Hold the folder's lock; yields False where another living process holds it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path / "owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def owned(self, *, wait: float = 0.0) -> Iterator[bool]:
+        """Hold the folder's lock, and make the folder where it is not there.
+
+        Args:
+            wait: seconds to wait for somebody who only looks, or who takes an empty folder for one left over.
+
+        Yields:
+            whether it is held; False where another living process holds it.
+        """
+        deadline = time.monotonic() + wait
+        while (handle := self._lock()) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
         try:
+            yield handle is not None
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    def _lock(self) -> int | None:
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            owner = self.path / "owner"
+            try:
+                handle = os.open(owner, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except FileNotFoundError:  # the folder was swept as one that is left over, before it could be locked
+                continue
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(handle), owner.stat()):
+                    return handle
             except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(handle)
+                os.close(handle)
+                return None
+            except FileNotFoundError:
+                pass
+            os.close(handle)  # the lock is that of a file which was swept: it keeps nobody out
 
     def remove(self) -> None:
-        """Delete the folder; what could not be deleted is left for the next sweep."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the folder; what could not be deleted is left for the next sweep.
+
+        A container may outlive its supervisor for a moment, and write into what is being deleted.
+        """
+        for _ in range(_REMOVALS):
+            shutil.rmtree(self.path, ignore_errors=True)
+            if not self.path.exists():
+                return
+            time.sleep(0.1)
 
 
 def attempt_folders(spool: Path) -> list[AttemptFolder]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from wtsbench.errors import ExitCode, ModelError, SandboxError, UserError
+from wtsbench.errors import ExitCode, ModelError, SandboxError, StoreError, UserError
 from wtsbench.execution.ending import end, read_result, writable
 from wtsbench.execution.environment import environment_of
 from wtsbench.execution.external import ISOLATION, take_labels
@@ -21,6 +21,8 @@ from wtsbench.spec.provenance import environment_lock
 from wtsbench.spec.trial import TrialJob
 from wtsbench.store.client import Store, open_store, patience
 
+_SWEEP_SECONDS = 30.0
+"""For a sweep that took a folder just made for one left over to be done with it."""
 _sandboxes: dict[tuple[str, str | None, str], Sandbox] = {}
 """One sandbox per process, kind and spool: its preloaded parent serves all trials of the worker."""
 
@@ -42,7 +44,9 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
     _require_environment(job, sandbox)
     attempt = store.begin_attempt(job.trial_id, run=job.run)
     folder = AttemptFolder.of(Path(job.spool), job.trial_id, attempt)
-    with writable(folder), folder.owned():
+    with writable(folder), folder.owned(wait=_SWEEP_SECONDS) as owned:
+        if not owned:
+            raise StoreError(f"another process holds the new attempt folder {folder.path}", remedy="submit again.")
         note = _note(job, attempt, sandbox)
         try:
             failure, result = _run(job, folder, note, sandbox, store, cancelled)
@@ -53,13 +57,13 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
     return Receipt(trial_id=job.trial_id, attempt=attempt, failure=failure, seconds=time.monotonic() - begun)
 
 
-def sweep(spool: Path, store: Store) -> list[tuple[AttemptNote, Failure | None]]:
-    """End every attempt whose supervisor died: what was finished is kept, what was not is sealed as failed.
+def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> list[tuple[AttemptNote, Failure | None]]:
+    """End every attempt whose supervisor died, or one of them: what was finished is kept, the rest sealed as failed.
 
     Returns the attempts ended here. Folders of living supervisors are left alone.
     """
     ended = []
-    for folder in attempt_folders(spool):
+    for folder in attempt_folders(spool) if only is None else [only]:
         with folder.owned() as owned:
             if not owned:
                 continue

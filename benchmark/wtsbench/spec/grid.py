@@ -19,13 +19,20 @@ _UNITS = {**_BINARY, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
+def parse_size(text: str) -> int:
+    """Bytes of a size such as 40GiB.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"must be a number with a unit, such as 40GiB, not {text!r}")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
 def _size(value: Any) -> Any:
-    if isinstance(value, str):
-        match = _SIZE.fullmatch(value.strip())
-        if match is None:
-            raise ValueError(f"must be a number with a unit, such as 40GiB, not {value!r}")
-        return int(float(match[1]) * _UNITS[match[2]])
-    return value
+    return parse_size(value) if isinstance(value, str) else value
 
 
 def _seconds(value: Any) -> Any:

@@ -1,0 +1,224 @@
+"""What dead runs have left behind on this machine: found, told, and cleared away. Nothing of a living run is touched.
+
+Who lives is known from the kernel: a supervisor holds its attempt folder's lock and its lease while it lives. What a
+dead one had finished is not left over but undelivered, and is never thrown away: it goes to its store, or stays.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from wtsbench.errors import SandboxError, StoreError, UserError
+from wtsbench.execution.ending import read_result
+from wtsbench.execution.space import interrupted, over_budget, size_of
+from wtsbench.execution.spool import AttemptFolder, attempt_folders
+from wtsbench.execution.supervise import sweep
+from wtsbench.sandbox.prune import OnEngine, left_containers, left_images
+from wtsbench.spec.paths import cache_folder, spool_folder
+from wtsbench.store.client import open_store
+
+CACHE_BYTES = 20 * 2**30
+"""What the parts of the cache that are made again may hold, unless `WTSBENCH_CACHE_BYTES` says otherwise."""
+Kind = Literal["container", "attempt", "temporary file", "cache", "image"]
+Action = Literal["remove", "deliver", "keep"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """Something that may go, or that says why it has to stay."""
+
+    kind: Kind
+    name: str
+    bytes: int
+    age: float
+    """Seconds since it was made, or for files since they were last changed or used."""
+    why: str
+    action: Action
+    """What clearing does with it."""
+    clear: Callable[[], None] = field(compare=False, repr=False)
+    """Do it; raises UserError or OSError where that cannot be done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What was found, and what a person should know beside."""
+
+    leftovers: list[Leftover]
+    notes: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleared:
+    """What became of a leftover."""
+
+    leftover: Leftover
+    problem: str | None
+    """Why it is still there; None where it is not."""
+
+
+def find(store: str, *, images: int | None = None, cache: int | None = None) -> Findings:
+    """Look for what is left over; changes nothing.
+
+    Args:
+        store: the store whose attempts on this machine are looked through.
+        images: bytes that trial images without a name may hold; None takes `WTSBENCH_IMAGES_BYTES`, and where that is
+            not set either they all stay.
+        cache: bytes that the cache may hold; None takes `WTSBENCH_CACHE_BYTES` or CACHE_BYTES.
+
+    Raises:
+        StoreError: an environment variable is no number of bytes.
+        SpecFaults: the user's pins cannot be read.
+    """
+    images = _bytes("WTSBENCH_IMAGES_BYTES") if images is None else images
+    cache = _bytes("WTSBENCH_CACHE_BYTES") if cache is None else cache
+    notes: list[str] = []
+    found = _on_engine(images, notes)
+    found[:0] = _attempts(store, notes)
+    found += [
+        _of_file("temporary file", one.path, one.bytes, one.changed, "an interrupted write left it", one.remove)
+        for one in interrupted()
+    ]
+    kept = over_budget(CACHE_BYTES if cache is None else cache)
+    found += [
+        _of_file("cache", one.path, one.bytes, one.changed, f"{one.part} over the budget; made again", one.remove)
+        for one in kept.over
+    ]
+    order: tuple[Kind, ...] = ("container", "attempt", "temporary file", "cache", "image")
+    return Findings(leftovers=sorted(found, key=lambda one: order.index(one.kind)), notes=notes)
+
+
+def clear(findings: Findings, told: Callable[[Cleared], None]) -> list[Cleared]:
+    """Clear away what was found, containers first, since they may still write into attempt folders.
+
+    Args:
+        findings: from `find`; what has come to life since is left alone.
+        told: called with each as it is done.
+
+    Returns:
+        What became of each. A failure with one does not keep others from being cleared.
+    """
+    results = []
+    for one in findings.leftovers:
+        if one.action == "keep":
+            continue
+        problem = None
+        try:
+            one.clear()
+        except UserError as error:
+            problem = error.message
+        except OSError as error:
+            problem = f"{error.strerror or error}"
+        results.append(Cleared(leftover=one, problem=problem))
+        told(results[-1])
+    return results
+
+
+def _on_engine(budget: int | None, notes: list[str]) -> list[Leftover]:
+    try:
+        containers, images = left_containers(), left_images(budget)
+    except SandboxError as error:
+        notes.append(f"containers and images were not looked for: {error.message}")
+        return []
+    if images.unpinned and budget is None:
+        notes.append(
+            f"trial images that no name stands for hold {images.unpinned:,} bytes beside what they share; "
+            "--images-budget removes those over it"
+        )
+    return [_of_engine("container", one) for one in containers] + [_of_engine("image", one) for one in images.over]
+
+
+def _of_engine(kind: Kind, one: OnEngine) -> Leftover:
+    return Leftover(
+        kind=kind,
+        name=one.name,
+        bytes=one.bytes,
+        age=max(0.0, time.time() - one.created),
+        why=one.why,
+        action="remove",
+        clear=one.remove,
+    )
+
+
+def _of_file(kind: Kind, path: Path, size: int, changed: float, why: str, remove: Callable[[], None]) -> Leftover:
+    age = max(0.0, time.time() - changed)
+    return Leftover(kind=kind, name=str(path), bytes=size, age=age, why=why, action="remove", clear=remove)
+
+
+def _attempts(store: str, notes: list[str]) -> list[Leftover]:
+    """Folders of attempts whose supervisor is dead; of those that had begun, the store is to hear."""
+    spool = spool_folder(store)
+    others = [path for path in _spools_of_servers() if path != spool and any(map(_dead, attempt_folders(path)))]
+    if others:
+        notes.append(f"attempts wait in {', '.join(map(str, others))} for another central store: name it with --store")
+    return [_attempt(folder, store, spool) for folder in attempt_folders(spool) if _dead(folder)]
+
+
+def _attempt(folder: AttemptFolder, store: str, spool: Path) -> Leftover:
+    note, result = folder.note(), read_result(folder)
+    why = "its supervisor died before it had begun"
+    action: Action = "remove"
+    if note is not None:
+        finished = result is not None and result["status"] == "done"
+        why = f"{'finished' if finished else 'its supervisor died'}; the store has not heard of it"
+        action = "deliver"
+        if note.host != platform.node():
+            why, action = f"its supervisor ran on {note.host}: look there", "keep"
+    return Leftover(
+        kind="attempt",
+        name=str(folder.path),
+        bytes=size_of(folder.path),
+        age=max(0.0, time.time() - folder.path.stat().st_mtime),
+        why=why,
+        action=action,
+        clear=lambda: _end(folder, store, spool),
+    )
+
+
+def _end(folder: AttemptFolder, store: str, spool: Path) -> None:
+    """End an attempt into its store; one that had not begun has nothing to tell and just goes."""
+    if folder.note() is None:
+        with folder.owned() as owned:
+            if owned and folder.note() is None:
+                folder.remove()
+        return
+    sweep(spool, open_store(store), only=folder)
+    if folder.path.exists() and _dead(folder):
+        raise StoreError(f"{folder.path} could not be removed")
+
+
+def _dead(folder: AttemptFolder) -> bool:
+    """Whether a folder is this user's and nobody holds it; looking leaves no trace."""
+    try:
+        if folder.path.stat().st_uid != os.getuid():
+            return False
+        handle = os.open(folder.path / "owner", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return folder.path.exists()
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # held, or on a file system that cannot tell
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _spools_of_servers() -> list[Path]:
+    parent = Path(os.environ.get("WTSBENCH_SPOOL") or cache_folder() / "spool").expanduser().resolve()
+    return [path for path in sorted(parent.iterdir()) if path.is_dir()] if parent.is_dir() else []
+
+
+def _bytes(name: str) -> int | None:
+    named = os.environ.get(name)
+    if named and not named.isdecimal():
+        raise StoreError(f"{name} is {named!r}, not a number of bytes", remedy="set it to one, or unset it.")
+    return int(named) if named else None

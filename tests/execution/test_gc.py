@@ -1,0 +1,186 @@
+"""What dead runs left is found and cleared away; finished work and what belongs to the living is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.execution.test_sweep import begun, predict, spec, store  # noqa: F401  # fixtures
+from wtsbench.errors import StoreError
+from wtsbench.execution.gc import Cleared, Leftover, clear, find
+from wtsbench.execution.spool import AttemptFolder
+from wtsbench.spec.paths import spool_folder
+from wtsbench.spec.trial import TrialSpec
+from wtsbench.store.client import Store
+
+LONG_AGO = time.time() - 7 * 24 * 3600
+
+
+@pytest.fixture(autouse=True)
+def _places_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No engine, and a cache, a folder of manifests and one for temporary files that are this test's."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setenv("WTSBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WTSBENCH_MANIFESTS", str(tmp_path / "manifests"))
+    monkeypatch.delenv("WTSBENCH_SPOOL", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+
+
+def found(store_uri: str, **budgets: int) -> dict[str, Leftover]:
+    """What is found, by the last part of its name."""
+    return {Path(one.name).name: one for one in find(store_uri, **budgets).leftovers}
+
+
+def cleared(store_uri: str, **budgets: int) -> list[Cleared]:
+    """What becomes of everything that is found."""
+    told: list[Cleared] = []
+    results = clear(find(store_uri, **budgets), told.append)
+    assert told == results
+    return results
+
+
+def old(path: Path, size: int = 10, *, when: float = LONG_AGO) -> Path:
+    """A file that nobody has touched for a week."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+    os.utime(path, (when, when))
+    os.utime(path.parent, (when, when))
+    return path
+
+
+def test_finished_work_is_delivered_and_unfinished_work_told(spec: TrialSpec, store: Store) -> None:  # noqa: F811
+    """Looking changes nothing; clearing ends attempts of dead supervisors into their store, and not those of living."""
+    spool = spool_folder(store.uri)
+    finished, _, outbox = begun(spec, store, spool)
+    predict(outbox, store, spec)
+    finished.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    unfinished, _, _ = begun(spec, store, spool)
+    living, _, _ = begun(spec, store, spool)
+    AttemptFolder.of(spool, "f" * 64, 1).path.mkdir()
+    with living.owned():
+        before = sorted(spool.rglob("*"))
+        listed = found(store.uri)
+        assert sorted(spool.rglob("*")) == before
+        assert {name: one.action for name, one in listed.items()} == {
+            finished.path.name: "deliver",
+            unfinished.path.name: "deliver",
+            f"{'f' * 16}-1": "remove",
+        }
+        assert listed[finished.path.name].why.startswith("finished")
+        assert listed[finished.path.name].bytes > 0
+        assert [one.problem for one in cleared(store.uri)] == [None] * 3
+        assert store.trials()["status"].to_pylist() == ["done", "failed"]
+        assert [path for path in spool.iterdir() if path.is_dir()] == [living.path]
+
+
+def test_work_that_cannot_be_delivered_stays(spec: TrialSpec, store: Store) -> None:  # noqa: F811
+    """Where the store is not there, or the supervisor ran on another node, the folder is left and says why."""
+    spool = spool_folder(store.uri)
+    folder, note, _ = begun(spec, store, spool)
+    other, elsewhere, _ = begun(spec, store, spool)
+    note = note.model_copy(update={"host": os.uname().nodename})
+    (folder.path / "attempt.json").write_text(note.model_dump_json())
+    (other.path / "attempt.json").write_text(elsewhere.model_copy(update={"host": "elsewhere"}).model_dump_json())
+    Path(store.uri, "store.duckdb").rename(Path(store.uri, ".away"))
+    [one] = cleared(store.uri)
+    assert one.problem is not None
+    assert "no store" in one.problem
+    assert found(store.uri)[other.path.name].action == "keep"
+    assert folder.path.exists()
+    assert other.path.exists()
+
+
+def test_interrupted_writes_go_once_nobody_uses_them(tmp_path: Path) -> None:
+    """Dot names in the cache that are old; not new ones, not locks, and not those that a process has open."""
+    cache = tmp_path / "cache"
+    gone = [
+        old(cache / "data" / "prepared" / ".prepared-x"),
+        old(cache / "wheels" / ".0123.abc" / "wheels" / "torch.whl", 1000).parents[1],
+        old(cache / "models" / "embedded" / ".nano.unfinished" / "config.json").parent,
+        old(tmp_path / "manifests" / ".images.yaml.x"),
+        old(tmp_path / "temporary" / "wtsbench-image-x" / "Dockerfile").parent,
+    ]
+    for path in gone:
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    os.utime(cache / "wheels" / ".0123.abc" / "wheels", (LONG_AGO, LONG_AGO))
+    stays = [
+        old(cache / "models" / "embedded" / ".nano.lock"),
+        old(cache / "data" / "prepared" / "whole.arrow"),
+        old(tmp_path / "temporary" / "somebody's"),
+        old(cache / "reports" / ".table-new", when=time.time()),
+    ]
+    used = old(cache / "data" / ".reading-x" / "cache.arrow")
+    os.utime(used.parent, (LONG_AGO, LONG_AGO))
+    with used.open():
+        assert sorted(one.leftover.name for one in cleared(str(tmp_path / "store"))) == sorted(map(str, gone))
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in (*stays, used))
+    assert list(found(str(tmp_path / "store"))) == [".reading-x"]
+
+
+def test_a_cache_over_its_budget_loses_the_least_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only parts that are made again, only down to the budget, and nothing used within the hour."""
+    cache = tmp_path / "cache"
+    oldest = old(cache / "data" / "prepared" / "a.arrow", 600, when=LONG_AGO)
+    wheels = old(cache / "wheels" / "0123" / "torch.whl", 600, when=LONG_AGO + 10)
+    table = old(cache / "reports" / "c.json", 600, when=LONG_AGO + 20)
+    fresh = old(cache / "data" / "files" / "d.csv", 600, when=time.time())
+    paid = old(cache / "models" / "endpoint" / "00" / "answer.json", 6000)
+    uri = str(tmp_path / "store")
+    assert found(uri) == {}
+    monkeypatch.setenv("WTSBENCH_CACHE_BYTES", "1800")
+    size = sum(path.stat().st_size for path in wheels.parent.rglob("*")) + wheels.parent.stat().st_size
+    assert list(found(uri, cache=1799 + size)) == ["a.arrow"]
+    assert list(found(uri)) == ["a.arrow", "0123"]
+    assert all(one.problem is None for one in cleared(uri, cache=0))
+    assert [path.exists() for path in (oldest, wheels, table, fresh, paid)] == [False, False, False, True, True]
+    monkeypatch.setenv("WTSBENCH_CACHE_BYTES", "much")
+    with pytest.raises(StoreError, match="not a number"):
+        find(uri)
+
+
+def test_a_folder_swept_before_it_could_be_locked_is_made_anew(tmp_path: Path) -> None:
+    """Somebody who removes an empty attempt folder and its lock file does not leave its owner without a lock."""
+    folder = AttemptFolder(tmp_path / "a-1")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    thief = subprocess.Popen(
+        [sys.executable, "-c", SWEEPER, str(folder.path)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    with thief:
+        assert thief.stdout is not None
+        assert thief.stdout.readline() == "held\n"
+        with folder.owned() as owned:
+            assert not owned
+        with folder.owned(wait=30) as owned:
+            assert owned
+            with AttemptFolder(folder.path).owned() as second:
+                assert not second
+    assert folder.path.exists()
+
+
+SWEEPER = """
+import sys, time
+from pathlib import Path
+from wtsbench.execution.spool import AttemptFolder
+folder = AttemptFolder(Path(sys.argv[1]))
+with folder.owned() as owned:
+    print("held", flush=True)
+    time.sleep(1)
+    folder.remove()
+"""
+
+
+def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
+    """Without an engine, a store and a cache there is a note on the engine, and no error."""
+    shutil.rmtree(tmp_path / "temporary")
+    findings = find(str(tmp_path / "store"))
+    assert findings.leftovers == []
+    assert "no Docker engine" in findings.notes[0]
