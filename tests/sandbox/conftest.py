@@ -16,7 +16,7 @@ from wtsbench.sandbox.engine import connect
 from wtsbench.sandbox.image import build
 from wtsbench.sandbox.pins import ImagePin, write_pin
 
-BASE = os.environ.get("WTSBENCH_TESTS_BASE", "wtsbench-base")
+BASE = os.environ.get("WTSBENCH_TESTS_BASE_IMAGE", "wtsbench-base")
 """`.ci/docker-engine base` makes it."""
 
 

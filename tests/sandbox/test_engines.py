@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import REQUIRE
+from tests.sandbox.conftest import BASE
 from wtsbench.errors import SandboxError
 from wtsbench.sandbox.contained import create
 from wtsbench.sandbox.container import Need, container_arguments, fit_user
@@ -21,8 +22,6 @@ from wtsbench.sandbox.engine import connect, probe, shortcoming
 from wtsbench.sandbox.granted import not_granted
 from wtsbench.sandbox.leftovers import remove
 from wtsbench.sandbox.staging import ContainerFolder
-
-BASE = os.environ.get("WTSBENCH_TESTS_BASE_IMAGE", "wtsbench-base")
 
 # What engines answer to GET /info, as far as it matters: Podman 4.3.1 as a user and as root, Docker 20.10 as root.
 PODMAN_AS_USER = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import GRID, Wtsbench, environment, wtsbench  # noqa: F401  # fixtures
-from tests.sandbox.test_docker import BASE
+from tests.sandbox.conftest import BASE
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

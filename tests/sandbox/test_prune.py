@@ -10,7 +10,7 @@ from typing import Any
 import docker.errors
 import pytest
 
-from tests.sandbox.test_docker import BASE
+from tests.sandbox.conftest import BASE
 from tests.sandbox.test_reaper import sleeping, there
 from wtsbench.sandbox.engine import CODE_LABEL, connect
 from wtsbench.sandbox.lease import Renewal
