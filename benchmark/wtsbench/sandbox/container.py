@@ -59,6 +59,8 @@ class Need:
     threads: int
     gpus: tuple[str, ...] = ()
     """UUIDs."""
+    cdi: tuple[str, ...] = ()
+    """What the engine calls these GPUs in the Container Device Interface, where it knows them by it."""
     memory: int | None = None
     mounts: tuple[tuple[str, Path], ...] = ()
     """Target and source of what is mounted beside the container's own folder, read-only."""
@@ -158,7 +160,11 @@ def container_arguments(
     if need.memory is not None:
         arguments |= {"mem_limit": need.memory, "memswap_limit": need.memory}
     if need.gpus:
-        arguments["device_requests"] = [docker.types.DeviceRequest(device_ids=list(need.gpus), capabilities=[["gpu"]])]
+        arguments["device_requests"] = [
+            docker.types.DeviceRequest(driver="cdi", device_ids=list(need.cdi))
+            if need.cdi
+            else docker.types.DeviceRequest(device_ids=list(need.gpus), capabilities=[["gpu"]])
+        ]
         del arguments["environment"]["CUDA_VISIBLE_DEVICES"]  # only those of the request are in the container
     return arguments
 

@@ -15,7 +15,7 @@ from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.code import code_digest
 from wtsbench.sandbox.container import Need, fit_user
 from wtsbench.sandbox.engine import CODE_LABEL, connect, find_image, probe, said_by_engine
-from wtsbench.sandbox.gpus import uuids_of
+from wtsbench.sandbox.gpus import cdi_names, uuids_of
 from wtsbench.sandbox.leftovers import sweep, sweep_folders
 from wtsbench.sandbox.pins import resolve_image
 from wtsbench.sandbox.pool import Pool
@@ -101,7 +101,8 @@ class DockerSandbox:
                     image=self.image_digest,
                     user=user,
                     threads=threads,
-                    gpus=uuids_of(gpus),
+                    gpus=(uuids := uuids_of(gpus)),
+                    cdi=self._cdi_names(uuids),
                     memory=memory,
                     mounts=tuple(sorted(staged.mounts.items())),
                     place=place,
@@ -112,6 +113,16 @@ class DockerSandbox:
             outcome = Outcome(error=f"{error.message}; {error.remedy}" if error.remedy else error.message)
         return dataclasses.replace(outcome, log_tail=log.tail(folder / "log.txt"))
 
+    def _cdi_names(self, uuids: Sequence[str]) -> tuple[str, ...]:
+        if not uuids:
+            return ()
+        with connect() as client, said_by_engine("the Docker engine does not say what devices it knows"):
+            return cdi_names(client.info(), uuids)
+
+    def close(self) -> None:
+        """Remove the containers that wait for a next trial. They end with this process in any case."""
+        self._pool.close()
+
     def _run(
         self, staged: Staged, need: Need, limits: Limits, cancelled: threading.Event, labels: Mapping[str, str]
     ) -> Outcome:
@@ -121,8 +132,7 @@ class DockerSandbox:
             staged.enter(lane.folder)
             child = LaneChild(lane, staged.inside, log=str(staged.log), file_bytes=limits.disk)
             outcome = watch(child, dataclasses.replace(limits, places=[lane.folder.outside]), cancelled)
-            # one that had to be stopped, or that crashed, may have left its container other than it was
-            again = self._lane and outcome.exit_code in (0, 1) and not (outcome.cancelled or outcome.timed_out)
+            again = self._lane and child.clean and outcome.exit_code in (0, 1)  # one that crashed may have harmed more
         finally:
             if not again:
                 lane.close()

@@ -62,3 +62,10 @@ class Pool:
                 over = [lane]
         for one in over:
             one.close()
+
+    def close(self) -> None:
+        """Remove those that are idle."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for lane in idle:
+            lane.close()

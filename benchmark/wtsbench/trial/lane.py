@@ -23,8 +23,8 @@ Answers:
 
     {"event": "ready", "pid": PID, "seconds": S}                    once, when the libraries are loaded
     {"id": ID, "event": "started", "pid": PID}                      the child runs; PID is also its process group
-    {"id": ID, "event": "ended", "exit_code": N or null, "signal": N or null, "max_rss_bytes": N, "memory_kills": N}
-                                                                    one of exit_code and signal is null
+    {"id": ID, "event": "ended", "exit_code": N or null, "signal": N or null, "max_rss_bytes": N,
+     "memory_kills": N, "clean": true or false}                     one of exit_code and signal is null
     {"id": ID or null, "event": "refused", "reason": TEXT}          the line was not understood, or no child was forked
 
 Exit codes of a child are those of `python -m wtsbench.trial`: 0 and 1 with a `result.json`, anything else without one.
@@ -34,6 +34,7 @@ lane is for people. Lines may be sent before `ready`; they are served after it.
 
 In a container one trial runs at a time, `memory_kills` says how many of its processes the kernel killed for memory
 meanwhile, and before `ended` everything else in the container is killed and its folders in memory emptied (`first`).
+Where that fails, `clean` is false and the lane exits.
 """
 
 from __future__ import annotations
@@ -199,6 +200,7 @@ class Lane:
                     "signal": os.WTERMSIG(status) if killed else None,
                     "max_rss_bytes": usage.ru_maxrss * 1024,
                     "memory_kills": first.memory_kills() - self.memory_kills if self.contained else 0,
+                    "clean": self.clean,
                 }
             )
         if self.contained and not wait:
