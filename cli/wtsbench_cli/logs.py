@@ -99,11 +99,12 @@ def _one(store: Store, place: str, trial_id: str, attempt: int) -> dict[str, Any
     rows = store.trials([trial_id]).select(_COLUMNS).to_pylist()
     sealed = next((row for row in rows if row["attempt"] == attempt), None)
     if sealed is None:
+        superseded = store.sealed(trial_id, attempt)
         return {
             "trial_id": trial_id,
             "attempt": attempt,
-            "status": "running",
-            "lines": _so_far(place, trial_id, attempt),
+            "status": "superseded" if superseded else "running",
+            "lines": [] if superseded else _so_far(place, trial_id, attempt),
         }
     table = store.logs(trial_id, attempt).select(["line", "stream", "text"])
     return {**sealed, "lines": sorted(table.to_pylist(), key=lambda line: line["line"])}
@@ -155,6 +156,9 @@ def _show_one(record: dict[str, Any], *, attempts: list[int], json: bool) -> Non
     print(f"trial {record['trial_id']}")
     if record["status"] == "running":
         print(f"{of}: begun, and not ended; what it printed on this machine so far:")
+    elif record["status"] == "superseded":
+        print(f"{of}: superseded; it was late, and another attempt's result is the trial's")
+        return
     else:
         print(f"{_name(record)}, {of}: {record['status']} after {duration(record['duration_s'])}")
     if record["status"] == "failed":

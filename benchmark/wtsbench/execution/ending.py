@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,19 +40,28 @@ LOG_LINES = 2_000
 """Lines of a trial's output that are kept: the last ones."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How an attempt ended, as the store has it."""
+
+    failure: Failure | None
+    superseded: bool = False
+    """It succeeded, but another attempt of the trial had been done first: that one's rows are the result."""
+
+
 def end(
     folder: AttemptFolder, note: AttemptNote, store: Store, failure: Failure | None, result: dict[str, Any] | None
-) -> Failure | None:
+) -> Ended:
     """Score, seal, deliver and clear away one attempt. Safe to repeat after a crash at any point."""
     with writable(folder):
-        failure = _seal_and_deliver(folder, note, store, failure, result)
+        ended = _seal_and_deliver(folder, note, store, failure, result)
     folder.remove()
-    return failure
+    return ended
 
 
 def _seal_and_deliver(
     folder: AttemptFolder, note: AttemptNote, store: Store, failure: Failure | None, result: dict[str, Any] | None
-) -> Failure | None:
+) -> Ended:
     job = note.job
     result = result if result is not None else {}
     if not store.sealed(job.trial_id, job.attempt):
@@ -67,8 +77,9 @@ def _seal_and_deliver(
                 _rewrite(outbox, "logs", log, LOG_SEQUENCE)
             records = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
             _rewrite(outbox, "trials", seal_row(note, failure, result, records), SEAL_SEQUENCE)
-        deliver(folder.outbox, store)
-    return failure
+        acks = deliver(folder.outbox, store)
+        return Ended(failure=failure, superseded=any(ack.outcome == "superseded" for ack in acks))
+    return Ended(failure=failure)
 
 
 def _claim(folder: AttemptFolder, outbox: Outbox) -> Failure | None:

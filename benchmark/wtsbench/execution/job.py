@@ -48,4 +48,4 @@ class Receipt:
     failure: Failure | None
     seconds: float
     reused: bool = False
-    """The store had the result already when the attempt was to start."""
+    """The result is another attempt's: the store had it when this one was to start, or before this one was done."""

@@ -53,8 +53,14 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
         except KeyboardInterrupt:
             failure = Failure(failure_class=FailureClass.CANCELLED, message="stopped by the user")
             failure, result = _unless_finished(folder, failure)
-        failure = end(folder, note, store, failure, result)
-    return Receipt(trial_id=job.trial_id, attempt=attempt, failure=failure, seconds=time.monotonic() - begun)
+        ended = end(folder, note, store, failure, result)
+    return Receipt(
+        trial_id=job.trial_id,
+        attempt=attempt,
+        failure=ended.failure,
+        seconds=time.monotonic() - begun,
+        reused=ended.superseded,
+    )
 
 
 def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> list[tuple[AttemptNote, Failure | None]]:
@@ -75,7 +81,7 @@ def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> li
                 reclaim(folder.trial)
             result = read_result(folder)
             failure = None if result is not None and result["status"] == "done" else _abandoned(result)
-            ended.append((note, end(folder, note, store, failure, result)))
+            ended.append((note, end(folder, note, store, failure, result).failure))
     return ended
 
 
