@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.test_docker import built
+from tests.sandbox.conftest import built
 from wtsbench.sandbox.pins import ImagePin, write_pin
 
 __all__ = ["built", "trial_image"]
