@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from wtsbench.errors import ExitCode, UserError
-from wtsbench_cli.options import JsonOption
-from wtsbench_cli.terminal import duration, print_json, print_table, say
+from wtsbench_cli.options import JsonOption, MirrorOption
+from wtsbench_cli.terminal import count, doing, duration, print_json, print_table, say
 
 app = typer.Typer(
     name="image",
@@ -176,6 +177,99 @@ def verify(
     if any(one.state == "unreachable" for one in found):
         say("start the registry or sign in to it with `docker login`, then verify again")
         raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+@app.command("bundle")
+def bundle(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.", show_default=False)],
+    grids: Annotated[
+        list[str],
+        typer.Option("--grid", metavar="GRID", help="A grid by name or path. Repeatable.", show_default=False),
+    ],
+    mirror: MirrorOption = None,
+    no_image: Annotated[
+        bool, typer.Option("--no-image", help="Leave the trial image out.", show_default=False)
+    ] = False,
+    no_wheels: Annotated[
+        bool, typer.Option("--no-wheels", help="Leave wtsbench and its packages out.", show_default=False)
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write all that grids need on machines without a network into one file.
+
+    The trial image, wtsbench and its packages, the models and the data. `wtsbench image load` puts it in place.
+    """
+    from wtsbench.execution.bundling import write_bundle
+    from wtsbench.spec.paths import data_mirror
+
+    begun = time.monotonic()
+    with doing() as note:
+        written = write_bundle(
+            out, grids, image=not no_image, wheels=not no_wheels, mirror=mirror or data_mirror(), note=note
+        )
+    if json:
+        print_json({**asdict(written), "out": str(written.out), "left_out": list(written.left_out)})
+        return
+    print(f"{written.out}: {count(written.files, 'file')}, {written.size / 2**20:,.0f} MiB")
+    print(f"digest {written.digest}, after {duration(time.monotonic() - begun)}")
+    for line in written.left_out:
+        print(f"not in the bundle: {line}")
+    print(f"there: wtsbench image load {written.out.name}")
+
+
+@app.command("load")
+def load(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `wtsbench image bundle` wrote.", show_default=False)
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Pin the image under another name.", show_default=False),
+    ] = None,
+    mirror: Annotated[
+        Path | None,
+        typer.Option(
+            "--mirror",
+            metavar="DIR",
+            help="Where files of the data mirror go. Default: $WTSBENCH_DATA_MIRROR, else a folder in the cache.",
+            file_okay=False,
+            resolve_path=True,
+            show_default=False,
+        ),
+    ] = None,
+    no_image: Annotated[
+        bool,
+        typer.Option("--no-image", help="Put models and data in place only; needs no engine.", show_default=False),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Put a bundle in place: image, models, data. Needs no network.
+
+    Everything in the file is held against its digest before anything is changed. Run it on every machine that runs
+    trials.
+    """
+    from wtsbench.execution.unbundling import advice, load_bundle
+
+    begun = time.monotonic()
+    with doing() as note:
+        loaded = load_bundle(file, image=not no_image, name=name, mirror=mirror, note=note)
+    lines = advice(loaded, file)
+    if json:
+        image = None if loaded.image is None else loaded.image.model_dump(mode="json")
+        found = {"digest": loaded.digest, "image": image, "placed": loaded.placed, "kept": loaded.kept}
+        mirrored = None if loaded.mirror is None else str(loaded.mirror)
+        print_json({**found, "mirror": mirrored, "grids": loaded.about["grids"], "advice": lines})
+        return
+    print(f"digest {loaded.digest}, made {loaded.about['created']}")
+    if loaded.image is not None:
+        print(f"image is {loaded.image.digest}")
+    print(
+        f"{count(loaded.placed, 'file')} put in place, {loaded.kept:,} were there, "
+        f"after {duration(time.monotonic() - begun)}"
+    )
+    for line in lines:
+        print(line)
+    print(f"submit: {', '.join(loaded.about['grids'])}")
 
 
 def _record(finding: Any) -> dict[str, Any]:

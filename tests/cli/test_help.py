@@ -23,6 +23,11 @@ VERBS = (
     "doctor",
     "gc",
     "image build",
+    "image pin",
+    "image list",
+    "image verify",
+    "image bundle",
+    "image load",
     "scorer list",
     "scorer show",
     "scorer train",
@@ -58,6 +63,8 @@ READERS = (
     "doctor",
     "gc",
     "scorer show",
+    "image list",
+    "image verify",
 )
 HEAVY = (
     "torch",

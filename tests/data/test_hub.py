@@ -118,13 +118,19 @@ def test_prepared_items_need_no_hub(tmp_path: Path) -> None:
 
 
 def test_without_a_network_the_hub_cache_serves(tmp_path: Path) -> None:
-    """A pinned dataset in HF_HOME is read without the hub; without it the message names the two ways out."""
+    """HF_HOME serves a pinned dataset, and a branch whose commit it knows; else the message names the ways out."""
     files = {"README.md": README, "data/qa/train.tsv": tsv(1, 40), "data/qa/test.tsv": tsv(2, 120)}
     pinned = {"revision": COMMIT}
     with hub(files) as (endpoint, _):
         (online,) = load(endpoint, tmp_path / "hf", tmp_path / "cache", pinned)
     (offline,) = load(endpoint, tmp_path / "hf", tmp_path / "other", pinned)
     assert offline == online
+    refs = tmp_path / "hf" / "hub" / f"datasets--{DATASET.replace('/', '--')}" / "refs"
+    refs.mkdir(parents=True, exist_ok=True)
+    (refs / "main").write_text(COMMIT)
+    (remembered,) = load(endpoint, tmp_path / "hf", tmp_path / "third", {})
+    assert remembered["digest"] == online["digest"]
+    assert remembered["report"]["source"]["commit"] == COMMIT
     nothing, branch = load(endpoint, tmp_path / "empty", tmp_path / "another", pinned, {})
     for fault in (nothing, branch):
         assert f"hub dataset {DATASET}, qa, at " in fault["error"]

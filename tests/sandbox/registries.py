@@ -130,4 +130,4 @@ def make_image(
     nothing = {"Id": "sha256:none", "RootFS": {"Layers": []}, "Os": "linux", "Architecture": architecture}
     said = {CODE_LABEL: digest_of(code), VERSION_LABEL: "1.0", **labels}
     config = oci.configuration(nothing, {"Labels": said, "Cmd": ["/nothing"]}, [layer.digest])
-    return oci.put_image(client, config, {layer.digest: layer.path}, tag)
+    return oci.put_image(client, config, {layer.digest: oci.File(layer.path)}, tag)

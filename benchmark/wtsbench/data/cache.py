@@ -40,7 +40,7 @@ def cache_key(
 def load(key: str, manifest: TaskManifest) -> Dataset | None:
     """The dataset kept under this key, verified; None where there is none that is whole."""
     try:
-        items = pa.ipc.open_file(pa.BufferReader(_path(key).read_bytes())).read_all()
+        items = pa.ipc.open_file(pa.BufferReader(path_of(key).read_bytes())).read_all()
     except (OSError, pa.ArrowException):
         return None
     kept = items.schema.metadata or {}
@@ -58,7 +58,7 @@ def save(key: str, dataset: Dataset) -> None:
     """
     report, data_digest = json.dumps(dataset.report).encode(), dataset.data_digest.encode()
     kept = {_REPORT: report, _DIGEST: data_digest, _SEAL: _seal(report, data_digest)}
-    path = _path(key)
+    path = path_of(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".prepared-", dir=path.parent)
@@ -75,7 +75,8 @@ def save(key: str, dataset: Dataset) -> None:
         raise disk_fault(error) from error
 
 
-def _path(key: str) -> Path:
+def path_of(key: str) -> Path:
+    """Where the dataset of this key is kept."""
     return cache_folder() / "data" / "prepared" / f"{key}.arrow"
 
 

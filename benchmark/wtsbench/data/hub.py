@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from wtsbench.data.libraries import LibraryFault, library_faults, quiet
 from wtsbench.data.reading import Columns, pick
 from wtsbench.errors import DataError
 from wtsbench.spec.source import HubSource
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT = 20
 """Seconds to wait for the hub's answer about a dataset."""
 
 
 def resolve_revision(source: HubSource, where: str) -> str:
     """The commit that a branch or tag of a hub dataset stands for now.
+
+    Where the hub cannot be reached, its cache on this machine may know what the name last meant.
 
     Raises:
         DataError: there is no such dataset or revision, or the hub cannot be reached.
@@ -26,10 +31,25 @@ def resolve_revision(source: HubSource, where: str) -> str:
         with library_faults():
             commit = HfApi().dataset_info(source.id, revision=source.revision, timeout=_TIMEOUT).sha
     except LibraryFault as fault:
-        raise _told(source, where, fault) from fault
+        cached = _cached_commit(source) if fault.unreachable else None
+        if cached is None:
+            raise _told(source, where, fault) from fault
+        return cached
     if not commit:
         raise DataError(f"{where}: the hub names no commit for revision {source.revision}")
     return commit
+
+
+def _cached_commit(source: HubSource) -> str | None:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=source.id, repo_type="dataset"))
+    try:
+        named = (folder / "refs" / source.revision).read_text().strip()
+    except OSError:
+        return None
+    return named if _COMMIT.fullmatch(named) else None
 
 
 def read_hub(source: HubSource, commit: str, columns: Sequence[str], where: str) -> Columns:

@@ -29,9 +29,7 @@ def prepare(
     Raises:
         DataError: the data cannot be had, is not what the manifest says, or is too small.
     """
-    elsewhere = manifest.ood_manifest()
-    source = locate(manifest, mirror, folder)
-    other = None if elsewhere is None else locate(elsewhere, mirror, folder)
+    elsewhere, source, other = _located(manifest, mirror, folder)
     key = cache.cache_key(manifest, settings, source.report, None if other is None else other.report)
     kept = cache.load(key, manifest)
     if kept is not None:
@@ -49,6 +47,23 @@ def prepare(
     dataset = replace(dataset, items=with_digest(items, dataset.data_digest))
     cache.save(key, dataset)
     return dataset
+
+
+def kept_file(
+    manifest: TaskManifest, settings: DataSettings, *, mirror: Path | None = None, folder: Path | None = None
+) -> Path:
+    """Where the cache keeps what `prepare` gives for the same arguments."""
+    _, source, other = _located(manifest, mirror, folder)
+    return cache.path_of(cache.cache_key(manifest, settings, source.report, None if other is None else other.report))
+
+
+def _located(
+    manifest: TaskManifest, mirror: Path | None, folder: Path | None
+) -> tuple[TaskManifest | None, Rows, Rows | None]:
+    """The manifest of the set out of the task's distribution, where there is one, and the places of the rows."""
+    elsewhere = manifest.ood_manifest()
+    source = locate(manifest, mirror, folder)
+    return elsewhere, source, None if elsewhere is None else locate(elsewhere, mirror, folder)
 
 
 def _read(manifest: TaskManifest, source: Rows) -> tuple[list[Row], dict[str, int]]:

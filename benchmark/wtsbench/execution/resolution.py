@@ -18,7 +18,8 @@ from wtsbench.planning.points import require_cells, required_models
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.spec import manifests
 from wtsbench.spec.generation import GenerationSettings
-from wtsbench.spec.grid import Grid, Pair
+from wtsbench.spec.grid import DataSettings, Grid, Pair
+from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import Form
 
 
@@ -31,6 +32,20 @@ class Resolved:
     """By the name in the task's manifest."""
     scorers: Mapping[str, ScorerPlace]
     """What judges generated texts, by the name in the task's manifest; generative tasks only."""
+    asked: tuple[Asked, ...]
+    """What the data was prepared of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A task as the grid asks for it."""
+
+    written: str
+    """As the grid names it."""
+    manifest: TaskManifest
+    settings: DataSettings
+    folder: Path
+    """The manifest's."""
 
 
 def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, note: Callable[[str], None]) -> Resolved:
@@ -54,6 +69,7 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
     require_cells(grid, forms)
     datasets: dict[str, Dataset] = {}
     scorers: dict[str, ScorerPlace] = {}
+    asked = []
     tasks = {}
     for written, (manifest, folder) in found.items():
         note(f"preparing the items of {written}")
@@ -61,7 +77,9 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
             manifest = manifest.model_copy(update={"generation": grid.generation.over(manifest.generation)})
         if manifest.name in datasets:
             raise SpecError(f"two tasks of the grid are called {manifest.name}", remedy="rename one in its manifest.")
-        dataset = prepare_data(manifest, grid.data.of(written), mirror=mirror, folder=folder)
+        settings = grid.data.of(written)
+        asked.append(Asked(written=written, manifest=manifest, settings=settings, folder=folder))
+        dataset = prepare_data(manifest, settings, mirror=mirror, folder=folder)
         datasets[manifest.name] = dataset
         tasks[written] = ResolvedTask(
             name=manifest.name,
@@ -92,7 +110,7 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
         ladders=ladders,
         environment=environment_of(sandbox, grid.resources),
     )
-    return Resolved(inputs=inputs, datasets=datasets, scorers=scorers)
+    return Resolved(inputs=inputs, datasets=datasets, scorers=scorers, asked=tuple(asked))
 
 
 def _judged(

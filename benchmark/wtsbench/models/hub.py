@@ -50,7 +50,7 @@ def snapshot(repository: str, commit: str) -> Path:
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
-        if not (_cache_of(repository) / "snapshots" / commit).is_dir():
+        if not (cache_of(repository) / "snapshots" / commit).is_dir():
             _ask(repository, commit)  # a silent hub is told from one question, where the download would ask for long
         folder = _download(repository, commit, (*CONFIGS, *TOKENIZERS, *SAFETENSORS))
         if not any(folder.glob("*.safetensors")):
@@ -79,7 +79,8 @@ def _ask(repository: str, revision: str) -> str:
     return commit
 
 
-def _cache_of(repository: str) -> Path:
+def cache_of(repository: str) -> Path:
+    """Where the hub's own cache keeps a model."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -87,7 +88,7 @@ def _cache_of(repository: str) -> Path:
 
 
 def _cached_commit(repository: str, revision: str) -> str | None:
-    folder = _cache_of(repository)
+    folder = cache_of(repository)
     try:
         named = (folder / "refs" / revision).read_text().strip()
     except OSError:

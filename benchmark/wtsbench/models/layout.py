@@ -124,7 +124,7 @@ def folder_revision(folder: Path, *, what: str) -> str:
             if isinstance(noted, list) and noted[:2] == [status.st_size, status.st_mtime_ns]:
                 fresh[name] = noted
             else:
-                fresh[name] = [status.st_size, status.st_mtime_ns, _sha256(folder / name)]
+                fresh[name] = [status.st_size, status.st_mtime_ns, sha256(folder / name)]
     except OSError as error:
         raise ModelError(f"{what}: {error.filename} cannot be read: {error.strerror}") from None
     if fresh != known:
@@ -138,7 +138,8 @@ def _matching(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -27,6 +27,13 @@ def digest_of(files: Mapping[str, bytes]) -> str:
     return total.hexdigest()
 
 
+def checkout_digest(root: Path) -> str:
+    """The same over all that a wheel of the checkout is made of."""
+    parts = [root / name for name in ("benchmark", "cli", "containers", "manifests", "pyproject.toml")]
+    files = [file for part in parts for file in ([part] if part.is_file() else part.rglob("*")) if file.is_file()]
+    return digest_of({file.relative_to(root).as_posix(): file.read_bytes() for file in files if file.suffix != ".pyc"})
+
+
 def copy_code(folder: Path) -> None:
     """Copy what the digest is of into a folder, as a package."""
     for name, file in _files():

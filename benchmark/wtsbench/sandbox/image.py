@@ -148,14 +148,15 @@ class _Bench:
             settings = self.client.images.get(self._stage("settings")).attrs["Config"]
         config = oci.configuration(self.base.attrs, settings, [packages.digest, code.digest])
         tag = f"{REPOSITORY}:{oci.sha256(config).removeprefix('sha256:')[:12]}"
-        here = {code.digest: code.path}
+        here: dict[str, oci.Part] = {code.digest: oci.File(code.path)}
         if packages.path is not None:
-            here[packages.digest] = packages.path
+            here[packages.digest] = oci.File(packages.path)
         try:
             return oci.put_image(self.client, config, here, tag)
         except SandboxError:  # an engine that wants every layer, though it has it
             lacking = [layer for layer in oci.layers_of(config) if layer not in here]
-            here |= oci.take_layers(self.client, packages.donor, lacking, self.scratch)
+            taken = oci.take_layers(self.client, packages.donor, lacking, self.scratch)
+            here |= {layer: oci.File(path) for layer, path in taken.items()}
             return oci.put_image(self.client, config, here, tag)
 
     def _layer(self, stage: str, name: str) -> oci.Layer:

@@ -11,10 +11,10 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from wtsbench.errors import SandboxError
 from wtsbench.sandbox.engine import said_by_engine
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CHUNK = 2**20
 EPOCH = "1970-01-01T00:00:00Z"
 """The date of everything in an image: a true one would make another image of the same content."""
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CONFIGURATION = ("Cmd", "Entrypoint", "Env", "Labels", "User", "WorkingDir")
 
 
@@ -35,6 +38,33 @@ class Layer:
     digest: str
     """`sha256:…` of its bytes."""
     path: Path
+
+
+class Part(Protocol):
+    """The bytes of a layer, wherever they are."""
+
+    @property
+    def size(self) -> int:
+        """How many."""
+
+    def open(self) -> IO[bytes]:
+        """From the first one on."""
+
+
+@dataclass(frozen=True)
+class File:
+    """Bytes in a file of their own."""
+
+    path: Path
+
+    @property
+    def size(self) -> int:
+        """Of the file."""
+        return self.path.stat().st_size
+
+    def open(self) -> IO[bytes]:
+        """The file."""
+        return self.path.open("rb")
 
 
 def sha256(content: bytes) -> str:
@@ -139,13 +169,13 @@ def take_layers(client: docker.DockerClient, image: str, wanted: Collection[str]
     return found
 
 
-def put_image(client: docker.DockerClient, config: bytes, layers: Mapping[str, Path], tag: str) -> str:
+def put_image(client: docker.DockerClient, config: bytes, layers: Mapping[str, Part], tag: str) -> str:
     """Give an engine an image, and return its id.
 
     Args:
         client: the engine.
         config: the image's configuration.
-        layers: files of its layers by digest. Of those that are not here the engine must have all: it takes them from
+        layers: its layers by digest. Of those that are not here the engine must have all: it takes them from
             the images that it holds.
         tag: to name it by, so that no clean-up takes it for unused.
 
@@ -164,14 +194,14 @@ def put_image(client: docker.DockerClient, config: bytes, layers: Mapping[str, P
     return wanted
 
 
-def _engine_archive(config: bytes, layers: Mapping[str, Path], tag: str) -> Iterator[bytes]:
+def _engine_archive(config: bytes, layers: Mapping[str, Part], tag: str) -> Iterator[bytes]:
     """The form that every engine loads: `docker save` of version 1.10 and later."""
     named = {digest: f"{digest.removeprefix('sha256:')}/layer.tar" for digest in layers_of(config)}
     name = f"{sha256(config).removeprefix('sha256:')}.json"
     listed = {"Config": name, "RepoTags": [tag], "Layers": list(map(named.__getitem__, layers_of(config)))}
-    for digest, path in layers.items():
-        with path.open("rb") as file:
-            yield from _member(named[digest], path.stat().st_size, _read(file))
+    for digest, part in layers.items():
+        with part.open() as file:
+            yield from _member(named[digest], part.size, _read(file))
     yield from _member(name, len(config), [config])
     manifest = json.dumps([listed]).encode()
     yield from _member("manifest.json", len(manifest), [manifest])
@@ -189,6 +219,54 @@ def _member(name: str, size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield info.tobuf()
     yield from chunks
     yield bytes(-size % tarfile.BLOCKSIZE)
+
+
+def layout(config: bytes, sizes: Mapping[str, int], name: str) -> dict[str, bytes]:
+    """The small files of an OCI image layout, by name; beside them it has each layer as `blob_name` calls it.
+
+    Args:
+        config: the image's configuration.
+        sizes: of its layers' tar files, by digest.
+        name: what tools that load the layout call the image.
+    """
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"mediaType": _CONFIG, "digest": sha256(config), "size": len(config)},
+            "layers": [{"mediaType": _LAYER, "digest": one, "size": sizes[one]} for one in layers_of(config)],
+        }
+    ).encode()
+    named = {"org.opencontainers.image.ref.name": name, "io.containerd.image.name": name}
+    entry = {"mediaType": MANIFEST, "digest": sha256(manifest), "size": len(manifest), "annotations": named}
+    return {
+        "oci-layout": json.dumps({"imageLayoutVersion": "1.0.0"}).encode(),
+        "index.json": json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode(),
+        blob_name(sha256(manifest)): manifest,
+        blob_name(sha256(config)): config,
+    }
+
+
+def blob_name(digest: str) -> str:
+    """Where a layout keeps the bytes of a digest."""
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def read_layout(read: Callable[[str], bytes]) -> bytes:
+    """The configuration of the only image of a layout, whose blobs are known to be what they are called.
+
+    Args:
+        read: gives a small file of the layout by its name.
+
+    Raises:
+        ValueError: it is no layout of one image with plain layers.
+    """
+    [entry] = json.loads(read("index.json"))["manifests"]
+    manifest = json.loads(read(blob_name(entry["digest"])))
+    config = read(blob_name(manifest["config"]["digest"]))
+    if [one["digest"] for one in manifest["layers"]] != layers_of(config):
+        raise ValueError("the layers of the manifest are not those of the configuration")
+    return config
 
 
 class _Hashing(io.RawIOBase):

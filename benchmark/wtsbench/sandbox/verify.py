@@ -12,7 +12,7 @@ from wtsbench.errors import SandboxError
 from wtsbench.sandbox import oci, registry
 from wtsbench.sandbox.code import code_digest, digest_of
 from wtsbench.sandbox.engine import CODE_LABEL, connect, probe, said_by_engine
-from wtsbench.sandbox.pins import ImagePin
+from wtsbench.sandbox.pins import ImagePin, pins
 
 if TYPE_CHECKING:
     import docker
@@ -36,14 +36,14 @@ class Finding:
     """What is worth knowing and no fault."""
 
 
-def verify(pins: Mapping[str, ImagePin], *, pull: bool, note: Callable[[str], None]) -> list[Finding]:
+def verify(wanted: Mapping[str, ImagePin], *, pull: bool, note: Callable[[str], None]) -> list[Finding]:
     """Look for every pinned image on the engine, then in its registry, and hold it against its pin.
 
     What is on the engine is checked: id, labels, platform, and the code in it. What only a registry has is known to be
     there, and is checked after it was pulled.
 
     Args:
-        pins: by name.
+        wanted: pins by name.
         pull: whether to fetch what the engine lacks.
         note: told what takes time.
 
@@ -52,7 +52,31 @@ def verify(pins: Mapping[str, ImagePin], *, pull: bool, note: Callable[[str], No
     """
     probe()
     with connect(seconds=registry.PULL_SECONDS) as client:
-        return [_verified(client, name, pin, pull, note) for name, pin in sorted(pins.items())]
+        return [_verified(client, name, pin, pull, note) for name, pin in sorted(wanted.items())]
+
+
+def standing() -> dict[str, tuple[str, bool]]:
+    """For every pinned image: how it stands on this engine, in words, and whether trials can run in it as they should.
+
+    Asks no registry, and looks into no image.
+
+    Raises:
+        SandboxError: no engine answers.
+    """
+    found = {}
+    with connect() as client:
+        for name, pin in sorted(pins().items()):
+            image = registry.local_image(client, pin.digest)
+            short = pin.digest.rpartition("sha256:")[2][:12]
+            if image is None:
+                found[name] = (f"({short}) is not on this engine", False)
+                continue
+            notes = notes_of(image)
+            torch = image.labels.get(registry.TORCH_LABEL)
+            kind = f", torch {torch}" if torch else ""
+            words = "; ".join(note.partition("; ")[0] for note in notes) or "is here, with this installation's code"
+            found[name] = (f"({short}{kind}): {words}" if notes else f"({short}{kind}) {words}", not notes)
+    return found
 
 
 def _verified(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.metadata
 import os
 import platform
 import re
@@ -14,9 +15,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import wtsbench
 from wtsbench.errors import SandboxError
+from wtsbench.sandbox.code import checkout_digest
 from wtsbench.spec.identity import digest
-from wtsbench.spec.paths import cache_folder
+from wtsbench.spec.paths import cache_folder, checkout
 
 _PIP_SETTINGS = ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE", "TORCH_INDEX_URL")
 """Where packages come from decides which builds of them are found."""
@@ -70,7 +76,68 @@ def contents(wheels: Path) -> dict[str, str]:
     return found
 
 
-def _download(requirements: Path, wheels: Path, python: str) -> str | None:
+def node_wheels(*, note: Callable[[str], None]) -> Path:
+    """A folder with the wheels of the installed wtsbench and of all that it needs, at the versions installed here.
+
+    They are for the Python and the machine that this runs on; fetched once and kept in the cache.
+
+    Raises:
+        SandboxError: pip cannot get or build one.
+    """
+    pinned = sorted(_needed("wtsbench"))
+    root = checkout()
+    ours = [wtsbench.__version__, "" if root is None else checkout_digest(root)]
+    places = [os.environ.get(name, "") for name in _PIP_SETTINGS]
+    key = digest([pinned, ours, platform.python_version_tuple()[:2], platform.machine(), *places])[:16]
+    folder = cache_folder() / "wheels" / f"nodes-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.parent / f"nodes-{key}.lock"):
+        if folder.is_dir():
+            return folder
+        note(f"fetching the packages of wtsbench itself ({len(pinned)})")
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{key}.") as scratch:
+            wheels = Path(scratch) / "wheels"
+            (Path(scratch) / "requirements.txt").write_text("".join(f"{one}\n" for one in pinned))
+            own = f"wtsbench=={wtsbench.__version__}" if root is None else str(root)
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            failed = _download(Path(scratch) / "requirements.txt", wheels, version, "--no-deps") or pip(
+                "wheel", "--quiet", "--no-deps", f"--wheel-dir={wheels}", own
+            )
+            if failed is not None:
+                raise SandboxError(
+                    f"pip cannot get the packages of wtsbench: {failed}",
+                    remedy="check pip's settings and the network, or leave them out with --no-wheels",
+                )
+            wheels.rename(folder)
+    return folder
+
+
+def _needed(package: str) -> set[str]:
+    """All that an installed package needs in turn, as `name==version`."""
+    found: dict[str, str] = {}
+    waiting = [(package, "")]
+    looked = set(waiting)
+    while waiting:
+        name, extra = waiting.pop()
+        try:
+            installed = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise SandboxError(
+                f"{name} is not installed here, so its version cannot be bundled",
+                remedy="install wtsbench, or leave the packages out with --no-wheels",
+            ) from error
+        found[name] = installed.version
+        for text in installed.requires or ():
+            need = Requirement(text)
+            if need.marker is not None and not need.marker.evaluate({"extra": extra}):
+                continue
+            asked = {(canonicalize_name(need.name), one) for one in ("", *need.extras)} - looked
+            looked |= asked
+            waiting += asked
+    return {f"{name}=={version}" for name, version in found.items() if name != package}
+
+
+def _download(requirements: Path, wheels: Path, python: str, *options: str) -> str | None:
     extra = os.environ.get("TORCH_INDEX_URL")
     return pip(
         "download",
@@ -78,6 +145,7 @@ def _download(requirements: Path, wheels: Path, python: str) -> str | None:
         "--only-binary=:all:",
         f"--python-version={python}",
         f"--dest={wheels}",
+        *options,
         *([f"--extra-index-url={extra}"] if extra else []),
         f"--requirement={requirements}",
     )

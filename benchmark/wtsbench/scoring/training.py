@@ -135,14 +135,23 @@ def train_to(folder: Path, mirror: Path, *, name: str) -> NgramScorer:
     return load(folder, name=name)
 
 
+def kept_folder(mirror: Path) -> Path:
+    """Where the cache keeps the scorer of a mirror's files.
+
+    Raises:
+        ScorerError: the files are not there.
+    """
+    key = digest({"recipe": RECIPE, "files": data_files(mirror)})
+    return cache_folder() / "scorers" / f"ngram-{key[:16]}"
+
+
 def trained_once(mirror: Path, *, name: str) -> NgramScorer:
     """The scorer of a mirror's files out of the cache folder; trained and put there where it is not yet.
 
     Raises:
         ScorerError: the files are not there, or the cache cannot be written.
     """
-    key = digest({"recipe": RECIPE, "files": data_files(mirror)})
-    folder = cache_folder() / "scorers" / f"ngram-{key[:16]}"
+    folder = kept_folder(mirror)
     try:
         if not folder.is_dir():
             with locked(folder):
