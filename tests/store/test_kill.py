@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.child import ITEMS, attempt_of
-from tests.store.making import fill_outbox, trial_id_of
+from tests.store.making import fill_outbox, seal, trial_id_of
 from wtsbench.store.client import Store
 from wtsbench.store.courier import deliver
 
@@ -63,7 +63,11 @@ def test_random_kills_lose_no_acknowledged_attempt(store: Store, child: Child) -
 def test_killed_at_every_call_of_the_engine_delivery_resumes(store: Store, tmp_path: Path, child: Child) -> None:
     """Before each single call of the engine, from opening over commit to closing, a courier is killed once."""
     outboxes = [
-        fill_outbox(tmp_path / "outboxes" / f"{number:03d}", attempt_of(number)[1:]) for number in range(1, _MOST_CALLS)
+        fill_outbox(
+            tmp_path / "outboxes" / f"{number:03d}",
+            [*attempt_of(number)[1:3], seal(trial_id_of(f"trial-{number}"), 1, 4, records=3)],
+        )
+        for number in range(1, _MOST_CALLS)
     ]
     output = child("die_in_engine", store.uri, tmp_path / "outboxes").communicate()[0].split("\n")[:-1]
     assert {"dies before begin", "dies before commit", "dies before close", "survived"} <= set(output)
