@@ -17,6 +17,7 @@ import ray.exceptions
 from wtsbench.errors import ClusterError, UserError
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.progress import share_of
+from wtsbench.execution.ray_health import Health
 from wtsbench.execution.supervise import done_trials, seal_lost, supervise
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
@@ -52,6 +53,8 @@ class RayExecutor:
                 remedy="check --ray / RAY_ADDRESS, or run without a cluster with --executor in-process.",
             ) from error
         self._task = ray.remote(max_retries=0, max_calls=0)(_supervise)
+        self._health = None if (address or "").startswith("ray://") else Health.here(local=address is None)
+        self._slots = 1
         try:
             self._check_fits()
         except ClusterError:
@@ -71,8 +74,14 @@ class RayExecutor:
 
     @property
     def slots(self) -> int:
-        """Jobs that fit on the cluster's nodes as they are now."""
-        return max(1, sum(_fitting(node, self._resources) for node in _nodes()))
+        """Jobs that fit on the cluster's nodes as they are now.
+
+        Raises:
+            ClusterError: the cluster has died.
+        """
+        if self._health is None or self._health.answers():
+            self._slots = max(1, sum(_fitting(node, self._resources) for node in _nodes()))
+        return self._slots
 
     def start(self, job: Job) -> None:
         """Hand the job to Ray."""
@@ -84,9 +93,15 @@ class RayExecutor:
         self._tasks[self._task.options(**options).remote(job)] = job
 
     def wait(self, timeout: float) -> list[Receipt]:
-        """Receipts of the tasks that ended; a lost worker is a failure of class `infrastructure`."""
+        """Receipts of the tasks that ended; a lost worker is a failure of class `infrastructure`.
+
+        Raises:
+            ClusterError: the cluster has died. Ray would say nothing of it, and wait.
+        """
         if not self._tasks:
             return []
+        if self._health is not None:
+            self._health.answers()
         ready, _ = ray.wait(list(self._tasks), num_returns=1, timeout=timeout)
         if ready:  # whatever else is ready by now comes along
             ready, _ = ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
