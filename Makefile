@@ -4,6 +4,7 @@
 #     make test         set up, then run the tests
 #     make lint         set up, then check format, rules, types and the layering of the rooms
 #     make faults       set up, then run the store's fault matrix, ROUNDS=20 times over
+#     make orphans      set up, then kill parts of submissions at random, ROUNDS=20 of them, and look for what is left
 #     make clean        remove what the above made, except results
 #
 # Variables: PYTHON=/path/to/python (to build the environment with), VENV=.venv (where it goes),
@@ -25,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 
-.PHONY: quickstart test lint faults clean
+.PHONY: quickstart test lint faults orphans clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -43,6 +44,11 @@ lint: $(DEV_STAMP)
 
 faults: $(DEV_STAMP)
 	@WTSBENCH_FAULT_ROUNDS=$(or $(ROUNDS),5) $(BIN)/python -m pytest tests/store/test_faults.py tests/store/test_kill.py $(PYTEST)
+
+# Needs a Docker engine; `.ci/docker-engine` starts one that the rounds may kill as well.
+orphans: $(DEV_STAMP)
+	@WTSBENCH_ORPHAN_ROUNDS=$(or $(ROUNDS),20) WTSBENCH_ORPHAN_SEED=$(or $(SEED),$(shell date +%s)) \
+		$(BIN)/python -m pytest tests/end_to_end/test_orphans.py $(PYTEST)
 
 clean:
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

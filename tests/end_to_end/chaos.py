@@ -1,0 +1,263 @@
+"""Killing parts of a running submission at a chosen stage of a trial, and looking for what is left of it.
+
+The parts: `worker` (the Ray worker that supervises the trial), `raylet` and `gcs` (Ray itself), `driver` (the command
+that the user started), `trial` (the trial's own process), `lane` (its preloaded parent); with containers also
+`dockerd`, `containerd`, `shim` (the container's keeper) and `reaper` (together with the worker).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.end_to_end.conftest import Bench
+from wtsbench.sandbox import reaper
+from wtsbench.sandbox.container import LEASE_LABEL
+from wtsbench.sandbox.engine import address
+
+LEASE_SECONDS = 3.0
+TRIALS = 4
+GRID = """\
+apiVersion: wtsbench/v1
+name: chaos
+tasks: [safety-mini]
+pairs:
+  - {weak: nano-1, strong: nano-2}
+strategies: [naive, logconf]
+seeds: [0]
+data: {weak_train: 60, transfer: 80, validation: 20, test: 60}
+training: {epochs: 1}
+"""
+STAGES = ("created", "started", "training", "writing", "ended")
+BOTH = ("worker", "raylet", "gcs", "driver", "trial")
+VICTIMS = {
+    "process": (*BOTH, "lane"),
+    "docker": (*BOTH, "dockerd", "containerd", "shim", "reaper"),
+}
+RAYS_OWN = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Of Ray's, which end themselves about a minute after their raylet, when they have given up on its GCS."""
+ENGINE = Path(__file__).parents[2] / ".ci" / "docker-engine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Who is killed, in which sandbox, and when."""
+
+    sandbox: str
+    victim: str
+    stage: str
+    trial: int
+    """At which of the trials, in the order in which they come to the stage."""
+    delay: float
+    """Seconds after the stage was seen."""
+
+    def __str__(self) -> str:
+        return f"{self.sandbox}, {self.victim} when trial {self.trial + 1} is {self.stage}, after {self.delay:.3f} s"
+
+
+def cases(seed: int) -> list[Case]:
+    """Every combination once, in an order, at trials and with delays that the seed decides."""
+    chance = random.Random(seed)
+    found = [
+        Case(
+            sandbox=sandbox,
+            victim=victim,
+            stage=stage,
+            trial=chance.randrange(TRIALS),
+            delay=chance.uniform(0, 0.3) ** 2 * 10 / 3,
+        )
+        for sandbox, victims in VICTIMS.items()
+        for victim in victims
+        for stage in STAGES
+    ]
+    chance.shuffle(found)
+    return found
+
+
+@dataclass(kw_only=True)
+class Disturbed:
+    """A submission that is killed in part."""
+
+    bench: Bench
+    sandbox: str
+    client: Any
+    process: subprocess.Popen[str]
+    seen: dict[tuple[int, float], str] = field(default_factory=dict)
+    """Every process of the submission that was ever seen: id and start to name."""
+
+    def until(self, case: Case) -> Path | None:
+        """Wait for the stage; the attempt's folder, or None where the submission ended before."""
+        reached: list[Path] = []
+        while self.process.poll() is None:
+            self.look()
+            for folder in sorted(self.bench.store.glob("spool/*-*")):
+                if folder not in reached and self._is(folder, case.stage):
+                    reached.append(folder)
+                    if len(reached) > case.trial:
+                        time.sleep(case.delay)
+                        self.look()
+                        return folder
+            time.sleep(0.01)
+        return None
+
+    def _is(self, folder: Path, stage: str) -> bool:
+        trial = folder / "trial"
+        if stage == "created":
+            return (trial / "lease").exists()
+        if stage == "started":
+            return bool(self._pids_of_trial(folder))
+        if stage == "training":
+            return (trial / "scratch" / "progress.json").exists()
+        if stage == "writing":
+            return (trial / "outbox").is_dir() and any((trial / "outbox").iterdir())
+        return (trial / "outbox" / "result.json").exists()
+
+    def look(self) -> None:
+        """Note which processes there are."""
+        try:
+            driver = psutil.Process(self.process.pid)
+            family = [driver, *driver.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            family = []
+        for one in family:
+            try:
+                self.seen[one.pid, one.create_time()] = one.name()
+            except psutil.NoSuchProcess:
+                continue
+
+    def kill(self, victim: str, folder: Path) -> list[str]:
+        """Kill a part of the submission; the names of what was killed."""
+        pids = self._pids(victim, folder)
+        killed = []
+        for pid in pids:
+            try:
+                killed.append(psutil.Process(pid).name())
+                os.kill(pid, 9)
+            except (psutil.NoSuchProcess, ProcessLookupError):
+                continue
+        if victim == "dockerd":
+            time.sleep(0.5)
+            start_engine()
+        return killed
+
+    def _pids(self, victim: str, folder: Path) -> list[int]:
+        if victim == "driver":
+            return [self.process.pid]
+        if victim in ("raylet", "gcs"):
+            named = "raylet" if victim == "raylet" else "gcs_server"
+            return [child.pid for child in psutil.Process(self.process.pid).children() if child.name() == named]
+        if victim == "worker":
+            return _holders(folder / "owner")
+        if victim == "reaper":
+            return [pid for pid in (reaper.running(), *_holders(folder / "owner")) if pid is not None]
+        if victim == "trial":
+            return self._pids_of_trial(folder)
+        if victim == "lane":
+            return [parent for pid in self._pids_of_trial(folder) if (parent := _parent(pid)) is not None]
+        if victim == "dockerd":
+            return [_dockerd()]
+        if victim == "containerd":
+            return [child.pid for child in psutil.Process(_dockerd()).children() if child.name() == "containerd"]
+        ids = [container["Id"] for container in self.containers(folder)]
+        return [
+            one.pid
+            for one in psutil.process_iter(["cmdline"])
+            if "containerd-shim" in " ".join((one.info["cmdline"] or [""])[:1]) and set(ids) & set(one.info["cmdline"])
+        ]
+
+    def _pids_of_trial(self, folder: Path) -> list[int]:
+        if self.sandbox == "process":
+            return [pid for pid in _holders(folder / "trial" / "log.txt") if pid not in _holders(folder / "owner")]
+        found = []
+        for container in self.containers(folder):
+            if container["State"] == "running":
+                found.append(int(self.client.api.inspect_container(container["Id"])["State"]["Pid"]))
+        return found
+
+    def containers(self, below: Path) -> list[dict[str, Any]]:
+        """Containers of trials below a folder."""
+        listed: list[dict[str, Any]] = self.client.api.containers(all=True, filters={"label": LEASE_LABEL})
+        return [one for one in listed if one["Labels"][LEASE_LABEL].startswith(f"{below}/")]
+
+    def left(self) -> list[str]:
+        """What there still is of the submission."""
+        found = [f"container {one['Names']} {one['Status']}" for one in self.containers(self.bench.store)]
+        for pid, started in self.seen:
+            try:
+                one = psutil.Process(pid)
+                named = (one.cmdline() or [one.name()])[0]
+                if one.create_time() == started and one.status() != psutil.STATUS_ZOMBIE and named not in RAYS_OWN:
+                    found.append(f"process {pid} {' '.join(one.cmdline())[:200]}")
+            except psutil.NoSuchProcess:
+                continue
+        found += [f"process {pid} has a trial's log open" for pid in self.bench.trial_processes()]
+        return found
+
+    def until_nothing_is_left(self, seconds: float) -> tuple[float, list[str]]:
+        """Wait; how long it took, and what was there still at the end of the time."""
+        begun = time.monotonic()
+        while (left := _patiently(self.left)) and time.monotonic() - begun < seconds:
+            time.sleep(0.1)
+        return time.monotonic() - begun, left
+
+
+def attempt_folders(bench: Bench) -> list[str]:
+    """What waits in the spool."""
+    return [path.name for path in (bench.store / "spool").iterdir() if path.is_dir()]
+
+
+def engine_may_be_killed() -> bool:
+    """Whether the engine is one of `.ci/docker-engine`, which can be started again where it was."""
+    return address().startswith("unix://") and (_engine_folder() / "dockerd.pid").is_file()
+
+
+def start_engine() -> None:
+    """Start the engine again after it was killed."""
+    subprocess.run([ENGINE, "start", str(_engine_folder())], check=True, capture_output=True)
+
+
+def _engine_folder() -> Path:
+    return Path(address().removeprefix("unix://")).parent
+
+
+def _dockerd() -> int:
+    return int((_engine_folder() / "dockerd.pid").read_text())
+
+
+def _holders(path: Path) -> list[int]:
+    """Processes that have a file open."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                if any(str(link.readlink()) == str(path) for link in (process / "fd").iterdir()):
+                    found.append(int(process.name))
+            except OSError:
+                continue
+    return found
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(psutil.Process(pid).ppid())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _patiently(ask: Callable[[], list[str]]) -> list[str]:
+    """An engine that was just killed takes a moment to answer."""
+    import docker.errors
+    import requests.exceptions
+
+    try:
+        return ask()
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+        return [f"the engine does not answer: {error}"]
