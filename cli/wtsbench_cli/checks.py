@@ -279,20 +279,28 @@ def git() -> Check:
 
 
 def docker() -> Check:
-    """The Docker engine and the pinned trial image; trials do without, as processes."""
-    from wtsbench.sandbox.base import DEFAULT_IMAGE, make_sandbox
+    """The Docker engine and the pinned images; trials do without, as processes."""
+    from wtsbench.sandbox.base import DEFAULT_IMAGE
+    from wtsbench.sandbox.engine import probe
+    from wtsbench.sandbox.verify import standing
 
     try:
-        sandbox = make_sandbox("docker")
+        engine = probe()
+        images = standing()
     except UserError as error:
         return Check(
             name="docker", state="warn", found=f"{error.message}; trials run as processes", remedy=error.remedy
         )
-    if sandbox.notice is not None:
-        return Check(name="docker", state="warn", found=sandbox.notice)
-    return Check(
-        name="docker", state="ok", found=f"the engine answers; image {DEFAULT_IMAGE} is {sandbox.image_digest}"
-    )
+    told = "; ".join(f"image {name} {how}" for name, (how, _) in images.items())
+    found = f"engine {engine.version} at {engine.address} ({engine.driver})"
+    if DEFAULT_IMAGE not in images:
+        remedy = "run `wtsbench image build`; until then trials run as processes."
+        words = f"{found}; {told + '; ' if told else ''}no image {DEFAULT_IMAGE} is pinned"
+        return Check(name="docker", state="warn", found=words, remedy=remedy)
+    if any(not good for _, good in images.values()):
+        remedy = "`wtsbench image build` builds the trial image of this code; `wtsbench image verify --pull` fetches."
+        return Check(name="docker", state="warn", found=f"{found}; {told}", remedy=remedy)
+    return Check(name="docker", state="ok", found=f"{found}; {told}")
 
 
 def _existing(folder: Path) -> Path:

@@ -12,7 +12,9 @@ from tests.cli.test_help import VERBS
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/store.md", "docs/leftovers.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "docs/store.md", "docs/leftovers.md", "docs/images.md"]
+)
 def test_commands_exist(name: str) -> None:
     """Every `wtsbench VERB` in the documentation is a verb of the command line."""
     text = (ROOT / name).read_text(encoding="utf-8")
