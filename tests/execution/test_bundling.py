@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import pytest
 
 from tests.models.folders import write_model_folder
 from tests.models.hub_server import COMMIT, Hub, serve
-from tests.sandbox.test_docker import BASE
+from tests.sandbox.conftest import BASE
+from wtsbench.sandbox.bundle import Entry, write
 from wtsbench.sandbox.engine import connect
 
 TASK = """\
@@ -163,6 +166,34 @@ def test_nothing_is_changed_by_a_bundle_that_is_refused(tmp_path: Path, near: Ma
     assert far.files() == ["manifests/tasks/own.yaml"]
 
 
+def test_a_load_that_was_killed_is_finished_by_the_next(tmp_path: Path, far: Machine) -> None:
+    """SIGKILL in the middle leaves no file that is not whole, and loading again leaves nothing else beside them."""
+    place = f"wtsbench/hub/models--owner--large/snapshots/{COMMIT}"
+    content = {f"{place}/model-{number:05}.safetensors": os.urandom(2 << 20) for number in range(40)}
+    content |= {f"wtsbench/cache/models/embedded/x/{number}": os.urandom(2 << 20) for number in range(10)}
+    about = {"grids": [], "created": "", "left_out": []}
+    write(tmp_path / "bundle.tar", about, {name: Entry.of_bytes(name, one) for name, one in content.items()})
+    snapshot = far.folder / place.replace("wtsbench/hub", "hf/hub")
+
+    command = [sys.executable, "-m", "wtsbench_cli", "image", "load", str(tmp_path / "bundle.tar")]
+    with subprocess.Popen(command, env=far.environment, cwd=far.folder, stderr=subprocess.DEVNULL) as loading:
+        while loading.poll() is None and len(list(snapshot.glob("model-*"))) < 3:
+            time.sleep(0.001)
+        loading.kill()
+    assert loading.returncode == -signal.SIGKILL
+    for path in (one for one in snapshot.iterdir() if not one.name.startswith(".")):
+        assert path.read_bytes() == content[f"{place}/{path.name}"]
+    assert not (far.folder / "cache" / "models" / "embedded" / "x").exists()
+
+    again = far.run("image", "load", tmp_path / "bundle.tar", "--json")
+
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["kept"] >= 3
+    wanted = {name.replace("wtsbench/hub", "hf/hub").replace("wtsbench/cache", "cache"): name for name in content}
+    assert set(far.files()) == {*wanted, "cache/.load.lock"}
+    assert all((far.folder / path).read_bytes() == content[name] for path, name in wanted.items())
+
+
 @pytest.mark.docker
 @pytest.mark.slow
 def test_a_carried_grid_runs_without_a_network(tmp_path: Path, far: Machine) -> None:
@@ -187,6 +218,6 @@ def test_a_carried_grid_runs_without_a_network(tmp_path: Path, far: Machine) -> 
     assert json.loads(loaded.stdout)["image"]["id"] == image_id
     done = far.run("submit", "smoke", "--sandbox", "docker", "--executor", "in-process", isolated=alone)
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "done: 3 trials, 3 run" in done.stdout
     assert far.run("image", "verify", isolated=alone).returncode == 0

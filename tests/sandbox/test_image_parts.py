@@ -19,7 +19,7 @@ from wtsbench.sandbox.code import code_digest, copy_code
 from wtsbench.sandbox.extras import unpack
 from wtsbench.sandbox.image import DEFAULT_BASE
 from wtsbench.sandbox.oci import configuration, layers_of, make_layer
-from wtsbench.sandbox.wheelhouse import wheelhouse
+from wtsbench.sandbox.wheelhouse import needed_by, wheelhouse
 from wtsbench.spec.paths import checkout, shipped
 from wtsbench.spec.provenance import COMPUTING_PACKAGES
 
@@ -218,3 +218,18 @@ def test_packages_of_others_bring_nothing_along_unnoticed(tmp_path: Path) -> Non
         with pytest.raises(SpecError) as refused:
             unpack([wanted], tmp_path / Path(wanted).stem, python="3.11", lock=tmp_path / "lock.txt")
         assert said in str(refused.value)
+
+
+def test_the_packages_for_nodes_are_all_that_wtsbench_needs() -> None:
+    """What a bundle carries is installed here at the version that is tested, with what each package needs in turn."""
+    root = checkout()
+    if root is None:
+        pytest.skip("constraints.txt is not part of the wheel")
+    needed = dict(one.split("==") for one in needed_by("wtsbench"))
+
+    assert {"torch", "ray", "duckdb", "docker", "datasets", "click", "idna"} <= set(needed)
+    assert "pytest" not in needed
+    constraints = pinned(root / "constraints.txt")
+    assert {
+        name: version for name, version in needed.items() if constraints.get(name) != version.partition("+")[0]
+    } == {}

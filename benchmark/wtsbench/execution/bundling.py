@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,11 +91,11 @@ def write_bundle(
         raise SpecError(f"there is no folder {out.parent}", remedy="make it first.")
     pin = resolve_image(names.pop()) if image else None
     gathered = _Gathered(mirror=mirror)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+    with _scratch(out.with_name(f".{out.name}.layers")) as scratch:
         sandbox: Sandbox = ProcessSandbox()
         about: dict[str, Any] = {}
         if pin is not None:
-            pin = _add_image(gathered, pin, Path(scratch), note)
+            pin = _add_image(gathered, pin, scratch, note)
             sandbox = DockerSandbox(str(pin.id))
             about["image"] = {"name": checked[0][0].image, **pin.model_dump(mode="json", exclude_none=True)}
         for grid, path in checked:
@@ -130,6 +131,17 @@ def write_bundle(
         size=out.stat().st_size,
         left_out=tuple(sorted(gathered.left_out)),
     )
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """An empty folder, which is gone at the end; what a bundling that was killed left in it goes first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _add_image(gathered: _Gathered, pin: ImagePin, scratch: Path, note: Callable[[str], None]) -> ImagePin:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,6 +20,7 @@ from wtsbench.sandbox.engine import connect, probe
 from wtsbench.sandbox.image import REPOSITORY
 from wtsbench.sandbox.pins import ImagePin, pins, write_pin
 from wtsbench.sandbox.registry import PULL_SECONDS, local_image
+from wtsbench.scoring.kept import locked
 from wtsbench.spec.paths import cache_folder, data_mirror, user_manifests
 
 _WHOLE = ("models/embedded/", "scorers/")
@@ -160,43 +160,39 @@ def _load_image(bundle: Bundle, pin: ImagePin, note: Callable[[str], None]) -> N
 
 
 def _place(missing: Mapping[Entry, Path]) -> None:
-    """Write each file under another name and rename it; folders that count as finished by being there, as a whole."""
+    """Write each file under another name and rename it; folders that count as finished by being there, as a whole.
+
+    The other names are always the same ones, so what a load that was killed had begun is overwritten by the next.
+    """
     whole: dict[Path, dict[str, Entry]] = {}
-    for entry, target in missing.items():
-        inside = entry.name.removeprefix(CACHE)
-        start = next((one for one in _WHOLE if entry.name.startswith(CACHE) and inside.startswith(one)), None)
-        if start is None:
-            _write(entry, target)
-            continue
-        first, _, rest = inside.removeprefix(start).partition("/")
-        whole.setdefault(cache_folder() / start / first, {})[rest] = entry
-    for folder, files in whole.items():
-        if folder.is_dir():
-            continue
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            unfinished.chmod(0o755)
+    with locked(cache_folder() / "load"):
+        for entry, target in missing.items():
+            inside = entry.name.removeprefix(CACHE)
+            start = next((one for one in _WHOLE if entry.name.startswith(CACHE) and inside.startswith(one)), None)
+            if start is None:
+                _write(entry, target)
+                continue
+            first, _, rest = inside.removeprefix(start).partition("/")
+            whole.setdefault(cache_folder() / start / first, {})[rest] = entry
+        for folder, files in whole.items():
+            if folder.is_dir():
+                continue
+            unfinished = folder.with_name(f".{folder.name}.loading")
+            shutil.rmtree(unfinished, ignore_errors=True)
             for name, entry in files.items():
                 _write(entry, unfinished / PurePosixPath(name))
             unfinished.replace(folder)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
 
 
 def _write(entry: Entry, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as sink, entry.part.open() as source:
-            shutil.copyfileobj(source, sink, oci.CHUNK)
-            sink.flush()
-            os.fsync(sink.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    unfinished = target.with_name(f".{target.name}.loading")
+    with unfinished.open("wb") as sink, entry.part.open() as source:
+        shutil.copyfileobj(source, sink, oci.CHUNK)
+        sink.flush()
+        os.fsync(sink.fileno())
+    unfinished.chmod(0o644)
+    unfinished.replace(target)
 
 
 def advice(loaded: Loaded, path: Path) -> list[str]:

@@ -144,7 +144,8 @@ def find_image(client: docker.DockerClient, pin: ImagePin) -> Image:
         try:
             image = client.images.get(pin.digest)
         except docker.errors.ImageNotFound:
-            remedy = f"docker pull {pin.reference}" if pin.reference else "run `wtsbench image build` to build it here"
+            here = "run `wtsbench image build` to build it here, or `wtsbench image load` on a bundle that has it"
+            remedy = f"docker pull {pin.reference}" if pin.reference else here
             message = f"the pinned trial image {pin.digest} is not on this Docker engine"
             raise SandboxError(message, remedy=remedy) from None
     if pin.id is not None and image.id != pin.id:

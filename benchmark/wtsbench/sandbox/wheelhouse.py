@@ -84,7 +84,7 @@ def node_wheels(*, note: Callable[[str], None]) -> Path:
     Raises:
         SandboxError: pip cannot get or build one.
     """
-    pinned = sorted(_needed("wtsbench"))
+    pinned = sorted(needed_by("wtsbench"))
     root = checkout()
     ours = [wtsbench.__version__, "" if root is None else checkout_digest(root)]
     places = [os.environ.get(name, "") for name in _PIP_SETTINGS]
@@ -112,7 +112,7 @@ def node_wheels(*, note: Callable[[str], None]) -> Path:
     return folder
 
 
-def _needed(package: str) -> set[str]:
+def needed_by(package: str) -> set[str]:
     """All that an installed package needs in turn, as `name==version`."""
     found: dict[str, str] = {}
     waiting = [(package, "")]
