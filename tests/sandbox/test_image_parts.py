@@ -115,6 +115,16 @@ def test_without_a_gpu_the_cpu_build_of_torch_is_taken_where_there_is_one(links:
     assert fetched(links, gpu=False) == ["torch-9.9+cpu-py3-none-any.whl"]
 
 
+def test_an_image_for_gpus_takes_no_cpu_build(links: Path) -> None:
+    """Where pip finds nothing but the CPU build, which matches the version, the build is refused and not passed off."""
+    links.parent.joinpath("requirements.txt").write_text("torch==9.9\n")
+    put_wheel(links, "9.9+cpu")
+
+    with pytest.raises(SandboxError, match="no build of torch with CUDA"):
+        fetched(links, gpu=True)
+    assert fetched(links, gpu=False) == ["torch-9.9+cpu-py3-none-any.whl"]
+
+
 def test_wheels_are_fetched_once(links: Path) -> None:
     """A second build needs no package index."""
     put_wheel(links, "9.9")

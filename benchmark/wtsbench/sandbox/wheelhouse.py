@@ -63,6 +63,11 @@ def wheelhouse(requirements: Path, *, python: str, gpu: bool, note: Callable[[st
                 if number == len(choices):
                     message = f"pip cannot get the packages of the trial image: {failed}"
                     raise SandboxError(message, remedy="check pip's settings and the network")
+            if gpu and any(wheels.glob("torch-*+cpu-*")):
+                raise SandboxError(
+                    "pip finds no build of torch with CUDA: the one that it takes is for CPUs alone",
+                    remedy="name an index that has one with TORCH_INDEX_URL, or build with --cpu",
+                )
             wheels.rename(folder)
     return folder
 
