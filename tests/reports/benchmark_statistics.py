@@ -17,7 +17,8 @@ if len(sys.argv) > 1:
 
 import numpy as np
 
-from wtsbench.reports.resampling import RESAMPLES, Block, Resampler
+from wtsbench.reports.resampling import Block, Resampler
+from wtsbench.reports.rows import RESAMPLES
 from wtsbench.reports.statistics import recovered
 from wtsbench.spec.generation_metrics import GENERATION_METRICS, Samples
 from wtsbench.spec.metrics import METRICS, Metric, Predicted, classification_metrics

@@ -67,11 +67,15 @@ def test_warm_is_cold_byte_for_byte_and_reads_no_prediction(kept: KeptTables) ->
 
 
 def test_records_are_those_of_dataclasses() -> None:
-    """The quick way to JSON values gives what `asdict` gives, in the same order, and shares nothing with the rows."""
+    """The quick ways to JSON give what `asdict` and `json.dumps` give, in the same order, and share nothing."""
     world = small()
     _fail_a_student(world)
+    world.datasets[0]["labels"] = ['n\u00e9 "{"', "line\nbreak"]
     board = leaderboard(world.memory(), resamples=QUICK)
     assert json.dumps(board.records()) == json.dumps([asdict(row) for row in board.rows])
+    whole = json.dumps(board.records(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    assert render(board, "json") == whole
+    assert render(Leaderboard(rows=()), "json") == "[]\n"
     board.records()[0]["metrics"].clear()
     assert board.rows[0].metrics
 
@@ -113,7 +117,7 @@ def test_whatever_decides_a_table_decides_its_key(
         for row in [student, *(line for line in world.predictions if line["trial_id"] == student["trial_id"])]:
             row["attempt"] = 2
     elif changed == "execution":
-        student["host"] = "another"
+        student["records_digest"] = "another"
     elif changed == "failure":
         student["failure_message"] = "another reason"
     elif changed == "cells":
@@ -130,12 +134,37 @@ def test_whatever_decides_a_table_decides_its_key(
     assert len(list(kept.folder.iterdir())) > len(before)
 
 
+def test_a_table_is_not_kept_where_the_store_does_not_say_what_its_trials_recorded(kept: KeptTables) -> None:
+    """Without the digest of an attempt's records, the same key might be another's."""
+    world = small()
+    world.trials[0]["records_digest"] = None
+    for _ in range(2):
+        board, read = board_of(world, kept)
+        assert read
+        assert board == leaderboard(world.memory(), resamples=QUICK)
+    assert not kept.folder.exists()
+
+
+def test_other_predictions_under_the_same_names_and_times_are_another_table(kept: KeptTables, tmp_path: Path) -> None:
+    """Two stores with an attempt of the same trial, number, host and time, and other predictions in it."""
+    one, two = small(), small()
+    for line in two.predictions:
+        if line["trial_id"] == next(row["trial_id"] for row in two.trials if row["role"] == "student"):
+            line["probabilities"] = [0.8, 0.2]
+    first, second = (
+        leaderboard(world.folder(tmp_path / name), resamples=QUICK, kept=kept)
+        for name, world in (("one", one), ("two", two))
+    )
+    assert second == leaderboard(two.memory(), resamples=QUICK)
+    assert second != first
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign", "renamed"])
 def test_a_damaged_or_foreign_file_counts_as_none(damage: str, kept: KeptTables) -> None:
     """A file that is not what was written under its name is not read, and is replaced."""
     cold, _ = board_of(small(), kept)
     other = small()
-    other.trials[0]["host"] = "another"
+    other.trials[0]["records_digest"] = "another"
     board_of(other, kept)
     paths = sorted(kept.folder.iterdir())
     wholes = [path.read_bytes() for path in paths]

@@ -197,6 +197,7 @@ class World:
                 "isolation": "none",
                 "model_revision": "0",
                 "host": f"host {day}",
+                "records_digest": name(trial_id, attempt, day),
                 "started_at": begun,
                 "finished_at": begun,
                 "duration_s": 1.0 + day,

@@ -12,8 +12,7 @@ from wtsbench.errors import SpecError
 from wtsbench.reports.contents import Readable
 from wtsbench.reports.leaderboard import tables
 from wtsbench.reports.renderers import aligned
-from wtsbench.reports.resampling import RESAMPLES
-from wtsbench.reports.rows import Comparison
+from wtsbench.reports.rows import RESAMPLES, Comparison
 from wtsbench.reports.statistics import CLAIM_SEEDS
 from wtsbench.reports.table import Table
 from wtsbench.reports.wording import SPLITS, interval

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -46,8 +45,7 @@ class Readable(Protocol):
         """Scores of those generations, by every scorer."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GridCell:
+class GridCell(NamedTuple):
     """One student or control of a grid and the two trials it is compared with: an entry of `grids.cells`."""
 
     task: str
@@ -55,12 +53,12 @@ class GridCell:
     strong: str
     strategy: str
     """Label of the strategy, or name of the control."""
-    kind: Literal["strategy", "control"] = "strategy"
     seed: int
     weak_trial: str
     ceiling_trial: str
     student_trial: str
     data_digest: str
+    kind: Literal["strategy", "control"] = "strategy"
 
     @property
     def trials(self) -> dict[str, str]:
@@ -113,11 +111,10 @@ def submissions(store: Readable, grid: str | None = None) -> list[Submission]:
 
 
 def _cell(entry: Mapping[str, Any]) -> GridCell:
-    return GridCell(**{name: entry[name] for name in GridCell.__dataclass_fields__ if name in entry})
+    return GridCell(**{name: entry[name] for name in GridCell._fields if name in entry})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ending:
+class Ending(NamedTuple):
     """How a trial ended last: the attempt that succeeded, else the latest that failed."""
 
     trial_id: str
@@ -132,22 +129,18 @@ class Ending:
     sandbox: str
     environment: str
     attempt: int
-    host: str
-    finished_at: datetime
-    """With `host`: which execution of the trial this was, in whatever store."""
-    duration_s: float
-
-
-_ENDING = tuple(name for name in Ending.__dataclass_fields__ if name != "done")
+    records_digest: str | None
+    """Of all that the attempt recorded: which execution of the trial this was, in whatever store."""
 
 
 def endings(store: Readable, trial_ids: Sequence[str] | None = None) -> dict[str, Ending]:
     """How each trial with a sealed attempt ended, by id; all trials of the store where no ids are given."""
-    table = store.trials(trial_ids, columns=["status", *_ENDING])
-    rows: dict[str, dict[str, Any]] = {}
-    for row in sorted(table.to_pylist(), key=lambda row: (row["status"] == "done", row["attempt"])):
-        rows[row["trial_id"]] = row
-    return {
-        trial_id: Ending(done=row["status"] == "done", **{name: row[name] for name in _ENDING})
-        for trial_id, row in sorted(rows.items())
-    }
+    names = ["status" if name == "done" else name for name in Ending._fields]
+    table = store.trials(trial_ids, columns=names)
+    columns = [
+        [value == "done" for value in table[name].to_pylist()] if name == "status" else table[name].to_pylist()
+        for name in names
+    ]
+    every = [Ending(*values) for values in zip(*columns, strict=True)]
+    last = {one.trial_id: one for one in sorted(every, key=lambda one: (one.done, one.attempt))}
+    return dict(sorted(last.items()))

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +27,7 @@ _DECIDING = ("reports", "spec", "store/samples.py")
 """Source that computes tables."""
 _LIBRARIES = ("numpy", "scipy")
 """They draw the resamples and compute with them."""
+_MEASURED = ("metrics", "weak_metrics", "ceiling_metrics")
 _UNUSED = 30 * 24 * 3600.0
 """Seconds after which a file that nobody read is removed."""
 
@@ -59,14 +60,21 @@ class KeptTables:
                 os.utime(path)
         except OSError:
             return None
+        measured = [Measured(*values) for values in found["measured"]]
         return Leaderboard(
-            rows=tuple(_row(values) for values in found["rows"]),
+            rows=tuple(_row(values, measured) for values in found["rows"]),
             comparisons=tuple(Comparison(**_with_tuples(values)) for values in found["comparisons"]),
         )
 
     def save(self, key: str, board: Leaderboard) -> None:
         """Keep rows and comparisons: written under another name and renamed; nothing where that fails."""
-        values = {"rows": [vars(row) for row in board.rows], "comparisons": [vars(each) for each in board.comparisons]}
+        measured = _Numbered()
+        rows = [
+            {**vars(row), **{name: {key: measured[one] for key, one in vars(row)[name].items()} for name in _MEASURED}}
+            for row in board.rows
+        ]
+        comparisons = [vars(each) for each in board.comparisons]
+        values = {"rows": rows, "comparisons": comparisons, "measured": [[*vars(one).values()] for one in measured]}
         content = json.dumps(values, allow_nan=False, default=vars).encode()
         path = self._path(key)
         with suppress(OSError):
@@ -94,12 +102,20 @@ def _seal(key: str, content: bytes) -> bytes:
     return hashlib.sha256(key.encode() + b"\n" + content).hexdigest().encode()
 
 
-def _row(values: dict[str, Any]) -> Row:
+class _Numbered(dict[Measured, int]):
+    """What rows share, such as a weak model's scores, each once, by number."""
+
+    def __missing__(self, one: Measured) -> int:
+        self[one] = len(self)
+        return self[one]
+
+
+def _row(values: dict[str, Any], measured: Sequence[Measured]) -> Row:
     """A row as it was before it was JSON."""
     values["trials"] = [SeedTrials(**each) for each in values["trials"]]
     values["failures"] = [SeedFailure(**each) for each in values["failures"]]
-    for name in ("metrics", "weak_metrics", "ceiling_metrics"):
-        values[name] = {metric: Measured(**measured) for metric, measured in values[name].items()}
+    for name in _MEASURED:
+        values[name] = {metric: measured[number] for metric, number in values[name].items()}
     return Row(**_with_tuples(values))
 
 

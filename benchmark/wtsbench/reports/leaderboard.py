@@ -8,20 +8,28 @@ different seeds done may show slightly different weak and ceiling scores; `seeds
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
-
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING, Any
 
 from wtsbench.reports.contents import Ending, GridCell, Readable, endings, submissions
-from wtsbench.reports.evidence import ScoredItems, scored_items, scorers
 from wtsbench.reports.kept import KeptTables
-from wtsbench.reports.resampling import RESAMPLES, Resampler
-from wtsbench.reports.rows import Comparison, Leaderboard, Row
-from wtsbench.reports.table import Scorer, Table
-from wtsbench.spec.trial import TEST_SPLITS, Split
+from wtsbench.reports.rows import RESAMPLES, Leaderboard
+
+if TYPE_CHECKING:  # what computes is imported where it does: where all tables are kept, it is not
+    from wtsbench.reports.evidence import ScoredItems
+    from wtsbench.reports.resampling import Resampler
+    from wtsbench.reports.table import Scorer, Table
+    from wtsbench.spec.trial import Split
+
+_DRAWS = 4
+"""Sets of items whose draws are known at once: two tasks', of two splits each."""
+_AT_ONCE = 4
+"""Tables that are computed side by side, each in some 100 MiB."""
 
 
 def leaderboard(
@@ -39,27 +47,50 @@ def leaderboard(
         SpecError: there is no grid of that name.
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
-    rows: list[Row] = []
-    comparisons: list[Comparison] = []
+    parts = list(_parts(store, grid))
+    keys = [None if kept is None else _key(kept, part, resamples) for part in parts]
+    boards = [None if kept is None or key is None else kept.load(key) for key in keys]
+    missing = [number for number, board in enumerate(boards) if board is None]
     known = _Known(store, resamples)
-    added = False
-    for part in _parts(store, grid):
-        key = None if kept is None else kept.key(part.decided_by(resamples))
-        found = None if kept is None or key is None else kept.load(key)
-        if found is None:
-            made = list(known.tables(part))
-            found = Leaderboard(
-                rows=tuple(row for table in made for row in table.rows()),
-                comparisons=tuple(each for table in made for each in table.comparisons()),
-            )
-            if kept is not None and key is not None:
-                kept.save(key, found)
-                added = True
-        rows += found.rows
-        comparisons += found.comparisons
-    if kept is not None and added:
+
+    def compute(number: int) -> Leaderboard:
+        board, key = known.board(parts[number]), keys[number]
+        if kept is not None and key is not None:
+            kept.save(key, board)
+        return board
+
+    for number, board in zip(missing, _at_once(compute, missing), strict=True):
+        boards[number] = board
+    if kept is not None and missing:
         kept.tidy()
-    return Leaderboard(rows=tuple(rows), comparisons=tuple(comparisons))
+    whole = [board for board in boards if board is not None]
+    return Leaderboard(
+        rows=tuple(row for board in whole for row in board.rows),
+        comparisons=tuple(each for board in whole for each in board.comparisons),
+    )
+
+
+def _key(kept: KeptTables, part: _Part, resamples: int) -> str | None:
+    decided_by = part.decided_by(resamples)
+    return None if decided_by is None else kept.key(decided_by)
+
+
+def _at_once(compute: Callable[[int], Leaderboard], numbers: Sequence[int]) -> Iterator[Leaderboard]:
+    """Compute tables side by side, each in a thread: within one, sums are too small to be worth sharing.
+
+    Threads of the library that adds would wait for each other most of the time, for ever on a machine that is busy.
+    """
+    if not numbers:
+        return
+    from threadpoolctl import threadpool_limits
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(max_workers=min(_AT_ONCE, cores, len(numbers)))
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield from pool.map(compute, numbers)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def tables(store: Readable, grid: str | None = None, *, resamples: int = RESAMPLES) -> Iterator[Table]:
@@ -76,11 +107,10 @@ def tables(store: Readable, grid: str | None = None, *, resamples: int = RESAMPL
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The cells of one grid, task and pair on one split: a table, or one for each scorer, or none without items."""
+    """The cells of one grid, task and pair: a table for each split that has items, or one for each scorer."""
 
     grid: str
     cells: Sequence[GridCell]
-    split: Split
     ended: dict[str, Ending]
     """Of all trials of the grid."""
     dataset: dict[str, Any]
@@ -88,17 +118,15 @@ class _Part:
     scorers: dict[str, str | None]
     """Names of scorers by digest, as the trials of the grid were planned with them."""
 
-    def decided_by(self, resamples: int) -> dict[str, Any]:
-        """All that the tables are a function of, beside the code."""
-        trials: dict[str, list[Any] | None] = {}
-        for cell in self.cells:
-            for trial_id in cell.trials.values():
-                one = self.ended.get(trial_id)
-                trials[trial_id] = None if one is None else [*vars(one).values()]
+    def decided_by(self, resamples: int) -> dict[str, Any] | None:
+        """All that the tables are a function of, beside the code; None where the store does not tell all of it."""
+        named = {trial_id for cell in self.cells for trial_id in cell.trials.values()}
+        trials = {trial_id: self.ended.get(trial_id) for trial_id in sorted(named)}
+        if any(one is not None and one.records_digest is None for one in trials.values()):
+            return None
         return {
             "grid": self.grid,
-            "cells": [[*vars(cell).values()] for cell in self.cells],
-            "split": self.split.value,
+            "cells": self.cells,
             "trials": trials,
             "dataset": self.dataset,
             "scorers": self.scorers,
@@ -116,15 +144,13 @@ def _parts(store: Readable, grid: str | None) -> Iterator[_Part]:
         names = _scorer_names(store, [cell for cell in submission.cells if cell.data_digest in generative], ended)
         for cells in _pairs(submission.cells):
             digest = cells[0].data_digest
-            for split in TEST_SPLITS:
-                yield _Part(
-                    grid=submission.grid,
-                    cells=cells,
-                    split=split,
-                    ended=ended,
-                    dataset=datasets.get(digest, {}),
-                    scorers=names if digest in generative else {},
-                )
+            yield _Part(
+                grid=submission.grid,
+                cells=cells,
+                ended=ended,
+                dataset=datasets.get(digest, {}),
+                scorers=names if digest in generative else {},
+            )
 
 
 class _Known:
@@ -133,21 +159,43 @@ class _Known:
     def __init__(self, store: Readable, resamples: int) -> None:
         self._store = store
         self._resamples = resamples
+        self._mutex = threading.Lock()
         self._items: dict[tuple[str, Split], ScoredItems | None] = {}
-        self._resampler = lru_cache(maxsize=len(TEST_SPLITS))(self._new_resampler)
+        self._resampler = lru_cache(maxsize=_DRAWS)(self._new_resampler)
 
     def tables(self, part: _Part) -> Iterator[Table]:
         """The tables of a part."""
-        key = (part.cells[0].data_digest, part.split)
-        if key not in self._items:
-            self._items[key] = scored_items(self._store, *key)
-        tests = self._items[key]
-        if tests is not None:
-            resampler = self._resampler(*key, tests.group_count)
-            for scorer in _scorers(self._store, part, tests):
-                yield Table(self._store, part.grid, part.cells, part.ended, tests, scorer, resampler=resampler)
+        from wtsbench.reports.table import Table
+        from wtsbench.spec.trial import TEST_SPLITS
+
+        for split in TEST_SPLITS:
+            tests, resampler = self._shared(part.cells[0].data_digest, split)
+            if tests is not None and resampler is not None:
+                for scorer in _scorers(self._store, part, tests):
+                    yield Table(self._store, part.grid, part.cells, part.ended, tests, scorer, resampler=resampler)
+
+    def board(self, part: _Part) -> Leaderboard:
+        """The finished tables of a part."""
+        made = list(self.tables(part))
+        return Leaderboard(
+            rows=tuple(row for table in made for row in table.rows()),
+            comparisons=tuple(each for table in made for each in table.comparisons()),
+        )
+
+    def _shared(self, *key: Any) -> tuple[ScoredItems | None, Resampler | None]:
+        """The items of a data set's split, and their draws, made once; None where it has no items."""
+        from wtsbench.reports.evidence import scored_items
+
+        with self._mutex:
+            if key not in self._items:
+                self._items[key] = scored_items(self._store, *key)
+            tests = self._items[key]
+            return tests, None if tests is None else self._resampler(*key, tests.group_count)
 
     def _new_resampler(self, data_digest: str, split: Split, groups: int) -> Resampler:
+        from wtsbench.reports.resampling import Resampler
+        from wtsbench.spec.trial import Split
+
         name = data_digest if split is Split.TEST else f"{data_digest}|{split.value}"
         return Resampler(name, groups, resamples=self._resamples)
 
@@ -162,6 +210,9 @@ def _pairs(cells: Sequence[GridCell]) -> Iterator[list[GridCell]]:
 
 def _scorers(store: Readable, part: _Part, tests: ScoredItems) -> list[Scorer | None]:
     """Whose scores a table can be made of: nobody's for classification."""
+    from wtsbench.reports.evidence import scorers
+    from wtsbench.reports.table import Scorer
+
     if tests.form == "classification":
         return [None]
     found = scorers(store, _done(part.cells, part.ended), tests.split)
@@ -178,8 +229,8 @@ def _scorer_names(store: Readable, cells: Sequence[GridCell], ended: dict[str, E
         return {}
     found = store.trials(done, columns=["trial_id", "attempt", "status", "spec"])
     names: dict[str, str | None] = {}
-    for text in found.filter(pc.equal(found["status"], "done"))["spec"].to_pylist():
-        spec = json.loads(text)
+    for status, text in zip(found["status"].to_pylist(), found["spec"].to_pylist(), strict=True):
+        spec = json.loads(text) if status == "done" else {}
         if spec.get("scorer") is not None:
             names[spec["scorer"]] = (spec.get("generation") or {}).get("scorer")
     return names

@@ -6,11 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from wtsbench.reports.details import Lines, blocks, missing
 from wtsbench.reports.findings import findings
-from wtsbench.reports.rows import Leaderboard, Row
+from wtsbench.reports.rows import Leaderboard, Measured, Row
 from wtsbench.reports.wording import LEGEND, MISSING, Group, Notes, groups, missing_seeds, score, seeds
 
 if TYPE_CHECKING:
@@ -255,7 +257,46 @@ def _field(value: Any) -> Any:
 
 def json_text(board: Leaderboard, details: bool = True) -> str:
     """A list of objects, one a row."""
-    return json.dumps(board.records(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _json(board.rows, 0, {}) + "\n"
+
+
+def _json(value: Any, depth: int, known: dict[Measured, str]) -> str:
+    """What `json.dumps` with `indent=2` makes of a list or object: that writes each number in Python, this only nests.
+
+    Args:
+        value: of JSON types, or rows or parts of them.
+        depth: in how many others it is.
+        known: what was written before of the measured numbers that rows share; all are as deep.
+    """
+    if isinstance(value, Measured):
+        if value not in known:
+            known[value] = _nested(vars(value), depth, known)
+        return known[value]
+    return _nested(value if isinstance(value, tuple | list | dict) else vars(value), depth, known)
+
+
+def _nested(value: Any, depth: int, known: dict[Measured, str]) -> str:
+    named = isinstance(value, dict)
+    if not value:
+        return "{}" if named else "[]"
+    lines: list[str] = []
+    for plain, run in groupby(value.items() if named else enumerate(value), key=lambda entry: type(entry[1]) in _PLAIN):
+        if plain:
+            lines.append(_encoder(depth).encode(dict(run) if named else [each for _, each in run])[1:-1])
+        else:
+            lines += (f"{f'{_encoder(0).encode(key)}: ' * named}{_json(each, depth + 1, known)}" for key, each in run)
+    inner, outer = f"\n{'  ' * (depth + 1)}", f"\n{'  ' * depth}"
+    text = f",{inner}".join(lines)
+    return f"{{{inner}{text}{outer}}}" if named else f"[{inner}{text}{outer}]"
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+@cache
+def _encoder(depth: int) -> json.JSONEncoder:
+    """Of values in a list or object that is in so many others: one a line."""
+    return json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(f",\n{'  ' * (depth + 1)}", ": "))
 
 
 RENDERERS: dict[str, Callable[[Leaderboard, bool], str]] = {

@@ -10,16 +10,17 @@ Shapes: B resamples, N items, K seeds, T trials, F features of a metric.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wtsbench.reports.rows import RESAMPLES
 from wtsbench.reports.statistics import Sample
 from wtsbench.spec.metrics import Features, Floats, Integers
 
-RESAMPLES = 10_000
 _CHUNK_BYTES = 2**21
 """Of item counts at once: what stays in a core's cache is counted several times faster."""
 _KEPT_BYTES = 2**27
@@ -59,6 +60,7 @@ class Resampler:
         self._key = key
         self._weights: dict[int, Floats] = {}
         self._drawn: list[Integers] | None = None
+        self._mutex = threading.Lock()
 
     def scores(self, blocks: Sequence[Block], groups: Integers | None = None) -> list[list[Scores]]:
         """The scores of every block's values, on all items and on each resample; one pass of draws serves all.
@@ -117,18 +119,21 @@ class Resampler:
 
     def _draws(self) -> Iterator[Integers]:
         """[chunk, N] how often each item is drawn, for all resamples in turn; kept where that takes little memory."""
-        if self._drawn is not None:
-            yield from self._drawn
+        if self.resamples * self.items > _KEPT_BYTES:
+            yield from self._drawn_anew()
             return
+        with self._mutex:  # tables that are computed side by side wait for what they share
+            if self._drawn is None:
+                self._drawn = [
+                    drawn.astype(np.uint8 if drawn.max() < 2**8 else np.uint32) for drawn in self._drawn_anew()
+                ]
+        yield from self._drawn
+
+    def _drawn_anew(self) -> Iterator[Integers]:
         generator = self._generator("items", self.items)
         rows = max(1, _CHUNK_BYTES // (8 * self.items))
-        kept: list[Integers] | None = [] if self.resamples * self.items <= _KEPT_BYTES else None
         for start in range(0, self.resamples, rows):
-            drawn = self._counts(generator, min(rows, self.resamples - start))
-            if kept is not None:
-                kept.append(drawn.astype(np.uint8 if drawn.max() < 2**8 else np.uint32))
-            yield drawn
-        self._drawn = kept
+            yield self._counts(generator, min(rows, self.resamples - start))
 
     def _counts(self, generator: np.random.Generator, chunk: int) -> NDArray[np.int64]:
         """[chunk, N] how often each item is drawn."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+RESAMPLES = 10_000
+"""Of items and seeds, from which intervals come."""
 DECIMALS = 6
 """Of every number in a row: more than the resampling tells, few enough that no machine's rounding shows."""
 
@@ -30,7 +32,7 @@ class SeedFailure:
     message: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Measured:
     """A metric's mean over seeds with its 95% interval; without a value where it is not defined."""
 

@@ -9,7 +9,6 @@ from itertools import groupby
 from wtsbench.errors import SpecError
 from wtsbench.reports.rows import Row
 from wtsbench.reports.statistics import CLAIM_SEEDS
-from wtsbench.strategies import registry
 
 MISSING = "-"
 SHOWN_FAILURES = 8
@@ -143,6 +142,8 @@ class Group:
 
 def looks_at_scores(strategy: str) -> bool:
     """Whether a strategy chooses among texts by the scores that they get; False for one that is not installed."""
+    from wtsbench.strategies import registry  # only tables of generated texts ask
+
     try:
         kind = registry.get(strategy)
     except SpecError:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 _CONTENT = "c1:"
 STORES_OWN = {"trials": ("records_digest",)}
@@ -112,9 +111,9 @@ def _column(column: pa.Array) -> Iterator[bytes | memoryview]:
 
 def _emptied(column: pa.Array) -> pa.Array:
     """Lists, with none in place of null."""
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    lengths = column.value_lengths().fill_null(0).to_numpy()
     ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    return pa.ListArray.from_arrays(ends, pc.list_flatten(column))
+    return pa.ListArray.from_arrays(ends, column.flatten())
 
 
 def _bytes(truths: pa.Array) -> bytes:

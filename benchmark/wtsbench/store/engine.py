@@ -361,7 +361,8 @@ class Engine:
     def read(self, query: Query) -> pa.Table:
         """The answer to a question, in the question's schema."""
         found: pa.Table = self._db.sql(query.sql, params=list(query.parameters)).to_arrow_table()
-        return found.cast(query.schema)
+        columns = [_typed(found[field.name], field.type) for field in query.schema]
+        return pa.Table.from_arrays(columns, schema=query.schema)
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Add rows to one of the engine's own tables; columns are matched by name."""
@@ -381,6 +382,15 @@ class Engine:
         """The first row; all are fetched, since an open result blocks the connection."""
         rows = self._db.execute(query, list(parameters)).fetchall()
         return rows[0] if rows else None
+
+
+def _typed(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """A column in the published type. The engine's times have no zone, and are in UTC."""
+    if column.type == kind:
+        return column
+    if pa.types.is_timestamp(kind):  # a cast would do as well, but load a library for it
+        return pa.chunked_array([chunk.view(kind) for chunk in column.chunks], kind)
+    return column.cast(kind)
 
 
 def _table(schema: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> pa.Table:

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from wtsbench.store import queries
 from wtsbench.store.outbox import Ack, Batch
@@ -77,7 +76,7 @@ class StoreCalls:
         items: pa.Table,
     ) -> None:
         """Keep a prepared data set."""
-        if pc.any(pc.not_equal(items["data_digest"], data_digest)).as_py():
+        if {data_digest} != {data_digest, *items["data_digest"].unique().to_pylist()}:
             raise ValueError(f"some items are of another data set than {data_digest}")
         row = {
             "data_digest": data_digest,
