@@ -29,7 +29,7 @@ from wtsbench.store.lock import StoreBusy, locked
 from wtsbench.store.owner import living_owner
 from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.schemas import TABLES
-from wtsbench.store.server import live
+from wtsbench.store.server import durable
 from wtsbench.store.server.live import Limits
 from wtsbench.store.server.serving import Running
 
@@ -154,7 +154,7 @@ def test_a_database_that_could_not_be_opened_anew_is_tried_again(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that is away for a moment costs the requests of that moment, not the server."""
-    inner, tries = live._connect, []
+    inner, tries = durable._connect, []
 
     def connect(path: Path) -> duckdb.DuckDBPyConnection:
         tries.append(path)
@@ -165,7 +165,7 @@ def test_a_database_that_could_not_be_opened_anew_is_tried_again(
     def broken(engine: Engine) -> None:
         raise duckdb.IOException("the disk is away")
 
-    monkeypatch.setattr(live, "_connect", connect)
+    monkeypatch.setattr(durable, "_connect", connect)
     for _ in range(2):
         with pytest.raises(StoreError):
             running.core.live.call(broken)
@@ -175,9 +175,9 @@ def test_a_database_that_could_not_be_opened_anew_is_tried_again(
 def test_a_new_log_is_found_again_before_anything_in_it_is_acknowledged(
     running: Running, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine makes its log anew after each checkpoint: the folder is flushed then, once."""
+    """The engine makes its log anew after each checkpoint: the folder is flushed before the journal is forgotten."""
     synced: list[Path] = []
-    monkeypatch.setattr(live, "sync_folder", synced.append)
+    monkeypatch.setattr(durable, "sync_folder", synced.append)
     store = open_store(running.listen)
     expected = []
     for number in range(4):
@@ -185,6 +185,7 @@ def test_a_new_log_is_found_again_before_anything_in_it_is_acknowledged(
             running.core.live.compact()
             expected.append(folder)
         store.append(whole_attempt(trial_id_of(f"log {number}"), 1))
+        running.core.live.settle()
         assert synced == expected
 
 

@@ -272,7 +272,7 @@ def _as_it_was(path: Path) -> Batch:
     with pa.ipc.open_file(path) as reader:
         rows, said = reader.get_batch(0).replace_schema_metadata(None), reader.schema.metadata
     known = {key.removeprefix(b"wtsbench.").decode(): value.decode() for key, value in said.items()}
-    numbers = {name: int(known[name]) for name in ("attempt", "sequence", "schema_version")}
+    numbers: dict[str, Any] = {name: int(known[name]) for name in ("attempt", "sequence", "schema_version")}
     return Batch(table=known["table"], trial_id=known["trial_id"], data=rows, digest=known["digest"], **numbers)
 
 

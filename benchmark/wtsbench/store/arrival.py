@@ -23,8 +23,8 @@ class Seal:
     """How many records the attempt has, this one included."""
 
 
-Mark = tuple[int, Seal | None]
-"""Of an arrival: how many records were new, and its seal."""
+Mark = tuple[int, Seal | None, bool]
+"""Of an arrival: how many records were new, its seal, and whether it was superseded."""
 
 
 @dataclass(kw_only=True)
@@ -44,8 +44,13 @@ class Arrival:
     new: list[Batch] = field(default_factory=list)
     """What is to be stored."""
 
-    def take(self, batch: Batch) -> bool:
+    def take(self, batch: Batch, done: set[str]) -> bool:
         """Note one more record; False where it is known already.
+
+        Args:
+            batch: the record.
+            done: trials that are done; this one's, if the record ends it. Of a trial the first attempt that is done
+                stays, and later ones are superseded.
 
         Raises:
             StoreConflict: its key is known with other content, its attempt has ended, or its seal does not fit.
@@ -67,15 +72,18 @@ class Arrival:
             self.seal = seal
         self.known[batch.sequence] = batch.digest
         self.new.append(batch)
+        if (last := self.seal) is not None and last.status == "done" and len(self.known) == last.records:
+            self.superseded = batch.trial_id in done
+            done.add(batch.trial_id)
         return True
 
     def mark(self) -> Mark:
         """Where to come back to if the request that follows is refused."""
-        return len(self.new), self.seal
+        return len(self.new), self.seal, self.superseded
 
     def back_to(self, mark: Mark) -> None:
         """Forget what was taken since."""
-        count, self.seal = mark
+        count, self.seal, self.superseded = mark
         for batch in self.new[count:]:
             del self.known[batch.sequence]
         del self.new[count:]
@@ -100,6 +108,17 @@ class Arrival:
         """The digest of the attempt's records; the engine can compute it of its ledger too (`tables`)."""
         lines = (f"{sequence} {digest}" for sequence, digest in sorted(self.known.items()))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@dataclass(kw_only=True)
+class Memory:
+    """What a writer knows of attempts, and what of it is not in the tables yet."""
+
+    arrivals: dict[tuple[str, int], Arrival] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    """Trials of those attempts that are done."""
+    waiting: dict[tuple[str, int], Arrival] = field(default_factory=dict)
+    """Attempts of which something is new."""
 
 
 def _same(digest: str, batch: Batch) -> bool:

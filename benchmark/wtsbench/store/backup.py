@@ -12,6 +12,7 @@ from wtsbench.errors import StoreError
 from wtsbench.store.archive import Archive
 from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
+from wtsbench.store.journal import journal_of
 from wtsbench.store.lock import locked
 from wtsbench.store.outbox import sync_folder
 from wtsbench.store.verify import Verdict, verify_engine
@@ -34,7 +35,8 @@ def back_up(folder: Path, out: Path) -> dict[str, Any]:
     """
     _require_new(out)
     with locked(folder, shared=True):
-        files = [path for path in (folder / DATABASE, _log(folder / DATABASE)) if path.exists()]
+        database = folder / DATABASE
+        files = [path for path in (database, _log(database), journal_of(database)) if path.exists()]
         return _copy(files, out)
 
 
@@ -85,7 +87,7 @@ def _copy(files: Sequence[Path], out: Path) -> dict[str, Any]:
     hidden = out.with_name(f".{out.name}.new")
     try:
         for file in files:
-            _copy_file(file, _log(hidden) if file.name.endswith(".wal") else hidden)
+            _copy_file(file, hidden.with_name(hidden.name + file.name.removeprefix(DATABASE)))
         with Engine.open(hidden, read_only=False) as engine:
             attempts = len(Archive(engine).attempt_keys())
         _log(hidden).unlink(missing_ok=True)
@@ -94,7 +96,7 @@ def _copy(files: Sequence[Path], out: Path) -> dict[str, Any]:
     except OSError as error:
         raise StoreError(f"the backup {out} cannot be written: {error.strerror}") from error
     finally:
-        for left_over in (hidden, _log(hidden)):
+        for left_over in (hidden, _log(hidden), journal_of(hidden)):
             left_over.unlink(missing_ok=True)
     return {"backup": out.name, "attempts": attempts, "bytes": out.stat().st_size}
 

@@ -33,7 +33,9 @@ _NAMES = {
     pa.list_(pa.float64()): "list float64",
 }
 """Arrow's types by names of our own, for it may change how it writes its own."""
-_WIDTHS = {pa.int32(): 4, pa.int64(): 8, pa.float64(): 8, pa.timestamp("us", tz="UTC"): 8}
+_WIDTHS = {pa.int32().id: 4, pa.int64().id: 8, pa.float64().id: 8, pa.timestamp("us").id: 8}
+"""By Arrow's number of the type: a type itself is slow to look up, and this is done for every record that comes."""
+_BOOL, _STRING = pa.bool_().id, pa.string().id
 _NOTHING: dict[pa.DataType, Any] = {
     pa.string(): "",
     pa.bool_(): False,
@@ -91,19 +93,20 @@ def _column(column: pa.Array) -> Iterator[bytes | memoryview]:
         column = column.fill_null(_NOTHING[column.type]) if column.type in _NOTHING else _emptied(column)
     else:
         yield b"\0"
-    width = _WIDTHS.get(column.type)
+    kind = column.type.id
+    width = _WIDTHS.get(kind)
     start, count = column.offset, len(column)
     if not count:
         return
     if width is not None:
         yield memoryview(column.buffers()[1])[start * width : (start + count) * width]
-    elif column.type == pa.bool_():
+    elif kind == _BOOL:
         yield _bytes(column)
     else:
         ends = np.frombuffer(column.buffers()[1], np.int32, count + 1, 4 * start)
         yield (ends[1:] - ends[:-1]).data
         first, last = int(ends[0]), int(ends[-1])
-        if column.type != pa.string():
+        if kind != _STRING:
             yield from _column(column.values.slice(first, last - first))
         elif last > first:
             yield memoryview(column.buffers()[2])[first:last]

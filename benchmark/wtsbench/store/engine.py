@@ -18,7 +18,8 @@ import duckdb
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
-from wtsbench.store.arrival import Arrival, Seal
+from wtsbench.store import journal
+from wtsbench.store.arrival import Arrival, Memory, Seal
 from wtsbench.store.explain import explained, foreign_holder, not_ours
 from wtsbench.store.lock import StoreBusy, lock_seconds
 from wtsbench.store.outbox import Ack, Batch, Outcome, check_batch, sync_folder
@@ -34,28 +35,23 @@ _READING: _Config = {**EXTENSIONS, "threads": min(4, os.cpu_count() or 1)}
 _PAUSE = 0.05
 _Attempt = tuple[str, int]
 _KEYS = pa.schema([("key", pa.int64()), ("trial_id", pa.string()), ("attempt", pa.int32())])
+_UP_TO_DATE = (
+    "`wtsbench store status --store DIR` brings a store's folder up to date, and `wtsbench store restore` makes one of"
+    " a backup."
+)
 _DONE = pa.schema([("trial_id", pa.string()), ("key", pa.int64())])
 
 
-class OlderSchema(StoreError):
-    """The store was written by an older version: opening it for writing brings it up to date."""
+class Behind(StoreError):
+    """The store is of an older version, or its server was killed: opening it for writing brings it up to date."""
 
 
 class Engine:
     """One open transaction on a store's database."""
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, remembered: dict[_Attempt, Arrival] | None = None
-    ) -> None:
-        """Take an open transaction.
-
-        Args:
-            connection: of the transaction.
-            remembered: what the only writer of the database knows of attempts, kept from transaction to transaction;
-                to be forgotten when one fails.
-        """
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Take an open transaction's connection."""
         self._db = connection
-        self._remembered = remembered
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -69,8 +65,10 @@ class Engine:
 
         Raises:
             StoreError: the file cannot be opened or written, is none of ours, or is of a newer schema version.
-            OlderSchema: it is of an older one, and opened for reading.
+            Behind: it is of an older one, or its server was killed, and it is opened for reading.
         """
+        waiting = journal.journal_of(path)
+        left_over = waiting.exists()
         if not path.exists():
             raise StoreError(f"the store {path.parent} is gone", remedy="was it moved or deleted meanwhile?")
         try:
@@ -79,6 +77,10 @@ class Engine:
                 connection.begin()
                 engine = cls(connection)
                 engine._check_version(path, may_write=not read_only)
+                if left_over and read_only:
+                    raise Behind(f"the server of {path} was killed, and left {waiting.name}", remedy=_UP_TO_DATE)
+                if left_over:
+                    engine.catch_up(waiting)
                 yield engine
                 connection.commit()
             finally:
@@ -91,6 +93,8 @@ class Engine:
             raise
         if not read_only:
             _sync_left_over(path)
+        if left_over:
+            journal.remove(waiting)
 
     @classmethod
     def create(cls, path: Path) -> None:
@@ -135,11 +139,7 @@ class Engine:
         if version == SCHEMA_VERSION:
             return
         if not may_write:
-            raise OlderSchema(
-                f"{path} has schema version {version}, not {SCHEMA_VERSION}",
-                remedy="`wtsbench store status --store DIR` brings a store's folder up to date, and `wtsbench store"
-                " restore` makes one of a backup.",
-            )
+            raise Behind(f"{path} has schema version {version}, not {SCHEMA_VERSION}", remedy=_UP_TO_DATE)
         for step in range(version, SCHEMA_VERSION):
             for statement in MIGRATIONS[step]:
                 self._db.execute(statement)
@@ -149,10 +149,7 @@ class Engine:
         """The next free attempt number of a trial, taken."""
         query = "SELECT coalesce(max(attempt), 0) + 1 FROM attempt_keys WHERE trial_id = ?"
         attempt = int(self._value(query, [trial_id]))
-        key = self._next_key()
-        self._put_key(key, trial_id, attempt, run, _now())
-        if self._remembered is not None:
-            self._remembered[trial_id, attempt] = Arrival(key=key)
+        self._put_key(self._next_key(), trial_id, attempt, run, _now())
         return attempt
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
@@ -176,38 +173,77 @@ class Engine:
         Returns:
             For each request its acknowledgements, in the order of its batches; or why it was refused.
         """
-        arrivals = self._arrivals({(batch.trial_id, batch.attempt) for request in requests for batch in request})
+        memory = Memory()
+        answers, _ = self.decide(requests, memory)
+        self.store(memory)
+        return answers
+
+    def decide(
+        self, requests: Sequence[Sequence[Batch] | StoreError], memory: Memory
+    ) -> tuple[list[list[Ack] | StoreError], list[Batch]]:
+        """Say which records of several requests are new, and note them in the memory; only reads.
+
+        Args:
+            requests: the records of each, or why it is refused already. One that is refused leaves no trace.
+            memory: of the only writer of the database; what it knows nothing of is looked up.
+
+        Returns:
+            For each request its acknowledgements, in the order of its batches, or why it was refused; and the records
+            that are to be stored, in the order in which they were taken.
+        """
+        whole = [request for request in requests if not isinstance(request, StoreError)]
+        self._look_up({(batch.trial_id, batch.attempt) for request in whole for batch in request}, memory)
         outcomes: list[set[int] | StoreError] = []
-        for request in requests:
-            before = {one: arrivals[one].mark() for one in {(batch.trial_id, batch.attempt) for batch in request}}
-            new: set[int] = set()
+        taken: list[Batch] = []
+        for request in whole:
+            named = {
+                (batch.trial_id, batch.attempt): memory.arrivals[batch.trial_id, batch.attempt] for batch in request
+            }
+            marks = [(arrival, arrival.mark()) for arrival in named.values()]
+            open_trials = {trial_id for trial_id, _ in named} - memory.done
+            new: list[int] = []
             try:
                 for index, batch in sorted(enumerate(request), key=lambda pair: pair[1].sequence):
                     check_batch(batch)
-                    if arrivals[batch.trial_id, batch.attempt].take(batch):
-                        new.add(index)
+                    if named[batch.trial_id, batch.attempt].take(batch, memory.done):
+                        new.append(index)
             except StoreError as error:
-                for one, mark in before.items():
-                    arrivals[one].back_to(mark)
+                for arrival, mark in marks:
+                    arrival.back_to(mark)
+                memory.done -= open_trials
                 outcomes.append(error)
             else:
-                outcomes.append(new)
-        self._store([arrival for arrival in arrivals.values() if arrival.new])
-        for arrival in arrivals.values():
-            arrival.stored()
-        return [
-            outcome if isinstance(outcome, StoreError) else _acks(request, outcome, arrivals)
-            for request, outcome in zip(requests, outcomes, strict=True)
-        ]
+                memory.waiting |= {one: arrival for one, arrival in named.items() if arrival.new}
+                taken += [request[index] for index in new]
+                outcomes.append({*new})
+        decided = iter(
+            outcome if isinstance(outcome, StoreError) else _acks(request, outcome, memory.arrivals)
+            for request, outcome in zip(whole, outcomes, strict=True)
+        )
+        answers = [request if isinstance(request, StoreError) else next(decided) for request in requests]
+        return answers, taken
 
-    def _arrivals(self, attempts: set[_Attempt]) -> dict[_Attempt, Arrival]:
-        """What is known of attempts; those that were begun in another store have no number here yet."""
-        if self._remembered is None:
-            return self._looked_up(attempts)
-        known = {one: self._remembered[one] for one in attempts if one in self._remembered}
-        if len(known) < len(attempts):
-            self._remembered |= self._looked_up(attempts - known.keys())
-        return {one: self._remembered[one] for one in sorted(attempts)}
+    def catch_up(self, path: Path) -> None:
+        """Put what is in a journal into the tables; what is there already is known by its key.
+
+        Raises:
+            StoreError: the journal is damaged, or contradicts the tables.
+        """
+        answers = self.append_all([[batch] for batch in journal.read(path)])
+        for answer in answers:
+            if isinstance(answer, StoreError):
+                raise StoreError(
+                    f"{path} does not fit its store: {answer.message}", remedy="is it another store's? Move it away."
+                )
+
+    def _look_up(self, attempts: set[_Attempt], memory: Memory) -> None:
+        """Have attempts in memory; those that were begun in another store have no number here yet."""
+        unknown = attempts - memory.arrivals.keys()
+        if unknown:
+            memory.arrivals |= self._looked_up(unknown)
+            query = "SELECT trial_id FROM done WHERE trial_id IN (SELECT unnest(?::VARCHAR[]))"
+            found = self._db.execute(query, [[trial_id for trial_id, _ in unknown]]).fetchall()
+            memory.done |= {trial_id for (trial_id,) in found}
 
     def _looked_up(self, attempts: set[_Attempt]) -> dict[_Attempt, Arrival]:
         ordered = sorted(attempts)
@@ -237,8 +273,12 @@ class Engine:
         for key, status, records in self._db.execute(query, [list(by_key)]).fetchall() if sealed else ():
             by_key[key].seal, by_key[key].visible = Seal(status, records), False
 
-    def _store(self, arrivals: Sequence[Arrival]) -> None:
-        """Store new records; of a second attempt of a trial that is done, nothing but that it was there."""
+    def store(self, memory: Memory) -> None:
+        """Put what is new into the tables; of a second attempt of a trial that is done, nothing but that it was there.
+
+        Where this or the commit fails, the memory is to be forgotten.
+        """
+        arrivals = list(memory.waiting.values())
         if not arrivals:
             return
         unknown = [arrival for arrival in arrivals if arrival.key is None]
@@ -259,6 +299,9 @@ class Engine:
             if table != "trials":
                 self._insert_rows(table, [(one.key, new.data) for one in kept for new in one.new if new.table == table])
         self._store_seals([arrival for arrival in kept if arrival.seal is not None])
+        for arrival in arrivals:
+            arrival.stored()
+        memory.waiting.clear()
 
     def _store_seals(self, arrivals: Sequence[Arrival]) -> None:
         """Make attempts visible that are whole, and keep the seals of others until they are."""
@@ -284,28 +327,20 @@ class Engine:
         if parts:
             rows = pa.Table.from_batches([data for _, data in parts]).drop_columns(list(ATTEMPT))
             keys = pa.chunked_array([pa.repeat(pa.scalar(key, pa.int64()), len(data)) for key, data in parts])
-            self.insert(into or f"{table}_rows", rows.append_column("key", keys))
+            # In one chunk, for the engine would share many small ones out among its threads, which takes longer.
+            self.insert(into or f"{table}_rows", rows.append_column("key", keys).combine_chunks())
 
     def _note_done(self, ending: Sequence[Arrival]) -> None:
         """Of each trial the first attempt that is done stays; of later ones all rows are dropped."""
-        finished = [(one, one.new[0].trial_id) for one in ending if one.seal is not None and one.seal.status == "done"]
-        if not finished:
-            return
-        query = "SELECT trial_id FROM done WHERE trial_id IN (SELECT unnest(?::VARCHAR[]))"
-        known = self._db.execute(query, [[trial_id for _, trial_id in finished]]).fetchall()
-        done = {trial_id for (trial_id,) in known}
-        first = []
-        for arrival, trial_id in finished:
-            if trial_id in done:
+        finished = [one for one in ending if one.seal is not None and one.seal.status == "done"]
+        first = [(one.new[0].trial_id, one.key) for one in finished if not one.superseded]
+        if first:
+            self.insert("done", _table(_DONE, first))
+        for arrival in finished:
+            if arrival.superseded:
                 for table in (*(f"{name}_rows" for name in RECORD_TABLES), "trials_waiting"):
                     self._db.execute(f"DELETE FROM {table} WHERE key = ?", [arrival.key])
                 self._db.execute("INSERT INTO superseded VALUES (?)", [arrival.key])
-                arrival.superseded = True
-            else:
-                first.append((trial_id, arrival.key))
-                done.add(trial_id)
-        if first:
-            self.insert("done", _table(_DONE, first))
 
     def _next_key(self) -> int:
         return int(self._value("SELECT coalesce(max(key), 0) + 1 FROM attempt_keys"))

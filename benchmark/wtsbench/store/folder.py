@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wtsbench.errors import NoStore, StoreError
 from wtsbench.store.explain import OTHER_FOLDER, not_ours
+from wtsbench.store.journal import journal_of
 from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked
 from wtsbench.store.operations import EngineCalls, StoreCalls
 from wtsbench.store.owner import FILE as OWNER_FILE
@@ -47,7 +48,7 @@ class FolderStore(StoreCalls):
         Raises:
             StoreError: it is not there, not ours, of a newer schema version, or cannot be read or made.
         """
-        from wtsbench.store.engine import OlderSchema
+        from wtsbench.store.engine import Behind
 
         try:
             if not (self.folder / DATABASE).exists():
@@ -61,7 +62,7 @@ class FolderStore(StoreCalls):
         try:
             with self._engine(read_only=True):
                 pass
-        except OlderSchema:
+        except Behind:
             with self._engine():
                 pass
 
@@ -94,6 +95,9 @@ class FolderStore(StoreCalls):
         from wtsbench.store.engine import Engine
 
         served = partial(living_owner, self.folder)
+        if read_only and journal_of(self.folder / DATABASE).exists() and served() is None:
+            with self._engine():  # what a server that was killed had acknowledged comes first
+                pass
         with ExitStack() as stack:
             if served() is None:
                 try:  # a server may take the folder while we wait: then it is the one to ask

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +54,8 @@ class Batch:
     data: pa.RecordBatch
     digest: str
     """Of `digests`."""
+    encoded: bytes | None = field(default=None, repr=False, compare=False)
+    """The whole record in the form of `wire.encode`, where it came in it."""
 
     @property
     def status(self) -> str | None:
@@ -216,10 +218,12 @@ def check_batch(batch: Batch) -> None:
         raise StoreError(f"there is no record table {batch.table!r}")
     if not batch.data.schema.equals(schema):
         raise StoreError(f"the columns are not those of table {batch.table}")
+    columns = batch.data.columns
     for name, own in (("trial_id", batch.trial_id), ("attempt", batch.attempt)):
-        if {own} != {own, *batch.data.column(name).unique().to_pylist()}:
+        column = columns[schema.get_field_index(name)]
+        if not column.equals(pa.repeat(pa.scalar(own, column.type), len(column))):
             raise StoreError(f"some rows have another {name} than the record, {own}")
-    nulls = [field.name for field in schema if not field.nullable and batch.data.column(field.name).null_count]
+    nulls = [field.name for field, c in zip(schema, columns, strict=True) if c.null_count and not field.nullable]
     if nulls:
         raise StoreError(f"column {nulls[0]} has nulls")
     if batch.table == "trials":
@@ -232,9 +236,9 @@ def check_batch(batch: Batch) -> None:
 
 def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Rows that an older version wrote, with null in the columns that it did not know. Other rows as they are."""
-    missing = [field for field in schema if field.nullable and field.name not in table.schema.names]
-    for field in missing:
-        table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    missing = [column for column in schema if column.nullable and column.name not in table.schema.names]
+    for column in missing:
+        table = table.append_column(column, pa.nulls(table.num_rows, column.type))
     return table.select(schema.names) if missing and {*schema.names} <= {*table.schema.names} else table
 
 

@@ -100,6 +100,8 @@ class RemoteEngine:
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
         """Take records in; tried once, for the courier tries again."""
+        if sum(batch.data.nbytes for batch in batches) <= wire.PIECE:
+            return wire.unpack_acks(self._act("append", b"".join(map(wire.encode, batches)), CALL_SECONDS))
         asked = {"op": "append", "records": len(batches), "schema_version": SCHEMA_VERSION}
         return wire.unpack_acks(self._put(asked, wire.PIECES, wire.pack(batches)))
 
@@ -152,10 +154,12 @@ class RemoteEngine:
 
     def action(self, name: str, asked: dict[str, Any] | None = None, *, seconds: float | None = None) -> Any:
         """One of the server's actions; tried once."""
+        return json.loads(self._act(name, json.dumps(asked or {}).encode(), seconds or CALL_SECONDS))
+
+    def _act(self, name: str, body: bytes, seconds: float) -> bytes:
         with self._faults():
-            body = json.dumps(asked or {}).encode()
-            results = list(self._client.do_action(flight.Action(name, body), self._options(seconds or CALL_SECONDS)))
-            return json.loads(results[0].body.to_pybytes())
+            results = list(self._client.do_action(flight.Action(name, body), self._options(seconds)))
+            return bytes(results[0].body.to_pybytes())
 
     def _get(self, asked: dict[str, Any]) -> pa.Table:
         with self._faults():

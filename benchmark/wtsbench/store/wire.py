@@ -1,13 +1,15 @@
 """What goes between client and server: how records, questions and faults travel over Arrow Flight.
 
-A request to append is one `do_put` stream with one acknowledgement. Its descriptor says how many records follow; its
-rows carry them piece by piece, each record an Arrow IPC stream behind a header. So one request may hold records of
-several tables, no message is large, and a stream that was cut off is known as such.
+A record is a header and an Arrow IPC stream; a request to append is some of them, of one table or several, with one
+acknowledgement. A small request is one message, the action `append`, which costs a third of a stream. A larger one is a
+`do_put` stream: its descriptor says how many records follow, its rows carry them piece by piece, so no message is
+large, and a stream that was cut off is known as such.
 """
 
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -24,11 +26,13 @@ from wtsbench.store.schemas import RECORD_TABLES
 PROTOCOL = 1
 """Of this module. A server speaks with clients of the same protocol and of any older schema version."""
 PIECE = 4 * 2**20
-"""Bytes of a record in one message."""
+"""Bytes of a record in one message of a stream; a request that is no larger is one message."""
 REQUEST_BYTES = 256 * 2**20
 """The largest request that a server takes."""
 PIECES = pa.schema([("header", pa.string()), ("piece", pa.binary())])
 """The first piece of a record has a header, the others have none."""
+_LENGTHS = struct.Struct("<IQ")
+"""Bytes of a record's header and of its body, where it is not in pieces."""
 _KEYS = ("table", "trial_id", "attempt", "sequence", "schema_version", "digest")
 
 
@@ -45,20 +49,66 @@ class StoreRefused(StoreError):
 
 
 def pack(batches: Sequence[Batch]) -> Iterator[pa.RecordBatch]:
-    """The messages of a request to append."""
+    """The messages of a stream to append."""
     for batch in batches:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.data.schema) as writer:
-            writer.write_batch(batch.data)
-        body = sink.getvalue()
-        header = json.dumps({**{key: getattr(batch, key) for key in _KEYS}, "bytes": body.size})
+        header, body = _parts(batch)
         for start in range(0, max(1, body.size), PIECE):
             piece = body.slice(start, min(PIECE, body.size - start)).to_pybytes()
             yield pa.record_batch({"header": [header if start == 0 else None], "piece": [piece]}, schema=PIECES)
 
 
+def encode(batch: Batch) -> bytes:
+    """A record as one piece, to be followed by others."""
+    header, body = _parts(batch)
+    text = header.encode()
+    return b"".join((_LENGTHS.pack(len(text), body.size), text, memoryview(body)))
+
+
+def decode(content: bytes) -> list[Batch]:
+    """The records of one piece after the other.
+
+    Raises:
+        StoreRefused: they are not what their headers say.
+    """
+    return [_record(header, memoryview(record)[start:], record) for header, record, start in _split(content)]
+
+
+def owners(content: bytes) -> list[tuple[str, int]]:
+    """The attempts that such records say they are of, without looking at more than that.
+
+    Raises:
+        StoreRefused: they are no records.
+    """
+    return sorted({(str(header["trial_id"]), int(header["attempt"])) for header, _, _ in _split(content)})
+
+
+def _split(content: bytes) -> Iterator[tuple[dict[str, Any], bytes, int]]:
+    """Of each record its header, all of it, and where its body begins in that."""
+    start = 0
+    while start < len(content):
+        try:
+            header, body = _LENGTHS.unpack_from(content, start)
+            middle = _LENGTHS.size + header
+            record = content[start : start + middle + body]
+            fields = json.loads(record[_LENGTHS.size : middle])
+            if not {*_KEYS, "bytes"} <= fields.keys():
+                raise ValueError
+        except (struct.error, ValueError, AttributeError):
+            raise StoreRefused("the request is no sequence of records") from None
+        yield fields, record, middle
+        start += middle + body
+
+
+def _parts(batch: Batch) -> tuple[str, pa.Buffer]:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.data.schema) as writer:
+        writer.write_batch(batch.data)
+    body = sink.getvalue()
+    return json.dumps({**{key: getattr(batch, key) for key in _KEYS}, "bytes": body.size}), body
+
+
 def unpack(messages: Iterable[pa.RecordBatch], expected: int) -> tuple[list[Batch], int]:
-    """The records of a request to append, and their bytes.
+    """The records of a stream to append, and their bytes.
 
     Raises:
         StoreRefused: it was cut off, is too large, or its records are not what their headers say.
@@ -84,7 +134,7 @@ def unpack(messages: Iterable[pa.RecordBatch], expected: int) -> tuple[list[Batc
     return [_record(header, b"".join(pieces)) for header, pieces in bodies], size
 
 
-def _record(header: dict[str, Any], body: bytes) -> Batch:
+def _record(header: dict[str, Any], body: bytes | memoryview, encoded: bytes | None = None) -> Batch:
     if len(body) != header["bytes"]:
         raise StoreRefused("the request was cut off in the middle of a record")
     try:
@@ -94,7 +144,7 @@ def _record(header: dict[str, Any], body: bytes) -> Batch:
         data = normal(widened(table, RECORD_TABLES.get(header["table"], table.schema)))
     except pa.ArrowException as error:
         raise StoreRefused(f"a record is no Arrow stream: {str(error).splitlines()[0]}") from None
-    batch = Batch(data=data, **{key: header[key] for key in _KEYS})
+    batch = Batch(data=data, encoded=encoded, **{key: header[key] for key in _KEYS})
     if not holds(batch.digest, batch.table, data):
         raise StoreRefused(f"record {batch.sequence} does not hold what was sent: its digest differs")
     return batch

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -60,9 +61,7 @@ class Share:
 
 def fake_records(name: str) -> Iterator[Batch]:
     """Records of fake trials without end: RECORDS of predictions, then the seal, again and again."""
-    items = pa.array([f"item-{number:05d}" for number in range(ROWS)])
-    probabilities = pa.array([[0.25, 0.75]] * ROWS, PREDICTIONS.field("probabilities").type)
-    seal = seal_row("x", records=RECORDS + 1)
+    items, probabilities, seal = _same_in_all()
     number = 0
     while True:
         trial_id = hashlib.sha256(f"{name}-{number}".encode()).hexdigest()
@@ -78,6 +77,14 @@ def fake_records(name: str) -> Iterator[Batch]:
         own = seal.set_column(seal.schema.get_field_index("trial_id"), TRIALS.field("trial_id"), pa.array([trial_id]))
         yield _record("trials", trial_id, RECORDS + 1, own)
         number += 1
+
+
+@cache
+def _same_in_all() -> tuple[pa.Array, pa.Array, pa.RecordBatch]:
+    """Item ids, probabilities and a seal, made once: writers share the cores with what is measured."""
+    items = pa.array([f"item-{number:05d}" for number in range(ROWS)])
+    probabilities = pa.array([[0.25, 0.75]] * ROWS, PREDICTIONS.field("probabilities").type)
+    return items, probabilities, seal_row("x", records=RECORDS + 1)
 
 
 def seal_row(trial_id: str, **values: Any) -> pa.RecordBatch:

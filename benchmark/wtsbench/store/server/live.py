@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -17,30 +16,27 @@ import duckdb
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
-from wtsbench.store.arrival import Arrival
-from wtsbench.store.engine import EXTENSIONS, Engine
+from wtsbench.store import wire
+from wtsbench.store.engine import Engine
 from wtsbench.store.explain import explained
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import Ack, Batch, sync_folder
+from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query
+from wtsbench.store.server import durable
 from wtsbench.store.server.guard import Refused, require_harmless
 
 GROUP_JOBS = 256
 """Requests of one transaction."""
-GROUP_ROWS = 500_000
-"""Rows after which a transaction takes no further request."""
+GROUP_BYTES = 64 * 2**20
+"""After which a transaction takes no further request."""
 QUEUE_BYTES = 512 * 2**20
 """What may wait in memory to be committed; beyond it, senders wait, and then are asked to come again."""
-LINGER = 0.004
+LINGER = 0.002
 """Seconds to wait for those whom the last commit answered to send again: one commit costs more than waiting."""
-REMEMBERED = 20_000
-"""Attempts of which the writer knows by heart what is stored."""
 QUEUE_SECONDS = 20.0
 """How long a sender waits for room in the queue."""
 BEGUN = 10_000
 """Requests for attempt numbers that are known again when they are repeated."""
-_BROKEN = (duckdb.FatalException, duckdb.IOException, duckdb.InternalException, duckdb.ConnectionException)
-"""What the engine says when it is to be opened anew; the last of them where opening it anew failed before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +54,9 @@ class Limits:
 @dataclass(kw_only=True)
 class _Job:
     size: int
-    rows: int
-    batches: Sequence[Batch] | None
-    call: Callable[[Engine], Any] | None
+    records: Sequence[Batch] | bytes = ()
+    """What is to be appended; bytes are read by the writer, since many threads at once would be slower."""
+    call: Callable[[Engine], Any] | None = None
     answer: Future[Any] = field(default_factory=Future)
 
 
@@ -75,17 +71,14 @@ class LiveStore:
             limits: for readers.
             observe: told of every transaction: its requests, its rows, its seconds.
         """
-        self._path = path
+        self._durable = durable.Durable(path)
         self._limits = limits
         self._observe = observe
-        with Engine.open(path, read_only=False):  # checks its version, migrates it
-            pass
-        self._db = _connect(path)
         self._mutex = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._bytes = 0
         self._closing = False
-        self._remembered: dict[tuple[str, int], Arrival] = {}
+        self._runs: dict[tuple[str, int], str] = {}
         self._begun: dict[str, int] = {}
         self._begun_now: dict[str, int] = {}
         self._pause = threading.Lock()
@@ -95,24 +88,23 @@ class LiveStore:
 
     # -- writing
 
-    def append(self, batches: Sequence[Batch], size: int) -> list[Ack]:
-        """Make the records of one request durable, in one transaction with whatever else waits.
+    def append(self, records: Sequence[Batch] | bytes, size: int) -> list[Ack]:
+        """Make the records of one request durable, together with whatever else waits.
 
         Args:
-            batches: the records.
+            records: as records, or encoded (`wire.encode`).
             size: their bytes.
 
         Raises:
-            StoreConflict, StoreError: as `Engine.append`.
+            StoreConflict, StoreError: as `Engine.append`, and `wire.decode`.
             StoreBusy: the queue stayed full, or the server is stopping.
         """
-        rows = sum(batch.data.num_rows for batch in batches)
-        acks: list[Ack] = self._queued(_Job(size=size, rows=rows, batches=batches, call=None))
+        acks: list[Ack] = self._queued(_Job(size=size, records=records))
         return acks
 
     def call(self, change: Callable[[Engine], Any], size: int = 1024) -> Any:
         """Make any other change durable, in one transaction with whatever else waits."""
-        return self._queued(_Job(size=size, rows=1, batches=None, call=change))
+        return self._queued(_Job(size=size, call=change))
 
     def begin_attempt(self, trial_id: str, run: str, request: str) -> int:
         """Take the next attempt number of a trial.
@@ -150,18 +142,23 @@ class LiveStore:
             self._mutex.notify_all()
         return job.answer.result()
 
+    def settle(self) -> None:
+        """See that everything acknowledged is in the tables, before they are read."""
+        if not self._durable.settled:
+            self.call(lambda engine: None, size=0)
+
     def _write(self) -> None:
         expected = 1
-        while True:
+        over = False
+        while not over:
             with self._mutex:
-                while not self._waiting and not self._closing:
-                    self._mutex.wait()
-                if not self._waiting:
-                    return
+                pause = None if self._durable.settled else durable.SETTLE_SECONDS
+                self._mutex.wait_for(lambda: self._waiting or self._closing, pause)
                 deadline = time.monotonic() + LINGER
-                while len(self._waiting) < expected and not self._closing:
+                while 0 < len(self._waiting) < expected and not self._closing:
                     if not self._mutex.wait(deadline - time.monotonic()):
                         break
+                over = self._closing and not self._waiting
                 group = self._group()
             with self._pause:
                 self._commit(group)
@@ -171,79 +168,78 @@ class LiveStore:
                 self._mutex.notify_all()
 
     def _group(self) -> list[_Job]:
-        group = [self._waiting.popleft()]
-        rows = group[0].rows
-        while self._waiting and len(group) < GROUP_JOBS and rows + self._waiting[0].rows <= GROUP_ROWS:
+        group: list[_Job] = []
+        size = 0
+        while self._waiting and len(group) < GROUP_JOBS and (not group or size + self._waiting[0].size <= GROUP_BYTES):
             group.append(self._waiting.popleft())
-            rows += group[-1].rows
+            size += group[-1].size
         return group
 
     def _commit(self, group: list[_Job]) -> None:
         begun = time.monotonic()
         try:
-            answers = self._transaction(group)
+            answers, rows = self._made(group)
         except Exception as error:  # noqa: BLE001  # whatever it is, each sender must hear of it
+            told = self._durable.mended(error)
             if len(group) == 1:
-                group[0].answer.set_exception(self._told(error))
+                group[0].answer.set_exception(told)
             else:
                 for job in group:  # one of them is at fault: the others must not suffer
                     self._commit([job])
             return
-        self._observe(len(group), sum(job.rows for job in group), time.monotonic() - begun)
+        if group:
+            self._observe(len(group), rows, time.monotonic() - begun)
         for job, answer in zip(group, answers, strict=True):
             if isinstance(answer, StoreError):
                 job.answer.set_exception(answer)
             else:
                 job.answer.set_result(answer)
 
-    def _transaction(self, group: list[_Job]) -> list[Any]:
+    def _made(self, group: list[_Job]) -> tuple[list[Any], int]:
+        """Make what a group asks for durable; without a group, see that all is in the tables. Answers, and new rows."""
+        if not group:
+            self._durable.settle()
         self._begun_now.clear()
-        log_is_new = not _log(self._path).exists()
-        try:
-            self._db.begin()
-            engine = Engine(self._db, self._remembered)
-            appends = [job for job in group if job.batches is not None]
-            by_job = dict(zip(map(id, appends), engine.append_all([job.batches or () for job in appends]), strict=True))
-            answers = [by_job[id(job)] if job.call is None else job.call(engine) for job in group]
-            self._db.commit()
-            if log_is_new:  # the engine flushes its log, but not the folder in which it has just made it
-                sync_folder(self._path.parent)
-        except BaseException:
-            self._remembered.clear()
-            with suppress(duckdb.Error):
-                self._db.rollback()
-            raise
-        if len(self._remembered) > REMEMBERED:
-            self._remembered.clear()
+        appends = [job for job in group if job.call is None]
+        changes = [job for job in group if job.call is not None]
+        acks, made, rows = self._durable.make(
+            [_read(job.records) for job in appends], [job.call for job in changes if job.call is not None]
+        )
         self._begun |= self._begun_now
         while len(self._begun) > BEGUN:
             del self._begun[next(iter(self._begun))]
-        return answers
-
-    def _told(self, error: Exception) -> Exception:
-        if isinstance(error, _BROKEN):
-            self._reopen()  # after a full disk, say, the engine refuses everything until it is opened anew
-        return explained(str(error), self._path) if isinstance(error, duckdb.Error) else error
-
-    def _reopen(self) -> None:
-        with suppress(duckdb.Error):
-            self._db.close()
-        with suppress(duckdb.Error):
-            self._db = _connect(self._path)
+        answers = dict(zip(map(id, [*appends, *changes]), [*acks, *made], strict=True))
+        return [answers[id(job)] for job in group], rows
 
     # -- reading
 
     @contextmanager
     def snapshot(self) -> Iterator[Engine]:
         """One transaction for reading, beside the writer: it sees all that was committed before, and no more."""
+        self.settle()
         with self._turn(), self._cursor() as cursor:
             yield Engine(cursor)
 
-    @contextmanager
-    def glance(self) -> Iterator[Engine]:
-        """The same for what a write depends on, and takes a moment: readers that are slow to read do not delay it."""
+    def sealed(self, trial_id: str, attempt: int) -> bool:
+        """Whether an attempt has ended; needs no turn, so that readers that are slow to read do not delay it."""
+        self.settle()
         with self._cursor() as cursor:
-            yield Engine(cursor)
+            return Engine(cursor).sealed(trial_id, attempt)
+
+    def runs(self, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
+        """The submissions that attempts belong to, as `Engine.runs`; needs no turn either.
+
+        An attempt belongs to its submission for ever, so those seen once are remembered. Attempts of other stores may
+        be in the journal only, and have none.
+        """
+        unknown = [one for one in attempts if one not in self._runs]
+        if unknown:
+            with self._cursor() as cursor:
+                found = Engine(cursor).runs(unknown)
+            if len(self._runs) > durable.REMEMBERED:
+                self._runs = {one: self._runs[one] for one in attempts if one in self._runs}
+            self._runs |= {one: run for one, run in found.items() if run is not None}
+        return {one: self._runs.get(one) for one in attempts}
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -257,14 +253,14 @@ class LiveStore:
     @contextmanager
     def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
-            cursor = self._db.cursor()
+            cursor = self._durable.cursor()
             try:
                 cursor.execute("BEGIN TRANSACTION READ ONLY")
                 yield cursor
             finally:
                 cursor.close()
         except duckdb.Error as error:
-            raise _reader_fault(error, self._path, self._limits) from error
+            raise _reader_fault(error, self._durable.path, self._limits) from error
 
     def stream(
         self,
@@ -295,6 +291,7 @@ class LiveStore:
     def _stream(
         self, sql: str, parameters: Sequence[Any], limited: bool, schema: pa.Schema | None, own: bool
     ) -> Iterator[Any]:
+        self.settle()
         with self._turn(), self._cursor() as cursor:
             if not own:
                 require_harmless(cursor, sql)
@@ -326,30 +323,36 @@ class LiveStore:
 
     def compact(self) -> dict[str, int]:
         """Write the log into the database file; bytes on the disk before and after."""
-
-        def checkpoint() -> dict[str, int]:
+        with self._paused():
             before = self.size
-            with self._pause:
-                self._db.cursor().execute("CHECKPOINT")
+            try:
+                self._durable.checkpoint()
+            except duckdb.Error as error:
+                raise explained(str(error), self._durable.path) from error
             return {"bytes_before": before, "bytes_after": self.size}
-
-        try:
-            return checkpoint()
-        except duckdb.Error as error:
-            raise explained(str(error), self._path) from error
 
     @property
     def size(self) -> int:
         """Bytes on the disk."""
-        return sum(path.stat().st_size for path in (self._path, _log(self._path)) if path.exists())
+        return self._durable.size
 
     @contextmanager
     def still(self) -> Iterator[list[Path]]:
         """Keep writers waiting; yields the files that are the whole store meanwhile."""
-        with self._pause:
+        with self._paused():
             with suppress(duckdb.Error):  # a reader may stand in its way: then the log is part of the store
-                self._db.cursor().execute("CHECKPOINT")
-            yield [path for path in (self._path, _log(self._path)) if path.exists()]
+                self._durable.checkpoint()
+            yield self._durable.files
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        """Keep writers waiting, with everything in the tables."""
+        with self._pause:
+            try:
+                self._durable.settle()
+            except (duckdb.Error, OSError) as error:
+                raise self._durable.mended(error) from error
+            yield
 
     def stop_writing(self, deadline: float) -> bool:
         """Take no more writes, and commit those that wait; whether that was done by the deadline (monotonic)."""
@@ -363,29 +366,17 @@ class LiveStore:
         """Close the database, its log written into it; a commit that takes too long is left to the process's end."""
         if self._writer.is_alive():
             return
-        with suppress(duckdb.Error):
-            self._db.execute("CHECKPOINT")
-        with suppress(duckdb.Error):
-            self._db.close()
-        with suppress(OSError):
-            sync_folder(self._path.parent)
+        self._durable.close()
 
 
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(
-        str(path),
-        config={
-            **EXTENSIONS,
-            "threads": min(4, os.cpu_count() or 1),
-            "enable_external_access": False,
-            "python_enable_replacements": False,
-            "lock_configuration": True,
-        },
-    )
-
-
-def _log(path: Path) -> Path:
-    return path.with_name(f"{path.name}.wal")
+def _read(records: Sequence[Batch] | bytes) -> Sequence[Batch] | StoreError:
+    """Records, or why they are none."""
+    if not isinstance(records, bytes):
+        return records
+    try:
+        return wire.decode(records)
+    except StoreError as error:
+        return error
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -399,6 +390,6 @@ def _reader_fault(error: duckdb.Error, path: Path, limits: Limits) -> StoreError
         return Refused(
             f"the question took longer than {limits.seconds:g} s", remedy="narrow it, or ask a copy of the store."
         )
-    if isinstance(error, _BROKEN):
+    if isinstance(error, durable.BROKEN):
         return explained(str(error), path)
     return Refused((str(error).strip().splitlines() or ["the SQL failed"])[0])

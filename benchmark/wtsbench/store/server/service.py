@@ -1,10 +1,10 @@
 """The Flight service: requests of clients as calls of the live store, with the rights of whoever asks.
 
-do_put      append records (see `wire`), or keep a data set with its items
+do_put      append many records (see `wire`), or keep a data set with its items
 do_get      a named table of the store, or one SELECT
 list_flights, get_flight_info
             the tables and their schemas, for any Flight client
-do_action   hello, begin_attempt, sealed, put_grid, status, verify, compact, backup
+do_action   append (few records), hello, begin_attempt, sealed, put_grid, status, verify, compact, backup
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from wtsbench.store import wire
 from wtsbench.store.archive import SCOPED, scoped_sql
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import Batch, widened
+from wtsbench.store.outbox import widened
 from wtsbench.store.queries import Query
 from wtsbench.store.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.store.server.guard import Refused
@@ -155,7 +155,7 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
             chunks = (chunk.data for chunk in reader if chunk.data is not None)
             if operation == "append":
                 batches, size = wire.unpack(chunks, int(asked["records"]))
-                self._may_write(grant, batches)
+                self._may_write(grant, lambda: sorted({(batch.trial_id, batch.attempt) for batch in batches}))
                 writer.write(wire.pack_acks(self._core.live.append(batches, size)))
             elif operation == "dataset":
                 self._put_dataset(grant, asked, chunks)
@@ -163,13 +163,20 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
             else:
                 raise Refused("what was put is neither records nor a data set")
 
-    def _may_write(self, grant: Grant, batches: list[Batch]) -> None:
+    def _append(self, grant: Grant, content: pa.Buffer) -> bytes:
+        grant.require_append()
+        if content.size > wire.REQUEST_BYTES:
+            raise wire.StoreRefused("the request is too large for one message")
+        records = content.to_pybytes()
+        self._may_write(grant, lambda: wire.owners(records))
+        return wire.pack_acks(self._core.live.append(records, len(records)))
+
+    def _may_write(self, grant: Grant, owners: Callable[[], list[tuple[str, int]]]) -> None:
         """Refuse records of attempts that are not of the token's own runs."""
         if grant.may_write_run(None):
             return
-        named = sorted({(batch.trial_id, batch.attempt) for batch in batches})
-        with self._core.live.glance() as engine:
-            runs = engine.runs(named)
+        named = owners()
+        runs = self._core.live.runs(named)
         for attempt in named:
             if not grant.may_write_run(runs.get(attempt)):
                 raise Denied(f"attempt {attempt[1]} of trial {attempt[0][:12]} is not of a run of token {grant.name}")
@@ -268,15 +275,19 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         """What `do_action` knows."""
         with self._request("list"):
             self._grant(context)
-        return [flight.ActionType(name, str(method.__doc__)) for name, method in _ACTIONS.items()]
+        described = {"append": "Append records that fit into one message."}
+        described |= {name: str(method.__doc__) for name, method in _ACTIONS.items()}
+        return [flight.ActionType(*one) for one in described.items()]
 
     def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> list[flight.Result]:
-        """One of the actions; its argument and answer are JSON."""
-        known = action.type in _ACTIONS
+        """One of the actions; its argument and answer are JSON, but for the records to append."""
+        known = action.type == "append" or action.type in _ACTIONS
         with self._request(action.type if known else "unknown"):
             grant = self._grant(context)
             if not known:
                 raise Refused(f"there is no action {action.type!r}")
+            if action.type == "append":
+                return [flight.Result(self._append(grant, action.body))]
             answer = _ACTIONS[action.type](self._core, grant, _body(action.body.to_pybytes()))
             return [flight.Result(json.dumps(answer).encode())]
 
@@ -305,8 +316,7 @@ def _begin_attempt(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str,
 
 def _sealed(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
     """Whether an attempt has ended."""
-    with core.live.glance() as engine:
-        return {"sealed": engine.sealed(str(asked["trial_id"]), int(asked["attempt"]))}
+    return {"sealed": core.live.sealed(str(asked["trial_id"]), int(asked["attempt"]))}
 
 
 def _put_grid(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,141 @@
+"""The journal: records that a server has acknowledged and not put into the tables yet, on the disk.
+
+Putting a record into the tables costs the engine several milliseconds, or a fraction of one where many go together. So
+a server flushes what it acknowledges to this file, one *frame* for all requests that waited, and puts many frames into
+the tables at once. Whoever opens the database of a server that was killed does so first; what was there already is
+known by its key. An empty journal, or none, is the rule: it lives for as long as a server has something under way.
+
+A frame is a header (mark, length, CRC-32 of the rest) and then records, as they travel (`wire.encode`). The mark is
+made anew for each journal, by chance, so that nothing in a record can pass for a frame. Frames are written one after
+the other and each is flushed before the next, so only the last can be torn, and it was never acknowledged. A frame that
+is not whole before one that is whole is damage.
+
+Behind the frames the file keeps room, so that what is acknowledged can be put into the tables of a full disk as well.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from wtsbench.errors import StoreError
+from wtsbench.store import wire
+from wtsbench.store.outbox import Batch, sync_folder
+
+_FRAME = struct.Struct("<8sQI")
+_MARK = 8
+"""Bytes of a mark; the first ones of the file."""
+_ROOM = 2**20
+"""Bytes that are reserved behind the frames, beside as many as the frames take."""
+
+
+def journal_of(database: Path) -> Path:
+    """The journal of a database."""
+    return database.with_name(f"{database.name}.journal")
+
+
+class Journal:
+    """A journal that is written; one process does."""
+
+    def __init__(self, database: Path) -> None:
+        """Begin an empty one.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self.path = journal_of(database)
+        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._mark = os.urandom(_MARK)
+        self._end = self._reserved = 0
+        self._left_over = False
+        """Something stands behind the frames that may not stay there."""
+        sync_folder(self.path.parent)
+
+    def write(self, batches: Sequence[Batch]) -> None:
+        """Make records durable: all of them or, where this raises, none.
+
+        Raises:
+            OSError: the disk is full, or fails.
+        """
+        payload = b"".join([batch.encoded or wire.encode(batch) for batch in batches])
+        frame = _FRAME.pack(self._mark, len(payload), zlib.crc32(payload)) + payload
+        end = self._end + len(frame)
+        try:
+            if self._left_over:
+                self._cut()
+            if 2 * end + _ROOM > self._reserved:
+                reserve = 2 * (end + _ROOM)
+                os.posix_fallocate(self._handle, 0, reserve)
+                self._reserved = reserve
+            written = self._end
+            while written < end:
+                written += os.pwrite(self._handle, memoryview(frame)[written - self._end :], written)
+            os.fdatasync(self._handle)
+        except OSError:
+            self._left_over = True
+            self.give_room()
+            raise
+        self._end = end
+
+    def give_room(self) -> None:
+        """Let go of the room that is kept, and of what is no whole frame."""
+        with suppress(OSError):
+            self._cut()
+
+    def _cut(self) -> None:
+        self._reserved = 0
+        os.ftruncate(self._handle, self._end)
+        self._left_over = False
+
+    def clear(self) -> None:
+        """Forget all frames: they are in the tables, durably. It is no harm if they come back."""
+        self._left_over = self._end > 0
+        self._end = 0
+        self.give_room()
+
+    def close(self, *, empty: bool) -> None:
+        """Let go of the file, and remove it where all that it held is in the tables."""
+        os.close(self._handle)
+        if empty:
+            remove(self.path)
+
+
+def remove(path: Path) -> None:
+    """Remove a journal all of which is in the tables, durably."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def read(path: Path) -> Iterator[Batch]:
+    """The records of a journal, in the order in which they were acknowledged.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    content = path.read_bytes()
+    mark = content[:_MARK]
+    start = 0
+    while (frame := _whole(content, start, mark)) is not None:
+        yield from wire.decode(bytes(frame))
+        start += _FRAME.size + len(frame)
+    place = start
+    while mark.strip(b"\0") and (place := content.find(mark, place + 1)) >= 0:
+        if _whole(content, place, mark) is not None:
+            raise StoreError(
+                f"{path} is damaged at byte {start}: acknowledged records follow what cannot be read",
+                remedy="copy the folder, then move this file away: trials that miss records run again.",
+            )
+
+
+def _whole(content: bytes, start: int, mark: bytes) -> memoryview | None:
+    """The payload of the frame that begins there; None where there is no whole one."""
+    if len(content) < start + _FRAME.size:
+        return None
+    found, length, checksum = _FRAME.unpack_from(content, start)
+    payload = memoryview(content)[start + _FRAME.size : start + _FRAME.size + length]
+    whole = found == mark and 0 < length == len(payload) and zlib.crc32(payload) == checksum
+    return payload if whole else None
