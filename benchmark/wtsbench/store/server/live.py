@@ -47,8 +47,12 @@ class Limits:
     """Of computing, for a question."""
     rows: int = 1_000_000
     """Of an answer to free SQL."""
+    bytes: int = 256 * 2**20
+    """Of it, too."""
     readers: int = 8
     """Questions that are worked on at once."""
+    requests: int = 1024
+    """Requests of all kinds at once."""
 
 
 @dataclass(kw_only=True)

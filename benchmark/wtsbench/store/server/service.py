@@ -31,8 +31,9 @@ from wtsbench.store.lock import StoreBusy
 from wtsbench.store.outbox import widened
 from wtsbench.store.queries import Query
 from wtsbench.store.schemas import SCHEMA_VERSION, TABLES
+from wtsbench.store.server.bounds import Room, counted, no_more
 from wtsbench.store.server.guard import Refused
-from wtsbench.store.server.live import LiveStore
+from wtsbench.store.server.live import Limits, LiveStore
 from wtsbench.store.server.metrics import Metrics
 from wtsbench.store.server.tokens import OWNER, Denied, Grant, Tokens
 from wtsbench.store.verify import digest_of
@@ -51,6 +52,8 @@ class Core:
     backup: Callable[[str], dict[str, Any]]
     """Makes a backup of the given name."""
     verify: Callable[[], dict[str, Any]]
+    limits: Limits
+    room: Room = field(default_factory=Room)
     draining: bool = False
     busy: int = 0
     """Requests in progress."""
@@ -115,8 +118,14 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         core = self._core
         with core.mutex:
             core.busy += 1
+            many = core.busy > core.limits.requests
         begun, outcome = time.monotonic(), "error"
         try:
+            if many:
+                raise StoreBusy(
+                    f"the server works on {core.limits.requests} requests already",
+                    remedy="try again; nothing was lost.",
+                )
             if core.draining and kind != "hello":
                 raise StoreBusy("the store is stopping", remedy="try again when it is back; nothing was lost.")
             yield
@@ -148,11 +157,12 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         """Append records, or keep a data set; the acknowledgement is written when it is durable."""
         asked = _body(descriptor.command)
         operation = asked.get("op")
-        with self._request(str(operation) if operation in ("append", "dataset") else "unknown"):
+        kind = str(operation) if operation in ("append", "dataset") else "unknown"
+        with self._request(kind), self._core.room.request() as take:
             grant = self._grant(context)
             grant.require_append()
             _require_version(asked)
-            chunks = (chunk.data for chunk in reader if chunk.data is not None)
+            chunks = counted((chunk.data for chunk in reader if chunk.data is not None), take)
             if operation == "append":
                 batches, size = wire.unpack(chunks, int(asked["records"]))
                 self._may_write(grant, lambda: sorted({(batch.trial_id, batch.attempt) for batch in batches}))
@@ -214,6 +224,7 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
             asked = _body(ticket.ticket)
             if kind == "sql":
                 schema, batches = self._core.live.stream(str(asked["sql"]), asked.get("parameters", []), limited=True)
+                batches = no_more(batches, self._core.limits.bytes)
             elif kind == "archive":
                 table, shard = asked["archive"], str(asked["shard"])
                 if table not in SCOPED:

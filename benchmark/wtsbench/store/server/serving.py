@@ -99,10 +99,11 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
         core = Core(
             live=live,
             metrics=metrics,
+            limits=options.limits,
             backup=lambda name: back_up_live(live, folder / BACKUPS, name),
             verify=lambda: _verified(live),
         )
-        _watch(metrics, live)
+        _watch(metrics, core)
         tls, ca = _tls(folder / SERVER, options)
         public = _listen(options.listen, core, tokens, **tls)
         socket_folder = Path(tempfile.mkdtemp(prefix="wtsbench-store-"))  # 0700: only its owner gets in
@@ -248,9 +249,12 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _watch(metrics: Metrics, live: LiveStore) -> None:
+def _watch(metrics: Metrics, core: Core) -> None:
+    live = core.live
     metrics.watch("wtsbench_store_waiting_requests", "Requests in the queue", lambda: live.waiting[0])
     metrics.watch("wtsbench_store_waiting_bytes", "Bytes in the queue", lambda: live.waiting[1])
+    metrics.watch("wtsbench_store_received_bytes", "Bytes of requests that are not answered", lambda: core.room.held)
+    metrics.watch("wtsbench_store_requests_in_progress", "Requests in progress", lambda: core.busy)
     metrics.watch("wtsbench_store_bytes", "Bytes on the disk", lambda: live.size)
 
 
