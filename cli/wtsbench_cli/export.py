@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,7 +20,9 @@ class Form(StrEnum):
 
 
 def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write; at the server a name.", show_default=False)
+    ],
     store: StoreOption = None,
     form: Annotated[
         Form | None,
@@ -28,6 +30,10 @@ def export(
             "--format", metavar="parquet|arrow", help="Files of which kind. Default: parquet.", show_default=False
         ),
     ] = None,
+    at_server: Annotated[
+        bool,
+        typer.Option("--at-server", help="Let the store's server write it beside the store, as exports/OUT."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Write a store as Parquet or Arrow IPC files, for other tools.
@@ -35,8 +41,11 @@ def export(
     Doing it again writes only what has changed; `wtsbench store merge OUT DIR` takes it in again.
     """
     from wtsbench.store.upkeep import export as exported
+    from wtsbench.store.upkeep import export_at_server
 
-    found = exported(store_of(store), out, "arrow" if form is Form.ARROW else "parquet")
+    chosen: Literal["arrow", "parquet"] = "arrow" if form is Form.ARROW else "parquet"
+    at = store_of(store)
+    found = export_at_server(at, str(out), chosen) if at_server else exported(at, out, chosen)
     if json:
         print_json(found)
     else:

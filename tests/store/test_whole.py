@@ -367,6 +367,58 @@ def test_merging_is_idempotent_and_goes_both_ways(tmp_path: Path) -> None:
     assert whole
 
 
+def test_a_server_exports_beside_its_store(tmp_path: Path) -> None:
+    """Whoever is an admin may ask for it, by a name and from anywhere; again, it writes what has changed."""
+    store = fill(tmp_path / "store")
+    place = tmp_path / "store" / "exports" / "monday"
+    with pytest.raises(StoreError, match="no server owns"):
+        upkeep.export_at_server(store.uri, "monday", "parquet")
+    with serving(tmp_path / "store") as running:
+        with asking_with(token_in(tmp_path / "store", "append")), pytest.raises(StoreError, match="needs admin"):
+            upkeep.export_at_server(running.listen, "monday", "parquet")
+        with asking_with(token_in(tmp_path / "store", "admin")), RemoteEngine.open(running.listen) as engine:
+            first = upkeep.export_at_server(running.listen, "monday", "parquet")
+            assert first["written"] == len(first["files"])
+            assert upkeep.export_at_server(store.uri, "monday", "parquet")["written"] == 0  # by the folder, too
+            for asked in ({"name": "../x", "form": "arrow"}, {"name": "x", "form": "csv"}, {"name": "x"}):
+                with pytest.raises(StoreError):
+                    engine.action("export", asked)
+    assert upkeep.merge(place, tmp_path / "other")["attempts"] == 5
+    assert tables_of(open_store(str(tmp_path / "other"))) == tables_of(open_store(store.uri))
+
+
+def test_merging_into_a_served_folder_is_done_by_its_server(tmp_path: Path) -> None:
+    """A folder, a backup or an export; writers go on beside it, a conflict changes nothing, and nobody else may."""
+    left = _with(tmp_path / "left", (A, "failed", "x"), (A, "done", "a"))
+    right = _with(tmp_path / "right", (A, "failed", "y"), (B, "done", "b"))
+    bad = _with(tmp_path / "bad", (C, "done", "c"), (A, "done", "other"))
+    upkeep.backup(right.uri, str(tmp_path / "right.duckdb"))
+    upkeep.export(right.uri, tmp_path / "export", "parquet")
+    with serving(tmp_path / "left") as running:
+        assert left.begin_attempt(C, run="r") == 1
+        left.append(whole_attempt(C, 1)[:2])
+        with pytest.raises(StoreConflict, match="different results"):
+            upkeep.merge(Path(bad.uri), Path(left.uri))
+        assert left.trials()["trial_id"].to_pylist() == [A, A]
+        assert upkeep.merge(Path(right.uri), Path(left.uri))["attempts"] == 2
+        assert upkeep.merge(tmp_path / "right.duckdb", Path(left.uri))["attempts"] == 0
+        assert upkeep.merge(tmp_path / "export", Path(left.uri))["attempts"] == 0
+        assert left.append(whole_attempt(C, 1)[2:])[0].outcome == "stored"
+        assert left.append(whole_attempt(B, 2))[0].outcome == "superseded"
+        assert left.begin_attempt(B, run="r") == 3
+        with pytest.raises(StoreError, match="the same store"):
+            upkeep.merge(Path(left.uri), Path(left.uri))
+        with (
+            asking_with(token_in(tmp_path / "left", "admin")),
+            RemoteEngine.open(running.listen) as engine,
+            pytest.raises(StoreError, match="only the owner"),
+        ):
+            engine.action("merge", {"source": right.uri})
+    assert sorted(left.trials()["status"].to_pylist()) == ["done"] * 3 + ["failed"] * 2
+    wrong = {one["what"] for one in upkeep.verify(left.uri)["wrong"]}
+    assert not {what for what in wrong if "record" in what or "twice" in what or "superseded" in what}
+
+
 def _with(folder: Path, *attempts: tuple[str, str, str]) -> Store:
     """A store with attempts: trial, status, and the item that was predicted."""
     store = open_store(str(folder), create=True)

@@ -20,7 +20,8 @@ DATABASE = "store.duckdb"
 SERVER = "server"
 """Folder of what a server keeps beside the store: tokens and certificates."""
 BACKUPS = "backups"
-_OWN_NAMES = frozenset({DATABASE, LOCK_NAME, TURN_NAME, OWNER_FILE, SERVER, BACKUPS, "spool", "lost+found"})
+EXPORTS = "exports"
+_OWN_NAMES = frozenset({DATABASE, LOCK_NAME, TURN_NAME, OWNER_FILE, SERVER, BACKUPS, EXPORTS, "spool", "lost+found"})
 
 
 @dataclass(frozen=True)

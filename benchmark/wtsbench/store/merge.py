@@ -10,6 +10,7 @@ is done on both sides is one trial where the predictions agree to the last bit, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from wtsbench.store.archive import Archive
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.digests import content_digest
 from wtsbench.store.engine import Engine
+from wtsbench.store.export import MANIFEST, ExportSource
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
 from wtsbench.store.outbox import Batch, normal
@@ -65,29 +67,50 @@ class Merged:
         return asdict(self)
 
 
-def merge(source: Source, folder: Path) -> Merged:
-    """Bring all that a source holds into a store's folder, in one transaction.
+def merge(source: Path, folder: Path) -> Merged:
+    """Bring all that a source holds into a store's folder that no server owns, in one transaction.
 
     Args:
-        source: an export, or another store.
-        folder: the store to bring it into; made where there is none. No server may own it.
+        source: another store's folder, a backup, or an export.
+        folder: the store to bring it into; made where there is none.
 
     Raises:
         StoreConflict: the same trial has other results, or the same data set other items; nothing is brought then.
-        StoreError: the store cannot be written, or the source is not whole.
+        StoreError: the store cannot be written, or the source is not whole, or is that store.
     """
     FolderStore(folder).open(create=True)
-    owner = living_owner(folder)
-    if owner is not None:
-        raise StoreBusy(
-            f"the store {folder} is served by process {owner.pid}",
-            remedy="stop the server for the merge; its clients wait and go on afterwards.",
-        )
-    with locked(folder, shared=False), Engine.open(folder / DATABASE, read_only=False) as engine:
-        return _merge(source, Archive(engine))
+    with (
+        opened(source, folder) as found,
+        locked(folder, shared=False),
+        Engine.open(folder / DATABASE, read_only=False) as engine,
+    ):
+        return merge_into(found, engine)
 
 
-def _merge(source: Source, archive: Archive) -> Merged:
+@contextmanager
+def opened(source: Path, folder: Path) -> Iterator[Source]:
+    """A source by its path, to be merged into a store's folder.
+
+    Raises:
+        StoreError: it is none, is not whole, is served, or is that store itself.
+    """
+    if (source / MANIFEST).is_file():
+        yield ExportSource(source)
+        return
+    path = source / DATABASE if source.is_dir() else source
+    if path.resolve() == (folder / DATABASE).resolve():
+        raise StoreError(f"{source} and {folder} are the same store")
+    if not path.is_file():
+        raise StoreError(f"{source} is no store", remedy="name a store's folder, a backup, or an export.")
+    if living_owner(path.parent) is not None:
+        raise StoreBusy(f"the store {source} is served", remedy="merge a backup of it: `wtsbench store backup`.")
+    with locked(path.parent, shared=True), Engine.open(path, read_only=True) as engine:
+        yield StoreSource(Archive(engine))
+
+
+def merge_into(source: Source, engine: Engine) -> Merged:
+    """Bring all that a source holds into the store of an open transaction; see `merge`."""
+    archive = Archive(engine)
     merged = Merged()
     for row, items in source.datasets():
         merged.datasets += _put_dataset(archive, row, items)
@@ -222,20 +245,3 @@ class StoreSource:
     def grids(self) -> list[dict[str, Any]]:
         """Submissions."""
         return self._archive.submissions()
-
-
-def merge_store(other: Path, folder: Path) -> Merged:
-    """Bring another store's folder, or a backup file, into a store.
-
-    Raises:
-        StoreError: as `merge`; or the two are one.
-    """
-    path = other / DATABASE if other.is_dir() else other
-    if path.resolve() == (folder / DATABASE).resolve():
-        raise StoreError(f"{other} and {folder} are the same store")
-    if not path.is_file():
-        raise StoreError(f"{other} is no store", remedy="name a store's folder, a backup, or an export.")
-    if living_owner(path.parent) is not None:
-        raise StoreBusy(f"the store {other} is served", remedy="merge a backup of it: `wtsbench store backup`.")
-    with locked(path.parent, shared=True), Engine.open(path, read_only=True) as engine:
-        return merge(StoreSource(Archive(engine)), folder)

@@ -86,15 +86,25 @@ def export(uri: str, out: Path, form: Form) -> dict[str, Any]:
         return write(Archive(engine), out, form)
 
 
-def merge(source: Path, folder: Path) -> dict[str, Any]:
-    """Bring another store's folder, a backup or an export into a store's folder; see `merge.merge`."""
-    from wtsbench.store.export import MANIFEST, ExportSource
-    from wtsbench.store.merge import merge as bring
-    from wtsbench.store.merge import merge_store
+def export_at_server(uri: str, name: str, form: Form) -> dict[str, Any]:
+    """Have a store's server write it as files beside it, as `exports/NAME`; again, to bring them up to date."""
+    address = _address(uri)
+    if address is None:
+        raise StoreError(f"no server owns {uri}", remedy="export it to a folder of your own.")
+    return _ask(address, "export", {"name": name, "form": form})
 
-    if (source / MANIFEST).is_file():
-        return bring(ExportSource(source), folder).record()
-    return merge_store(source, folder).record()
+
+def merge(source: Path, folder: Path) -> dict[str, Any]:
+    """Bring another store's folder, a backup or an export into a store's folder; see `merge.merge`.
+
+    Where a server owns the folder, that does it; its clients wait meanwhile.
+    """
+    from wtsbench.store.merge import merge as bring
+
+    address = _address(str(folder))
+    if address is not None:
+        return _ask(address, "merge", {"source": str(source.expanduser().absolute())})
+    return bring(source, folder).record()
 
 
 def _address(uri: str) -> str | None:

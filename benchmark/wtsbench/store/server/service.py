@@ -4,7 +4,8 @@ do_put      append many records (see `wire`), or keep a data set with its items
 do_get      a named table of the store, or one SELECT
 list_flights, get_flight_info
             the tables and their schemas, for any Flight client
-do_action   append (few records), hello, begin_attempt, sealed, put_grid, status, verify, compact, backup
+do_action   append (few records), hello, begin_attempt, sealed, put_grid, status, verify, compact, backup, export,
+            merge
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +29,7 @@ from wtsbench.errors import NoStore, StoreError, UserError
 from wtsbench.store import wire
 from wtsbench.store.archive import SCOPED, scoped_sql
 from wtsbench.store.arrival import StoreConflict
+from wtsbench.store.export import Form
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.outbox import widened
 from wtsbench.store.queries import Query
@@ -40,7 +43,7 @@ from wtsbench.store.verify import digest_of
 
 MAX_QUESTION = 8 * 2**20
 """Bytes of a ticket, a descriptor or an action's body."""
-_BACKUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(kw_only=True)
@@ -51,6 +54,10 @@ class Core:
     metrics: Metrics
     backup: Callable[[str], dict[str, Any]]
     """Makes a backup of the given name."""
+    export: Callable[[str, Form], dict[str, Any]]
+    """Makes an export of the given name and form, or brings it up to date."""
+    merge: Callable[[Path], dict[str, Any]]
+    """Brings another store, a backup or an export in."""
     verify: Callable[[], dict[str, Any]]
     limits: Limits
     room: Room = field(default_factory=Room)
@@ -362,10 +369,30 @@ def _compact(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
 def _backup(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
     """Make a backup beside the store, under a name."""
     grant.require_admin()
+    return core.backup(_name(asked, "a backup"))
+
+
+def _export(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Export the store to files beside it, under a name; again, to bring that export up to date."""
+    grant.require_admin()
+    form = asked["form"]
+    if form not in ("parquet", "arrow"):
+        raise Refused(f"{form!r} is no form of an export", remedy="it is parquet or arrow.")
+    return core.export(_name(asked, "an export"), form)
+
+
+def _merge(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Bring another store, a backup or an export of the server's machine in; only for the store's owner."""
+    if grant is not OWNER:
+        raise Denied("only the owner of the folder may name files of the server's machine", remedy="merge there.")
+    return core.merge(Path(str(asked["source"])))
+
+
+def _name(asked: dict[str, Any], what: str) -> str:
     name = str(asked["name"])
-    if not _BACKUP.fullmatch(name):
-        raise Refused(f"{name!r} is no name for a backup", remedy="letters, digits, dots, dashes; no path.")
-    return core.backup(name)
+    if not _NAME.fullmatch(name):
+        raise Refused(f"{name!r} is no name for {what}", remedy="letters, digits, dots, dashes; no path.")
+    return name
 
 
 _ACTIONS: dict[str, Callable[[Core, Grant, dict[str, Any]], dict[str, Any]]] = {
@@ -377,6 +404,8 @@ _ACTIONS: dict[str, Callable[[Core, Grant, dict[str, Any]], dict[str, Any]]] = {
     "verify": _verify,
     "compact": _compact,
     "backup": _backup,
+    "export": _export,
+    "merge": _merge,
 }
 
 

@@ -21,9 +21,12 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from wtsbench.errors import SpecError, StoreError
+from wtsbench.store.archive import Archive
 from wtsbench.store.backup import back_up_live
-from wtsbench.store.folder import BACKUPS, DATABASE, SERVER, FolderStore
+from wtsbench.store.export import Form, export
+from wtsbench.store.folder import BACKUPS, DATABASE, EXPORTS, SERVER, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
+from wtsbench.store.merge import Merged, merge_into, opened
 from wtsbench.store.owner import Owner, living_owner, noted_owner, remove_owner, write_owner
 from wtsbench.store.server.certificates import authority, server_certificate
 from wtsbench.store.server.live import Limits, LiveStore
@@ -101,6 +104,8 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
             metrics=metrics,
             limits=options.limits,
             backup=lambda name: back_up_live(live, folder / BACKUPS, name),
+            export=_Exporter(live, folder / EXPORTS),
+            merge=lambda source: _merged(live, source, folder),
             verify=lambda: _verified(live),
         )
         _watch(metrics, core)
@@ -261,3 +266,28 @@ def _watch(metrics: Metrics, core: Core) -> None:
 def _verified(live: LiveStore) -> dict[str, Any]:
     with live.snapshot() as engine:
         return verify_engine(engine).record()
+
+
+def _merged(live: LiveStore, source: Path, folder: Path) -> dict[str, Any]:
+    with opened(source, folder) as found:
+        merged: Merged = live.call(lambda engine: merge_into(found, engine))
+    return merged.record()
+
+
+class _Exporter:
+    """Exports of a store into a folder beside it, one at a time, each of one moment."""
+
+    def __init__(self, live: LiveStore, folder: Path) -> None:
+        self._live = live
+        self._folder = folder
+        self._mutex = threading.Lock()
+
+    def __call__(self, name: str, form: Form) -> dict[str, Any]:
+        if not self._mutex.acquire(blocking=False):
+            raise StoreBusy("the server writes another export", remedy="try again when it is done.")
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            with self._live.snapshot() as engine:
+                return export(Archive(engine), self._folder / name, form)
+        finally:
+            self._mutex.release()
