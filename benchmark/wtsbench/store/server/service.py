@@ -305,7 +305,9 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
             if not known:
                 raise Refused(f"there is no action {action.type!r}")
             if action.type == "append":
-                return [flight.Result(self._append(grant, action.body))]
+                with self._core.room.request() as take:
+                    take(action.body.size)
+                    return [flight.Result(self._append(grant, action.body))]
             answer = _ACTIONS[action.type](self._core, grant, _body(action.body.to_pybytes()))
             return [flight.Result(json.dumps(answer).encode())]
 
