@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.trial.processes import environment
 from wtsbench.errors import SandboxError
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.base import classify, make_sandbox, reclaim
-from wtsbench.sandbox.contained import create
+from wtsbench.sandbox.contained import ContainerChannel, create
 from wtsbench.sandbox.container import Need, container_arguments, fit_user
 from wtsbench.sandbox.docker import DockerSandbox
 from wtsbench.sandbox.image import build
@@ -44,25 +45,30 @@ def containers_below(client: Any, folder: Path) -> list[Any]:
     return [one for one in trial_containers(client) if one.labels["wtsbench.lease"].startswith(f"{folder}/")]
 
 
-def test_container_and_process_give_the_same_numbers(tmp_path: Path, tiny_model: Path, image: str, client: Any) -> None:
-    """A trial's predictions agree to the last bit, its log is kept, and no container is left."""
-    inside, outside = tmp_path / "inside", tmp_path / "outside"
-    job = short_trial(inside, tiny_model)
-    short_trial(outside, tiny_model)
-    sandbox = make_sandbox("docker", image="trial")
-
-    outcome = run(sandbox, inside)
+def test_every_sandbox_gives_the_same_numbers(tmp_path: Path, tiny_model: Path, image: str, client: Any) -> None:
+    """A process, a container and a container that has served before agree to the last bit, and say which they are."""
+    outside = tmp_path / "process"
+    job = short_trial(outside, tiny_model)
     run(ProcessSandbox(), outside)
-
-    assert classify(outcome, result_of(inside)) is None, outcome
-    assert predictions_of(inside, job)
-    assert predictions_of(inside, job) == predictions_of(outside, job)
-    assert "done: loss" in outcome.log_tail
-    assert (inside / "log.txt").read_text().endswith(outcome.log_tail)
-    assert (sandbox.name, sandbox.image_digest, sandbox.notice) == ("docker", image, None)
-    assert containers_below(client, tmp_path) == []
-    assert reaper.running() is not None
-    shutil.rmtree(inside)
+    expected = predictions_of(outside, job)
+    assert expected
+    for name, words in (("docker", "container, no"), ("docker-lane", "container shared with trials before it")):
+        sandbox = make_sandbox(name, place=tmp_path / "place")
+        for turn in ("first", "second"):  # in the container made ahead, or the one of before
+            folder = tmp_path / f"{name}-{turn}"
+            short_trial(folder, tiny_model)
+            outcome = run(sandbox, folder)
+            assert classify(outcome, result_of(folder)) is None, outcome
+            assert predictions_of(folder, job) == expected
+            assert "done: loss" in outcome.log_tail
+            assert (folder / "log.txt").read_text().endswith(outcome.log_tail)
+            assert not {path.name for path in folder.rglob("*") if path.is_symlink()} - {"model"}
+        assert (sandbox.name, sandbox.image_digest, sandbox.notice) == (name, image, None)
+        assert sandbox.isolation.startswith(words)
+        assert reaper.running() is not None
+        sandbox.close()
+        assert containers_below(client, tmp_path) == []
+        assert [path.name for path in (tmp_path / "place").iterdir()] == ["lock"]
 
 
 def test_auto_takes_docker_where_it_can(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +103,7 @@ def test_building_unchanged_code_gives_the_same_image(
 
 def test_limits_and_stops_are_told_apart(tmp_path: Path, tiny_model: Path, image: str, client: Any) -> None:
     """Time, memory and the user each end a container in their own way, and none of them leaves it behind."""
-    sandbox = DockerSandbox(image)
+    sandbox = DockerSandbox(image, ahead=False)
     cancelled = threading.Event()
     for name in ("late", "large", "stopped"):
         endless_trial(tmp_path / name, tiny_model)
@@ -127,7 +133,7 @@ def test_a_failing_trial_tells_its_class(tmp_path: Path, tiny_model: Path, image
         for path in (folder, *folder.rglob("*")):
             os.chown(path, 12345, 12345, follow_symlinks=False)
 
-    outcome = run(DockerSandbox(image), folder)
+    outcome = run(DockerSandbox(image, ahead=False), folder)
     failure = classify(outcome, result_of(folder))
 
     assert (folder / "outbox" / "result.json").stat().st_uid == folder.stat().st_uid
@@ -141,7 +147,7 @@ def test_an_image_that_is_gone_is_an_infrastructure_failure(tmp_path: Path, tiny
     """An engine that has lost the image fails the attempt, not the run."""
     short_trial(tmp_path / "trial", tiny_model)
 
-    failure = classify(run(DockerSandbox(NOWHERE), tmp_path / "trial"), None)
+    failure = classify(run(DockerSandbox(NOWHERE, ahead=False), tmp_path / "trial"), None)
 
     assert failure is not None
     assert failure.failure_class is FailureClass.INFRASTRUCTURE
@@ -160,7 +166,7 @@ def test_a_container_that_is_taken_away_is_an_infrastructure_failure(
             container.remove(force=True)
 
     thief = in_thread(take_away)
-    outcome = run(DockerSandbox(image), tmp_path / "trial")
+    outcome = run(DockerSandbox(image, ahead=False), tmp_path / "trial")
     thief.join()
     failure = classify(outcome, None)
 
@@ -200,7 +206,7 @@ from tests.sandbox.trials import run
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.docker import DockerSandbox
 reaper.ensure = lambda: None
-run(DockerSandbox(sys.argv[2]), Path(sys.argv[1]))
+run(DockerSandbox(sys.argv[2], ahead=False), Path(sys.argv[1]))
 """
 
 
@@ -233,4 +239,21 @@ def test_a_container_ends_itself_with_its_supervisor(
     reclaim(tmp_path / "trial")
     assert list((tmp_path / "trial" / "outbox").iterdir()) == []
     sweep_folders(tmp_path / ".containers")
-    assert list((tmp_path / ".containers").iterdir()) == []
+    assert [path.name for path in (tmp_path / ".containers").iterdir()] == ["lock"]
+
+
+def test_a_container_that_still_loads_ends_with_its_supervisor(tmp_path: Path, image: str, client: Any) -> None:
+    """Nobody has to wait until libraries are loaded for a trial that will not come."""
+    need = Need(image=image, user=fit_user(tmp_path), threads=1, place=tmp_path)
+    channel = ContainerChannel(need, LABELS)
+    assert channel.container is not None
+    try:
+        time.sleep(0.5)  # it has opened its requests, and imports
+        channel.hang_up()
+        ended = client.api.wait(channel.container.id, timeout=60)
+        answers = list(channel.answers())
+    finally:
+        channel.close()
+
+    assert ended["StatusCode"] == 0
+    assert answers == []

@@ -116,7 +116,7 @@ def test_the_walls_hold(tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPa
     lines = f"SECRET = {[str(path) for path in (*tokens, tmp_path)]!r}\nENGINE = {str(tmp_path)!r}\n"
     folder = attack(tmp_path / "trial", lines + ESCAPES)
 
-    outcome = run(DockerSandbox(image), folder, memory=256 << 20)
+    outcome = run(DockerSandbox(image, ahead=False), folder, memory=256 << 20)
 
     assert outcome.exit_code == 0, outcome
     seen = seen_by(folder)
@@ -135,7 +135,7 @@ def test_a_fork_bomb_ends_with_its_trial(
 ) -> None:
     """It meets the limit on processes, fails as itself, and leaves no process: the next trial has them all."""
     monkeypatch.setattr(container, "PIDS", 64)  # as real as the usual limit, and easier on who else uses this machine
-    sandbox = DockerSandbox(image, lane=lane)
+    sandbox = DockerSandbox(image, lane=lane, ahead=False)
     bomb = """
         import os, time
         while True:
@@ -163,7 +163,7 @@ def test_a_fork_bomb_ends_with_its_trial(
 @pytest.mark.parametrize("lane", [False, True])
 def test_a_trial_over_its_memory_is_killed_alone(tmp_path: Path, image: str, lane: bool) -> None:
     """The kernel kills the trial and not the first process, and the outcome says that it was for memory."""
-    sandbox = DockerSandbox(image, lane=lane)
+    sandbox = DockerSandbox(image, lane=lane, ahead=False)
     eat = "held = []\nwhile True: held.append(bytearray(8 << 20))"
 
     outcome = run(sandbox, attack(tmp_path / "large", eat), memory=96 << 20)
@@ -177,7 +177,7 @@ def test_a_trial_over_its_memory_is_killed_alone(tmp_path: Path, image: str, lan
 
 def test_a_full_disk_is_only_its_own(tmp_path: Path, image: str) -> None:
     """One file, many files and folders in memory each have an end, and what passes its budget is the trial's fault."""
-    sandbox = DockerSandbox(image)
+    sandbox = DockerSandbox(image, ahead=False)
     one = "(folder / 'scratch' / 'one').write_bytes(bytes(64 << 20))"
     many = """
         import time

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.progress import share_of
-from wtsbench.execution.supervise import supervise
+from wtsbench.execution.supervise import close_sandboxes, supervise
 
 
 class InProcessExecutor:
@@ -42,3 +42,4 @@ class InProcessExecutor:
         """Wait for the supervisors; cancels what still runs."""
         self.cancel()
         self._pool.shutdown(wait=True)
+        close_sandboxes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import threading
 import time
@@ -15,7 +16,7 @@ from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.inputs import link_models, write_inputs
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders, require_room, sandbox_folder
-from wtsbench.sandbox.base import Sandbox, classify, make_sandbox, reclaim
+from wtsbench.sandbox.base import Sandbox, classify, make_sandbox, reclaim, tidy
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import environment_lock
 from wtsbench.spec.trial import TrialJob
@@ -82,7 +83,16 @@ def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> li
             result = read_result(folder)
             failure = None if result is not None and result["status"] == "done" else _abandoned(result)
             ended.append((note, end(folder, note, store, failure, result).failure))
+    with contextlib.suppress(OSError):  # it takes room and nothing else; the next sweep tries again
+        tidy(sandbox_folder(spool))
     return ended
+
+
+def close_sandboxes() -> None:
+    """Give up what the sandboxes of this process keep for a next trial."""
+    for sandbox in _sandboxes.values():
+        sandbox.close()
+    _sandboxes.clear()
 
 
 def seal_lost(store: Store, job: Job, attempt: int, failure: Failure, spool: Path) -> None:

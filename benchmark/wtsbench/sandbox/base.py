@@ -82,7 +82,7 @@ class Sandbox(Protocol):
         cancelled: threading.Event,
         labels: Mapping[str, str],
     ) -> Outcome:
-        """Run the trial of a folder to its end, renewing its lease meanwhile; nothing of it is left when this returns.
+        """Run the trial of a folder to its end, renewing its lease meanwhile; nothing of it runs when this returns.
 
         Args:
             folder: the trial folder.
@@ -98,6 +98,9 @@ class Sandbox(Protocol):
             OSError: the trial folder cannot be written.
         """
 
+    def close(self) -> None:
+        """Give up what waits for a next trial. It ends with this process in any case."""
+
 
 def reclaim(folder: Path) -> None:
     """Bring back what a sandbox has of a trial folder whose supervisor died; nothing where all is in place.
@@ -108,6 +111,13 @@ def reclaim(folder: Path) -> None:
     from wtsbench.sandbox import staging
 
     staging.reclaim(folder)
+
+
+def tidy(place: Path) -> None:
+    """Delete what sandboxes of dead processes left in the folder that they keep their own things in."""
+    from wtsbench.sandbox import leftovers
+
+    leftovers.sweep_folders(place)
 
 
 def classify(outcome: Outcome, result: Mapping[str, Any] | None) -> Failure | None:

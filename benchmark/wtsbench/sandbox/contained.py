@@ -19,13 +19,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from wtsbench.errors import SandboxError
 from wtsbench.sandbox import reaper
-from wtsbench.sandbox.container import Need, container_arguments
+from wtsbench.sandbox.container import TRIAL_LABEL, Need, container_arguments
 from wtsbench.sandbox.engine import connect, said_by_engine
 from wtsbench.sandbox.granted import not_granted
 from wtsbench.sandbox.lane import Answer
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove
-from wtsbench.sandbox.staging import ContainerFolder
+from wtsbench.sandbox.staging import ContainerFolder, locked
 
 if TYPE_CHECKING:
     import docker
@@ -41,6 +41,8 @@ _ENDING_SECONDS = 10.0
 _OOM_SECONDS = 0.5
 """The engine learns of an out-of-memory kill apart from the exit, sometimes later."""
 _KILLED = 137
+_SHARES = 1024
+"""The usual weight of a container where CPUs are scarce."""
 _NO_GPU = "could not select device driver"
 
 
@@ -55,11 +57,12 @@ class ContainerChannel:
             OSError: its folder cannot be written.
         """
         self.need = need
-        self.folder = ContainerFolder.create(need.place)
         self.container: Container | None = None
         self._closing = threading.Event()
-        self._renewal = Renewal(self.folder.lease)
-        self._renewal.__enter__()
+        with locked(need.place, sweeping=False):  # a folder whose lease is not held yet looks like left over
+            self.folder = ContainerFolder.create(need.place)
+            self._renewal = Renewal(self.folder.lease)
+            self._renewal.__enter__()
         try:
             self._requests, self._incoming = self._fifos()
             self.container = self._create(labels, shares)
@@ -96,6 +99,16 @@ class ContainerChannel:
                     raise SandboxError(f"this Docker engine cannot give GPUs: {error.message}; {remedy}") from error
                 raise
         return container
+
+    def promote(self, labels: Mapping[str, str]) -> None:
+        """Give a container that was made ahead the weight, and the name, of one whose trial begins.
+
+        Raises:
+            SandboxError: the engine does not answer, or the container has ended.
+        """
+        with connect() as client, said_by_engine("the container made ahead cannot be used"):
+            client.api.update_container(self._id, cpu_shares=_SHARES)
+            client.api.rename(self._id, _name(labels.get("trial", "")))
 
     def send(self, line: bytes) -> None:
         """Hand over a request."""
@@ -190,12 +203,16 @@ class ContainerChannel:
             return ""
         return printed.decode(errors="replace").strip()
 
+    def hang_up(self) -> None:
+        """End its requests, as the death of this process would: it ends by itself."""
+        self._requests.close()
+
     def kill(self) -> None:
         """End its requests, and have the engine kill it."""
         import docker.errors
         import requests.exceptions
 
-        self._requests.close()
+        self.hang_up()
         with (
             contextlib.suppress(SandboxError, docker.errors.DockerException, requests.exceptions.RequestException),
             connect() as client,
@@ -243,9 +260,8 @@ def create(client: docker.DockerClient, arguments: dict[str, Any]) -> Container:
     Raises:
         SandboxError: the engine refuses, or takes another image.
     """
-    name = "-".join(["wtsbench", arguments["labels"]["wtsbench.trial"][:12] or "trial", uuid.uuid4().hex[:8]])
     with said_by_engine("the container cannot be created"):
-        container = client.containers.create(name=name, **arguments)
+        container = client.containers.create(name=_name(arguments["labels"][TRIAL_LABEL]), **arguments)
     taken = container.attrs["Image"]
     if taken != arguments["image"]:
         remove(container)
@@ -255,3 +271,7 @@ def create(client: docker.DockerClient, arguments: dict[str, Any]) -> Container:
         remove(container)
         raise SandboxError(f"the engine made a container without {', '.join(lacking)}")
     return container
+
+
+def _name(trial: str) -> str:
+    return f"wtsbench-{trial[:12] or 'ahead'}-{uuid.uuid4().hex[:8]}"

@@ -31,13 +31,20 @@ class DockerSandbox:
     computes_as: Literal["docker"] = "docker"
 
     def __init__(
-        self, image_id: str, *, lane: bool = False, place: Path | None = None, notice: str | None = None
+        self,
+        image_id: str,
+        *,
+        lane: bool = False,
+        ahead: bool = True,
+        place: Path | None = None,
+        notice: str | None = None,
     ) -> None:
         """A sandbox of the image with this id; nothing is checked before a trial runs.
 
         Args:
             image_id: `sha256:…`.
             lane: whether a container serves one trial after the other, or is made for one.
+            ahead: whether the next container is made while one runs; not in a lane, which needs no next one.
             place: folder for the folders of containers, on the file system of the trial folders; None is beside them.
             notice: what the user should know.
         """
@@ -48,7 +55,7 @@ class DockerSandbox:
         self.notice = notice
         self._lane = lane
         self._place = place
-        self._pool = Pool()
+        self._pool = Pool(ahead=ahead and not lane)
         self._swept = False
         self._sweeping = threading.Lock()
 
@@ -120,7 +127,7 @@ class DockerSandbox:
             return cdi_names(client.info(), uuids)
 
     def close(self) -> None:
-        """Remove the containers that wait for a next trial. They end with this process in any case."""
+        """Remove the containers that wait for a next trial; see `Sandbox.close`."""
         self._pool.close()
 
     def _run(
@@ -131,6 +138,7 @@ class DockerSandbox:
         try:
             staged.enter(lane.folder)
             child = LaneChild(lane, staged.inside, log=str(staged.log), file_bytes=limits.disk)
+            self._pool.prepare(need, labels, after=lane)
             outcome = watch(child, dataclasses.replace(limits, places=[lane.folder.outside]), cancelled)
             again = self._lane and child.clean and outcome.exit_code in (0, 1)  # one that crashed may have harmed more
         finally:

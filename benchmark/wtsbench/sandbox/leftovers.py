@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from wtsbench.sandbox.container import LEASE_LABEL, LEASE_SECONDS_LABEL, NODE_LABEL, OWNER_LABEL
 from wtsbench.sandbox.engine import node
 from wtsbench.sandbox.lease import LeaseState, lease_seconds, look_at
-from wtsbench.sandbox.staging import ContainerFolder, remove_tree
+from wtsbench.sandbox.staging import ContainerFolder, locked, remove_tree
 
 if TYPE_CHECKING:
     import docker
@@ -41,12 +41,13 @@ def sweep_folders(place: Path) -> None:
     """
     if not place.is_dir():
         return
-    for path in place.iterdir():
-        if path.name.startswith("reads-"):  # a supervisor was killed while it laid out what a trial reads
-            if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
-                remove_tree(path)
-        elif look_at(ContainerFolder(path).lease).abandoned:
-            ContainerFolder(path).remove()
+    with locked(place, sweeping=True):
+        for path in [path for path in place.iterdir() if path.is_dir()]:
+            if path.name.startswith("reads-"):  # a supervisor was killed while it laid out what a trial reads
+                if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
+                    remove_tree(path)
+            elif look_at(ContainerFolder(path).lease).abandoned:
+                ContainerFolder(path).remove()
 
 
 def trial_containers(client: docker.DockerClient) -> list[Container]:

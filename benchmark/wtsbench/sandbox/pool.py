@@ -1,34 +1,73 @@
-"""The containers of one supervising process: which are idle, and whom they may serve next."""
+"""The containers of one supervising process: which are idle, and whom they may serve next.
+
+A container that has run its trial is used again only by who asks for that (lane mode). For everybody else, the next
+container is made while a trial runs, so that the next trial finds its libraries loaded, in a container of its own.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Mapping
 
+from wtsbench.errors import SandboxError
 from wtsbench.sandbox.contained import ContainerChannel
 from wtsbench.sandbox.container import Need
 from wtsbench.sandbox.lane import Lane
 from wtsbench.sandbox.staging import ContainerFolder
 
+IDLE_SECONDS = 120.0
+"""After which a container that nobody took is removed."""
+_SPARE_SHARES = 16
+"""Weight of a container that is made ahead, where a running one has 1024: it takes what others leave."""
+_log = logging.getLogger(__name__)
+
 
 class ContainerLane(Lane):
     """A lane in a container."""
 
-    def __init__(self, need: Need, labels: Mapping[str, str]) -> None:
-        """Make and start a container; for what is raised see `ContainerChannel`."""
-        channel = ContainerChannel(need, labels)
+    def __init__(self, need: Need, labels: Mapping[str, str], *, ahead: bool = False) -> None:
+        """Make and start a container; for what is raised see `ContainerChannel`.
+
+        Args:
+            need: what it has to be like.
+            labels: for people and sweeps.
+            ahead: made before anybody needs it, and so with little weight.
+        """
+        self._container = ContainerChannel(need, labels, shares=_SPARE_SHARES if ahead else None)
+        self._ahead = ahead
         self.need = need
-        self.folder: ContainerFolder = channel.folder
-        super().__init__(channel)
+        self.folder: ContainerFolder = self._container.folder
+        self.since = time.monotonic()
+        """Since when it is idle."""
+        super().__init__(self._container)
+
+    def take(self, labels: Mapping[str, str]) -> bool:
+        """Have it serve a trial from now on; False where it cannot any more."""
+        if not self.alive:
+            return False
+        if self._ahead:
+            self._ahead = False
+            try:
+                self._container.promote(labels)
+            except SandboxError:  # it has just ended, or the engine has
+                return False
+        return True
 
 
 class Pool:
     """Idle containers, each for who needs just such a one. Safe to use from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ahead: bool) -> None:
+        """With `ahead`, the next container is made while one runs."""
+        self._make_ahead = ahead
         self._idle: list[ContainerLane] = []
+        self._coming: list[Need] = []
+        """What is being made ahead just now."""
+        self._busy: list[Need] = []
         self._lock = threading.Lock()
-        self._busy = 0
+        self._closed = False
 
     def take(self, need: Need, labels: Mapping[str, str]) -> ContainerLane:
         """An idle container that is as needed, or a new one.
@@ -38,34 +77,87 @@ class Pool:
             OSError: the container's folder cannot be written.
         """
         with self._lock:
-            self._busy += 1
-            found = next((lane for lane in self._idle if lane.need == need and lane.alive), None)
-            if found is not None:
-                self._idle.remove(found)
-                return found
+            self._busy.append(need)
         try:
+            while (found := self._found(need)) is not None:
+                if found.take(labels):
+                    return found
+                found.close()
+                # it has died, or this engine cannot give it its weight: neither makes the next one worth its while
+                self._make_ahead = False
             return ContainerLane(need, labels)
         except BaseException:
             with self._lock:
-                self._busy -= 1
+                self._busy.remove(need)
             raise
 
-    def give_back(self, lane: ContainerLane, *, again: bool) -> None:
-        """Keep a container for the next trial, or remove it. No more are kept than were in use at once."""
+    def _found(self, need: Need) -> ContainerLane | None:
         with self._lock:
-            self._busy -= 1
-            if again and lane.alive:
-                self._idle.append(lane)
-                over = self._idle[: max(0, len(self._idle) - self._busy - 1)]
-                self._idle = self._idle[len(over) :]
-            else:
-                over = [lane]
+            found = next((lane for lane in self._idle if lane.need == need), None)
+            if found is not None:
+                self._idle.remove(found)
+        return found
+
+    def prepare(self, need: Need, labels: Mapping[str, str], *, after: Lane) -> None:
+        """A trial is on its way: have a container ready for the next one, which is likely to need the same.
+
+        Returns at once. Nothing is made before `after`, the trial's own lane, has its libraries loaded.
+        """
+        with self._lock:
+            enough = sum(one == need for one in (*self._coming, *(lane.need for lane in self._idle)))
+            if not self._make_ahead or self._closed or enough >= self._busy.count(need):
+                return
+            self._coming.append(need)
+        run = {"run": labels.get("run", "")}
+        threading.Thread(target=self._make, args=(need, run, after), name="container ahead", daemon=True).start()
+
+    def _make(self, need: Need, labels: Mapping[str, str], after: Lane) -> None:
+        lane = None
+        after.ready.wait()
+        try:
+            if after.alive:
+                lane = ContainerLane(need, labels, ahead=True)
+        except (SandboxError, OSError) as error:  # the next trial will make its own, and meet it or not
+            _log.info("no container could be made ahead: %s", error)
+        with self._lock:
+            self._coming.remove(need)
+        if lane is not None:
+            self._keep(lane)
+
+    def give_back(self, lane: ContainerLane, *, again: bool) -> None:
+        """Keep a container for the next trial, or remove it."""
+        with self._lock:
+            self._busy.remove(lane.need)
+        if again:
+            self._keep(lane)
+        else:
+            lane.close()
+
+    def _keep(self, lane: ContainerLane) -> None:
+        """No more are kept than could be taken at once, the youngest ones, and none for long."""
+        lane.since = time.monotonic()
+        with self._lock:
+            most = 0 if self._closed else max(1, len(self._busy) + (0 if self._make_ahead else 1))
+            self._idle.append(lane)
+            over, self._idle = self._idle[: max(0, len(self._idle) - most)], self._idle[-most:] if most else []
         for one in over:
             one.close()
+        timer = threading.Timer(IDLE_SECONDS, self._expire)
+        timer.daemon = True
+        timer.start()
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            old = [lane for lane in self._idle if now - lane.since >= IDLE_SECONDS]
+            self._idle = [lane for lane in self._idle if lane not in old]
+        for lane in old:
+            lane.close()
 
     def close(self) -> None:
-        """Remove those that are idle."""
+        """Remove those that are idle, and keep none any more."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
         for lane in idle:
             lane.close()

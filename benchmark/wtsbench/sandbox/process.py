@@ -66,6 +66,9 @@ class ProcessSandbox:
             outcome = dataclasses.replace(outcome, oom_killed=True)
         return dataclasses.replace(outcome, log_tail=log.tail(folder / "log.txt"))
 
+    def close(self) -> None:
+        """Nothing to do: the lane is this process's, whoever uses it, and ends with it."""
+
 
 def _lane_child(folder: Path, threads: int, gpus: Sequence[str], disk: int) -> Child:
     scratch = str(folder / "scratch")

@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -210,6 +213,19 @@ def _is_here(home: Path) -> bool:
     """Whether the trial folder that a link names still has its outbox in this container's folder."""
     outbox = home.readlink() / "outbox"
     return outbox.is_symlink() and outbox.readlink().is_relative_to(home.parent)
+
+
+@contextmanager
+def locked(place: Path, *, sweeping: bool) -> Iterator[None]:
+    """Keep a sweep of the folders in `place` and the making of one apart."""
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(place / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks, where no lease counts as let go either
+            fcntl.flock(handle, fcntl.LOCK_EX if sweeping else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
 
 
 def remove_tree(path: Path) -> None:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import shutil
 import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,6 +41,32 @@ def open_fifos(folder: Path) -> tuple[BinaryIO, BinaryIO]:
     answers = os.open(folder / ANSWERS, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # ENXIO where nobody reads
     os.set_blocking(answers, True)
     return os.fdopen(requests, "rb", buffering=0), os.fdopen(answers, "wb", buffering=0)
+
+
+@contextlib.contextmanager
+def ending_with(requests: BinaryIO) -> Iterator[None]:
+    """While this process is busy and does not read its requests, it ends as soon as nobody can write them any more.
+
+    The thread that sees to this is gone afterwards: none may be there when the process forks.
+    """
+    wake_read, wake_write = os.pipe()
+    poll = select.poll()
+    poll.register(requests.fileno(), 0)  # a hang-up is told in any case
+    poll.register(wake_read, select.POLLIN)
+
+    def wait() -> None:
+        if any(handle == requests.fileno() for handle, _ in poll.poll()):
+            os._exit(0)
+
+    thread = threading.Thread(target=wait, name="requests", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.write(wake_write, b".")
+        thread.join()
+        os.close(wake_read)
+        os.close(wake_write)
 
 
 def close_to_children() -> None:

@@ -67,9 +67,11 @@ def main(arguments: list[str]) -> int:
         first.close_to_children()
         requests, answers = first.open_fifos(folder)
         lane = Lane(requests, answers, lease=Lease(folder / first.LEASE), contained=True)
+        with first.ending_with(requests):
+            preload()
     else:
         lane = Lane(sys.stdin.buffer, _claim_standard_output())
-    preload()
+        preload()
     return lane.serve(seconds=time.monotonic() - begun)
 
 
