@@ -169,7 +169,8 @@ def verify(
         print_json([_record(one) for one in found])
     else:
         for one in found:
-            print(f"{one.name}: {one.state}{f', on the {one.where}' if one.where == 'engine' else ''}")
+            where = {"engine": ", on this engine", "registry": ", in its registry only", None: ""}[one.where]
+            print(f"{one.name}: {one.state}{where}")
             for line in (one.pin.reference or one.pin.digest, *one.faults, *one.notes):
                 print(f"  {line}")
     if any(one.state == "wrong" for one in found):

@@ -148,9 +148,14 @@ def pull(client: docker.DockerClient, exact: str) -> Image:
         NoSuchImage: it has none.
         DamagedImage: a part is not what its digest says.
     """
+    import docker.errors
+
     repository, _, digest = exact.partition("@")
     with _told(exact, None):
-        image: Image = client.images.pull(repository, tag=digest)
+        for step in client.api.pull(repository, tag=digest, stream=True, decode=True):
+            if "error" in step:  # the SDK's own `pull` overlooks it
+                raise docker.errors.APIError(step["error"])
+        image: Image = client.images.get(exact)
     return image
 
 
