@@ -78,7 +78,7 @@ def _tell(one: Cleared) -> None:
 def _show(findings: Findings, cleared: list[Cleared], *, force: bool) -> None:
     found = findings.leftovers
     if found and not force:
-        rows = [(one.kind, one.action, size(one.bytes), duration(one.age), one.name, one.why) for one in found]
+        rows = [(one.kind, one.action, size(one.bytes), _age(one), one.name, one.why) for one in found]
         print_table(("what", "would", "size", "age", "name", "why"), rows, right=("size", "age"))
         print()
     for note in findings.notes:
@@ -91,6 +91,10 @@ def _show(findings: Findings, cleared: list[Cleared], *, force: bool) -> None:
     else:
         gone = [one.leftover for one in cleared if one.problem is None]
         print(f"{len(gone):,} of {total} cleared away, {size(sum(one.bytes for one in gone))}")
+
+
+def _age(one: Leftover) -> str:
+    return "-" if one.age is None else duration(one.age)
 
 
 def _record(findings: Findings, cleared: list[Cleared], *, force: bool) -> dict[str, Any]:

@@ -37,8 +37,8 @@ class Leftover:
     kind: Kind
     name: str
     bytes: int
-    age: float
-    """Seconds since it was made, or for files since they were last changed or used."""
+    age: float | None
+    """Seconds since it was made, or for files since they were last changed or used; None where nobody knows."""
     why: str
     action: Action
     """What clearing does with it."""
@@ -139,7 +139,7 @@ def _of_engine(kind: Kind, one: OnEngine) -> Leftover:
         kind=kind,
         name=one.name,
         bytes=one.bytes,
-        age=max(0.0, time.time() - one.created),
+        age=None if one.since is None else max(0.0, time.time() - one.since),
         why=one.why,
         action="remove",
         clear=one.remove,

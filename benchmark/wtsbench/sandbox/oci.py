@@ -186,6 +186,8 @@ def put_image(client: docker.DockerClient, config: bytes, layers: Mapping[str, P
     with said_by_engine("the engine does not take the image"):
         client.images.load(_engine_archive(config, layers, tag))
         image = client.images.get(tag)
+        repository, _, version = tag.rpartition(":")
+        image.tag(repository, version)  # only now the engine notes when: the image itself has no date
     if image.id != wanted:
         raise SandboxError(
             f"the engine calls the image {image.id} where its configuration is {wanted}",

@@ -27,8 +27,8 @@ class OnEngine:
     name: str
     bytes: int
     """That its removal frees; layers shared with other images are not counted."""
-    created: float
-    """Seconds since the epoch."""
+    since: float | None
+    """Seconds since the epoch when it was made, or for an image last named; None where the engine does not know."""
     why: str
     remove: Callable[[], None]
     """Raises SandboxError where the engine does not do it."""
@@ -59,7 +59,7 @@ def left_containers() -> list[OnEngine]:
         OnEngine(
             name=str(container.name),
             bytes=int(written.get(key, 0)),
-            created=_moment(container.attrs["Created"]),
+            since=_moment(container.attrs["Created"]),
             why=why(state),
             remove=partial(_remove_container, key),
         )
@@ -82,7 +82,8 @@ def left_images(budget: int | None) -> Images:
     named = {value for pin in pins().values() for value in (pin.id, pin.reference) if value is not None}
     with connect(seconds=_SECONDS) as client, said_by_engine("images cannot be looked for"):
         ours = [one for one in client.df()["Images"] or () if CODE_LABEL in (one["Labels"] or {})]
-    ours.sort(key=lambda one: (one["Created"], one["Id"]), reverse=True)
+        named_at = {one["Id"]: _named_at(client, one["Id"]) for one in ours}
+    ours.sort(key=lambda one: (named_at[one["Id"]] or 0.0, one["Id"]), reverse=True)
     loose = [one for one in ours[1:] if not named & {one["Id"], *(one["RepoDigests"] or ())} and one["Containers"] <= 0]
     held, over = 0, []
     for one in loose:
@@ -93,13 +94,24 @@ def left_images(budget: int | None) -> Images:
         OnEngine(
             name=", ".join(_tags(one)) or str(one["Id"])[:19],
             bytes=_own_bytes(one),
-            created=float(one["Created"]),
+            since=named_at[one["Id"]],
             why="no name in images.yaml stands for it, and such images are over the budget",
             remove=partial(_remove_image, one),
         )
         for one in reversed(over)
     ]
     return Images(over=found, unpinned=held)
+
+
+def _named_at(client: docker.DockerClient, image: str) -> float | None:
+    """Trial images carry no date of their own, so that the same parts make the same image."""
+    import docker.errors
+
+    try:
+        noted = (client.api.inspect_image(image).get("Metadata") or {}).get("LastTagTime") or ""
+    except docker.errors.ImageNotFound:  # removed meanwhile
+        return None
+    return _moment(noted) if noted > "1970-01-02" else None
 
 
 def _remove_container(key: str) -> None:
@@ -138,4 +150,4 @@ def _tags(image: dict[str, Any]) -> list[str]:
 
 def _moment(text: str) -> float:
     """Seconds since the epoch of the engine's `2026-01-31T12:00:00.123456789Z`."""
-    return datetime.fromisoformat(f"{text[:19]}+00:00").timestamp()
+    return datetime.fromisoformat(text).timestamp()
