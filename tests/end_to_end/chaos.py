@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from tests.end_to_end.conftest import Bench
+from wtsbench.execution.spool import sandbox_folder
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.container import LEASE_LABEL
 from wtsbench.sandbox.engine import address
@@ -37,9 +38,9 @@ data: {weak_train: 60, transfer: 80, validation: 20, test: 60}
 training: {epochs: 1}
 """
 STAGES = ("created", "started", "training", "writing", "ended")
-BOTH = ("worker", "raylet", "gcs", "driver", "trial")
+BOTH = ("worker", "raylet", "gcs", "driver", "trial", "lane")
 VICTIMS = {
-    "process": (*BOTH, "lane"),
+    "process": BOTH,
     "docker": (*BOTH, "dockerd", "containerd", "shim", "reaper"),
 }
 RAYS_OWN = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
@@ -110,15 +111,13 @@ class Disturbed:
 
     def _is(self, folder: Path, stage: str) -> bool:
         trial = folder / "trial"
-        if stage == "created":
-            return (trial / "lease").exists()
-        if stage == "started":
-            return bool(self._pids_of_trial(folder))
-        if stage == "training":
-            return (trial / "scratch" / "progress.json").exists()
-        if stage == "writing":
-            return (trial / "outbox").is_dir() and any((trial / "outbox").iterdir())
-        return (trial / "outbox" / "result.json").exists()
+        try:
+            if stage == "writing":
+                return any((trial / "outbox").iterdir())
+            named = {"created": "../attempt.json", "started": "log.txt", "training": "scratch/progress.json"}
+            return (trial / named.get(stage, "outbox/result.json")).exists()
+        except OSError:  # on its way into a container, or gone
+            return False
 
     def look(self) -> None:
         """Note which processes there are."""
@@ -160,36 +159,42 @@ class Disturbed:
             return [pid for pid in (reaper.running(), *_holders(folder / "owner")) if pid is not None]
         if victim == "trial":
             return self._pids_of_trial(folder)
+        if victim == "lane" and self.sandbox == "docker":
+            return self._lanes()
         if victim == "lane":
             return [parent for pid in self._pids_of_trial(folder) if (parent := _parent(pid)) is not None]
         if victim == "dockerd":
             return [_dockerd()]
         if victim == "containerd":
             return [child.pid for child in psutil.Process(_dockerd()).children() if child.name() == "containerd"]
-        ids = [container["Id"] for container in self.containers(folder)]
+        ids = {container["Id"] for container in self.containers()}
         return [
             one.pid
             for one in psutil.process_iter(["cmdline"])
-            if "containerd-shim" in " ".join((one.info["cmdline"] or [""])[:1]) and set(ids) & set(one.info["cmdline"])
+            if "containerd-shim" in " ".join((one.info["cmdline"] or [""])[:1]) and ids & set(one.info["cmdline"])
         ]
 
     def _pids_of_trial(self, folder: Path) -> list[int]:
+        """Of the process that computes; in containers of every trial's, or where none does yet of the lanes."""
         if self.sandbox == "process":
             return [pid for pid in _holders(folder / "trial" / "log.txt") if pid not in _holders(folder / "owner")]
-        found = []
-        for container in self.containers(folder):
-            if container["State"] == "running":
-                found.append(int(self.client.api.inspect_container(container["Id"])["State"]["Pid"]))
-        return found
+        lanes = self._lanes()
+        children = [child.pid for pid in lanes for child in _children(pid)]
+        return children or lanes
 
-    def containers(self, below: Path) -> list[dict[str, Any]]:
-        """Containers of trials below a folder."""
+    def _lanes(self) -> list[int]:
+        """The first processes of the containers."""
+        running = [one["Id"] for one in self.containers() if one["State"] == "running"]
+        return [int(self.client.api.inspect_container(one)["State"]["Pid"]) for one in running]
+
+    def containers(self) -> list[dict[str, Any]]:
+        """Containers of this submission's trials."""
         listed: list[dict[str, Any]] = self.client.api.containers(all=True, filters={"label": LEASE_LABEL})
-        return [one for one in listed if one["Labels"][LEASE_LABEL].startswith(f"{below}/")]
+        return [one for one in listed if one["Labels"][LEASE_LABEL].startswith(f"{self.bench.store}/")]
 
     def left(self) -> list[str]:
         """What there still is of the submission."""
-        found = [f"container {one['Names']} {one['Status']}" for one in self.containers(self.bench.store)]
+        found = [f"container {one['Names']} {one['Status']}" for one in self.containers()]
         for pid, started in self.seen:
             try:
                 one = psutil.Process(pid)
@@ -209,9 +214,13 @@ class Disturbed:
         return time.monotonic() - begun, left
 
 
-def attempt_folders(bench: Bench) -> list[str]:
-    """What waits in the spool."""
-    return [path.name for path in (bench.store / "spool").iterdir() if path.is_dir()]
+def folders(bench: Bench) -> list[str]:
+    """What is in the spool: attempts that wait there, and what containers had."""
+    spool = bench.store / "spool"
+    found = [path for path in spool.iterdir() if path.is_dir() and path != sandbox_folder(spool)]
+    if sandbox_folder(spool).is_dir():
+        found += [path for path in sandbox_folder(spool).iterdir() if path.is_dir()]
+    return [str(path.relative_to(spool)) for path in found]
 
 
 def engine_may_be_killed() -> bool:
@@ -250,6 +259,13 @@ def _parent(pid: int) -> int | None:
         return int(psutil.Process(pid).ppid())
     except psutil.NoSuchProcess:
         return None
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return list(psutil.Process(pid).children())
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _patiently(ask: Callable[[], list[str]]) -> list[str]:

@@ -87,6 +87,6 @@ def test_whatever_is_killed(
     attempts = bench.attempts()
     assert len(attempts) == chaos.TRIALS
     assert all(statuses.count("done") == 1 for statuses in attempts.values()), attempts
-    assert chaos.attempt_folders(bench) == []
-    assert run.containers(bench.store) == []
+    assert chaos.folders(bench) == []
+    assert run.containers() == []
     assert bench.leaderboard() == expected

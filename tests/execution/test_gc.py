@@ -15,7 +15,9 @@ import pytest
 from tests.execution.test_sweep import begun, predict, spec, store  # noqa: F401  # fixtures
 from wtsbench.errors import StoreError
 from wtsbench.execution.gc import Cleared, Leftover, clear, find
-from wtsbench.execution.spool import AttemptFolder
+from wtsbench.execution.spool import AttemptFolder, sandbox_folder
+from wtsbench.sandbox.lease import Renewal
+from wtsbench.sandbox.staging import ContainerFolder
 from wtsbench.spec.paths import spool_folder
 from wtsbench.spec.trial import TrialSpec
 from wtsbench.store.client import Store
@@ -79,6 +81,23 @@ def test_finished_work_is_delivered_and_unfinished_work_told(spec: TrialSpec, st
         assert [one.problem for one in cleared(store.uri)] == [None] * 3
         assert store.trials()["status"].to_pylist() == ["done", "failed"]
         assert [path for path in spool.iterdir() if path.is_dir()] == [living.path]
+
+
+def test_a_containers_folder_goes_with_its_supervisor(tmp_path: Path) -> None:
+    """That of a living supervisor stays, and so does one that still has an attempt's outbox."""
+    uri = str(tmp_path / "store")
+    place = sandbox_folder(spool_folder(uri))
+    dead, living, holding = (ContainerFolder.create(place) for _ in range(3))
+    home = tmp_path / "trial"
+    home.mkdir()
+    (home / "outbox").symlink_to(holding.outside / "0" / "outbox")
+    (holding.path / "home-0").symlink_to(home)
+    with Renewal(living.lease):
+        assert set(found(uri)) == {dead.path.name, holding.path.name}
+        problems = {Path(one.leftover.name).name: one.problem for one in cleared(uri)}
+        assert problems[dead.path.name] is None
+        assert "deliver that first" in str(problems[holding.path.name])
+        assert [one.path.exists() for one in (dead, living, holding)] == [False, True, True]
 
 
 def test_work_that_cannot_be_delivered_stays(spec: TrialSpec, store: Store) -> None:  # noqa: F811

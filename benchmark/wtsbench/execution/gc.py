@@ -12,21 +12,24 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from wtsbench.errors import SandboxError, StoreError, UserError
 from wtsbench.execution.ending import read_result
 from wtsbench.execution.space import interrupted, over_budget, size_of
-from wtsbench.execution.spool import AttemptFolder, attempt_folders
+from wtsbench.execution.spool import AttemptFolder, attempt_folders, sandbox_folder
 from wtsbench.execution.supervise import sweep
-from wtsbench.sandbox.prune import OnEngine, left_containers, left_images
+from wtsbench.sandbox.leftovers import sweep_folders
+from wtsbench.sandbox.prune import OnEngine, left_containers, left_folders, left_images
 from wtsbench.spec.paths import cache_folder, spool_folder
 from wtsbench.store.client import open_store
 
 CACHE_BYTES = 20 * 2**30
 """What the parts of the cache that are made again may hold, unless `WTSBENCH_CACHE_BYTES` says otherwise."""
-Kind = Literal["container", "attempt", "temporary file", "cache", "image"]
+Kind = Literal["container", "attempt", "container's folder", "temporary file", "cache", "image"]
+"""In the order in which they are cleared away."""
 Action = Literal["remove", "deliver", "keep"]
 
 
@@ -80,7 +83,8 @@ def find(store: str, *, images: int | None = None, cache: int | None = None) -> 
     cache = _bytes("WTSBENCH_CACHE_BYTES") if cache is None else cache
     notes: list[str] = []
     found = _on_engine(images, notes)
-    found[:0] = _attempts(store, notes)
+    found += _attempts(store, notes)
+    found += _container_folders(sandbox_folder(spool_folder(store)))
     found += [
         _of_file("temporary file", one.path, one.bytes, one.changed, "an interrupted write left it", one.remove)
         for one in interrupted()
@@ -90,7 +94,7 @@ def find(store: str, *, images: int | None = None, cache: int | None = None) -> 
         _of_file("cache", one.path, one.bytes, one.changed, f"{one.part} over the budget; made again", one.remove)
         for one in kept.over
     ]
-    order: tuple[Kind, ...] = ("container", "attempt", "temporary file", "cache", "image")
+    order = get_args(Kind)
     return Findings(leftovers=sorted(found, key=lambda one: order.index(one.kind)), notes=notes)
 
 
@@ -149,6 +153,22 @@ def _of_engine(kind: Kind, one: OnEngine) -> Leftover:
 def _of_file(kind: Kind, path: Path, size: int, changed: float, why: str, remove: Callable[[], None]) -> Leftover:
     age = max(0.0, time.time() - changed)
     return Leftover(kind=kind, name=str(path), bytes=size, age=age, why=why, action="remove", clear=remove)
+
+
+def _container_folders(place: Path) -> list[Leftover]:
+    """What a container of a dead supervisor saw of the host; outboxes that it has are brought home with the attempt."""
+    found = []
+    for path in left_folders(place):
+        clear = partial(_delete_folder, place, path)
+        size, changed = size_of(path), path.stat().st_mtime
+        found.append(_of_file("container's folder", path, size, changed, "its supervisor is dead", clear))
+    return found
+
+
+def _delete_folder(place: Path, path: Path) -> None:
+    sweep_folders(place)
+    if path.exists():
+        raise StoreError(f"it still holds what an attempt has written: deliver that first, {path.parent.parent}")
 
 
 def _attempts(store: str, notes: list[str]) -> list[Leftover]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wtsbench.sandbox.engine import CODE_LABEL, connect, said_by_engine
 from wtsbench.sandbox.lease import look_at
 from wtsbench.sandbox.leftovers import lease_of, remove, trial_containers, why
 from wtsbench.sandbox.pins import pins
+from wtsbench.sandbox.staging import ContainerFolder
 
 if TYPE_CHECKING:
     import docker
@@ -65,6 +68,17 @@ def left_containers() -> list[OnEngine]:
         )
         for key, (container, state) in left.items()
     ]
+
+
+def left_folders(place: Path) -> list[Path]:
+    """Folders of containers whose supervisor is dead; `leftovers.sweep_folders` deletes them.
+
+    Args:
+        place: where a sandbox keeps the folders of its containers.
+    """
+    folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+    ours = [path for path in folders if not path.name.startswith("reads-") and path.stat().st_uid == os.getuid()]
+    return [path for path in ours if look_at(ContainerFolder(path).lease).abandoned]
 
 
 def left_images(budget: int | None) -> Images:
