@@ -48,6 +48,7 @@ faults: $(DEV_STAMP)
 # Needs a Docker engine; `.ci/docker-engine` starts one that the rounds may kill as well.
 orphans: $(DEV_STAMP)
 	@WTSBENCH_ORPHAN_ROUNDS=$(or $(ROUNDS),20) WTSBENCH_ORPHAN_SEED=$(or $(SEED),$(shell date +%s)) \
+		WTSBENCH_ORPHAN_ONLY="$(ONLY)" \
 		$(BIN)/python -m pytest tests/end_to_end/test_orphans.py $(PYTEST)
 
 clean:

@@ -43,6 +43,8 @@ VICTIMS = {
     "process": BOTH,
     "docker": (*BOTH, "dockerd", "containerd", "shim", "reaper"),
 }
+ENGINES = ("dockerd", "containerd")
+"""Victims that others than these tests may need."""
 RAYS_OWN = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """Of Ray's, which end themselves about a minute after their raylet, when they have given up on its GCS."""
 ENGINE = Path(__file__).parents[2] / ".ci" / "docker-engine"
