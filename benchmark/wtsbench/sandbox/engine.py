@@ -40,8 +40,6 @@ class EngineState:
     """Of the engine."""
     driver: str
     """How it stores images."""
-    rootless: bool
-    """Whether it runs as a user, who is root inside its containers and nobody more than that user outside."""
 
 
 def address() -> str:
@@ -65,32 +63,31 @@ def probe() -> EngineState:
     lacking = shortcoming(about)
     if lacking is not None:
         raise lacking
-    return EngineState(
-        address=address(), version=about["ServerVersion"], driver=about["Driver"], rootless=_rootless(about)
-    )
+    return EngineState(address=address(), version=about["ServerVersion"], driver=about["Driver"])
 
 
 def shortcoming(about: Mapping[str, Any]) -> SandboxError | None:
     """Why an engine cannot run trials, or None where it can.
 
-    A rootless engine can where it limits memory and processes, which takes version 2 of the kernel's control groups.
-    Podman leaves the limits out otherwise, and answers as if all were well.
+    A rootless engine gives a container's users numbers of their own on the node, which cannot write the trial folder;
+    and Podman as a user, on version 1 of the kernel's control groups, leaves all limits out and says nothing.
 
     Args:
         about: the engine's answer to `GET /info`.
     """
+    if _rootless(about):
+        limits = ", and it would not limit them" if str(about.get("CgroupVersion")) != "2" else ""
+        return SandboxError(
+            f"the Docker engine here runs rootless, where trials could not write their own folders{limits}",
+            remedy="set DOCKER_HOST to an engine that runs as root",
+        )
     lacking = [what for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "processes")) if not about.get(key)]
-    old_groups = _rootless(about) and str(about.get("CgroupVersion")) != "2"
-    if not lacking and not old_groups:
-        return None
-    kind = "rootless Docker engine" if _rootless(about) else "Docker engine"
-    reason = "this machine has version 1 of control groups" if old_groups else "it says that it has no such limit"
-    return SandboxError(
-        f"the {kind} here cannot limit the {' and '.join(lacking) or 'memory and processes'} of a trial: {reason}",
-        remedy="set DOCKER_HOST to an engine that runs as root, or boot the machine with control groups of version 2"
-        if _rootless(about)
-        else "enable the memory and pids controllers of the kernel",
-    )
+    if lacking:
+        return SandboxError(
+            f"the Docker engine here says that it cannot limit the {' and '.join(lacking)} of a trial",
+            remedy="enable the memory and pids controllers of the kernel",
+        )
+    return None
 
 
 def _rootless(about: Mapping[str, Any]) -> bool:
