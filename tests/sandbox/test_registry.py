@@ -18,7 +18,7 @@ from wtsbench.sandbox.base import make_sandbox
 from wtsbench.sandbox.engine import CODE_LABEL, connect
 from wtsbench.sandbox.pins import ImagePin, pins, write_pin
 from wtsbench.sandbox.registry import find_pin
-from wtsbench.sandbox.verify import Finding, verify
+from wtsbench.sandbox.verify import Finding, standing, verify
 
 pytestmark = pytest.mark.docker
 
@@ -181,6 +181,16 @@ def test_a_pin_of_another_image_is_found_out(client: Any, registry: Registry, tm
 
     assert finding.state == "wrong"
     assert len(finding.faults) == 3
+
+
+def test_doctor_tells_what_is_here_and_what_it_holds(client: Any, registry: Registry, tmp_path: Path) -> None:
+    """An image with other code, and one that the engine lacks, are told apart, and neither is good to go."""
+    reference, image_id = pushed(client, registry, tmp_path)
+    write_pin("trial", find_pin(reference, note=quiet))
+
+    assert [("other code" in how, good) for how, good in standing().values()] == [(True, False)]
+    client.images.remove(image_id, force=True)
+    assert [("not on this engine" in how, good) for how, good in standing().values()] == [(True, False)]
 
 
 def test_an_image_that_no_registry_knows_is_pinned_by_its_id(client: Any, registry: Registry, tmp_path: Path) -> None:
