@@ -82,6 +82,7 @@ def test_a_trial_outlives_its_engine_and_cleaning_up_fails_no_trial(
     wait_for(lambda: (folder / "scratch" / "progress.json").exists())
     with monkeypatch.context() as gone:
         gone.setenv("DOCKER_HOST", f"unix://{tmp_path}/gone.sock")
+        gone.setattr("wtsbench.sandbox.engine.AWAY_SECONDS", 1.0)
         (folder / "scratch" / "go").touch()
         thread.join(timeout=60)
         later = classify(run(DockerSandbox(image, ahead=False), attack(tmp_path / "later", "")), None)

@@ -14,7 +14,7 @@ from wtsbench.sandbox import log, reaper
 from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.code import code_digest
 from wtsbench.sandbox.container import Need, fit_user
-from wtsbench.sandbox.engine import CODE_LABEL, connect, find_image, probe, said_by_engine
+from wtsbench.sandbox.engine import CODE_LABEL, await_engine, connect, find_image, probe, said_by_engine
 from wtsbench.sandbox.gpus import cdi_names, uuids_of
 from wtsbench.sandbox.leftovers import sweep, sweep_folders
 from wtsbench.sandbox.pins import resolve_image
@@ -102,6 +102,7 @@ class DockerSandbox:
         place = self._place or folder.parent / ".containers"
         user = fit_user(folder)
         try:
+            await_engine(cancelled)
             self._sweep_once(place)
             with Staged(folder, place, user) as staged:
                 need = Need(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import stat
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
 PROBE_SECONDS = 10.0
 """For an engine on a busy machine to say what it is. Where nobody listens, the answer comes at once."""
+AWAY_SECONDS = 60.0
+"""For an engine that is being restarted to be back."""
 SECONDS = 60.0
 """Patience with one answer of the engine."""
 CODE_LABEL = "wtsbench.code"
@@ -115,6 +119,26 @@ def connect(*, seconds: float = SECONDS) -> Iterator[docker.DockerClient]:
         yield client
     finally:
         client.close()
+
+
+def await_engine(cancelled: threading.Event) -> None:
+    """Wait for an engine that answered before, and is being restarted: no attempt need fail for that.
+
+    Args:
+        cancelled: ends the waiting.
+
+    Raises:
+        SandboxError: it does not come back.
+    """
+    deadline = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            with connect(seconds=PROBE_SECONDS) as client, said_by_engine("the Docker engine does not answer"):
+                client.ping()
+            return
+        except SandboxError:
+            if cancelled.wait(0.5) or time.monotonic() > deadline:
+                raise
 
 
 @contextmanager
