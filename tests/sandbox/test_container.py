@@ -15,14 +15,12 @@ LABELS = {"run": "smoke-1", "trial": "f" * 64, "attempt": "2"}
 HERE = User(uid=os.getuid(), gid=os.getgid())
 
 
-def arguments(folder: Path, *, shares: int | None = None, **changes: Any) -> dict[str, Any]:
+def arguments(folder: Path, **changes: Any) -> dict[str, Any]:
     """For a trial on one thread, unless told otherwise."""
     settings: dict[str, Any] = {"image": IMAGE, "user": HERE, "threads": 1, "place": folder}
     inside, outside = folder / "in", folder / "out"
     need = Need(**(settings | changes))
-    return container_arguments(
-        need, inside=inside, outside=outside, lease=inside / "lease", labels=LABELS, shares=shares
-    )
+    return container_arguments(need, inside=inside, outside=outside, lease=inside / "lease", labels=LABELS)
 
 
 def test_only_the_containers_own_folder_is_writable(tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ class ContainerChannel:
     def __init__(self, need: Need, labels: Mapping[str, str], *, shares: int | None = None) -> None:
         """Make the container and start it; its lane loads its libraries meanwhile.
 
+        Args:
+            need: what it has to be like.
+            labels: for people and sweeps.
+            shares: its weight where CPUs are scarce, until it is promoted; None is the usual one.
+
         Raises:
             SandboxError: the engine refuses, or takes another image.
             OSError: its folder cannot be written.
@@ -65,7 +70,9 @@ class ContainerChannel:
             self._renewal.__enter__()
         try:
             self._requests, self._incoming = self._fifos()
-            self.container = self._create(labels, shares)
+            self.container = self._create(labels)
+            if shares is not None:
+                self._weigh(shares)
         except BaseException:
             self.close()
             raise
@@ -81,10 +88,10 @@ class ContainerChannel:
         answers.chmod(0o222)
         return sending, receiving
 
-    def _create(self, labels: Mapping[str, str], shares: int | None) -> Container:
+    def _create(self, labels: Mapping[str, str]) -> Container:
         folder = self.folder
         arguments = container_arguments(
-            self.need, inside=folder.inside, outside=folder.outside, lease=folder.lease, labels=labels, shares=shares
+            self.need, inside=folder.inside, outside=folder.outside, lease=folder.lease, labels=labels
         )
         with connect() as client:
             container = create(client, arguments)
@@ -106,9 +113,14 @@ class ContainerChannel:
         Raises:
             SandboxError: the engine does not answer, or the container has ended.
         """
-        with connect() as client, said_by_engine("the container made ahead cannot be used"):
-            client.api.update_container(self._id, cpu_shares=_SHARES)
+        self._weigh(_SHARES)
+        with connect() as client, said_by_engine("the container cannot be renamed"):
             client.api.rename(self._id, _name(labels.get("trial", "")))
+
+    def _weigh(self, shares: int) -> None:
+        """Set its weight. Not when it is made: an engine that cannot change it (Podman 4.3) must not make it light."""
+        with connect() as client, said_by_engine("the container's weight cannot be set"):
+            client.api.update_container(self._id, cpu_shares=shares)
 
     def send(self, line: bytes) -> None:
         """Hand over a request."""

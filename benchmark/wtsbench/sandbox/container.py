@@ -96,7 +96,7 @@ def model_mounts(model: Path, target: str, user: User) -> dict[str, Path]:
 
 
 def container_arguments(
-    need: Need, *, inside: Path, outside: Path, lease: Path, labels: Mapping[str, str], shares: int | None = None
+    need: Need, *, inside: Path, outside: Path, lease: Path, labels: Mapping[str, str]
 ) -> dict[str, Any]:
     """Arguments of `client.containers.create`.
 
@@ -106,7 +106,6 @@ def container_arguments(
         outside: folder that is mounted writable.
         lease: file that is renewed while somebody waits for the container; in `inside`.
         labels: `run`, and where it is made for one trial, `trial` and `attempt`.
-        shares: its weight where CPUs are scarce; None is the engine's default.
     """
     import docker.types
 
@@ -155,8 +154,6 @@ def container_arguments(
         ],
         "log_config": docker.types.LogConfig(type="json-file", config=LOG_DRIVER),
     }
-    if shares is not None:
-        arguments["cpu_shares"] = shares
     if need.memory is not None:
         arguments |= {"mem_limit": need.memory, "memswap_limit": need.memory}
     if need.gpus:

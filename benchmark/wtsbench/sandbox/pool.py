@@ -83,8 +83,6 @@ class Pool:
                 if found.take(labels):
                     return found
                 found.close()
-                # it has died, or this engine cannot give it its weight: neither makes the next one worth its while
-                self._make_ahead = False
             return ContainerLane(need, labels)
         except BaseException:
             with self._lock:
@@ -118,7 +116,8 @@ class Pool:
             if after.alive:
                 lane = ContainerLane(need, labels, ahead=True)
         except (SandboxError, OSError) as error:  # the next trial will make its own, and meet it or not
-            _log.info("no container could be made ahead: %s", error)
+            _log.info("no more containers are made ahead: %s", error)
+            self._make_ahead = False
         with self._lock:
             self._coming.remove(need)
         if lane is not None:

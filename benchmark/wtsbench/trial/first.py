@@ -31,16 +31,19 @@ _EVENTS = (
 )
 
 
-def open_fifos(folder: Path) -> tuple[BinaryIO, BinaryIO]:
-    """The requests to read and the answers to write.
+def open_fifos(folder: Path) -> tuple[BinaryIO, BinaryIO, bytes | None]:
+    """The requests to read, the answers to write, and what has been requested so far.
 
-    The supervisor holds the other ends before the container starts: where it does not any more, the requests are at
-    their end at once.
+    The supervisor holds the other ends before the container starts: where it does not any more, that is None.
     """
     requests = os.open(folder / REQUESTS, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        early = os.read(requests, 1 << 16) or None  # a writer that went before this process came wakes nobody later
+    except BlockingIOError:
+        early = b""
     answers = os.open(folder / ANSWERS, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # ENXIO where nobody reads
     os.set_blocking(answers, True)
-    return os.fdopen(requests, "rb", buffering=0), os.fdopen(answers, "wb", buffering=0)
+    return os.fdopen(requests, "rb", buffering=0), os.fdopen(answers, "wb", buffering=0), early
 
 
 @contextlib.contextmanager

@@ -65,8 +65,10 @@ def main(arguments: list[str]) -> int:
     if arguments:
         folder = Path(arguments[0])
         first.close_to_children()
-        requests, answers = first.open_fifos(folder)
-        lane = Lane(requests, answers, lease=Lease(folder / first.LEASE), contained=True)
+        requests, answers, early = first.open_fifos(folder)
+        if early is None:
+            return 0
+        lane = Lane(requests, answers, lease=Lease(folder / first.LEASE), contained=True, pending=early)
         with first.ending_with(requests):
             preload()
     else:
@@ -100,6 +102,8 @@ class Lane:
     lease: Lease | None = None
     contained: bool = False
     """Whether this is the first process of a container."""
+    pending: bytes = b""
+    """Requests that were read and not served yet."""
     children: dict[int, str] = field(default_factory=dict)
     """Process id to the driver's id."""
     memory_kills: int = 0
@@ -118,18 +122,17 @@ class Lane:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the driver decides
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         self._say({"event": "ready", "pid": os.getpid(), "seconds": round(seconds, 3)})
-        pending = b""
         source = self.requests.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(source, selectors.EVENT_READ)
             selector.register(wake_read, selectors.EVENT_READ)
-            ready = {source} if self.contained else set()  # a FIFO whose writer is gone already wakes nobody
+            ready = {source} if self.contained else set()  # what was read early has to be served
             while self.clean:
                 if source in ready:
                     chunk = _read(source)
                     if chunk == b"":
                         break
-                    *lines, pending = (pending + (chunk or b"")).split(b"\n")
+                    *lines, self.pending = (self.pending + (chunk or b"")).split(b"\n")
                     for line in lines:
                         self._serve_line(line, private=(wake_read, wake_write))
                 ready = {key.fd for key, _ in selector.select(self.lease.pause if self.lease is not None else None)}
