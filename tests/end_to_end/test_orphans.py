@@ -21,7 +21,8 @@ from wtsbench.errors import ExitCode
 
 pytestmark = [pytest.mark.slow, pytest.mark.docker]
 ROUNDS = int(os.environ.get("WTSBENCH_ORPHAN_ROUNDS") or 2)
-SEED = int(os.environ.get("WTSBENCH_ORPHAN_SEED") or 0)
+SEED = int(os.environ.get("WTSBENCH_ORPHAN_SEED") or 1359)
+"""This one begins with the engine and a worker, both with containers."""
 ONLY = os.environ.get("WTSBENCH_ORPHAN_ONLY") or ""
 SLACK_SECONDS = 15.0
 """For a busy machine, beside the lease's time."""
