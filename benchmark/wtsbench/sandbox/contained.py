@@ -38,7 +38,7 @@ _LOOK_SECONDS = 0.5
 """From one look at a container that has not said anything yet to the next."""
 _ENDING_SECONDS = 10.0
 """For a container whose first process has ended to be seen as ended."""
-_OOM_SECONDS = 0.5
+_OOM_SECONDS = 3.0
 """The engine learns of an out-of-memory kill apart from the exit, sometimes later."""
 _KILLED = 137
 _SHARES = 1024
