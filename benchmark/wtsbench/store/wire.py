@@ -107,6 +107,13 @@ def _parts(batch: Batch) -> tuple[str, pa.Buffer]:
     return json.dumps({**{key: getattr(batch, key) for key in _KEYS}, "bytes": body.size}), body
 
 
+def too_large() -> StoreRefused:
+    """What whoever sends more than REQUEST_BYTES is told."""
+    return StoreRefused(
+        f"the request is larger than {REQUEST_BYTES // 2**20} MiB", remedy="send fewer rows in one record."
+    )
+
+
 def unpack(messages: Iterable[pa.RecordBatch], expected: int) -> tuple[list[Batch], int]:
     """The records of a stream to append, and their bytes.
 
@@ -121,9 +128,7 @@ def unpack(messages: Iterable[pa.RecordBatch], expected: int) -> tuple[list[Batc
         for header, piece in zip(message.column(0).to_pylist(), message.column(1).to_pylist(), strict=True):
             size += len(piece or b"")
             if size > REQUEST_BYTES:
-                raise StoreRefused(
-                    f"the request is larger than {REQUEST_BYTES // 2**20} MiB", remedy="send fewer rows in one record."
-                )
+                raise too_large()
             if header is not None:
                 bodies.append((json.loads(header), []))
             if not bodies:

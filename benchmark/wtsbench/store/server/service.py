@@ -183,7 +183,7 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
     def _append(self, grant: Grant, content: pa.Buffer) -> bytes:
         grant.require_append()
         if content.size > wire.REQUEST_BYTES:
-            raise wire.StoreRefused("the request is too large for one message")
+            raise wire.too_large()
         records = content.to_pybytes()
         self._may_write(grant, lambda: wire.owners(records))
         return wire.pack_acks(self._core.live.append(records, len(records)))
