@@ -29,7 +29,7 @@ from wtsbench.store.outbox import Batch, sync_folder
 _FRAME = struct.Struct("<8sQI")
 _MARK = 8
 """Bytes of a mark; the first ones of the file."""
-_ROOM = 2**20
+ROOM = 2**20
 """Bytes that are reserved behind the frames, beside as many as the frames take."""
 
 
@@ -67,8 +67,8 @@ class Journal:
         try:
             if self._left_over:
                 self._cut()
-            if 2 * end + _ROOM > self._reserved:
-                reserve = 2 * (end + _ROOM)
+            if 2 * end + ROOM > self._reserved:
+                reserve = 2 * (end + ROOM)
                 os.posix_fallocate(self._handle, 0, reserve)
                 self._reserved = reserve
             written = self._end

@@ -81,6 +81,8 @@ class LiveStore:
         self._mutex = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._bytes = 0
+        self._wanted = 1
+        """Requests that the writer waits for: to wake it for each would cost more than the waiting."""
         self._closing = False
         self._runs: dict[tuple[str, int], str] = {}
         self._begun: dict[str, int] = {}
@@ -143,7 +145,8 @@ class LiveStore:
                 raise StoreBusy("the store is stopping", remedy="try again when it is back; nothing was lost.")
             self._waiting.append(job)
             self._bytes += job.size
-            self._mutex.notify_all()
+            if len(self._waiting) >= self._wanted:
+                self._mutex.notify_all()
         return job.answer.result()
 
     def settle(self) -> None:
@@ -158,10 +161,10 @@ class LiveStore:
             with self._mutex:
                 pause = None if self._durable.settled else durable.SETTLE_SECONDS
                 self._mutex.wait_for(lambda: self._waiting or self._closing, pause)
-                deadline = time.monotonic() + LINGER
-                while 0 < len(self._waiting) < expected and not self._closing:
-                    if not self._mutex.wait(deadline - time.monotonic()):
-                        break
+                if self._waiting:
+                    self._wanted = expected
+                    self._mutex.wait_for(lambda: len(self._waiting) >= self._wanted or self._closing, LINGER)
+                    self._wanted = 1
                 over = self._closing and not self._waiting
                 group = self._group()
             with self._pause:
