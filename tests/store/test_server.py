@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import duckdb
+import pyarrow.compute as pc
 import pyarrow.flight as flight
 import pytest
 
@@ -274,6 +275,17 @@ def test_readers_see_a_store_as_it_was_when_they_asked(running: Running) -> None
         store.append(whole_attempt(B, 1))
         assert engine.counts()["trials"] == 1
     assert store.trials().num_rows == 2
+
+
+def test_what_was_read_from_a_server_is_computed_with_silently(
+    running: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Rows that came over the network lie in memory as others do: Arrow warns of those that do not."""
+    store = open_store(running.listen)
+    store.append(whole_attempt(A, 1))
+    for table in (store.trials(), store.predictions([A]), store.attempts()):
+        assert table.filter(pc.field("trial_id") == A).num_rows == table.num_rows
+    assert "aligned" not in capfd.readouterr().err
 
 
 def test_health_and_metrics(running: Running) -> None:

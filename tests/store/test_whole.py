@@ -419,6 +419,25 @@ def test_merging_into_a_served_folder_is_done_by_its_server(tmp_path: Path) -> N
     assert not {what for what in wrong if "record" in what or "twice" in what or "superseded" in what}
 
 
+def test_a_server_knows_what_a_merge_brought(tmp_path: Path) -> None:
+    """What its writer knew by heart before is looked up anew: half an attempt here was completed, a trial is done."""
+    left = open_store(str(tmp_path / "left"), create=True)
+    right = open_store(str(tmp_path / "right"), create=True)
+    right.append([*whole_attempt(A, 1), *whole_attempt(B, 2)])
+    with serving(tmp_path / "left"):
+        left.append([*whole_attempt(A, 1)[:2], *whole_attempt(B, 1)[:3]])
+        upkeep.merge(Path(right.uri), Path(left.uri))
+        with pytest.raises(StoreConflict, match="other content"):
+            left.append([batch("logs", A, 1, 3, [{"line": 1, "text": "another"}])])
+        assert [ack.outcome for ack in left.append(whole_attempt(A, 1))] == ["duplicate"] * 4
+        assert [ack.outcome for ack in left.append(whole_attempt(B, 1)[3:])] == ["superseded"]
+    assert left.trials().select(["trial_id", "attempt"]).to_pylist() == [
+        {"trial_id": trial_id, "attempt": attempt} for trial_id, attempt in sorted([(A, 1), (B, 2)])
+    ]
+    wrong = {one["what"] for one in upkeep.verify(left.uri)["wrong"]}
+    assert not {what for what in wrong if "record" in what or "twice" in what or "superseded" in what}
+
+
 def _with(folder: Path, *attempts: tuple[str, str, str]) -> Store:
     """A store with attempts: trial, status, and the item that was predicted."""
     store = open_store(str(folder), create=True)

@@ -52,6 +52,8 @@ class Engine:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Take an open transaction's connection."""
         self._db = connection
+        self.appended = False
+        """Records went into the tables by `append`, past the memory of whoever has one."""
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -176,6 +178,7 @@ class Engine:
         memory = Memory()
         answers, _ = self.decide(requests, memory)
         self.store(memory)
+        self.appended = True
         return answers
 
     def decide(

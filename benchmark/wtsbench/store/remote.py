@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.flight as flight
+import pyarrow.ipc
 
 from wtsbench.errors import StoreError
 from wtsbench.spec.paths import token_file
@@ -164,7 +165,7 @@ class RemoteEngine:
     def _get(self, asked: dict[str, Any]) -> pa.Table:
         with self._faults():
             ticket = flight.Ticket(json.dumps(asked).encode())
-            return self._client.do_get(ticket, self._options(None)).read_all()
+            return _aligned(self._client.do_get(ticket, self._options(None)).read_all())
 
     def _put(self, asked: dict[str, Any], schema: pa.Schema, batches: Any) -> bytes:
         """Send a stream; the acknowledgement. Without one nothing is known: that is a fault like any other."""
@@ -324,6 +325,17 @@ def _fault(error: flight.FlightError, address: str) -> StoreError:
     if isinstance(error, flight.FlightUnavailableError | flight.FlightTimedOutError | flight.FlightCancelledError):
         return wire.StoreUnreachable(f"no store answers at {address}: {text}", remedy=_AGAIN)
     return StoreError(f"the server at {address} failed: {text}", remedy="what was acknowledged before is kept.")
+
+
+def _aligned(table: pa.Table) -> pa.Table:
+    """A table as memory usually has it: what gRPC received may begin at any byte, and Arrow warns where it computes."""
+    buffers = (buffer for column in table.columns for chunk in column.chunks for buffer in chunk.buffers())
+    if all(buffer is None or buffer.address % 8 == 0 for buffer in buffers):
+        return table
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
 def _first_line(error: Exception) -> str:

@@ -111,7 +111,10 @@ class Durable:
     def _into_tables(self, changes: Sequence[Change]) -> list[Any]:
         with self._transaction() as engine:
             engine.store(self._memory)
-            return [change(engine) for change in changes]
+            made = [change(engine) for change in changes]
+        if engine.appended:  # a merge, say: what is known by heart may not be so any more
+            self._memory = Memory()
+        return made
 
     def _catch_up(self) -> None:
         """After something failed: put what is acknowledged into the tables before anything else."""
