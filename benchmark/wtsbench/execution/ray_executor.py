@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import socket
 import threading
+import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,15 @@ import ray.exceptions
 from wtsbench.errors import ClusterError, UserError
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.progress import share_of
-from wtsbench.execution.ray_health import Health
+from wtsbench.execution.ray_health import Health, end_with_parent
 from wtsbench.execution.supervise import done_trials, seal_lost, supervise
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
 from wtsbench.store.client import open_store, patience
 
 CONNECT_SECONDS = 10.0
+_COUNT_SECONDS = 5.0
+"""From one count of the nodes to the next: a question to a GCS that has just died blocks until Ray ends the process."""
 
 
 class RayExecutor:
@@ -54,7 +59,7 @@ class RayExecutor:
             ) from error
         self._task = ray.remote(max_retries=0, max_calls=0)(_supervise)
         self._health = None if (address or "").startswith("ray://") else Health.here(local=address is None)
-        self._slots = 1
+        self._slots, self._counted = 1, -math.inf
         try:
             self._check_fits()
         except ClusterError:
@@ -74,12 +79,14 @@ class RayExecutor:
 
     @property
     def slots(self) -> int:
-        """Jobs that fit on the cluster's nodes as they are now.
+        """Jobs that fit on the cluster's nodes as they were a few seconds ago.
 
         Raises:
             ClusterError: the cluster has died.
         """
-        if self._health is None or self._health.answers():
+        answers = self._health is None or self._health.answers()
+        if answers and time.monotonic() - self._counted > _COUNT_SECONDS:
+            self._counted = time.monotonic()
             self._slots = max(1, sum(_fitting(node, self._resources) for node in _nodes()))
         return self._slots
 
@@ -142,8 +149,15 @@ class RayExecutor:
 
 def _supervise(job: Job) -> Receipt:
     """The Ray task: everything of weight goes to the store, a receipt comes back."""
+    _end_with_raylet()
     gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
     return supervise(dataclasses.replace(job, gpu_ids=gpu_ids), threading.Event())
+
+
+@cache
+def _end_with_raylet() -> None:
+    """Once in a worker, which serves many tasks."""
+    end_with_parent()
 
 
 def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) -> Receipt:

@@ -5,7 +5,9 @@ The raylet is Ray's process on each node, the GCS its one process for the whole 
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +64,21 @@ class Health:
         if self.local or time.monotonic() - self._silent_since > GRACE_SECONDS:
             raise ClusterError("Ray died: its GCS does not answer any more", remedy=_AGAIN)
         return False
+
+
+def end_with_parent() -> None:
+    """End this process within moments of its parent: a worker whose raylet was killed would go on for its driver.
+
+    As after SIGKILL, nothing is tidied up: what it held is let go of, and its trial ends.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _raylet(socket_name: str) -> psutil.Process | None:

@@ -1,0 +1,62 @@
+"""A Ray that dies is told of, and nothing that it ran goes on without it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from wtsbench.errors import ClusterError, ExitCode
+from wtsbench.execution.ray_executor import RayExecutor
+from wtsbench.spec.grid import Resources
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+CHILD = """
+import time
+from wtsbench.execution.ray_health import end_with_parent
+end_with_parent()
+print("watches", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_worker_ends_with_its_raylet() -> None:
+    """A process that watches its parent is gone soon after SIGKILL of the parent."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, CHILD], stdout=subprocess.PIPE, text=True, env=environment
+    ) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert parent.stdout.readline() == "watches\n"
+        parent.kill()
+    psutil.wait_procs([child], timeout=60)
+    assert not child.is_running()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["raylet", "gcs_server"])
+def test_a_dead_ray_is_told_of(victim: str) -> None:
+    """Where Ray itself would wait for ever, or end the process, there is an error that says what to do."""
+    executor = RayExecutor(None, Resources())
+    try:
+        assert executor.slots >= 1
+        [process] = [one for one in psutil.Process().children() if one.name() == victim]
+        process.kill()
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        with pytest.raises(ClusterError, match="Ray died") as died:
+            _ = executor.slots
+        assert died.value.exit_code is ExitCode.UNREACHABLE
+        assert "submit again" in str(died.value.remedy)
+    finally:
+        executor.close()
