@@ -92,6 +92,6 @@ def test_whatever_is_killed(
     attempts = bench.attempts()
     assert len(attempts) == chaos.TRIALS
     assert all(statuses.count("done") == 1 for statuses in attempts.values()), attempts
+    assert run.until_nothing_is_left(chaos.LEASE_SECONDS + SLACK_SECONDS)[1] == []
     assert chaos.folders(bench) == []
-    assert run.containers() == []
     assert bench.leaderboard() == expected

@@ -22,7 +22,7 @@ from wtsbench.execution.job import Job
 from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.execution.resolution import resolve
 from wtsbench.execution.scheduler import Event, Executor, Listener, Summary, run_jobs
-from wtsbench.execution.supervise import done_trials, sweep
+from wtsbench.execution.supervise import done_trials, sweep, tidy_up
 from wtsbench.models import external
 from wtsbench.models.fetch import fetch
 from wtsbench.planning.check import load_checked_grid
@@ -145,6 +145,8 @@ def submit(session: Session, *, listener: Listener, stop: threading.Event) -> Su
             return run_jobs(jobs, executor, session.grid.retry, listener=listener, stop=stop, summary=summary)
         finally:
             executor.close()
+            if session.options.ray is None:
+                tidy_up(_spool(session))
 
 
 def _require_access(session: Session) -> None:

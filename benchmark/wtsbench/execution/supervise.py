@@ -24,6 +24,7 @@ from wtsbench.store.client import Store, open_store, patience
 
 _SWEEP_SECONDS = 30.0
 """For a sweep that took a folder just made for one left over to be done with it."""
+_GOING_SECONDS = 3.0
 _sandboxes: dict[tuple[str, str | None, str], Sandbox] = {}
 """One sandbox per process, kind and spool: its preloaded parent serves all trials of the worker."""
 
@@ -83,9 +84,23 @@ def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> li
             result = read_result(folder)
             failure = None if result is not None and result["status"] == "done" else _abandoned(result)
             ended.append((note, end(folder, note, store, failure, result).failure))
-    with contextlib.suppress(OSError):  # it takes room and nothing else; the next sweep tries again
-        tidy(sandbox_folder(spool))
+    tidy_up(spool, wait=0.0)
     return ended
+
+
+def tidy_up(spool: Path, *, wait: float = _GOING_SECONDS) -> None:
+    """Delete what sandboxes keep in the spool for containers that are gone.
+
+    Args:
+        spool: where attempts are.
+        wait: seconds to wait for workers that were told to end, and may have made a container ahead.
+    """
+    place, deadline = sandbox_folder(spool), time.monotonic() + wait
+    with contextlib.suppress(OSError):  # it takes room and nothing else; the next sweep tries again
+        tidy(place)
+        while place.is_dir() and any(path.is_dir() for path in place.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+            tidy(place)
 
 
 def close_sandboxes() -> None:
