@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,9 +121,10 @@ class Outbox:
         values = (SCHEMA_VERSION, table, self.trial_id, self.attempt, sequence, content_digest(table, batch))
         metadata = {f"wtsbench.{key}": str(value) for key, value in zip(_KEYS, values, strict=True)}
         schema = batch.schema.with_metadata(metadata)
-        hidden = self.folder / f".{name}.{os.getpid()}"
+        # the folder may be a trial's: a link put in the place of a name that can be guessed would lead anywhere
+        hidden = self.folder / f".{name}.{secrets.token_hex(8)}"
         try:
-            with hidden.open("wb") as file:
+            with hidden.open("xb") as file:
                 with pa.ipc.new_file(file, schema) as writer:
                     writer.write_batch(batch.replace_schema_metadata(metadata))
                 file.flush()
