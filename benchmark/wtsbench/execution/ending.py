@@ -14,14 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import pyarrow as pa
+from pydantic import BaseModel, Field
 
 from wtsbench.errors import ScorerError, ScorerUnavailable, StoreError
 from wtsbench.execution.judging import judged
 from wtsbench.execution.score import ScoringError, mean_supervision, score, score_generations
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
+from wtsbench.execution.untrusted import read_json
+from wtsbench.sandbox.staging import remove_tree
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import provenance
 from wtsbench.spec.trial import Role, TrialJob
@@ -38,6 +42,15 @@ METRICS_SEQUENCE = 900_002
 SEAL_SEQUENCE = 900_003
 LOG_LINES = 2_000
 """Lines of a trial's output that are kept: the last ones."""
+
+
+class _Measured(BaseModel):
+    """What of a trial's measurements has columns of its own."""
+
+    device: str | None = None
+    device_name: str | None = None
+    dtype: str | None = None
+    threads: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,18 +103,30 @@ def _claim(folder: AttemptFolder, outbox: Outbox) -> Failure | None:
     """
     if folder.claimed.exists():
         return None
-    wrong = []
+    wrong: list[str] = []
+    seen: set[int] = set()
     for path in sorted(folder.outbox.glob("*.arrow")):
         try:
-            read_batch(path)
+            batch = read_batch(path)
+            if (batch.trial_id, batch.attempt) != (outbox.trial_id, outbox.attempt) or batch.sequence in seen:
+                raise StoreError(f"{path} is no record of this attempt, or not the only one of its number")
+            seen.add(batch.sequence)
         except StoreError as error:
             wrong.append(error.message)
-            path.unlink()
+            _discard(path)
     for file in outbox.pending():
         if file.sequence >= SCORES_SEQUENCE or file.table in ("trials", "scores"):
             file.path.unlink()
     folder.claimed.touch()
     return Failure(failure_class=FailureClass.TRIAL_ERROR, message=wrong[0]) if wrong else None
+
+
+def _discard(path: Path) -> None:
+    """Take out what a trial left, file or folder."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        path.unlink()
 
 
 def _rewrite(outbox: Outbox, table: str, rows: pa.Table, sequence: int) -> None:
@@ -232,12 +257,16 @@ def seal_row(note: AttemptNote, failure: Failure | None, result: dict[str, Any] 
 def read_result(folder: AttemptFolder) -> dict[str, Any] | None:
     """The trial's own last word, or None where it left none that can be trusted."""
     try:
-        result = json.loads(folder.result.read_text())
-        if isinstance(result, dict) and result.get("failure") is not None:
+        result = read_json(folder.result)
+        if not isinstance(result, dict) or result.get("status") not in ("done", "failed"):
+            return None
+        if result.get("failure") is not None:
             Failure.model_validate(result["failure"])
-    except (FileNotFoundError, ValueError):  # a ValidationError is a ValueError: such a result is not to be trusted
+        result["measurements"] = result.get("measurements") or {}
+        _Measured.model_validate(result["measurements"])
+    except ValueError:  # a ValidationError is a ValueError: such a result is not to be trusted
         return None
-    return result if isinstance(result, dict) and result.get("status") in ("done", "failed") else None
+    return dict(result)
 
 
 @contextmanager

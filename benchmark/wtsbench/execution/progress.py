@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from wtsbench.execution.job import Job
 from wtsbench.execution.spool import AttemptFolder
+from wtsbench.execution.untrusted import read_json
 
 
 def share_of(job: Job) -> float | None:
@@ -15,7 +15,7 @@ def share_of(job: Job) -> float | None:
     if not folders:
         return None
     try:
-        said = json.loads(AttemptFolder(folders[-1]).progress.read_text())
+        said = read_json(AttemptFolder(folders[-1]).progress)
         return min(1.0, max(0.0, float(said["done"]) / max(1.0, float(said["total"]))))
-    except (OSError, ValueError, KeyError, TypeError):  # not written yet, or being written
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # not written yet, or being written
         return None

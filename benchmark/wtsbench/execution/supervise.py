@@ -81,7 +81,7 @@ def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> li
                 continue
             with writable(folder):
                 reclaim(folder.trial)
-            result = read_result(folder)
+                result = read_result(folder)
             failure = None if result is not None and result["status"] == "done" else _abandoned(result)
             ended.append((note, end(folder, note, store, failure, result).failure))
     tidy_up(spool, wait=0.0)
