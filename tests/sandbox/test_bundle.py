@@ -86,6 +86,25 @@ def test_a_bundle_holds_what_it_lists_and_no_more(bundle: Path, change: Any, sai
         pass
 
 
+def test_a_sparse_file_is_refused(bundle: Path) -> None:
+    """A member whose checked content is put together from other bytes than those that would be placed is no file."""
+    name, true, false = "wtsbench/cache/a", CONTENT["wtsbench/cache/a"], b"wrong" * 400
+    with tarfile.open(bundle) as tar:
+        members = [(one.name, tar.extractfile(one).read()) for one in tar]  # type: ignore[union-attr]
+    with tarfile.open(bundle, "w", format=tarfile.PAX_FORMAT) as tar:
+        for called, content in members:
+            info = tarfile.TarInfo(called)
+            if called == name:
+                pieces = f"-9999,{len(false)},0,{len(true)}"
+                info.pax_headers = {"GNU.sparse.map": pieces, "GNU.sparse.size": str(len(true))}
+                content = false + true
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+    with pytest.raises(BundleFault, match="wtsbench/cache/a is not listed"), opened(bundle):
+        pass
+
+
 def test_something_else_is_no_bundle(tmp_path: Path) -> None:
     """A missing file, and one that is no tar file, are faults of the user's with a remedy."""
     (tmp_path / "text").write_text("hello")
