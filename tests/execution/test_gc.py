@@ -203,3 +203,18 @@ def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
     findings = find(str(tmp_path / "store"))
     assert findings.leftovers == []
     assert "no Docker engine" in findings.notes[0]
+
+
+def test_a_spool_in_the_cache_is_no_interrupted_write(spec: TrialSpec, store: Store, tmp_path: Path) -> None:  # noqa: F811
+    """Finished work that waits for another store, in a container's folder under a name with a dot, stays."""
+    spool = tmp_path / "cache" / "spool" / "another"
+    folder, _, outbox = begun(spec, store, spool)
+    predict(outbox, store, spec)
+    away = sandbox_folder(spool) / "0" / "out" / "1" / "outbox"
+    away.parent.mkdir(parents=True)
+    folder.outbox.rename(away)
+    for path in (*sandbox_folder(spool).rglob("*"), sandbox_folder(spool)):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    assert not [one for one in find(store.uri).leftovers if one.kind == "temporary file"]
+    cleared(store.uri)
+    assert away.is_dir()

@@ -102,7 +102,10 @@ def size_of(path: Path) -> int:
 
 
 def _unfinished() -> Iterator[Path]:
+    spool = Path(os.environ.get("WTSBENCH_SPOOL") or cache_folder() / "spool").expanduser().resolve()
     for folder, folders, files in os.walk(cache_folder()):
+        # what is in it may be finished work, also under a name with a dot: it is looked through as attempts
+        folders[:] = [name for name in folders if Path(folder, name).resolve() != spool]
         for name in [name for name in folders if name.startswith(".")]:
             folders.remove(name)  # what is inside goes with it
             yield Path(folder, name)
