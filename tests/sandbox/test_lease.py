@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -92,3 +94,16 @@ def test_a_lease_out_of_sight_for_a_moment_is_no_reason(tmp_path: Path) -> None:
         assert patience.stale(ours, 1) == []
     assert patience.stale(ours, 1) == []
     assert [found for found, _ in patience.stale(ours, 1)] == ours
+
+
+def test_who_looks_keeps_nobody_from_holding(tmp_path: Path) -> None:
+    """A look that comes between the making of a lease and the taking of it does not make its container left over."""
+    lease = tmp_path / "lease"
+    lease.touch()
+    looking = os.open(lease, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    ends = threading.Timer(0.2, os.close, [looking])
+    ends.start()
+    with Renewal(lease):
+        ends.join()
+        assert not look_at(lease).abandoned

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,9 @@ from types import TracebackType
 RENEWAL_SECONDS = 2.0
 LEASE_SECONDS = 30.0
 """Age at which a lease has expired, unless `WTSBENCH_LEASE_SECONDS` says otherwise."""
+
+_LOOK_SECONDS = 5.0
+"""For who looks at a lease to be done with it, on however busy a machine."""
 
 
 def lease_seconds() -> float:
@@ -42,7 +46,7 @@ class Renewal:
         self._lease.touch()
         self._handle = os.open(self._lease, os.O_RDWR | os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # a file system without locks: whoever looks then goes by the renewals
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._hold()
         self._thread.start()
         return self
 
@@ -52,6 +56,17 @@ class Renewal:
         self._stop.set()
         self._thread.join()
         os.close(self._handle)
+
+    def _hold(self) -> None:
+        """Take the lock; who only looks at the lease has it for a moment (`look_at`)."""
+        deadline = time.monotonic() + _LOOK_SECONDS
+        while True:
+            try:
+                return fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     def _renew(self) -> None:
         while not self._stop.wait(self._every):
