@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox.trials import short_trial
-from wtsbench.sandbox.container import User, fit_user
+from wtsbench.errors import SandboxError
+from wtsbench.sandbox.contained import ContainerChannel
+from wtsbench.sandbox.container import Need, User, fit_user
 from wtsbench.sandbox.leftovers import sweep_folders
 from wtsbench.sandbox.staging import ContainerFolder, Staged, reclaim
 
@@ -172,3 +174,15 @@ def test_what_root_stages_belongs_to_the_containers_user(folder: Path, container
     assert {(out / name).stat().st_uid for name in ("outbox", "scratch", "log.txt")} == {4711}
     assert {path.stat().st_uid for path in (out, container.outside, container.lease)} == {0}
     assert (container.inside / trial.inside.name / "model" / "config.json").stat().st_uid == 0
+
+
+def test_a_container_that_cannot_be_made_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may fail a thousand attempts where the engine refuses them, and has as many open files as before."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    need = Need(image="sha256:0", user=fit_user(tmp_path), threads=1, place=tmp_path / "place")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        with pytest.raises(SandboxError):
+            ContainerChannel(need, {})
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert [path.name for path in need.place.iterdir()] == ["lock"]

@@ -64,6 +64,7 @@ class ContainerChannel:
         self.need = need
         self.container: Container | None = None
         self._closing = threading.Event()
+        self._incoming = -1
         with locked(need.place, sweeping=False):  # a folder whose lease is not held yet looks like left over
             self.folder = ContainerFolder.create(need.place)
             self._renewal = Renewal(self.folder.lease)
@@ -75,6 +76,8 @@ class ContainerChannel:
                 self._weigh(shares)
         except BaseException:
             self.close()
+            if self._incoming >= 0:  # nobody reads the answers, who would close it
+                os.close(self._incoming)
             raise
 
     def _fifos(self) -> tuple[IO[bytes], int]:
