@@ -118,7 +118,8 @@ class DockerSandbox:
                 limits = Limits(seconds=seconds, memory=None, disk=disk, places=(), log=folder / "log.txt")
                 outcome = self._run(staged, need, limits, cancelled, labels)
         except SandboxError as error:
-            outcome = Outcome(error=f"{error.message}; {error.remedy}" if error.remedy else error.message)
+            said = f"{error.message}; {error.remedy}" if error.remedy else error.message
+            outcome = Outcome(error=said, cancelled=cancelled.is_set())
         return dataclasses.replace(outcome, log_tail=log.tail(folder / "log.txt"))
 
     def _cdi_names(self, uuids: Sequence[str]) -> tuple[str, ...]:
@@ -145,8 +146,13 @@ class DockerSandbox:
         finally:
             if not again:
                 lane.close()
-            staged.leave()
-            self._pool.give_back(lane, again=again)
+            try:
+                staged.leave()
+            except BaseException:
+                again = False
+                raise
+            finally:
+                self._pool.give_back(lane, again=again)
         return outcome
 
     def _sweep_once(self, place: Path) -> None:
