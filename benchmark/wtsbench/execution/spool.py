@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from wtsbench.errors import StoreError
 from wtsbench.execution.judging import ScorerPlace
+from wtsbench.sandbox.staging import remove_tree
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.trial import TrialJob
 
@@ -149,7 +149,7 @@ class AttemptFolder:
         A container may outlive its supervisor for a moment, and write into what is being deleted.
         """
         for _ in range(_REMOVALS):
-            shutil.rmtree(self.path, ignore_errors=True)
+            remove_tree(self.path)
             if not self.path.exists():
                 return
             time.sleep(0.1)
