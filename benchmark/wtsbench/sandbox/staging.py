@@ -184,7 +184,7 @@ class Staged:
 def reclaim(folder: Path) -> None:
     """Bring back what a container has of a trial folder; safe to call, and to repeat, at any time.
 
-    A trial that still runs in the container cannot write to it any more.
+    A trial that still runs in the container finds it no more; one that holds the folder open may still write there.
 
     Raises:
         OSError: something cannot be moved.
