@@ -52,6 +52,7 @@ def test_a_finished_trial_is_no_failure_whatever_came_after() -> None:
     """A trial that wrote its result and ended well stays done though it was stopped in the same moment."""
     assert classify(Outcome(exit_code=0), DONE) is None
     assert classify(Outcome(exit_code=0, cancelled=True, timed_out=True), DONE) is None
+    assert classify(Outcome(error="the preloaded parent process of the trial died"), DONE) is None
 
 
 def test_a_failure_keeps_what_the_trial_said() -> None:

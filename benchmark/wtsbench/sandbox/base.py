@@ -129,8 +129,9 @@ def classify(outcome: Outcome, result: Mapping[str, Any] | None) -> Failure | No
         outcome: of the sandbox.
         result: the trial's own `result.json`, or None where it left none.
     """
-    if outcome.exit_code == 0 and result is not None and result.get("status") == "done":
-        return None  # it was finished before a limit or a stop could matter
+    lost = outcome.exit_code is None and outcome.signal is None and outcome.error is not None
+    if (outcome.exit_code == 0 or lost) and result is not None and result.get("status") == "done":
+        return None  # it was finished before a limit, a stop, or the loss of its engine could matter
     if outcome.cancelled:
         return _failure(FailureClass.CANCELLED, "stopped by the user", outcome)
     if outcome.timed_out:
