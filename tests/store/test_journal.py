@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from tests.store.conftest import Disk
 from tests.store.making import fill_outbox, predictions, trial_id_of, whole_attempt
 from tests.store.servers import serving
 from wtsbench.errors import StoreError
-from wtsbench.store import upkeep
+from wtsbench.store import upkeep, wire
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.folder import DATABASE
 from wtsbench.store.journal import Journal, journal_of, read
@@ -158,6 +160,26 @@ def test_answers_do_not_depend_on_where_records_are(served: LiveStore, tmp_path:
     assert served.sealed(A, 2)
     with served.snapshot() as engine:
         assert engine.counts()["trials"] == 1
+
+
+@pytest.mark.parametrize("sequence", [2**63, -1, 1.5, True, None, "1"])
+def test_what_the_tables_cannot_hold_is_not_acknowledged(served: LiveStore, sequence: Any) -> None:
+    """In the journal it would stand in the way of all others' records, in this server and whatever opens it next."""
+    wrong = wire.encode(replace(predictions(A, 1, 1, "a"), sequence=sequence))
+    with pytest.raises(StoreError, match="is no sequence number"):
+        served.append(wrong, len(wrong))
+    good = wire.encode(predictions(A, 1, 1, "a"))
+    assert served.append(good, len(good))[0].outcome == "stored"
+    served.settle()
+
+
+def test_a_record_that_is_shorter_than_it_says_is_refused(served: LiveStore) -> None:
+    """In a frame it would take the beginning of another client's record for its own end."""
+    whole = wire.encode(predictions(A, 1, 1, "a"))
+    header, body = wire._LENGTHS.unpack_from(whole)
+    short = wire._LENGTHS.pack(header, body + 100) + whole[wire._LENGTHS.size :]
+    with pytest.raises(StoreError, match="no sequence of records"):
+        served.append(short, len(short))
 
 
 def test_a_backup_of_what_a_killed_server_left_is_whole(served: LiveStore, tmp_path: Path) -> None:

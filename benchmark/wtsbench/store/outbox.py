@@ -215,6 +215,9 @@ def check_batch(batch: Batch) -> None:
     """
     if batch.schema_version > SCHEMA_VERSION:
         raise StoreError(f"the record has schema version {batch.schema_version}; this wtsbench knows {SCHEMA_VERSION}")
+    for name, number, most in (("attempt number", batch.attempt, 2**31), ("sequence number", batch.sequence, 2**63)):
+        if type(number) is not int or not 0 <= number < most:  # one that no table could hold must never be acknowledged
+            raise StoreError(f"{number!r} is no {name}")
     schema = RECORD_TABLES.get(batch.table)
     if schema is None:
         raise StoreError(f"there is no record table {batch.table!r}")

@@ -91,8 +91,8 @@ def _split(content: bytes) -> Iterator[tuple[dict[str, Any], bytes, int]]:
             middle = _LENGTHS.size + header
             record = content[start : start + middle + body]
             fields = json.loads(record[_LENGTHS.size : middle])
-            if not {*_KEYS, "bytes"} <= fields.keys():
-                raise ValueError
+            if not {*_KEYS, "bytes"} <= fields.keys() or len(record) != middle + body:
+                raise ValueError  # one that is shorter than it says would swallow what follows it in a journal
         except (struct.error, ValueError, AttributeError):
             raise StoreRefused("the request is no sequence of records") from None
         yield fields, record, middle
