@@ -15,7 +15,7 @@ import pytest
 
 from tests.store.child import ITEMS, attempt_of
 from tests.store.conftest import Disk
-from tests.store.making import fill_outbox, predictions, trial_id_of, whole_attempt
+from tests.store.making import fill_outbox, predictions, seal, trial_id_of, whole_attempt
 from tests.store.servers import serving
 from wtsbench.errors import StoreError
 from wtsbench.store import upkeep, wire
@@ -110,6 +110,19 @@ def test_a_frame_that_finds_no_room_leaves_nothing(disk: Disk) -> None:
     assert list(read(journal.path)) == _flat(FRAMES[:2])
     journal.clear()
     assert list(read(journal.path)) == []
+
+
+def test_a_full_disk_whose_server_was_killed_is_read(disk: Disk) -> None:
+    """The room that the server reserved is there for whoever puts into the tables what it acknowledged."""
+    store = open_store(str(disk.folder / "store"), create=True)
+    journal = Journal(Path(store.uri) / DATABASE)
+    for number in range(20):
+        trial_id = trial_id_of(str(number))
+        journal.write([predictions(trial_id, 1, 1, *map(str, range(100))), seal(trial_id, 1, 2)])
+    journal.close(empty=False)
+    disk.fill()
+    assert open_store(store.uri).trials().num_rows == 20
+    assert not journal.path.exists()
 
 
 def test_a_folder_whose_server_was_killed_holds_what_was_acknowledged(served: LiveStore, tmp_path: Path) -> None:

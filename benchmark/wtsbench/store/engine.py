@@ -232,7 +232,9 @@ class Engine:
         Raises:
             StoreError: the journal is damaged, or contradicts the tables.
         """
-        answers = self.append_all([[batch] for batch in journal.read(path)])
+        requests = [[batch] for batch in journal.read(path)]
+        journal.give_room(path)  # a killed server's: on a full disk the tables need it
+        answers = self.append_all(requests)
         for answer in answers:
             if isinstance(answer, StoreError):
                 raise StoreError(

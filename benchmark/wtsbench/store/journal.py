@@ -131,6 +131,16 @@ def read(path: Path) -> Iterator[Batch]:
             )
 
 
+def give_room(path: Path) -> None:
+    """Let go of the room behind the frames of a journal that was read whole: what stands there is not acknowledged."""
+    content = path.read_bytes()
+    end = 0
+    while (frame := _whole(content, end, content[:_MARK])) is not None:
+        end += _FRAME.size + len(frame)
+    with suppress(OSError):
+        os.truncate(path, end)
+
+
 def _whole(content: bytes, start: int, mark: bytes) -> memoryview | None:
     """The payload of the frame that begins there; None where there is no whole one."""
     if len(content) < start + _FRAME.size:
