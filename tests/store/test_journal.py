@@ -20,6 +20,7 @@ from tests.store.servers import serving
 from wtsbench.errors import StoreError
 from wtsbench.store import upkeep, wire
 from wtsbench.store.client import Store, open_store
+from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE
 from wtsbench.store.journal import Journal, journal_of, read
 from wtsbench.store.outbox import Batch
@@ -193,6 +194,24 @@ def test_a_record_that_is_shorter_than_it_says_is_refused(served: LiveStore) -> 
     short = wire._LENGTHS.pack(header, body + 100) + whole[wire._LENGTHS.size :]
     with pytest.raises(StoreError, match="no sequence of records"):
         served.append(short, len(short))
+
+
+def test_one_reader_of_runs_does_not_make_another_forget(served: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered is thrown away now and then, while other requests ask for it: none is denied for that."""
+    attempts = [(trial_id_of(name), 1) for name in "abc"]
+    for trial_id, _ in attempts:
+        served.begin_attempt(trial_id, "run", trial_id)
+    served.runs(attempts[:1])
+    monkeypatch.setattr(durable, "REMEMBERED", 0)
+    look_up = Engine.runs
+
+    def overtaken(engine: Engine, asked: Any) -> dict[tuple[str, int], str | None]:
+        monkeypatch.setattr(Engine, "runs", look_up)
+        served.runs(attempts[2:])
+        return look_up(engine, asked)
+
+    monkeypatch.setattr(Engine, "runs", overtaken)
+    assert served.runs(attempts[:2]) == dict.fromkeys(attempts[:2], "run")
 
 
 def test_a_backup_of_what_a_killed_server_left_is_whole(served: LiveStore, tmp_path: Path) -> None:

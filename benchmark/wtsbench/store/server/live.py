@@ -239,14 +239,17 @@ class LiveStore:
         An attempt belongs to its submission for ever, so those seen once are remembered. Attempts of other stores may
         be in the journal only, and have none.
         """
-        unknown = [one for one in attempts if one not in self._runs]
+        remembered = self._runs
+        known = {one: remembered[one] for one in attempts if one in remembered}
+        unknown = [one for one in attempts if one not in known]
         if unknown:
             with self._cursor() as cursor:
                 found = Engine(cursor).runs(unknown)
+            known |= {one: run for one, run in found.items() if run is not None}
             if len(self._runs) > durable.REMEMBERED:
-                self._runs = {one: self._runs[one] for one in attempts if one in self._runs}
-            self._runs |= {one: run for one, run in found.items() if run is not None}
-        return {one: self._runs.get(one) for one in attempts}
+                self._runs = {}  # other threads do so as well: each answers out of what it found itself
+            self._runs.update(known)
+        return {one: known.get(one) for one in attempts}
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
