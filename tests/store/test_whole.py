@@ -252,6 +252,20 @@ def test_a_store_an_outbox_and_an_export_of_the_second_version_still_load(tmp_pa
     assert upkeep.merge(Path(fill(tmp_path / "new").uri), Path(other.uri))["attempts"] == 0
 
 
+def test_attempts_of_the_second_version_are_merged_under_other_numbers(tmp_path: Path) -> None:
+    """Their seals did not say how many records they have; merged again they are known."""
+    with tarfile.open(OLD / "v2-export.tar.gz") as file:
+        file.extractall(tmp_path / "export", filter="data")
+    store = open_store(str(tmp_path / "store"), create=True)
+    taken = [one[:2] for one in exporting.ExportSource(tmp_path / "export").attempts()]
+    for trial_id, attempt in taken:
+        store.append([seal(trial_id, attempt, 1, "failed")])
+    assert upkeep.merge(tmp_path / "export", Path(store.uri))["renumbered"] == 4
+    assert sorted(store.trials()["records"].to_pylist()) == [1] * 5 + [4] * 4
+    assert upkeep.merge(tmp_path / "export", Path(store.uri))["attempts"] == 0
+    assert upkeep.verify(store.uri)["ok"]
+
+
 def test_a_client_of_the_second_version_is_served(tmp_path: Path) -> None:
     """Its records have digests and columns of then, and its seal counts nothing: it ends what came before it."""
     files = sorted((OLD / "v2-outbox").iterdir())

@@ -186,15 +186,19 @@ def _take_attempt(
         merged.renumbered += 1
     if number not in here:
         archive.take_key(trial_id, number, run, started_at)
-    archive.append(records if number == attempt else [_renumbered(batch, number) for batch in records])
+    archive.append(records if number == attempt else [_renumbered(batch, number, len(records)) for batch in records])
     merged.attempts += 1
 
 
-def _renumbered(batch: Batch, attempt: int) -> Batch:
+def _renumbered(batch: Batch, attempt: int, records: int) -> Batch:
+    """The record under another number. A seal of schema version 2 did not count its records: now it does."""
     table = pa.Table.from_batches([batch.data])
-    place = table.schema.get_field_index("attempt")
-    field = table.schema.field(place)
-    data = normal(table.set_column(place, field, pa.repeat(pa.scalar(attempt, field.type), table.num_rows)))
+    said = {"attempt": attempt, **({"records": records} if batch.table == "trials" and batch.records is None else {})}
+    for name, value in said.items():
+        place = table.schema.get_field_index(name)
+        field = table.schema.field(place)
+        table = table.set_column(place, field, pa.repeat(pa.scalar(value, field.type), table.num_rows))
+    data = normal(table)
     return Batch(
         table=batch.table,
         trial_id=batch.trial_id,
@@ -208,7 +212,7 @@ def _renumbered(batch: Batch, attempt: int) -> Batch:
 
 def _content(records: Sequence[Batch]) -> list[tuple[int, str, str]]:
     """What an attempt consists of, whatever its number."""
-    return [(batch.sequence, batch.table, _renumbered(batch, 0).digest) for batch in records]
+    return [(batch.sequence, batch.table, _renumbered(batch, 0, len(records)).digest) for batch in records]
 
 
 def _results(records: Sequence[Batch]) -> dict[str, pa.Table]:
