@@ -193,6 +193,11 @@ def test_backup_and_restore(tmp_path: Path) -> None:
     (tmp_path / "torn.duckdb").write_bytes((tmp_path / "one.duckdb").read_bytes()[:5000])
     with pytest.raises(StoreError):
         restore(tmp_path / "torn.duckdb", tmp_path / "torn")
+    for name in ("wal", "journal"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{DATABASE}.{name}").write_bytes(b"of another store")
+        with pytest.raises(StoreError, match="left over"):
+            restore(tmp_path / "one.duckdb", tmp_path / name)
 
 
 def test_a_store_and_an_outbox_of_the_first_version_still_load(tmp_path: Path) -> None:

@@ -60,11 +60,14 @@ def restore(backup: Path, folder: Path) -> Verdict:
         What the check found: a store with faults is not made.
 
     Raises:
-        StoreError: there is a store already, or the backup is none.
+        StoreError: there is a store already, or part of one, or the backup is none.
     """
     target = folder / DATABASE
     if target.exists():
         raise StoreError(f"there is a store in {folder} already", remedy="restore into another folder.")
+    for left in (_log(target), journal_of(target)):  # of a store that was deleted: it would go into the restored one
+        if left.exists():
+            raise StoreError(f"{left} is left over from another store", remedy="restore into another folder.")
     if not backup.is_file():
         raise StoreError(f"{backup} is no backup", remedy="name a file that `wtsbench store backup` wrote.")
     folder.mkdir(parents=True, exist_ok=True)
