@@ -199,13 +199,16 @@ def test_a_sweep_takes_stale_containers_only(tmp_path: Path, image: str, client:
     assert left == {made["living"].id}
 
 
+NODE = "a node without a reaper"
+"""The reaper of a test before this one may be faster than the container itself."""
 SUPERVISOR = """
 import sys
 from pathlib import Path
 from tests.sandbox.trials import run
-from wtsbench.sandbox import reaper
+from wtsbench.sandbox import container, reaper
 from wtsbench.sandbox.docker import DockerSandbox
 reaper.ensure = lambda: None
+container.node = lambda: sys.argv[3]
 run(DockerSandbox(sys.argv[2], ahead=False), Path(sys.argv[1]))
 """
 
@@ -221,16 +224,11 @@ def test_a_container_ends_itself_with_its_supervisor(
     code: int,
 ) -> None:
     """It stops at once where the supervisor is killed, within the lease's time where it hangs; a sweep removes it."""
-    watching = reaper.running()
-    if watching is not None:  # of a test before this one: it may be faster than the container itself
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(watching, signal.SIGTERM)
-        while reaper.running() == watching:
-            time.sleep(0.05)
+    monkeypatch.setattr("wtsbench.sandbox.leftovers.node", lambda: NODE)
     endless_trial(tmp_path / "trial", tiny_model)
     monkeypatch.setenv("WTSBENCH_LEASE_SECONDS", "3")
     supervisor = subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, str(tmp_path / "trial"), image],
+        [sys.executable, "-c", SUPERVISOR, str(tmp_path / "trial"), image, NODE],
         env=environment(),
     )
     with supervisor:
