@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from tests.store.making import batch, fill_outbox, predictions, seal, trial_id_of
-from wtsbench.store import engine
+from wtsbench.store import database, engine
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.folder import FolderStore
@@ -105,7 +105,7 @@ def die_in_engine(folder: str, outboxes: str) -> None:
 
     Each is delivered by a fork; the last one survives. Nothing of the engine but its code is there when it is forked.
     """
-    connect = engine._connect
+    connect = database.connect
     for calls, outbox in enumerate(sorted(Path(outboxes).iterdir()), 1):
         pid = os.fork()
         if pid == 0:
@@ -114,7 +114,7 @@ def die_in_engine(folder: str, outboxes: str) -> None:
             def mortal(path: Path, *, read_only: bool, left: list[int] = left) -> Any:
                 return Mortal(connect(path, read_only=read_only), left)
 
-            setattr(engine, "_connect", mortal)  # noqa: B010
+            setattr(database, "connect", mortal)  # noqa: B010
             deliver(outbox, FolderStore(Path(folder)))
             say("survived")
             os._exit(0)
@@ -232,7 +232,7 @@ def die_in_journal(folder: str, outboxes: str) -> None:
 
 def die_catching_up(left: str, folder: str) -> None:
     """Open copies of the folder of a server that was killed, and die at the first, second, third call of the engine."""
-    connect = engine._connect
+    connect = database.connect
     for calls in range(1, 100):
         own = shutil.copytree(left, Path(folder) / f"store-{calls:03d}")
         pid = os.fork()
@@ -242,7 +242,7 @@ def die_catching_up(left: str, folder: str) -> None:
             def mortal(path: Path, *, read_only: bool, dying: list[int] = dying) -> Any:
                 return Mortal(connect(path, read_only=read_only), dying)
 
-            setattr(engine, "_connect", mortal)  # noqa: B010
+            setattr(database, "connect", mortal)  # noqa: B010
             FolderStore(own).open(create=False)
             say("survived")
             os._exit(0)

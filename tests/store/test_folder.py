@@ -16,7 +16,7 @@ import pytest
 from tests.store.conftest import ROOTS, Disk
 from tests.store.making import seal, trial_id_of, whole_attempt
 from wtsbench.errors import ExitCode, StoreError
-from wtsbench.store import engine, schemas, tables
+from wtsbench.store import database, schemas, tables
 from wtsbench.store.client import Store, open_store
 
 A = trial_id_of("a")
@@ -59,8 +59,8 @@ def test_what_is_no_store_is_left_alone(tmp_path: Path, create: bool) -> None:
     (file := tmp_path / "file").write_text("mine")
     (others := tmp_path / "others").mkdir()
     (others / "thesis.tex").write_text("mine")
-    (database := tmp_path / "database").mkdir()
-    with duckdb.connect(str(database / "store.duckdb")) as connection:
+    (foreign := tmp_path / "database").mkdir()
+    with duckdb.connect(str(foreign / "store.duckdb")) as connection:
         connection.execute("CREATE TABLE store (owner VARCHAR)")
     (garbage := tmp_path / "garbage").mkdir()
     (garbage / "store.duckdb").write_bytes(b"hello" * 10_000)
@@ -69,7 +69,7 @@ def test_what_is_no_store_is_left_alone(tmp_path: Path, create: bool) -> None:
     _refused(file, "is a file", create=create)
     _refused(file / "below", create=create)
     _refused(others, "not a wtsbench store", "thesis.tex", create=create)
-    for folder in (database, garbage):
+    for folder in (foreign, garbage):
         _refused(folder, "not a wtsbench store", create=create)
     _refused(empty, create=create)
     assert [path.name for path in others.iterdir()] == ["thesis.tex"]
@@ -136,9 +136,9 @@ def test_an_older_store_is_brought_up_to_date_when_opened(store: Store, monkeypa
     """Migrations run in order, in one transaction, once, and keep what is stored."""
     store.append(whole_attempt(A, 1))
     now = schemas.SCHEMA_VERSION
-    monkeypatch.setattr(engine, "SCHEMA_VERSION", now + 2)
+    monkeypatch.setattr(database, "SCHEMA_VERSION", now + 2)
     steps = {now: ["ALTER TABLE store ADD COLUMN a INTEGER"], now + 1: ["UPDATE store SET a = 5", "SELECT broken"]}
-    monkeypatch.setattr(engine, "MIGRATIONS", steps)
+    monkeypatch.setattr(database, "MIGRATIONS", steps)
     _refused(store.uri)
     steps[now + 1].pop()
     assert open_store(store.uri).predictions([A]).num_rows == 2

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.store.making import batch, fill_outbox, predictions, seal, trial_id_of
 from tests.store.servers import serving
-from wtsbench.store import engine
+from wtsbench.store import database
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
@@ -115,7 +115,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.begun: dict[str, int] = {}
         self.kept: duckdb.DuckDBPyConnection | None = None
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(engine, "_connect", self.connect)
+        self.patch.setattr(database, "connect", self.connect)
 
     def connect(self, path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         """A connection to a database that stays open between operations: opening it is most of what they cost."""

@@ -6,8 +6,6 @@ that come in and go out are Arrow tables in the schemas of `schemas`; `tables` s
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,32 +16,17 @@ import duckdb
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
-from wtsbench.store import journal
+from wtsbench.store import database, journal
 from wtsbench.store.arrival import Arrival, Memory, Seal
-from wtsbench.store.explain import explained, foreign_holder, not_ours
-from wtsbench.store.lock import StoreBusy, lock_seconds
-from wtsbench.store.outbox import Ack, Batch, Outcome, check_batch, sync_folder
+from wtsbench.store.explain import explained
+from wtsbench.store.outbox import Ack, Batch, Outcome, check_batch
 from wtsbench.store.queries import Query
-from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
-from wtsbench.store.tables import ATTEMPT, LEDGER, MIGRATIONS, creation
+from wtsbench.store.schemas import RECORD_TABLES, TABLES
+from wtsbench.store.tables import ATTEMPT, LEDGER
 
-_Config = dict[str, str | bool | int | float | list[str]]
-EXTENSIONS: _Config = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-_WRITING: _Config = {**EXTENSIONS, "threads": 1}
-"""A write is small: starting more threads takes longer than they save."""
-_READING: _Config = {**EXTENSIONS, "threads": min(4, os.cpu_count() or 1)}
-_PAUSE = 0.05
 _Attempt = tuple[str, int]
 _KEYS = pa.schema([("key", pa.int64()), ("trial_id", pa.string()), ("attempt", pa.int32())])
-_UP_TO_DATE = (
-    "`wtsbench store status --store DIR` brings a store's folder up to date, and `wtsbench store restore` makes one of"
-    " a backup."
-)
 _DONE = pa.schema([("trial_id", pa.string()), ("key", pa.int64())])
-
-
-class Behind(StoreError):
-    """The store is of an older version, or its server was killed: opening it for writing brings it up to date."""
 
 
 class Engine:
@@ -74,13 +57,15 @@ class Engine:
         if not path.exists():
             raise StoreError(f"the store {path.parent} is gone", remedy="was it moved or deleted meanwhile?")
         try:
-            connection = _connect(path, read_only=read_only)
+            connection = database.connect(path, read_only=read_only)
             try:
                 connection.begin()
                 engine = cls(connection)
-                engine._check_version(path, may_write=not read_only)
+                database.check_version(connection, path, may_write=not read_only)
                 if left_over and read_only:
-                    raise Behind(f"the server of {path} was killed, and left {waiting.name}", remedy=_UP_TO_DATE)
+                    raise database.Behind(
+                        f"the server of {path} was killed, and left {waiting.name}", remedy=database.UP_TO_DATE
+                    )
                 if left_over:
                     engine.catch_up(waiting)
                 yield engine
@@ -94,58 +79,9 @@ class Engine:
                 raise KeyboardInterrupt from error
             raise
         if not read_only:
-            _sync_left_over(path)
+            database.sync_left_over(path)
         if left_over:
             journal.remove(waiting)
-
-    @classmethod
-    def create(cls, path: Path) -> None:
-        """Make an empty store's database. It has its name only when it is whole.
-
-        Raises:
-            StoreError: the file cannot be written.
-        """
-        unnamed = path.with_name(f".{path.name}.new")
-        try:
-            for left_over in (unnamed, unnamed.with_name(f"{unnamed.name}.wal")):
-                left_over.unlink(missing_ok=True)
-            connection = duckdb.connect(str(unnamed), config=_WRITING)
-            try:
-                connection.begin()
-                for statement in creation():
-                    connection.execute(statement)
-                connection.execute("INSERT INTO store VALUES (?)", [SCHEMA_VERSION])
-                connection.commit()
-                connection.execute("CHECKPOINT")
-            finally:
-                connection.close()
-            unnamed.rename(path)
-            sync_folder(path.parent)
-        except duckdb.Error as error:
-            raise explained(str(error), path) from error
-        except OSError as error:
-            raise StoreError(f"the store {path.parent} cannot be made: {error.strerror}") from error
-
-    def _check_version(self, path: Path, *, may_write: bool) -> None:
-        try:
-            version = self._value("SELECT max(schema_version) FROM store")
-        except (duckdb.CatalogException, duckdb.BinderException):
-            version = None
-        if version is None:
-            raise not_ours(path, "its tables are others")
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"the store {path.parent} has schema version {version}, and this wtsbench knows up to {SCHEMA_VERSION}",
-                remedy="use the version of wtsbench that wrote it, or a newer one.",
-            )
-        if version == SCHEMA_VERSION:
-            return
-        if not may_write:
-            raise Behind(f"{path} has schema version {version}, not {SCHEMA_VERSION}", remedy=_UP_TO_DATE)
-        for step in range(version, SCHEMA_VERSION):
-            for statement in MIGRATIONS[step]:
-                self._db.execute(statement)
-        self._db.execute("UPDATE store SET schema_version = ?", [SCHEMA_VERSION])
 
     def begin_attempt(self, trial_id: str, run: str) -> int:
         """The next free attempt number of a trial, taken."""
@@ -467,26 +403,3 @@ def _now() -> datetime:
 
 def _naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
-
-
-def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """Connect; wait where somebody opened the database with another tool, which knows nothing of our lock."""
-    deadline = time.monotonic() + lock_seconds()
-    while True:
-        try:
-            return duckdb.connect(str(path), read_only=read_only, config=_READING if read_only else _WRITING)
-        except duckdb.IOException as error:
-            holder = foreign_holder(str(error))
-            if holder is None:
-                raise
-            if time.monotonic() >= deadline:
-                raise StoreBusy(
-                    f"{path} was open in {holder} for {lock_seconds():g} s", remedy="close it there and try again."
-                ) from error
-        time.sleep(_PAUSE)
-
-
-def _sync_left_over(path: Path) -> None:
-    """Where the engine left its log beside the database, as on a full disk, make sure that it is found again."""
-    if path.with_name(f"{path.name}.wal").exists():
-        sync_folder(path.parent)

@@ -49,7 +49,7 @@ class FolderStore(StoreCalls):
         Raises:
             StoreError: it is not there, not ours, of a newer schema version, or cannot be read or made.
         """
-        from wtsbench.store.engine import Behind
+        from wtsbench.store.database import Behind
 
         try:
             if not (self.folder / DATABASE).exists():
@@ -68,12 +68,12 @@ class FolderStore(StoreCalls):
                 pass
 
     def _make(self) -> None:
-        from wtsbench.store.engine import Engine
+        from wtsbench.store.database import create
 
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder, shared=False):
             if not (self.folder / DATABASE).exists():
-                Engine.create(self.folder / DATABASE)
+                create(self.folder / DATABASE)
 
     def _may_become_store(self) -> bool:
         return not self.folder.exists() or (self.folder.is_dir() and not self._strangers())

@@ -17,7 +17,8 @@ import duckdb
 
 from wtsbench.errors import StoreError
 from wtsbench.store.arrival import Memory
-from wtsbench.store.engine import EXTENSIONS, Engine
+from wtsbench.store.database import EXTENSIONS
+from wtsbench.store.engine import Engine
 from wtsbench.store.explain import explained
 from wtsbench.store.journal import Journal
 from wtsbench.store.outbox import Ack, Batch, sync_folder

@@ -1,0 +1,110 @@
+"""The database file: made, opened, and brought up to date."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import duckdb
+
+from wtsbench.errors import StoreError
+from wtsbench.store.explain import explained, foreign_holder, not_ours
+from wtsbench.store.lock import StoreBusy, lock_seconds
+from wtsbench.store.outbox import sync_folder
+from wtsbench.store.schemas import SCHEMA_VERSION
+from wtsbench.store.tables import MIGRATIONS, creation
+
+_Config = dict[str, str | bool | int | float | list[str]]
+EXTENSIONS: _Config = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+_WRITING: _Config = {**EXTENSIONS, "threads": 1}
+"""A write is small: starting more threads takes longer than they save."""
+_READING: _Config = {**EXTENSIONS, "threads": min(4, os.cpu_count() or 1)}
+_PAUSE = 0.05
+UP_TO_DATE = (
+    "`wtsbench store status --store DIR` brings a store's folder up to date, and `wtsbench store restore` makes one of"
+    " a backup."
+)
+
+
+class Behind(StoreError):
+    """The store is of an older version, or its server was killed: opening it for writing brings it up to date."""
+
+
+def create(path: Path) -> None:
+    """Make an empty store's database. It has its name only when it is whole.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    unnamed = path.with_name(f".{path.name}.new")
+    try:
+        for left_over in (unnamed, unnamed.with_name(f"{unnamed.name}.wal")):
+            left_over.unlink(missing_ok=True)
+        connection = duckdb.connect(str(unnamed), config=_WRITING)
+        try:
+            connection.begin()
+            for statement in creation():
+                connection.execute(statement)
+            connection.execute("INSERT INTO store VALUES (?)", [SCHEMA_VERSION])
+            connection.commit()
+            connection.execute("CHECKPOINT")
+        finally:
+            connection.close()
+        unnamed.rename(path)
+        sync_folder(path.parent)
+    except duckdb.Error as error:
+        raise explained(str(error), path) from error
+    except OSError as error:
+        raise StoreError(f"the store {path.parent} cannot be made: {error.strerror}") from error
+
+
+def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """Connect; wait where somebody opened the database with another tool, which knows nothing of our lock."""
+    deadline = time.monotonic() + lock_seconds()
+    while True:
+        try:
+            return duckdb.connect(str(path), read_only=read_only, config=_READING if read_only else _WRITING)
+        except duckdb.IOException as error:
+            holder = foreign_holder(str(error))
+            if holder is None:
+                raise
+            if time.monotonic() >= deadline:
+                raise StoreBusy(
+                    f"{path} was open in {holder} for {lock_seconds():g} s", remedy="close it there and try again."
+                ) from error
+        time.sleep(_PAUSE)
+
+
+def check_version(connection: duckdb.DuckDBPyConnection, path: Path, *, may_write: bool) -> None:
+    """See, in an open transaction, that a database is ours and of this version; bring an older one up to date.
+
+    Raises:
+        StoreError: it is none of ours, or of a newer schema version.
+        Behind: it is of an older one, and may not be written.
+    """
+    try:
+        ((version,),) = connection.execute("SELECT max(schema_version) FROM store").fetchall()
+    except (duckdb.CatalogException, duckdb.BinderException):
+        version = None
+    if version is None:
+        raise not_ours(path, "its tables are others")
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"the store {path.parent} has schema version {version}, and this wtsbench knows up to {SCHEMA_VERSION}",
+            remedy="use the version of wtsbench that wrote it, or a newer one.",
+        )
+    if version == SCHEMA_VERSION:
+        return
+    if not may_write:
+        raise Behind(f"{path} has schema version {version}, not {SCHEMA_VERSION}", remedy=UP_TO_DATE)
+    for step in range(version, SCHEMA_VERSION):
+        for statement in MIGRATIONS[step]:
+            connection.execute(statement)
+    connection.execute("UPDATE store SET schema_version = ?", [SCHEMA_VERSION])
+
+
+def sync_left_over(path: Path) -> None:
+    """Where the engine left its log beside the database, as on a full disk, make sure that it is found again."""
+    if path.with_name(f"{path.name}.wal").exists():
+        sync_folder(path.parent)
