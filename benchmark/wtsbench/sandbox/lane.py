@@ -122,11 +122,7 @@ class Lane:
                     waiting = self._answers.get(str(answer.get("id")))
                 if waiting is not None:
                     waiting.put(answer)
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-        ):  # whatever says this, it is no lane any more
+        except (ValueError, KeyError, TypeError):  # whatever says this, it is no lane any more
             self.channel.kill()
         farewell = self.channel.farewell()
         with self._lock:

@@ -28,10 +28,11 @@ from wtsbench.store.folder import BACKUPS, DATABASE, EXPORTS, SERVER, FolderStor
 from wtsbench.store.lock import StoreBusy, locked
 from wtsbench.store.merge import Merged, merge_into, opened
 from wtsbench.store.owner import Owner, living_owner, noted_owner, remove_owner, write_owner
+from wtsbench.store.server.actions import Core
 from wtsbench.store.server.certificates import authority, server_certificate
 from wtsbench.store.server.live import Limits, LiveStore
 from wtsbench.store.server.metrics import Metrics, MetricsServer
-from wtsbench.store.server.service import Core, StoreService
+from wtsbench.store.server.service import StoreService
 from wtsbench.store.server.tokens import Tokens
 from wtsbench.store.verify import verify_engine
 

@@ -1,0 +1,143 @@
+"""What `do_action` knows, but for appending: each with its argument as JSON, and the rights of whoever asks."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wtsbench import __version__
+from wtsbench.store import wire
+from wtsbench.store.export import Form
+from wtsbench.store.schemas import SCHEMA_VERSION
+from wtsbench.store.server.bounds import Room
+from wtsbench.store.server.guard import Refused
+from wtsbench.store.server.live import Limits, LiveStore
+from wtsbench.store.server.metrics import Metrics
+from wtsbench.store.server.questions import require_version
+from wtsbench.store.server.tokens import OWNER, Denied, Grant
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(kw_only=True)
+class Core:
+    """What the public service and the one behind the local socket share."""
+
+    live: LiveStore
+    metrics: Metrics
+    backup: Callable[[str], dict[str, Any]]
+    """Makes a backup of the given name."""
+    export: Callable[[str, Form], dict[str, Any]]
+    """Makes an export of the given name and form, or brings it up to date."""
+    merge: Callable[[Path], dict[str, Any]]
+    """Brings another store, a backup or an export in."""
+    verify: Callable[[], dict[str, Any]]
+    limits: Limits
+    room: Room = field(default_factory=Room)
+    draining: bool = False
+    busy: int = 0
+    """Requests in progress."""
+    mutex: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _hello(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Versions, and what the token allows."""
+    return {
+        "protocol": wire.PROTOCOL,
+        "schema_version": SCHEMA_VERSION,
+        "wtsbench_version": __version__,
+        "name": grant.name,
+        "scope": grant.scope,
+        "draining": core.draining,
+    }
+
+
+def _begin_attempt(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Take the next attempt number of a trial."""
+    trial_id, run, request = str(asked["trial_id"]), str(asked["run"]), str(asked["request"])
+    require_version(asked)
+    grant.require_append()
+    if not grant.may_write_run(run):
+        raise Denied(f"token {grant.name} may not begin attempts of run {run}")
+    return {"attempt": core.live.begin_attempt(trial_id, run, request)}
+
+
+def _sealed(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Whether an attempt has ended."""
+    return {"sealed": core.live.sealed(str(asked["trial_id"]), int(asked["attempt"]))}
+
+
+def _put_grid(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Keep what was asked for."""
+    name, digest, yaml, cells = (str(asked[key]) for key in ("name", "grid_digest", "yaml", "cells"))
+    require_version(asked)
+    grant.require_grid(name)
+    core.live.call(lambda engine: engine.put_grid(name, digest, yaml, cells), len(yaml) + len(cells))
+    return {}
+
+
+def _status(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Rows, bytes, and what waits."""
+    with core.live.snapshot() as engine:
+        counts = engine.counts()
+    requests, size = core.live.waiting
+    return {"tables": counts, "bytes": core.live.size, "waiting_requests": requests, "waiting_bytes": size}
+
+
+def _verify(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Check every invariant of the store."""
+    grant.require_admin()
+    return core.verify()
+
+
+def _compact(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Write the log into the database file."""
+    grant.require_admin()
+    return dict(core.live.compact())
+
+
+def _backup(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Make a backup beside the store, under a name."""
+    grant.require_admin()
+    return core.backup(_name(asked, "a backup"))
+
+
+def _export(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Export the store to files beside it, under a name; again, to bring that export up to date."""
+    grant.require_admin()
+    form = asked["form"]
+    if form not in ("parquet", "arrow"):
+        raise Refused(f"{form!r} is no form of an export", remedy="it is parquet or arrow.")
+    return core.export(_name(asked, "an export"), form)
+
+
+def _merge(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+    """Bring another store, a backup or an export of the server's machine in; only for the store's owner."""
+    if grant is not OWNER:
+        raise Denied("only the owner of the folder may name files of the server's machine", remedy="merge there.")
+    return core.merge(Path(str(asked["source"])))
+
+
+def _name(asked: dict[str, Any], what: str) -> str:
+    name = str(asked["name"])
+    if not _NAME.fullmatch(name):
+        raise Refused(f"{name!r} is no name for {what}", remedy="letters, digits, dots, dashes; no path.")
+    return name
+
+
+ACTIONS: dict[str, Callable[[Core, Grant, dict[str, Any]], dict[str, Any]]] = {
+    "hello": _hello,
+    "begin_attempt": _begin_attempt,
+    "sealed": _sealed,
+    "put_grid": _put_grid,
+    "status": _status,
+    "verify": _verify,
+    "compact": _compact,
+    "backup": _backup,
+    "export": _export,
+    "merge": _merge,
+}
