@@ -167,8 +167,19 @@ def test_what_an_engine_left_out_is_seen(tmp_path: Path) -> None:
                 remove(one)
 
     told = " ".join(found)
-    for what in ("Memory", "MemorySwap", "PidsLimit", "NetworkMode", "ReadonlyRootfs", "user", "capabilities"):
+    for what in (
+        "Memory",
+        "MemorySwap",
+        "PidsLimit",
+        "NetworkMode",
+        "ReadonlyRootfs",
+        "user",
+        "capabilities",
+        "a mount at",
+    ):
         assert what in told
+    open_ended = {**whole.attrs, "Mounts": [{**one, "RW": True} for one in whole.attrs["Mounts"]]}
+    assert any("it is writable" in one for one in not_granted(asked, open_ended))
 
 
 @pytest.mark.docker

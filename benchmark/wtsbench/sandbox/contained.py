@@ -65,6 +65,7 @@ class ContainerChannel:
         self.container: Container | None = None
         self._closing = threading.Event()
         self._incoming = -1
+        self._requests: IO[bytes] | None = None
         with locked(need.place, sweeping=False):  # a folder whose lease is not held yet looks like left over
             self.folder = ContainerFolder.create(need.place)
             self._renewal = Renewal(self.folder.lease)
@@ -127,6 +128,7 @@ class ContainerChannel:
 
     def send(self, line: bytes) -> None:
         """Hand over a request."""
+        assert self._requests is not None
         self._requests.write(line)
 
     def answers(self) -> Iterator[bytes]:
@@ -220,6 +222,7 @@ class ContainerChannel:
 
     def hang_up(self) -> None:
         """End its requests, as the death of this process would: it ends by itself."""
+        assert self._requests is not None
         self._requests.close()
 
     def kill(self) -> None:
@@ -248,7 +251,7 @@ class ContainerChannel:
             self.folder.remove()
             return
         self._closing.set()
-        with contextlib.suppress(AttributeError):
+        if self._requests is not None:
             self._requests.close()
         if self.container is not None:
             self._remove()

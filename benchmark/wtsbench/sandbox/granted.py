@@ -37,4 +37,13 @@ def not_granted(arguments: Mapping[str, Any], attributes: Mapping[str, Any]) -> 
         lacking.append("no privileges beyond the usual")
     if arguments.get("security_opt") and not any("no-new-privileges" in one for one in host.get("SecurityOpt") or ()):
         lacking.append("no-new-privileges")
+    if any("unconfined" in one for one in host.get("SecurityOpt") or ()):
+        lacking.append("the engine's confinement")
+    made = {one["Destination"]: one.get("RW", True) for one in attributes.get("Mounts") or ()}
+    for mount in arguments.get("mounts", ()):
+        target = mount["Target"]
+        if target not in made:
+            lacking.append(f"a mount at {target}")
+        elif mount.get("ReadOnly") and made[target]:
+            lacking.append(f"a read-only {target} (it is writable)")
     return lacking
