@@ -176,12 +176,15 @@ def test_answers_do_not_depend_on_where_records_are(served: LiveStore, tmp_path:
         assert engine.counts()["trials"] == 1
 
 
-@pytest.mark.parametrize("sequence", [2**63, -1, 1.5, True, None, "1"])
-def test_what_the_tables_cannot_hold_is_not_acknowledged(served: LiveStore, sequence: Any) -> None:
+@pytest.mark.parametrize(
+    "key", [*({"sequence": number} for number in (2**63, -1, 1.5, True, None, "1")), {"attempt": 2**40}]
+)
+def test_what_the_tables_cannot_hold_is_not_acknowledged(served: LiveStore, key: dict[str, Any]) -> None:
     """In the journal it would stand in the way of all others' records, in this server and whatever opens it next."""
-    wrong = wire.encode(replace(predictions(A, 1, 1, "a"), sequence=sequence))
-    with pytest.raises(StoreError, match="is no sequence number"):
+    wrong = wire.encode(replace(predictions(A, 1, 1, "a"), **key))
+    with pytest.raises(StoreError, match=f"is no {next(iter(key))} number"):
         served.append(wrong, len(wrong))
+    assert not served._durable._behind, "a refusal is no failure: nothing has to be caught up"
     good = wire.encode(predictions(A, 1, 1, "a"))
     assert served.append(good, len(good))[0].outcome == "stored"
     served.settle()

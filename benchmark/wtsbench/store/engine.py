@@ -130,6 +130,7 @@ class Engine:
             For each request its acknowledgements, in the order of its batches, or why it was refused; and the records
             that are to be stored, in the order in which they were taken.
         """
+        requests = [_checked(request) for request in requests]
         whole = [request for request in requests if not isinstance(request, StoreError)]
         self._look_up({(batch.trial_id, batch.attempt) for request in whole for batch in request}, memory)
         outcomes: list[set[int] | StoreError] = []
@@ -143,7 +144,6 @@ class Engine:
             new: list[int] = []
             try:
                 for index, batch in sorted(enumerate(request), key=lambda pair: pair[1].sequence):
-                    check_batch(batch)
                     if named[batch.trial_id, batch.attempt].take(batch, memory.done):
                         new.append(index)
             except StoreError as error:
@@ -385,6 +385,18 @@ def _counted(seal: pa.RecordBatch, arrival: Arrival) -> pa.RecordBatch:
         field = seal.schema.field(place)
         seal = seal.set_column(place, field, pa.array([value], field.type))
     return seal
+
+
+def _checked(request: Sequence[Batch] | StoreError) -> Sequence[Batch] | StoreError:
+    """A request, or why it is refused whatever the store holds: what cannot be a key must not be looked up."""
+    if isinstance(request, StoreError):
+        return request
+    try:
+        for batch in request:
+            check_batch(batch)
+    except StoreError as error:
+        return error
+    return request
 
 
 def _acks(request: Sequence[Batch], new: set[int], arrivals: dict[_Attempt, Arrival]) -> list[Ack]:
