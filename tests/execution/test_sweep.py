@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -146,6 +150,39 @@ def test_what_is_no_record_is_the_trials_failure(spec: TrialSpec, store: Store, 
     (row,) = store.trials().to_pylist()
     assert (row["status"], row["failure_class"]) == ("failed", "trial_error")
     assert "mine.arrow" in row["failure_message"]
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from wtsbench.execution import ending
+from wtsbench.execution.supervise import sweep
+from wtsbench.store.client import open_store
+setattr(ending, sys.argv[1], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+sweep(Path(sys.argv[2]), open_store(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("step", ["_discard", "_log_rows", "deliver"])
+def test_who_is_killed_over_a_bad_record_makes_no_good_attempt(
+    spec: TrialSpec, store: Store, tmp_path: Path, step: str
+) -> None:
+    """The one that ends the attempt after it comes to the same verdict, though the bad record may be gone."""
+    folder, _, outbox = begun(spec, store, tmp_path / "spool")
+    predict(outbox, store, spec)
+    (folder.outbox / "mine.arrow").write_bytes(b"not a record")
+    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run([sys.executable, "-c", DYING, step, tmp_path / "spool", store.uri], env=environment)
+    assert killed.returncode == -signal.SIGKILL
+    assert store.trials().num_rows == 0
+
+    ((_, failure),) = sweep(tmp_path / "spool", store)
+
+    (row,) = store.trials().to_pylist()
+    assert (row["status"], row["failure_class"]) == ("failed", "trial_error")
+    assert "mine.arrow" in row["failure_message"]
+    assert failure is not None
 
 
 def test_a_lost_workers_finished_trial_is_kept(spec: TrialSpec, store: Store, tmp_path: Path) -> None:

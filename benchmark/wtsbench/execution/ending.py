@@ -99,11 +99,29 @@ def _claim(folder: AttemptFolder, outbox: Outbox) -> Failure | None:
     """From here on the last records are the supervisor's: whatever the trial wrote in their place is no record.
 
     The mark is outside the trial folder, so no trial can set it; a sweep that finds it trusts what is there. What is no
-    whole record is taken out, and is the trial's failure: it must not stand in the way of other trials' records.
+    whole record is taken out, and is the trial's failure: it must not stand in the way of other trials' records. That
+    is noted before, so that whoever is killed in between has not made the attempt a good one.
     """
-    if folder.claimed.exists():
+    if not folder.claimed.exists():
+        wrong = _wrong(folder, outbox)
+        if wrong and not folder.verdict.exists():
+            noted = folder.verdict.with_suffix(".new")
+            noted.write_text(next(iter(wrong.values())))
+            noted.rename(folder.verdict)
+        for path in wrong:
+            _discard(path)
+        for file in outbox.pending():
+            if file.sequence >= SCORES_SEQUENCE or file.table in ("trials", "scores"):
+                file.path.unlink()
+        folder.claimed.touch()
+    if not folder.verdict.exists():
         return None
-    wrong: list[str] = []
+    return Failure(failure_class=FailureClass.TRIAL_ERROR, message=folder.verdict.read_text())
+
+
+def _wrong(folder: AttemptFolder, outbox: Outbox) -> dict[Path, str]:
+    """What in the outbox is no record of this attempt, and why."""
+    wrong: dict[Path, str] = {}
     seen: set[int] = set()
     for path in sorted(folder.outbox.glob("*.arrow")):
         try:
@@ -112,13 +130,8 @@ def _claim(folder: AttemptFolder, outbox: Outbox) -> Failure | None:
                 raise StoreError(f"{path} is no record of this attempt, or not the only one of its number")
             seen.add(batch.sequence)
         except StoreError as error:
-            wrong.append(error.message)
-            _discard(path)
-    for file in outbox.pending():
-        if file.sequence >= SCORES_SEQUENCE or file.table in ("trials", "scores"):
-            file.path.unlink()
-    folder.claimed.touch()
-    return Failure(failure_class=FailureClass.TRIAL_ERROR, message=wrong[0]) if wrong else None
+            wrong[path] = error.message
+    return wrong
 
 
 def _discard(path: Path) -> None:

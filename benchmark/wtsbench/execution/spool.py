@@ -3,6 +3,7 @@
 SPOOL/<trial id, 16 digits>-<attempt>/
     owner          held with flock by the supervisor while it lives
     claimed        set when the supervisor begins to end the attempt: later records are its own
+    verdict        what was wrong with the trial's records, where something was
     attempt.json   what a later sweep must know to end the attempt (AttemptNote)
     trial/         the trial folder (spec.json, inputs/, model, outbox/, scratch/, lease, log.txt)
 
@@ -85,6 +86,11 @@ class AttemptFolder:
     def claimed(self) -> Path:
         """Set when the trial has ended and its supervisor begins to write the last records."""
         return self.path / "claimed"
+
+    @property
+    def verdict(self) -> Path:
+        """Why the trial's records make the attempt a failed one; there only where they do."""
+        return self.path / "verdict"
 
     @property
     def result(self) -> Path:
