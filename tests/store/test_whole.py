@@ -191,8 +191,9 @@ def test_backup_and_restore(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="already"):
         restore(tmp_path / "one.duckdb", tmp_path / "restored-0")
     (tmp_path / "torn.duckdb").write_bytes((tmp_path / "one.duckdb").read_bytes()[:5000])
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match=r"nothing was restored: .*torn\.duckdb"):
         restore(tmp_path / "torn.duckdb", tmp_path / "torn")
+    assert [path.name for path in (tmp_path / "torn").glob("*.new")] == []
     for name in ("wal", "journal"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{DATABASE}.{name}").write_bytes(b"of another store")

@@ -74,8 +74,13 @@ def restore(backup: Path, folder: Path) -> Verdict:
     with locked(folder, shared=False):
         hidden = target.with_name(f".{target.name}.new")
         _copy_file(backup, hidden)
-        with Engine.open(hidden, read_only=False) as engine:
-            verdict = verify_engine(engine)
+        try:
+            with Engine.open(hidden, read_only=False) as engine:
+                verdict = verify_engine(engine)
+        except StoreError as error:
+            hidden.unlink(missing_ok=True)
+            reason = error.message.replace(str(hidden), str(backup))
+            raise StoreError(f"nothing was restored: {reason}", remedy="name another backup.") from error
         if verdict.wrong:
             hidden.unlink()
             return verdict
