@@ -62,7 +62,7 @@ def restore(backup: Path, folder: Path) -> Verdict:
     Raises:
         StoreError: there is a store already, or part of one, or the backup is none.
     """
-    target = folder / DATABASE
+    target = folder.absolute() / DATABASE
     if target.exists():
         raise StoreError(f"there is a store in {folder} already", remedy="restore into another folder.")
     for left in (_log(target), journal_of(target)):  # of a store that was deleted: it would go into the restored one
