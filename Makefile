@@ -21,10 +21,10 @@ RUN_STAMP := $(VENV)/.wtsbench-run
 DEV_STAMP := $(VENV)/.wtsbench-dev
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# The packages that build wtsbench are pinned too; the second name is the one of newer versions of pip.
-export PIP_CONSTRAINT := constraints.txt
-export PIP_BUILD_CONSTRAINT := constraints.txt
+# The packages that build wtsbench are pinned too; the third name is the one of newer versions of pip. Not
+# exported: wtsbench itself calls pip as well, in other folders, where no such file is.
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	$(BIN)/python -m pip
 
 .PHONY: quickstart test lint faults orphans clean
 .DELETE_ON_ERROR:
@@ -57,12 +57,12 @@ clean:
 
 $(RUN_STAMP): pyproject.toml constraints.txt | $(VENV)/.wtsbench-torch
 	@echo "installing wtsbench and what it needs (once)"
-	@$(BIN)/python -m pip install -qq -e .
+	@$(PIP) install -qq -e .
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml constraints.txt | $(VENV)/.wtsbench-torch
 	@echo "installing wtsbench and what its tests and linters need (once)"
-	@$(BIN)/python -m pip install -qq -e '.[dev]'
+	@$(PIP) install -qq -e '.[dev]'
 	@touch $@ $(RUN_STAMP)
 
 # Without a GPU the CPU build of torch, a far smaller download. pip finds it wherever it is set up to look, and in
@@ -72,12 +72,12 @@ $(VENV)/.wtsbench-torch: $(VENV)/.wtsbench-venv
 	index="$${TORCH_INDEX_URL:+--extra-index-url=$$TORCH_INDEX_URL}"; \
 	if nvidia-smi -L >/dev/null 2>&1; then \
 		echo "installing torch $(TORCH) for the GPU (once)"; \
-		$(BIN)/python -m pip install -qq $$index "torch==$(TORCH)"; \
+		$(PIP) install -qq $$index "torch==$(TORCH)"; \
 	else \
 		echo "installing torch $(TORCH) for the CPU (once)"; \
-		$(BIN)/python -m pip install -qq $$index "torch==$(TORCH)+cpu" 2>/dev/null || { \
+		$(PIP) install -qq $$index "torch==$(TORCH)+cpu" 2>/dev/null || { \
 			echo "  pip finds no CPU build of torch (TORCH_INDEX_URL can name an index that has it): taking the ordinary one"; \
-			$(BIN)/python -m pip install -qq $$index "torch==$(TORCH)"; }; \
+			$(PIP) install -qq $$index "torch==$(TORCH)"; }; \
 	fi
 	@touch $@
 
