@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -195,6 +197,36 @@ with folder.owned() as owned:
     time.sleep(1)
     folder.remove()
 """
+
+
+def test_a_folder_that_comes_and_goes_is_locked(tmp_path: Path) -> None:
+    """A sweep that removes the folder between any two calls of its owner's does not fail the owner."""
+    path = tmp_path / "a-1"
+    over = threading.Event()
+
+    def sweep() -> None:
+        while not over.is_set():
+            with suppress(OSError):
+                path.rmdir()
+            (path / "owner").unlink(missing_ok=True)
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        for _ in range(1000):
+            with AttemptFolder(path).owned() as owned:
+                assert owned
+    finally:
+        over.set()
+        sweeper.join()
+
+
+def test_a_file_in_the_place_of_an_attempt_folder_is_said(tmp_path: Path) -> None:
+    """What can never become a folder ends the wait for its lock."""
+    path = tmp_path / "a-1"
+    path.touch()
+    with pytest.raises(FileExistsError), AttemptFolder(path).owned(wait=30):
+        pass
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:

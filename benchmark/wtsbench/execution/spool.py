@@ -132,7 +132,12 @@ class AttemptFolder:
 
     def _lock(self) -> int | None:
         while True:
-            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:  # it was there, and is swept by the time that mkdir asks whether it is a folder
+                if os.path.lexists(self.path) and not self.path.is_dir():
+                    raise
+                continue
             owner = self.path / "owner"
             try:
                 handle = os.open(owner, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
