@@ -77,10 +77,11 @@ def test_what_is_written_is_read_in_order(written: Path) -> None:
 def test_a_torn_tail_is_no_frame(written: Path, tail: bytes) -> None:
     """Wherever the last frame was cut off, and whatever stands behind it, the frames before it are whole."""
     content = written.read_bytes()
-    starts = [place for place in range(len(content)) if content.startswith(content[:8], place)]
+    mark = content[8:16]
+    _, *starts = [place for place in range(len(content)) if content.startswith(mark, place)]
     assert len(starts) == 3
     end = content.rindex(b"\xff\xff\xff\xff") + 8  # the end of the last Arrow stream
-    tail = tail.replace(b"mark", content[:8])
+    tail = tail.replace(b"mark", mark)
     for cut in [*range(starts[2], starts[2] + 40), *range(starts[2] + 40, end - 16, 997)]:  # the last bytes are zeros
         written.write_bytes(content[:cut] + tail)
         assert list(read(written)) == _flat(FRAMES[:2])
@@ -93,8 +94,29 @@ def test_damage_before_a_whole_frame_is_no_torn_tail(written: Path) -> None:
     content = bytearray(written.read_bytes())
     content[500] ^= 1
     written.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged at byte 20"):
+        list(read(written))
+
+
+@pytest.mark.parametrize("place", range(20))
+def test_a_damaged_beginning_is_no_empty_journal(written: Path, place: int) -> None:
+    """Whichever of the first bytes is another one, the frames that follow are not dropped in silence."""
+    content = bytearray(written.read_bytes())
+    content[place] ^= 1
+    written.write_bytes(content)
     with pytest.raises(StoreError, match="damaged at byte 0"):
         list(read(written))
+
+
+@pytest.mark.parametrize("size", [0, 8, 19, 20])
+@pytest.mark.parametrize("tail", [0, 100])
+def test_a_journal_that_was_not_begun_is_empty(tmp_path: Path, size: int, tail: int) -> None:
+    """A server that was killed before the beginning was flushed had acknowledged nothing."""
+    journal = Journal(tmp_path / DATABASE)
+    journal.write(FRAMES[0])
+    path = journal.path
+    path.write_bytes(path.read_bytes()[:size] + bytes(tail))
+    assert list(read(path)) == []
 
 
 def test_a_frame_that_finds_no_room_leaves_nothing(disk: Disk) -> None:

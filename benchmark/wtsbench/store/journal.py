@@ -5,10 +5,11 @@ a server flushes what it acknowledges to this file, one *frame* for all requests
 the tables at once. Whoever opens the database of a server that was killed does so first; what was there already is
 known by its key. An empty journal, or none, is the rule: it lives for as long as a server has something under way.
 
-A frame is a header (mark, length, CRC-32 of the rest) and then records, as they travel (`wire.encode`). The mark is
-made anew for each journal, by chance, so that nothing in a record can pass for a frame. Frames are written one after
-the other and each is flushed before the next, so only the last can be torn, and it was never acknowledged. A frame that
-is not whole before one that is whole is damage.
+The file begins with the journal's *mark*, which is made by chance for each, so that nothing in a record can pass for a
+frame. A frame is the mark, its length, the CRC-32 of the rest, and records as they travel (`wire.encode`). The beginning
+is flushed before the first frame and each frame before the next, so only the last of them can be torn, and it was never
+acknowledged. What is not whole before a frame that is, or before anything at all in the place of the beginning, is
+damage.
 
 Behind the frames the file keeps room, so that what is acknowledged can be put into the tables of a full disk as well.
 """
@@ -26,9 +27,11 @@ from wtsbench.errors import StoreError
 from wtsbench.store import wire
 from wtsbench.store.outbox import Batch, sync_folder
 
+_BEGINNING = struct.Struct("<8s8sI")
+"""The name of the format, the mark, and the CRC-32 of both."""
 _FRAME = struct.Struct("<8sQI")
-_MARK = 8
-"""Bytes of a mark; the first ones of the file."""
+_NAME = b"wtsbench"
+_MARK_BYTES = 8
 ROOM = 2**20
 """Bytes that are reserved behind the frames, beside as many as the frames take."""
 
@@ -49,10 +52,12 @@ class Journal:
         """
         self.path = journal_of(database)
         self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        self._mark = os.urandom(_MARK)
-        self._end = self._reserved = 0
+        self._mark = os.urandom(_MARK_BYTES)
+        self._end, self._reserved = _BEGINNING.size, 0
         self._left_over = False
         """Something stands behind the frames that may not stay there."""
+        self._begun = False
+        """The beginning is on the disk; it is written late, so that a store on a full disk can be opened."""
         sync_folder(self.path.parent)
 
     def write(self, batches: Sequence[Batch]) -> None:
@@ -67,19 +72,25 @@ class Journal:
         try:
             if self._left_over:
                 self._cut()
+            if not self._begun:
+                self._put(_BEGINNING.pack(_NAME, self._mark, zlib.crc32(_NAME + self._mark)), 0)
+                self._begun = True
             if 2 * end + ROOM > self._reserved:
                 reserve = 2 * (end + ROOM)
                 os.posix_fallocate(self._handle, 0, reserve)
                 self._reserved = reserve
-            written = self._end
-            while written < end:
-                written += os.pwrite(self._handle, memoryview(frame)[written - self._end :], written)
-            os.fdatasync(self._handle)
+            self._put(frame, self._end)
         except OSError:
             self._left_over = True
             self.give_room()
             raise
         self._end = end
+
+    def _put(self, content: bytes, start: int) -> None:
+        written = 0
+        while written < len(content):
+            written += os.pwrite(self._handle, memoryview(content)[written:], start + written)
+        os.fdatasync(self._handle)
 
     def give_room(self) -> None:
         """Let go of the room that is kept, and of what is no whole frame."""
@@ -93,8 +104,8 @@ class Journal:
 
     def clear(self) -> None:
         """Forget all frames: they are in the tables, durably. It is no harm if they come back."""
-        self._left_over = self._end > 0
-        self._end = 0
+        self._left_over = self._end > _BEGINNING.size
+        self._end = _BEGINNING.size
         self.give_room()
 
     def close(self, *, empty: bool) -> None:
@@ -117,28 +128,45 @@ def read(path: Path) -> Iterator[Batch]:
         StoreError: it is damaged.
     """
     content = path.read_bytes()
-    mark = content[:_MARK]
-    start = 0
+    mark = _mark(content)
+    if mark is None:
+        if any(content[_BEGINNING.size :]):
+            raise _damaged(path, 0)
+        return  # it was never begun
+    start = _BEGINNING.size
     while (frame := _whole(content, start, mark)) is not None:
         yield from wire.decode(bytes(frame))
         start += _FRAME.size + len(frame)
     place = start
-    while mark.strip(b"\0") and (place := content.find(mark, place + 1)) >= 0:
+    while (place := content.find(mark, place + 1)) >= 0:
         if _whole(content, place, mark) is not None:
-            raise StoreError(
-                f"{path} is damaged at byte {start}: acknowledged records follow what cannot be read",
-                remedy="copy the folder, then move this file away: trials that miss records run again.",
-            )
+            raise _damaged(path, start)
 
 
 def give_room(path: Path) -> None:
     """Let go of the room behind the frames of a journal that was read whole: what stands there is not acknowledged."""
     content = path.read_bytes()
-    end = 0
-    while (frame := _whole(content, end, content[:_MARK])) is not None:
+    mark = _mark(content)
+    end = 0 if mark is None else _BEGINNING.size
+    while mark is not None and (frame := _whole(content, end, mark)) is not None:
         end += _FRAME.size + len(frame)
     with suppress(OSError):
         os.truncate(path, end)
+
+
+def _damaged(path: Path, place: int) -> StoreError:
+    return StoreError(
+        f"{path} is damaged at byte {place}: acknowledged records follow what cannot be read",
+        remedy="copy the folder, then move this file away: trials that miss records run again.",
+    )
+
+
+def _mark(content: bytes) -> bytes | None:
+    """The mark of a journal; None where its beginning is not whole."""
+    if len(content) < _BEGINNING.size:
+        return None
+    name, mark, checksum = _BEGINNING.unpack_from(content)
+    return bytes(mark) if name == _NAME and zlib.crc32(name + mark) == checksum else None
 
 
 def _whole(content: bytes, start: int, mark: bytes) -> memoryview | None:
