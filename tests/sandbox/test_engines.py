@@ -176,8 +176,14 @@ def test_what_an_engine_left_out_is_seen(tmp_path: Path) -> None:
         "user",
         "capabilities",
         "a mount at",
+        "the limit nproc",
+        "noexec for /tmp",
+        "size=",
     ):
         assert what in told
+    for name in ("PidMode", "IpcMode"):
+        shared = {**whole.attrs, "HostConfig": {**whole.attrs["HostConfig"], name: "host"}}
+        assert not_granted(asked, shared) == [f"a {name[:3].lower()} namespace of its own"]
     open_ended = {**whole.attrs, "Mounts": [{**one, "RW": True} for one in whole.attrs["Mounts"]]}
     assert any("it is writable" in one for one in not_granted(asked, open_ended))
 

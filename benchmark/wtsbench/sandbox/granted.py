@@ -14,6 +14,7 @@ _SAME = {
     "shm_size": "ShmSize",
 }
 """Argument of the client, and what the engine calls it."""
+_NAMESPACES = ("PidMode", "IpcMode", "UTSMode", "UsernsMode")
 
 
 def not_granted(arguments: Mapping[str, Any], attributes: Mapping[str, Any]) -> list[str]:
@@ -39,6 +40,14 @@ def not_granted(arguments: Mapping[str, Any], attributes: Mapping[str, Any]) -> 
         lacking.append("no-new-privileges")
     if any("unconfined" in one for one in host.get("SecurityOpt") or ()):
         lacking.append("the engine's confinement")
+    lacking += [f"a {name[:-4].lower()} namespace of its own" for name in _NAMESPACES if host.get(name) == "host"]
+    limits = {(_plain(one["Name"]), one["Soft"], one["Hard"]) for one in host.get("Ulimits") or ()}
+    for one in arguments.get("ulimits", ()):
+        if (one["Name"], one["Soft"], one["Hard"]) not in limits:
+            lacking.append(f"the limit {one['Name']} of {one['Hard']}")
+    for target, options in arguments.get("tmpfs", {}).items():
+        given = (host.get("Tmpfs") or {}).get(target, "").split(",")
+        lacking += [f"{option} for {target}" for option in options.split(",") if option not in given]
     made = {one["Destination"]: one.get("RW", True) for one in attributes.get("Mounts") or ()}
     for mount in arguments.get("mounts", ()):
         target = mount["Target"]
@@ -47,3 +56,8 @@ def not_granted(arguments: Mapping[str, Any], attributes: Mapping[str, Any]) -> 
         elif mount.get("ReadOnly") and made[target]:
             lacking.append(f"a read-only {target} (it is writable)")
     return lacking
+
+
+def _plain(limit: str) -> str:
+    """Podman says RLIMIT_NOFILE where Docker says nofile."""
+    return limit.removeprefix("RLIMIT_").lower()

@@ -5,9 +5,9 @@ a server flushes what it acknowledges to this file, one *frame* for all requests
 the tables at once. Whoever opens the database of a server that was killed does so first; what was there already is
 known by its key. An empty journal, or none, is the rule: it lives for as long as a server has something under way.
 
-The file begins with the journal's *mark*, which is made by chance for each, so that nothing in a record can pass for a
-frame. A frame is the mark, its length, the CRC-32 of the rest, and records as they travel (`wire.encode`). The beginning
-is flushed before the first frame and each frame before the next, so only the last of them can be torn, and it was never
+The file begins with the journal's *mark*, made by chance for each, so that nothing in a record can pass for a frame. A
+frame is the mark, its length, the CRC-32 of the rest, and records as they travel (`wire.encode`). The beginning is
+flushed before the first frame and each frame before the next, so only the last of them can be torn, and it was never
 acknowledged. What is not whole before a frame that is, or before anything at all in the place of the beginning, is
 damage.
 
