@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,21 @@ def _done(bench: Bench) -> int:
     if not (bench.store / "store.duckdb").exists():
         return 0
     return sum("done" in statuses for statuses in bench.attempts().values())
+
+
+def _kill_one_that_is_not_done(bench: Bench) -> bool:
+    """Kill a trial process that has not written its result yet; it is halted to be looked at."""
+    for pid in bench.trial_processes():
+        try:
+            os.kill(pid, signal.SIGSTOP)
+            log = Path(f"/proc/{pid}/fd/1").readlink()
+        except OSError:  # it has ended
+            continue
+        if log.name == "log.txt" and not (log.parent / "outbox" / "result.json").exists():
+            os.kill(pid, signal.SIGKILL)
+            return True
+        os.kill(pid, signal.SIGCONT)
+    return False
 
 
 def test_second_submission_runs_nothing(undisturbed: Any) -> None:
@@ -65,9 +81,7 @@ def test_killed_driver(bench: Bench, undisturbed: Any) -> None:
 def test_killed_trial(bench: Bench, undisturbed: Any) -> None:
     """SIGKILL of a trial process is a failed attempt and a second one; the leaderboard does not show it."""
     process = bench.start("submit", bench.grid())
-    _wait_for(bench.trial_processes, process)
-    for pid in bench.trial_processes()[:1]:
-        os.kill(pid, signal.SIGKILL)
+    _wait_for(lambda: _kill_one_that_is_not_done(bench), process)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     attempts = bench.attempts()
