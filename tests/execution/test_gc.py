@@ -225,7 +225,7 @@ def test_a_file_in_the_place_of_an_attempt_folder_is_said(tmp_path: Path) -> Non
     """What can never become a folder ends the wait for its lock."""
     path = tmp_path / "a-1"
     path.touch()
-    with pytest.raises(FileExistsError), AttemptFolder(path).owned(wait=30):
+    with pytest.raises(NotADirectoryError), AttemptFolder(path).owned(wait=30):
         pass
 
 

@@ -181,9 +181,9 @@ def test_what_an_engine_left_out_is_seen(tmp_path: Path) -> None:
         "size=",
     ):
         assert what in told
-    for name in ("PidMode", "IpcMode"):
+    for name, kind in (("PidMode", "process"), ("IpcMode", "IPC")):
         shared = {**whole.attrs, "HostConfig": {**whole.attrs["HostConfig"], name: "host"}}
-        assert not_granted(asked, shared) == [f"a {name[:3].lower()} namespace of its own"]
+        assert not_granted(asked, shared) == [f"{kind} namespace of its own"]
     open_ended = {**whole.attrs, "Mounts": [{**one, "RW": True} for one in whole.attrs["Mounts"]]}
     assert any("it is writable" in one for one in not_granted(asked, open_ended))
 

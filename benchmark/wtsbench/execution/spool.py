@@ -16,7 +16,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wtsbench.errors import StoreError
@@ -132,12 +132,8 @@ class AttemptFolder:
 
     def _lock(self) -> int | None:
         while True:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-            except FileExistsError:  # it was there, and is swept by the time that mkdir asks whether it is a folder
-                if os.path.lexists(self.path) and not self.path.is_dir():
-                    raise
-                continue
+            with suppress(FileExistsError):  # `exist_ok` would ask for a folder that may be swept in between
+                self.path.mkdir(parents=True)
             owner = self.path / "owner"
             try:
                 handle = os.open(owner, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -14,7 +14,8 @@ _SAME = {
     "shm_size": "ShmSize",
 }
 """Argument of the client, and what the engine calls it."""
-_NAMESPACES = ("PidMode", "IpcMode", "UTSMode", "UsernsMode")
+_NAMESPACES = {"PidMode": "process", "IpcMode": "IPC", "UTSMode": "UTS", "UsernsMode": "user"}
+"""What the engine calls whose namespace it is, and what it is of."""
 
 
 def not_granted(arguments: Mapping[str, Any], attributes: Mapping[str, Any]) -> list[str]:
@@ -40,7 +41,7 @@ def not_granted(arguments: Mapping[str, Any], attributes: Mapping[str, Any]) -> 
         lacking.append("no-new-privileges")
     if any("unconfined" in one for one in host.get("SecurityOpt") or ()):
         lacking.append("the engine's confinement")
-    lacking += [f"a {name[:-4].lower()} namespace of its own" for name in _NAMESPACES if host.get(name) == "host"]
+    lacking += [f"{kind} namespace of its own" for name, kind in _NAMESPACES.items() if host.get(name) == "host"]
     limits = {(_plain(one["Name"]), one["Soft"], one["Hard"]) for one in host.get("Ulimits") or ()}
     for one in arguments.get("ulimits", ()):
         if (one["Name"], one["Soft"], one["Hard"]) not in limits:

@@ -128,28 +128,20 @@ def read(path: Path) -> Iterator[Batch]:
         StoreError: it is damaged.
     """
     content = path.read_bytes()
-    mark = _mark(content)
-    if mark is None:
-        if any(content[_BEGINNING.size :]):
-            raise _damaged(path, 0)
-        return  # it was never begun
-    start = _BEGINNING.size
-    while (frame := _whole(content, start, mark)) is not None:
+    frames, end = _frames(content)
+    if not end and any(content[_BEGINNING.size :]):
+        raise _damaged(path, 0)
+    place = end
+    while end and (place := content.find(_mark(content), place + 1)) >= 0:
+        if _whole(content, place) is not None:
+            raise _damaged(path, end)
+    for frame in frames:
         yield from wire.decode(bytes(frame))
-        start += _FRAME.size + len(frame)
-    place = start
-    while (place := content.find(mark, place + 1)) >= 0:
-        if _whole(content, place, mark) is not None:
-            raise _damaged(path, start)
 
 
 def give_room(path: Path) -> None:
     """Let go of the room behind the frames of a journal that was read whole: what stands there is not acknowledged."""
-    content = path.read_bytes()
-    mark = _mark(content)
-    end = 0 if mark is None else _BEGINNING.size
-    while mark is not None and (frame := _whole(content, end, mark)) is not None:
-        end += _FRAME.size + len(frame)
+    _, end = _frames(path.read_bytes())
     with suppress(OSError):
         os.truncate(path, end)
 
@@ -161,19 +153,30 @@ def _damaged(path: Path, place: int) -> StoreError:
     )
 
 
-def _mark(content: bytes) -> bytes | None:
-    """The mark of a journal; None where its beginning is not whole."""
+def _frames(content: bytes) -> tuple[list[memoryview], int]:
+    """The payloads of the whole frames, and where they end; 0 where the beginning is not whole."""
+    frames: list[memoryview] = []
     if len(content) < _BEGINNING.size:
-        return None
+        return frames, 0
     name, mark, checksum = _BEGINNING.unpack_from(content)
-    return bytes(mark) if name == _NAME and zlib.crc32(name + mark) == checksum else None
+    if name != _NAME or zlib.crc32(name + mark) != checksum:
+        return frames, 0
+    end = _BEGINNING.size
+    while (frame := _whole(content, end)) is not None:
+        frames.append(frame)
+        end += _FRAME.size + len(frame)
+    return frames, end
 
 
-def _whole(content: bytes, start: int, mark: bytes) -> memoryview | None:
+def _mark(content: bytes) -> bytes:
+    return content[len(_NAME) : len(_NAME) + _MARK_BYTES]
+
+
+def _whole(content: bytes, start: int) -> memoryview | None:
     """The payload of the frame that begins there; None where there is no whole one."""
     if len(content) < start + _FRAME.size:
         return None
     found, length, checksum = _FRAME.unpack_from(content, start)
     payload = memoryview(content)[start + _FRAME.size : start + _FRAME.size + length]
-    whole = found == mark and 0 < length == len(payload) and zlib.crc32(payload) == checksum
+    whole = found == _mark(content) and 0 < length == len(payload) and zlib.crc32(payload) == checksum
     return payload if whole else None
