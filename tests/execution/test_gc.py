@@ -229,6 +229,30 @@ def test_a_file_in_the_place_of_an_attempt_folder_is_said(tmp_path: Path) -> Non
         pass
 
 
+def test_two_that_clear_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """What another sweep has removed between two looks is no error."""
+    store_uri, over = str(tmp_path / "store"), threading.Event()
+    spool = spool_folder(store_uri)
+
+    def sweep() -> None:
+        while not over.is_set():
+            folder = ContainerFolder.create(sandbox_folder(spool))
+            (spool / "a-1" / "trial").mkdir(parents=True)
+            shutil.rmtree(spool / "a-1")
+            shutil.rmtree(folder.path)
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    seen: set[str] = set()
+    try:
+        for _ in range(1000):
+            seen |= {one.kind for one in find(store_uri).leftovers}
+    finally:
+        over.set()
+        sweeper.join()
+    assert seen == {"attempt", "container's folder"}
+
+
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
     """Without an engine, a store and a cache there is a note on the engine, and no error."""
     shutil.rmtree(tmp_path / "temporary")

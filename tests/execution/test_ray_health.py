@@ -72,3 +72,33 @@ def test_a_dead_ray_is_told_of(victim: str) -> None:
     assert len(said) == 1, driver.stderr
     assert said[0].startswith(f"told {int(ExitCode.UNREACHABLE)} Ray died")
     assert "submit again" in driver.stdout
+
+
+BROKEN = """
+import ray
+from wtsbench.execution.ray_executor import RayExecutor
+from wtsbench.spec.grid import Resources
+from wtsbench_cli.faults import guarded
+executor = RayExecutor(None, Resources())
+@ray.remote(max_retries=0)
+def broken():
+    with open("/nowhere/to/be/found"):
+        pass
+executor._tasks[broken.remote()] = None
+print(guarded(lambda: executor.wait(60), debug=True))
+executor.close()
+"""
+
+
+@pytest.mark.slow
+def test_what_failed_in_a_worker_is_said() -> None:
+    """An unexpected error of a supervisor is told by its own words; `--debug` shows where in the worker it was."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    driver = subprocess.run(
+        [sys.executable, "-c", BROKEN], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert driver.stdout.splitlines()[-1] == str(int(ExitCode.INTERNAL)), driver.stderr
+    assert "wtsbench itself failed: FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/to/be/found'" in (
+        driver.stderr
+    )
+    assert "in broken" in driver.stderr

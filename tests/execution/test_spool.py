@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,26 @@ def test_a_full_spool_begins_no_further_attempt(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("WTSBENCH_SPOOL_BYTES", "many")
     with pytest.raises(StoreError, match="not a number of bytes"):
         require_room(tmp_path)
+
+
+def test_attempts_that_end_meanwhile_do_not_disturb(tmp_path: Path) -> None:
+    """The room is measured while other attempts come and go, at any depth."""
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            (tmp_path / "a-1" / "trial" / "scratch").mkdir(parents=True)
+            (tmp_path / "a-1" / "trial" / "scratch" / "x").touch()
+            shutil.rmtree(tmp_path / "a-1")
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(1000):
+            require_room(tmp_path)
+    finally:
+        over.set()
+        other.join()
 
 
 def test_every_store_has_a_spool_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -160,8 +161,9 @@ def _container_folders(place: Path) -> list[Leftover]:
     found = []
     for path in left_folders(place):
         clear = partial(_delete_folder, place, path)
-        size, changed = size_of(path), path.stat().st_mtime
-        found.append(_of_file("container's folder", path, size, changed, "its supervisor is dead", clear))
+        with suppress(FileNotFoundError):  # another sweep was faster, here and below
+            size, changed = size_of(path), path.stat().st_mtime
+            found.append(_of_file("container's folder", path, size, changed, "its supervisor is dead", clear))
     return found
 
 
@@ -177,7 +179,11 @@ def _attempts(store: str, notes: list[str]) -> list[Leftover]:
     others = [path for path in _spools_of_servers() if path != spool and any(map(_dead, attempt_folders(path)))]
     if others:
         notes.append(f"attempts wait in {', '.join(map(str, others))} for another central store: name it with --store")
-    return [_attempt(folder, store, spool) for folder in attempt_folders(spool) if _dead(folder)]
+    found = []
+    for folder in filter(_dead, attempt_folders(spool)):
+        with suppress(FileNotFoundError):
+            found.append(_attempt(folder, store, spool))
+    return found
 
 
 def _attempt(folder: AttemptFolder, store: str, spool: Path) -> Leftover:

@@ -126,6 +126,8 @@ class RayExecutor:
                 raise cause from None
             if self._stopping and isinstance(cause, KeyboardInterrupt):
                 return _ended_without_receipt(job, FailureClass.CANCELLED, "stopped by the user")
+            if isinstance(cause, Exception):  # Ray's own says what happened nowhere but in a traceback
+                raise cause from error
             raise
         except ray.exceptions.OutOfMemoryError as error:
             return _ended_without_receipt(job, FailureClass.OUT_OF_MEMORY, _first_line(error))

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from wtsbench.errors import StoreError
 from wtsbench.execution.judging import ScorerPlace
+from wtsbench.execution.space import size_of
 from wtsbench.sandbox.staging import remove_tree
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.trial import TrialJob
@@ -190,16 +191,9 @@ def require_room(spool: Path) -> None:
         )
     budget = int(named) if named else SPOOL_BYTES
     waiting = [path for path in spool.iterdir() if path != sandbox_folder(spool)] if spool.is_dir() else []
-    held = sum(_size(path) for part in waiting for path in (part, *part.rglob("*")))
+    held = sum(size_of(path) for path in waiting)  # other attempts end, and are removed, meanwhile
     if held > budget:
         raise StoreError(
             f"the spool {spool} holds {held:,} bytes that wait to be delivered; its budget is {budget:,}",
             remedy="see that the store answers and submit again, which delivers them; or raise WTSBENCH_SPOOL_BYTES.",
         )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:  # delivered meanwhile
-        return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,9 @@ def sweep_folders(place: Path) -> None:
     with locked(place, sweeping=True):
         for path in [path for path in place.iterdir() if path.is_dir()]:
             if path.name.startswith("reads-"):  # a supervisor was killed while it laid out what a trial reads
-                if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
-                    remove_tree(path)
+                with suppress(FileNotFoundError):  # it is in its container by now
+                    if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
+                        remove_tree(path)
             elif look_at(ContainerFolder(path).lease).abandoned:
                 ContainerFolder(path).remove()
 

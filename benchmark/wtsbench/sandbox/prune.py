@@ -77,8 +77,15 @@ def left_folders(place: Path) -> list[Path]:
         place: where a sandbox keeps the folders of its containers.
     """
     folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
-    ours = [path for path in folders if not path.name.startswith("reads-") and path.stat().st_uid == os.getuid()]
+    ours = [path for path in folders if not path.name.startswith("reads-") and _is_ours(path)]
     return [path for path in ours if look_at(ContainerFolder(path).lease).abandoned]
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.getuid()
+    except FileNotFoundError:  # removed meanwhile
+        return False
 
 
 def left_images(budget: int | None) -> Images:

@@ -212,7 +212,10 @@ def _given_by(folder: Path, away: Path) -> bool:
 def _is_here(home: Path) -> bool:
     """Whether the trial folder that a link names still has its outbox in this container's folder."""
     outbox = home.readlink() / "outbox"
-    return outbox.is_symlink() and outbox.readlink().is_relative_to(home.parent)
+    try:
+        return outbox.is_symlink() and outbox.readlink().is_relative_to(home.parent)
+    except FileNotFoundError:  # brought home meanwhile, by who ends the attempt
+        return False
 
 
 @contextmanager
