@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
@@ -26,6 +27,7 @@ from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.folder import SERVER
 from wtsbench.store.remote import RemoteEngine
+from wtsbench.store.schemas import TABLES
 from wtsbench.store.server.certificates import client_certificate
 from wtsbench.store.server.guard import Refused, require_harmless
 from wtsbench.store.server.serving import Running
@@ -318,6 +320,30 @@ def test_a_record_that_was_changed_on_its_way_is_refused(running: Running, folde
         ]
         with pytest.raises(StoreRefused, match="digest differs"):
             engine._put({"op": "append", "records": 1, "schema_version": 1}, wire.PIECES, messages)
+
+
+def test_what_would_grow_in_the_servers_memory_is_refused(running: Running, folder: Path) -> None:
+    """Compressed records, in either form of a request, and items whose texts stand once for many rows."""
+    with asking_with(token_in(folder, "append")), RemoteEngine.open(running.listen) as engine:
+        record = whole_attempt(trial_id_of("packed"), 1)[0]
+        sink = pa.BufferOutputStream()
+        packed = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_stream(sink, record.data.schema, options=packed) as writer:
+            writer.write_batch(record.data)
+        body = sink.getvalue().to_pybytes()
+        header = json.dumps({**{key: getattr(record, key) for key in wire._KEYS}, "bytes": len(body)})
+        with pytest.raises(StoreRefused, match="compressed"):
+            engine._act("append", wire._LENGTHS.pack(len(header), len(body)) + header.encode() + body, 60)
+        message = pa.record_batch({"header": [header], "piece": [body]}, schema=wire.PIECES)
+        with pytest.raises(StoreRefused, match="compressed"):
+            engine._put({"op": "append", "records": 1, "schema_version": 1}, wire.PIECES, [message])
+        items = TABLES["items"].empty_table()
+        place = items.schema.get_field_index("split")
+        column = pa.DictionaryArray.from_arrays(pa.array([], pa.uint8()), ["x"])
+        items = items.set_column(place, "split", column)
+        asked = {"op": "dataset", "row": {"data_digest": "a"}, "rows": 0, "schema_version": 1}
+        with pytest.raises(StoreRefused, match="'split' of type dictionary"):
+            engine._put(asked, items.schema, items.to_batches() or [pa.RecordBatch.from_pylist([], items.schema)])
 
 
 def test_tls_is_checked_on_both_sides(folder: Path, tmp_path: Path) -> None:

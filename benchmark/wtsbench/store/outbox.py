@@ -19,10 +19,13 @@ import pyarrow.ipc
 
 from wtsbench.errors import StoreError
 from wtsbench.store.digests import content_digest, holds, is_legacy
+from wtsbench.store.plain import FILE_MAGIC, read_rows
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION
 
 _NAME = re.compile(r"(\d{6})-([a-z]+)\.arrow")
 _KEYS = ("schema_version", "table", "trial_id", "attempt", "sequence", "digest")
+RECORD_BYTES = 2**30
+"""Of a record's file: what is read into memory at once."""
 _REMEDY = "remove the attempt's folder, and the trial will run again."
 Outcome = Literal["stored", "duplicate", "superseded"]
 """Taken in now; there before; or not needed, since another attempt of the trial was done first."""
@@ -173,10 +176,9 @@ def read_batch(path: Path) -> Batch:
     try:
         if not stat.S_ISREG(path.lstat().st_mode):  # a trial's code may put anything in its outbox
             raise StoreError(f"{path} is no plain file", remedy=_REMEDY)
-        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+        content = _content(path)
+        with pa.ipc.open_file(content) as reader:  # the footer is written last: a file that has one is not cut off
             schema = reader.schema
-            whole = reader.read_all()
-        whole.validate(full=True)
     except pa.ArrowException as error:
         raise StoreError(f"{path} is torn: {_first_line(error)}", remedy=_REMEDY) from error
     except FileNotFoundError:
@@ -186,19 +188,21 @@ def read_batch(path: Path) -> Batch:
     try:
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         version, table, trial_id, attempt, sequence, digest = (metadata[f"wtsbench.{key}"] for key in _KEYS)
+        known = known_schema(table, int(version))
+        whole = read_rows(content.slice(len(FILE_MAGIC)), known).replace_schema_metadata(None)
         batch = Batch(
             table=table,
             trial_id=trial_id,
             attempt=int(attempt),
             sequence=int(sequence),
             schema_version=int(version),
-            data=normal(widened(whole.replace_schema_metadata(None), RECORD_TABLES.get(table, whole.schema))),
+            data=normal(widened(whole, known)),
             digest=digest,
         )
         check_batch(batch)
     except KeyError as error:
         raise StoreError(f"{path} has no {error} in its metadata: it is no record", remedy=_REMEDY) from None
-    except (ValueError, StoreError) as error:
+    except (ValueError, OSError, pa.ArrowException, StoreError) as error:
         raise StoreError(f"{path}: {_first_line(error)}", remedy=_REMEDY) from None
     if path.name != f"{batch.sequence:06d}-{table}.arrow":
         raise StoreError(f"{path} says that it is record {batch.sequence} of table {table}", remedy=_REMEDY)
@@ -207,20 +211,37 @@ def read_batch(path: Path) -> Batch:
     return batch
 
 
+def _content(path: Path) -> pa.Buffer:
+    with pa.OSFile(str(path)) as file:
+        if file.size() > RECORD_BYTES:
+            raise StoreError(f"{path} has {file.size():,} bytes; a record has {RECORD_BYTES:,} at most", remedy=_REMEDY)
+        return file.read_buffer()
+
+
+def known_schema(table: str, version: int) -> pa.Schema:
+    """The columns of a record's table.
+
+    Raises:
+        StoreError: unknown table or version.
+    """
+    if version > SCHEMA_VERSION:
+        raise StoreError(f"the record has schema version {version}; this wtsbench knows {SCHEMA_VERSION}")
+    schema = RECORD_TABLES.get(table)
+    if schema is None:
+        raise StoreError(f"there is no record table {table!r}")
+    return schema
+
+
 def check_batch(batch: Batch) -> None:
     """Refuse a batch that is not what a record must be.
 
     Raises:
         StoreError: unknown table or version, other columns, rows of another attempt, or a seal that is none.
     """
-    if batch.schema_version > SCHEMA_VERSION:
-        raise StoreError(f"the record has schema version {batch.schema_version}; this wtsbench knows {SCHEMA_VERSION}")
+    schema = known_schema(batch.table, batch.schema_version)
     for name, number, most in (("attempt number", batch.attempt, 2**31), ("sequence number", batch.sequence, 2**63)):
         if type(number) is not int or not 0 <= number < most:  # one that no table could hold must never be acknowledged
             raise StoreError(f"{number!r} is no {name}")
-    schema = RECORD_TABLES.get(batch.table)
-    if schema is None:
-        raise StoreError(f"there is no record table {batch.table!r}")
     if not batch.data.schema.equals(schema):
         raise StoreError(f"the columns are not those of table {batch.table}")
     columns = batch.data.columns

@@ -20,8 +20,8 @@ from wtsbench.errors import NoStore, StoreError, UserError
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.digests import holds
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import Ack, Batch, normal, widened
-from wtsbench.store.schemas import RECORD_TABLES
+from wtsbench.store.outbox import Ack, Batch, known_schema, normal, widened
+from wtsbench.store.plain import read_rows
 
 PROTOCOL = 1
 """Of this module. A server speaks with clients of the same protocol and of any older schema version."""
@@ -142,12 +142,10 @@ def unpack(messages: Iterable[pa.RecordBatch], expected: int) -> tuple[list[Batc
 def _record(header: dict[str, Any], body: bytes | memoryview, encoded: bytes | None = None) -> Batch:
     if len(body) != header["bytes"]:
         raise StoreRefused("the request was cut off in the middle of a record")
+    known = known_schema(header["table"], header["schema_version"])
     try:
-        with pa.ipc.open_stream(body) as reader:
-            table = reader.read_all()
-        table.validate(full=True)
-        data = normal(widened(table, RECORD_TABLES.get(header["table"], table.schema)))
-    except pa.ArrowException as error:
+        data = normal(widened(read_rows(body, known), known))
+    except (pa.ArrowException, OSError) as error:
         raise StoreRefused(f"a record is no Arrow stream: {str(error).splitlines()[0]}") from None
     batch = Batch(data=data, encoded=encoded, **{key: header[key] for key in _KEYS})
     if not holds(batch.digest, batch.table, data):

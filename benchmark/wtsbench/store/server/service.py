@@ -25,6 +25,7 @@ from wtsbench.store import wire
 from wtsbench.store.archive import SCOPED, scoped_sql
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.outbox import widened
+from wtsbench.store.plain import require_columns
 from wtsbench.store.queries import Query
 from wtsbench.store.schemas import TABLES
 from wtsbench.store.server.actions import ACTIONS, Core
@@ -177,6 +178,10 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         schema = TABLES["items"]
         batches, size = [], 0
         for batch in chunks:
+            try:
+                require_columns(batch.schema, schema)
+            except pa.ArrowInvalid as error:
+                raise Refused(f"the data set is none: {error}") from None
             size += batch.nbytes
             if size > wire.REQUEST_BYTES:
                 raise wire.StoreRefused(f"the data set is larger than {wire.REQUEST_BYTES // 2**20} MiB")
