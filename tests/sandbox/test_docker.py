@@ -71,6 +71,28 @@ def test_every_sandbox_gives_the_same_numbers(tmp_path: Path, tiny_model: Path, 
         assert [path.name for path in (tmp_path / "place").iterdir()] == ["lock"]
 
 
+def test_closing_waits_for_a_container_that_is_being_made(
+    tmp_path: Path, tiny_model: Path, image: str, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next trial's container, which comes after the last trial has ended, is not left behind."""
+    coming = threading.Event()
+
+    def late(client: Any, arguments: dict[str, Any]) -> Any:
+        if not arguments["labels"]["wtsbench.trial"]:
+            coming.set()
+            time.sleep(2)
+        return create(client, arguments)
+
+    monkeypatch.setattr("wtsbench.sandbox.contained.create", late)
+    short_trial(tmp_path / "trial", tiny_model)
+    sandbox = DockerSandbox(image, place=tmp_path / "place")
+    run(sandbox, tmp_path / "trial")
+    assert coming.wait(60)
+    sandbox.close()
+    assert containers_below(client, tmp_path) == []
+    assert [path.name for path in (tmp_path / "place").iterdir()] == ["lock"]
+
+
 def test_auto_takes_docker_where_it_can(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With engine and image it is docker; with an image that the engine lacks a process, and a word about it."""
     assert make_sandbox("auto").image_digest == image

@@ -21,6 +21,8 @@ IDLE_SECONDS = 120.0
 """After which a container that nobody took is removed."""
 _SPARE_SHARES = 16
 """Weight of a container that is made ahead, where a running one has 1024: it takes what others leave."""
+_MAKING_SECONDS = 10.0
+"""For one that is being made to be there and gone again, when the end has come; later the reaper finds it."""
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +68,7 @@ class Pool:
         self._coming: list[Need] = []
         """What is being made ahead just now."""
         self._busy: list[Need] = []
+        self._makers: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._closed = False
 
@@ -106,14 +109,16 @@ class Pool:
             if not self._make_ahead or self._closed or enough >= self._busy.count(need):
                 return
             self._coming.append(need)
-        run = {"run": labels.get("run", "")}
-        threading.Thread(target=self._make, args=(need, run, after), name="container ahead", daemon=True).start()
+            run = {"run": labels.get("run", "")}
+            maker = threading.Thread(target=self._make, args=(need, run, after), name="container ahead", daemon=True)
+            self._makers = [one for one in self._makers if one.is_alive()] + [maker]
+            maker.start()
 
     def _make(self, need: Need, labels: Mapping[str, str], after: Lane) -> None:
         lane = None
         after.ready.wait()
         try:
-            if after.alive:
+            if after.alive and not self._closed:
                 lane = ContainerLane(need, labels, ahead=True)
         except (SandboxError, OSError) as error:  # the next trial will make its own, and meet it or not
             _log.info("no more containers are made ahead: %s", error)
@@ -154,9 +159,13 @@ class Pool:
             lane.close()
 
     def close(self) -> None:
-        """Remove those that are idle, and keep none any more."""
+        """Remove those that are idle or just being made, and keep none any more."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
+            makers, self._makers = self._makers, []
         for lane in idle:
             lane.close()
+        deadline = time.monotonic() + _MAKING_SECONDS
+        for maker in makers:  # each removes what it has made
+            maker.join(max(0.0, deadline - time.monotonic()))
