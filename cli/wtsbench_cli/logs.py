@@ -117,9 +117,10 @@ def _so_far(place: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
     from wtsbench.execution.spool import AttemptFolder
 
     log = AttemptFolder.of(Path(place).expanduser() / "spool", trial_id, attempt).log
-    if not log.is_file():
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:  # it has not begun to print, or its folder has just been delivered
         return []
-    lines = log.read_text(errors="replace").splitlines()
     return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(lines, 1)]
 
 

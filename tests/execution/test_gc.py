@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,9 +18,11 @@ import pytest
 from tests.execution.test_sweep import begun, predict, spec, store  # noqa: F401  # fixtures
 from wtsbench.errors import StoreError
 from wtsbench.execution.gc import Cleared, Leftover, clear, find
-from wtsbench.execution.spool import AttemptFolder, sandbox_folder
+from wtsbench.execution.space import OnDisk
+from wtsbench.execution.spool import AttemptFolder, attempt_folders, sandbox_folder
 from wtsbench.sandbox.lease import Renewal
-from wtsbench.sandbox.staging import ContainerFolder
+from wtsbench.sandbox.prune import left_folders
+from wtsbench.sandbox.staging import ContainerFolder, locked
 from wtsbench.spec.paths import spool_folder
 from wtsbench.spec.trial import TrialSpec
 from wtsbench.store.client import Store
@@ -82,7 +85,8 @@ def test_finished_work_is_delivered_and_unfinished_work_told(spec: TrialSpec, st
         assert listed[finished.path.name].bytes > 0
         assert [one.problem for one in cleared(store.uri)] == [None] * 3
         assert store.trials()["status"].to_pylist() == ["done", "failed"]
-        assert [path for path in spool.iterdir() if path.is_dir()] == [living.path]
+        assert [folder.path for folder in attempt_folders(spool)] == [living.path]
+        assert [path for path in sandbox_folder(spool).iterdir() if path.is_dir()] == []
 
 
 def test_a_containers_folder_goes_with_its_supervisor(tmp_path: Path) -> None:
@@ -219,6 +223,71 @@ def test_a_folder_that_comes_and_goes_is_locked(tmp_path: Path) -> None:
     finally:
         over.set()
         sweeper.join()
+
+
+def test_a_folder_that_has_a_new_owner_is_not_deleted(tmp_path: Path) -> None:
+    """A sweep that ends with a folder takes it away in one step, and nothing of who waited for it."""
+    path = tmp_path / "spool" / "a-1"
+    over = threading.Event()
+
+    def sweep() -> None:
+        while not over.is_set():
+            with AttemptFolder(path).owned() as owned:
+                if owned:
+                    AttemptFolder(path).remove()
+
+    sweepers = [threading.Thread(target=sweep) for _ in range(2)]
+    for one in sweepers:
+        one.start()
+    try:
+        for _ in range(300):
+            with AttemptFolder(path).owned(wait=30) as owned:
+                assert owned
+                (path / "trial").mkdir()
+                (path / "trial" / "spec.json").touch()
+                time.sleep(0.001)
+                assert (path / "trial" / "spec.json").exists()
+                AttemptFolder(path).remove()
+    finally:
+        over.set()
+        for one in sweepers:
+            one.join()
+    assert list(sandbox_folder(path.parent).iterdir()) == []
+
+
+def test_two_that_remove_the_same_at_once(tmp_path: Path) -> None:
+    """One of them does, and neither fails."""
+    for number in range(20):
+        for name in range(50):
+            old(tmp_path / str(number) / str(name))
+        one = OnDisk(path=tmp_path / str(number), part="wheels", bytes=1, changed=0.0)
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(one.remove), pool.submit(one.remove)]:
+                done.result()
+    assert list(tmp_path.glob("*[0-9]*")) == []
+
+
+def test_a_container_folder_that_is_just_made_is_not_left_over(tmp_path: Path) -> None:
+    """Its lease is held before anybody may look."""
+    place, over = tmp_path / "place", threading.Event()
+
+    def make() -> None:
+        while not over.is_set():
+            with locked(place, sweeping=False):
+                folder = ContainerFolder.create(place)
+                lease = Renewal(folder.lease)
+                lease.__enter__()
+            with locked(place, sweeping=False):  # its end is not what is looked for here
+                shutil.rmtree(folder.path)
+            lease.__exit__(None, None, None)
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    try:
+        assert [left_folders(place) for _ in range(1000)] == [[]] * 1000
+    finally:
+        over.set()
+        maker.join()
 
 
 def test_a_file_in_the_place_of_an_attempt_folder_is_said(tmp_path: Path) -> None:

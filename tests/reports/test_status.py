@@ -71,3 +71,30 @@ def test_one_grid_or_an_unknown_one() -> None:
     with pytest.raises(SpecError, match="no grid 'second'"):
         status(world.memory(), "second")
     assert status(World().memory()).grids == ()
+
+
+def test_a_trial_that_ends_while_it_is_looked_for_is_not_lost() -> None:
+    """Running or done, whatever was read before and what after; never neither."""
+    world = simple({"naive": 0.7}, items=20, seeds=[0])
+    (digest,) = world.items
+    world.begin(trial_name("weak", "colours", "small", 1))
+    before = world.memory()
+    world.attempts.pop()
+    world.trial("weak", "colours", "small", 1, digest, failure=("diverged", "NaN"))
+    after = world.memory()
+    for calls in range(8):
+        moving = Moving(before, after, calls)
+        assert status(moving).others.total == 1, calls  # type: ignore[arg-type]  # every call goes to a store
+
+
+class Moving:
+    """A store in which something ends after so many calls."""
+
+    def __init__(self, before: object, after: object, calls: int) -> None:
+        self._stores = (before, after)
+        self._left = calls
+
+    def __getattr__(self, name: str) -> object:
+        """A method of the store as it is now."""
+        self._left -= 1
+        return getattr(self._stores[self._left < 0], name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from tests.sandbox.trials import short_trial
 from wtsbench.errors import SandboxError
 from wtsbench.sandbox.contained import ContainerChannel
 from wtsbench.sandbox.container import Need, User, fit_user
+from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import sweep_folders
-from wtsbench.sandbox.staging import ContainerFolder, Staged, reclaim
+from wtsbench.sandbox.staging import ContainerFolder, Staged, locked, reclaim
 
 
 @pytest.fixture
@@ -186,3 +188,41 @@ def test_a_container_that_cannot_be_made_leaves_nothing_open(tmp_path: Path, mon
             ContainerChannel(need, {})
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert [path.name for path in need.place.iterdir()] == ["lock"]
+
+
+def test_sweeps_beside_an_owner_who_ends(folder: Path, tmp_path: Path) -> None:
+    """Neither fails, and the outbox comes home, whoever is first with whatever is next."""
+    place, over = tmp_path / "place", threading.Event()
+    faults: list[BaseException] = []
+
+    def sweep() -> None:
+        while not over.is_set():
+            try:
+                sweep_folders(place)
+            except BaseException as fault:  # noqa: BLE001  # told below
+                faults.append(fault)
+
+    sweepers = [threading.Thread(target=sweep) for _ in range(2)]
+    for one in sweepers:
+        one.start()
+    try:
+        for number in range(200):
+            with locked(place, sweeping=False):
+                container = ContainerFolder.create(place)
+                lease = Renewal(container.lease)
+                lease.__enter__()
+            trial = staged(folder, place)
+            trial.enter(container)
+            (folder / "outbox" / "result.json").write_text(str(number))
+            lease.__exit__(None, None, None)
+            container.remove()
+            trial.leave()
+            assert (folder / "outbox" / "result.json").read_text() == str(number)
+            assert (folder / "scratch").is_dir()
+            container.remove()
+    finally:
+        over.set()
+        for one in sweepers:
+            one.join()
+    assert faults == []
+    assert [path.name for path in place.iterdir()] == ["lock"]

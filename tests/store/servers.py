@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.flight as flight
 import pytest
 
 import wtsbench
 import wtsbench_cli
+from tests.store.making import trial_id_of, whole_attempt
+from wtsbench.store import wire
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.folder import SERVER
+from wtsbench.store.schemas import SCHEMA_VERSION
 from wtsbench.store.server.serving import Running, ServeOptions, serve
 from wtsbench.store.server.tokens import Tokens
 
@@ -70,6 +75,27 @@ def asking_with(token: Path | None, **more: Path) -> Iterator[None]:
         for name, path in more.items():
             patch.setenv(name, str(path))
         yield
+
+
+@contextmanager
+def half_sent(running: Running, token: Path) -> Iterator[Callable[[], Any]]:
+    """A request to append whose records have come, but not its end; what is yielded ends it."""
+    options = flight.FlightCallOptions(headers=[(b"authorization", b"Bearer " + token.read_bytes())])
+    records = whole_attempt(trial_id_of("a"), 1)
+    asked = {"op": "append", "records": len(records), "schema_version": SCHEMA_VERSION}
+    with flight.connect(running.listen) as client:
+        descriptor = flight.FlightDescriptor.for_command(json.dumps(asked).encode())
+        writer, reader = client.do_put(descriptor, wire.PIECES, options)
+        for message in wire.pack(records):
+            writer.write_batch(message)
+
+        def end() -> Any:
+            writer.done_writing()
+            found = wire.unpack_acks(reader.read().to_pybytes())
+            writer.close()
+            return [ack.outcome for ack in found]
+
+        yield end
 
 
 @pytest.fixture(params=["folder", "server", "socket"])

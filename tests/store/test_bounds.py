@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow.flight as flight
 import pytest
 
-from tests.store.making import fill_outbox, predictions, seal, trial_id_of, whole_attempt
-from tests.store.servers import asking_with, serving, token_in
+from tests.store.making import fill_outbox, predictions, seal, trial_id_of
+from tests.store.servers import asking_with, half_sent, serving, token_in
 from wtsbench.errors import StoreError
-from wtsbench.store import wire
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.remote import RemoteEngine
-from wtsbench.store.schemas import SCHEMA_VERSION
 from wtsbench.store.server import bounds
 from wtsbench.store.server.live import Limits
-from wtsbench.store.server.serving import Running
 
 A, B = trial_id_of("a"), trial_id_of("b")
-
-
-@contextmanager
-def half_sent(running: Running, token: Path) -> Iterator[Callable[[], Any]]:
-    """A request to append whose records have come, but not its end; what is yielded ends it."""
-    options = flight.FlightCallOptions(headers=[(b"authorization", b"Bearer " + token.read_bytes())])
-    records = whole_attempt(A, 1)
-    asked = {"op": "append", "records": len(records), "schema_version": SCHEMA_VERSION}
-    with flight.connect(running.listen) as client:
-        descriptor = flight.FlightDescriptor.for_command(json.dumps(asked).encode())
-        writer, reader = client.do_put(descriptor, wire.PIECES, options)
-        for message in wire.pack(records):
-            writer.write_batch(message)
-
-        def end() -> Any:
-            writer.done_writing()
-            found = wire.unpack_acks(reader.read().to_pybytes())
-            writer.close()
-            return [ack.outcome for ack in found]
-
-        yield end
 
 
 def _until(condition: Callable[[], bool]) -> None:

@@ -19,7 +19,7 @@ import pyarrow.flight as flight
 import pytest
 
 from tests.store.making import fill_outbox, item_rows, seal, trial_id_of, whole_attempt
-from tests.store.servers import Process, asking_with, serving, token_in
+from tests.store.servers import Process, asking_with, half_sent, serving, token_in
 from wtsbench.errors import StoreError
 from wtsbench.store import upkeep, wire
 from wtsbench.store.client import open_store
@@ -86,6 +86,32 @@ def test_who_waits_for_a_folder_that_a_server_takes_goes_on_through_the_server(f
         assert time.monotonic() - begun < 10
     thread.shutdown()
     server.close()
+
+
+def test_who_asks_by_the_folder_while_its_server_stops_is_answered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers and writers go on with the folder itself, and do not wait for that server to come back."""
+    store = open_store(str(folder), create=True)
+    monkeypatch.setenv("WTSBENCH_STORE_PATIENCE_SECONDS", "20")
+    over = threading.Event()
+
+    def ask(name: str) -> int:
+        asked = 0
+        while not over.is_set():
+            store.trials()
+            store.begin_attempt(trial_id_of(f"{name} {asked}"), run="test")
+            asked += 1
+        return asked
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, str(number)) for number in range(4)]
+        with ExitStack() as held, serving(folder, drain_seconds=2) as running:
+            held.enter_context(half_sent(running, token_in(folder, "append")))  # which keeps it from stopping
+            time.sleep(0.5)
+        over.set()
+        asked = sum(one.result() for one in asking)
+    assert len(store.attempts()) >= asked > 0
 
 
 def test_many_writers_at_once_lose_and_double_nothing(running: Running) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.backup import restore
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
+from wtsbench.store.database import create
 from wtsbench.store.folder import DATABASE
+from wtsbench.store.lock import TURN_NAME, locked
 from wtsbench.store.outbox import Batch
 from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
@@ -199,6 +202,38 @@ def test_backup_and_restore(tmp_path: Path) -> None:
         (tmp_path / name / f"{DATABASE}.{name}").write_bytes(b"of another store")
         with pytest.raises(StoreError, match="left over"):
             restore(tmp_path / "one.duckdb", tmp_path / name)
+
+
+def test_two_backups_of_one_name_are_one_backup(tmp_path: Path) -> None:
+    """Whoever comes second is refused, and the first one's file is whole."""
+    store = fill(tmp_path / "store")
+    for number in range(5):
+        out = tmp_path / f"{number}.duckdb"
+        with ThreadPoolExecutor(4) as pool:
+            made = [pool.submit(upkeep.backup, store.uri, str(out)) for _ in range(4)]
+        faults = [one.exception() for one in made]
+        assert sum(fault is None for fault in faults) == 1
+        assert {str(fault) for fault in faults if fault is not None} == {
+            f"{out} is there already\n  choose another name."
+        }
+        assert not restore(out, tmp_path / f"restored-{number}").wrong
+    assert {path.suffix for path in tmp_path.iterdir() if path.is_file()} == {".duckdb"}
+
+
+def test_a_store_that_is_made_meanwhile_is_not_restored_over(tmp_path: Path) -> None:
+    """What was acknowledged while a restore waited for the folder is still there."""
+    upkeep.backup(fill(tmp_path / "store").uri, str(tmp_path / "one.duckdb"))
+    (tmp_path / "new").mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path / "new", shared=False):
+            restoring = pool.submit(restore, tmp_path / "one.duckdb", tmp_path / "new")
+            while not (tmp_path / "new" / TURN_NAME).exists():
+                time.sleep(0.01)
+            time.sleep(0.2)  # it looks before it waits, too
+            create(tmp_path / "new" / DATABASE)
+        with pytest.raises(StoreError, match="there is a store"):
+            restoring.result()
+    assert len(open_store(str(tmp_path / "new")).trials()) == 0
 
 
 def test_a_store_and_an_outbox_of_the_first_version_still_load(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,9 @@ class Download:
 
     def _fetch(self) -> Path:
         kept = cache_folder() / "data" / "files" / f"{self.source.sha256}.{self.source.format}"
-        if kept.is_file() and sha256(kept) == self.source.sha256:
-            return kept
+        with suppress(FileNotFoundError):  # never there, or removed by who needed room
+            if sha256(kept) == self.source.sha256:
+                return kept
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=".fetch-", dir=kept.parent)

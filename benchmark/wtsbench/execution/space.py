@@ -7,6 +7,7 @@ dot name that has not changed for an hour, and that no process has open, is of a
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -48,7 +49,10 @@ class OnDisk:
             OSError: it cannot be removed.
         """
         if self.path.is_dir() and not self.path.is_symlink():
-            shutil.rmtree(self.path)
+            away = self.path.with_name(f".{self.path.name.lstrip('.')}.{secrets.token_hex(8)}")
+            with suppress(FileNotFoundError):
+                self.path.rename(away)  # in one step, for a folder that is there counts as whole
+                shutil.rmtree(away)
         else:
             self.path.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -154,11 +155,20 @@ class AttemptFolder:
     def remove(self) -> None:
         """Delete the folder; what could not be deleted is left for the next sweep.
 
-        A container may outlive its supervisor for a moment, and write into what is being deleted.
+        It leaves its name in one step, for whoever waits for its lock makes a new one of that name when it is gone. A
+        container may outlive its supervisor for a moment, and write into what is being deleted.
         """
+        away = sandbox_folder(self.path.parent) / secrets.token_hex(8)
+        try:
+            away.parent.mkdir(mode=0o700, exist_ok=True)
+            self.path.rename(away)
+        except FileNotFoundError:
+            return
+        except OSError:  # a disk too full for a folder: deleting helps
+            away = self.path
         for _ in range(_REMOVALS):
-            remove_tree(self.path)
-            if not self.path.exists():
+            remove_tree(away)
+            if not away.exists():
                 return
             time.sleep(0.1)
 

@@ -24,7 +24,10 @@ from wtsbench.store.client import Store, open_store, patience
 
 _SWEEP_SECONDS = 30.0
 """For a sweep that took a folder just made for one left over to be done with it."""
-_GOING_SECONDS = 3.0
+_GOING_SECONDS = 10.0
+_LOOK_SECONDS = 0.2
+"""For who only looks whether a folder is held (`gc`)."""
+_making = threading.Lock()
 _sandboxes: dict[tuple[str, str | None, str], Sandbox] = {}
 """One sandbox per process, kind and spool: its preloaded parent serves all trials of the worker."""
 
@@ -72,7 +75,7 @@ def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> li
     """
     ended = []
     for folder in attempt_folders(spool) if only is None else [only]:
-        with folder.owned() as owned:
+        with folder.owned(wait=_LOOK_SECONDS if only else 0.0) as owned:
             if not owned:
                 continue
             note = folder.note()
@@ -116,7 +119,7 @@ def seal_lost(store: Store, job: Job, attempt: int, failure: Failure, spool: Pat
     If the worker lives after all, its own seal has the same key with other content, and the store refuses it.
     """
     folder = AttemptFolder.of(spool, job.trial_id, attempt)
-    with folder.owned() as owned:
+    with folder.owned(wait=_LOOK_SECONDS) as owned:
         if owned and not store.sealed(job.trial_id, attempt):
             note = folder.note() or _note(job, attempt, _sandbox(job))
             with writable(folder):
@@ -137,10 +140,11 @@ def done_trials(store: Store, trial_ids: list[str]) -> set[str]:
 
 def _sandbox(job: Job) -> Sandbox:
     key = (job.sandbox, job.image, job.spool)
-    if key not in _sandboxes:
-        place = sandbox_folder(Path(job.spool))
-        _sandboxes[key] = make_sandbox(job.sandbox, image=job.image, place=place)
-    return _sandboxes[key]
+    with _making:
+        if key not in _sandboxes:
+            place = sandbox_folder(Path(job.spool))
+            _sandboxes[key] = make_sandbox(job.sandbox, image=job.image, place=place)
+        return _sandboxes[key]
 
 
 def _require_environment(job: Job, sandbox: Sandbox) -> None:

@@ -86,8 +86,8 @@ def status(store: Readable, grid: str | None = None) -> Status:
     """
     every = submissions(store)
     shown = every if grid is None else submissions(store, grid)
-    ended = endings(store)
     begun = _begun(store)
+    ended = endings(store)
     named = {trial_id for submission in every for trial_id in submission.trial_ids}
     others = sorted((set(ended) | begun) - named)
     return Status(
@@ -98,11 +98,14 @@ def status(store: Readable, grid: str | None = None) -> Status:
 
 
 def _begun(store: Readable) -> set[str]:
-    """Trials with an attempt that was begun and has not ended, later than any that has."""
+    """Trials with an attempt that was begun and has not ended, later than any that has.
+
+    What was begun is read before what has ended: a trial that ends meanwhile is in one of the two at least.
+    """
+    attempts = store.attempts().select(["trial_id", "attempt"]).to_pylist()
     last: dict[str, int] = {}
     for row in store.trials(columns=["trial_id", "attempt"]).to_pylist():
         last[row["trial_id"]] = max(row["attempt"], last.get(row["trial_id"], 0))
-    attempts = store.attempts().select(["trial_id", "attempt"]).to_pylist()
     return {row["trial_id"] for row in attempts if row["attempt"] > last.get(row["trial_id"], 0)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -14,7 +15,7 @@ from wtsbench.sandbox.engine import CODE_LABEL, connect, said_by_engine
 from wtsbench.sandbox.lease import look_at
 from wtsbench.sandbox.leftovers import lease_of, remove, trial_containers, why
 from wtsbench.sandbox.pins import pins
-from wtsbench.sandbox.staging import ContainerFolder
+from wtsbench.sandbox.staging import ContainerFolder, locked
 
 if TYPE_CHECKING:
     import docker
@@ -76,9 +77,10 @@ def left_folders(place: Path) -> list[Path]:
     Args:
         place: where a sandbox keeps the folders of its containers.
     """
-    folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
-    ours = [path for path in folders if not path.name.startswith("reads-") and _is_ours(path)]
-    return [path for path in ours if look_at(ContainerFolder(path).lease).abandoned]
+    with locked(place, sweeping=True) if (place / "lock").exists() else nullcontext():  # nothing is made by a look
+        folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+        ours = [path for path in folders if not path.name.startswith("reads-") and _is_ours(path)]
+        return [path for path in ours if look_at(ContainerFolder(path).lease).abandoned]
 
 
 def _is_ours(path: Path) -> bool:

@@ -34,7 +34,7 @@ IDLE_LEASES = 10
 SILENT_LEASES = 120
 """or when the engine has not answered for so many."""
 _ANSWER_SECONDS = 20.0
-_TURN_SECONDS = 5.0
+_TURN_SECONDS = 30.0
 """For a reaper that is just ending to be gone, or to have changed its mind."""
 _NEEDED = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "WTSBENCH_CACHE", "XDG_CACHE_HOME")
 

@@ -73,10 +73,12 @@ class ContainerFolder:
 
     def remove(self) -> None:
         """Delete it, unless an outbox is in it that is still to be brought home."""
-        for home in self.path.glob("home-*"):
-            if _is_here(home):
-                return
-        remove_tree(self.path)
+        try:
+            homes = list(self.path.glob("home-*"))
+        except FileNotFoundError:  # somebody else was faster
+            return
+        if not any(map(_is_here, homes)):
+            remove_tree(self.path)
 
 
 class Staged:
@@ -195,9 +197,10 @@ def reclaim(folder: Path) -> None:
             away = path.readlink()
             # a trial may have put a link to anywhere in the place of its outbox
             if _given_by(folder, away) and not away.is_symlink() and away.is_dir():
-                away.rename(back)
+                with contextlib.suppress(FileNotFoundError):  # another sweep has brought it back
+                    away.rename(back)
         if path.is_symlink():
-            path.unlink()
+            path.unlink(missing_ok=True)
         if back.is_dir():
             back.rename(path)
         path.mkdir(exist_ok=True)
@@ -206,13 +209,16 @@ def reclaim(folder: Path) -> None:
 def _given_by(folder: Path, away: Path) -> bool:
     """Whether a place in a container's folder was given to the trial of this folder."""
     home = away.parents[2] / f"home-{away.parent.name}" if len(away.parents) > 3 else away
-    return home.is_symlink() and home.exists() and home.samefile(folder)
+    try:
+        return home.is_symlink() and home.samefile(folder)
+    except FileNotFoundError:  # the trial folder, or the link, is gone
+        return False
 
 
 def _is_here(home: Path) -> bool:
     """Whether the trial folder that a link names still has its outbox in this container's folder."""
-    outbox = home.readlink() / "outbox"
     try:
+        outbox = home.readlink() / "outbox"
         return outbox.is_symlink() and outbox.readlink().is_relative_to(home.parent)
     except FileNotFoundError:  # brought home meanwhile, by who ends the attempt
         return False

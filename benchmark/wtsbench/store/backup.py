@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,8 +34,8 @@ def back_up(folder: Path, out: Path) -> dict[str, Any]:
     Raises:
         StoreError: the file is there already, or cannot be written.
     """
-    _require_new(out)
     with locked(folder, shared=True):
+        _require_new(out)
         database = folder / DATABASE
         files = [path for path in (database, _log(database), journal_of(database)) if path.exists()]
         return _copy(files, out)
@@ -44,8 +45,8 @@ def back_up_live(live: LiveStore, folder: Path, name: str) -> dict[str, Any]:
     """Copy the store of a server into its folder of backups. Writers wait meanwhile; readers do not."""
     out = folder / f"{name}{SUFFIX}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    _require_new(out)
     with live.still() as files:
+        _require_new(out)
         return _copy(files, out)
 
 
@@ -63,15 +64,12 @@ def restore(backup: Path, folder: Path) -> Verdict:
         StoreError: there is a store already, or part of one, or the backup is none.
     """
     target = folder.absolute() / DATABASE
-    if target.exists():
-        raise StoreError(f"there is a store in {folder} already", remedy="restore into another folder.")
-    for left in (_log(target), journal_of(target)):  # of a store that was deleted: it would go into the restored one
-        if left.exists():
-            raise StoreError(f"{left} is left over from another store", remedy="restore into another folder.")
+    _require_no_store(target)  # before a folder is made, or waited for
     if not backup.is_file():
         raise StoreError(f"{backup} is no backup", remedy="name a file that `wtsbench store backup` wrote.")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, shared=False):
+        _require_no_store(target)
         hidden = target.with_name(f".{target.name}.new")
         _copy_file(backup, hidden)
         try:
@@ -92,14 +90,14 @@ def restore(backup: Path, folder: Path) -> Verdict:
 
 def _copy(files: Sequence[Path], out: Path) -> dict[str, Any]:
     """Copy a database with its log, then write the log into the copy: one whole file, or none."""
-    hidden = out.with_name(f".{out.name}.new")
+    hidden = out.with_name(f".{out.name}.{secrets.token_hex(8)}")  # two may back up under one name: the first has it
     try:
         for file in files:
             _copy_file(file, hidden.with_name(hidden.name + file.name.removeprefix(DATABASE)))
         with Engine.open(hidden, read_only=False) as engine:
             attempts = len(Archive(engine).attempt_keys())
         _log(hidden).unlink(missing_ok=True)
-        hidden.rename(out)
+        _name(hidden, out)
         sync_folder(out.parent)
     except OSError as error:
         raise StoreError(f"the backup {out} cannot be written: {error.strerror}") from error
@@ -107,6 +105,17 @@ def _copy(files: Sequence[Path], out: Path) -> dict[str, Any]:
         for left_over in (hidden, _log(hidden), journal_of(hidden)):
             left_over.unlink(missing_ok=True)
     return {"backup": out.name, "attempts": attempts, "bytes": out.stat().st_size}
+
+
+def _name(hidden: Path, out: Path) -> None:
+    """Give a whole file its name, unless that is taken by now."""
+    try:
+        os.link(hidden, out)
+    except FileExistsError:
+        raise _taken(out) from None
+    except OSError:  # a file system without links
+        _require_new(out)
+        hidden.rename(out)
 
 
 def _copy_file(source: Path, target: Path) -> None:
@@ -118,9 +127,21 @@ def _copy_file(source: Path, target: Path) -> None:
         os.close(handle)
 
 
+def _require_no_store(target: Path) -> None:
+    if target.exists():
+        raise StoreError(f"there is a store in {target.parent} already", remedy="restore into another folder.")
+    for left in (_log(target), journal_of(target)):  # of a store that was deleted: it would go into the restored one
+        if left.exists():
+            raise StoreError(f"{left} is left over from another store", remedy="restore into another folder.")
+
+
 def _require_new(out: Path) -> None:
     if out.exists():
-        raise StoreError(f"{out} is there already", remedy="choose another name.")
+        raise _taken(out)
+
+
+def _taken(out: Path) -> StoreError:
+    return StoreError(f"{out} is there already", remedy="choose another name.")
 
 
 def _log(path: Path) -> Path:

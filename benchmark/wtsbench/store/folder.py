@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from wtsbench.errors import NoStore, StoreError
 from wtsbench.store.explain import OTHER_FOLDER, not_ours
 from wtsbench.store.journal import journal_of
-from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked
+from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, patience
 from wtsbench.store.operations import EngineCalls, StoreCalls
 from wtsbench.store.owner import FILE as OWNER_FILE
 from wtsbench.store.owner import living_owner
@@ -22,6 +24,13 @@ SERVER = "server"
 BACKUPS = "backups"
 EXPORTS = "exports"
 _OWN_NAMES = frozenset({DATABASE, LOCK_NAME, TURN_NAME, OWNER_FILE, SERVER, BACKUPS, EXPORTS, "spool", "lost+found"})
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+_T = TypeVar("_T")
+
+
+class _Stopping(StoreBusy):
+    """The server that owns the folder does not answer, or not now."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +62,10 @@ class FolderStore(StoreCalls):
 
         try:
             if not (self.folder / DATABASE).exists():
-                if not create or not self._may_become_store():
+                if create and self._may_become_store():
+                    self._make()
+                elif not (self.folder / DATABASE).exists():  # or somebody has made it meanwhile
                     raise self._absent()
-                self._make()
         except OSError as error:
             raise StoreError(
                 f"the store {self.folder} cannot be used: {error.strerror}", remedy=OTHER_FOLDER
@@ -111,7 +121,23 @@ class FolderStore(StoreCalls):
                     return
             owner = served()
             if owner is None:
-                raise StoreBusy(f"the server of the store {self.folder} is stopping", remedy="try again.")
+                raise _Stopping(f"the server of the store {self.folder} is stopping", remedy="try again.")
             from wtsbench.store.remote import RemoteEngine
 
-            yield stack.enter_context(RemoteEngine.open(owner.address))
+            try:
+                with RemoteEngine.open(owner.address, patience=0) as engine:
+                    yield engine
+            except StoreBusy as error:
+                raise _Stopping(error.message, remedy=error.remedy) from error
+
+    def _ask(self, question: Callable[[EngineCalls], _T], *, read_only: bool = False) -> _T:
+        """As everywhere; where the server that owned the folder goes away meanwhile, whoever owns it then is asked."""
+        deadline, pause = time.monotonic() + patience(), _FIRST_PAUSE
+        while True:
+            try:
+                return super()._ask(question, read_only=read_only)
+            except _Stopping:
+                if time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
 from wtsbench.store import queries
 from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query
+
+_T = TypeVar("_T")
 
 
 class EngineCalls(Protocol):
@@ -42,26 +44,25 @@ class StoreCalls:
     def _engine(self, *, read_only: bool = False) -> AbstractContextManager[EngineCalls]:
         raise NotImplementedError
 
+    def _ask(self, question: Callable[[EngineCalls], _T], *, read_only: bool = False) -> _T:
+        """Put one question to the engine; whoever inherits may do so again, for every question may be repeated."""
+        with self._engine(read_only=read_only) as engine:
+            return question(engine)
+
     def _read(self, query: Query) -> pa.Table:
-        with self._engine(read_only=True) as engine:
-            return engine.read(query)
+        return self._ask(lambda engine: engine.read(query), read_only=True)
 
     def begin_attempt(self, trial_id: str, *, run: str) -> int:
         """Take the next attempt number of a trial."""
-        with self._engine() as engine:
-            return engine.begin_attempt(trial_id, run)
+        return self._ask(lambda engine: engine.begin_attempt(trial_id, run))
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
         """Make records durable in one transaction."""
-        if not batches:
-            return []
-        with self._engine() as engine:
-            return engine.append(batches)
+        return self._ask(lambda engine: engine.append(batches)) if batches else []
 
     def sealed(self, trial_id: str, attempt: int) -> bool:
         """Whether an attempt has ended."""
-        with self._engine(read_only=True) as engine:
-            return engine.sealed(trial_id, attempt)
+        return self._ask(lambda engine: engine.sealed(trial_id, attempt), read_only=True)
 
     def put_dataset(
         self,
@@ -87,8 +88,7 @@ class StoreCalls:
             "settings": None if settings is None else json.dumps(settings, sort_keys=True),
             "report": json.dumps(report, sort_keys=True),
         }
-        with self._engine() as engine:
-            engine.put_dataset(row, items)
+        self._ask(lambda engine: engine.put_dataset(row, items))
 
     def has_dataset(self, data_digest: str) -> bool:
         """Whether a prepared data set is there."""
@@ -97,8 +97,8 @@ class StoreCalls:
 
     def put_grid(self, *, name: str, grid_digest: str, yaml: str, cells: Sequence[dict[str, Any]]) -> None:
         """Keep what was asked for."""
-        with self._engine() as engine:
-            engine.put_grid(name, grid_digest, yaml, json.dumps(list(cells), sort_keys=True))
+        listed = json.dumps(list(cells), sort_keys=True)
+        self._ask(lambda engine: engine.put_grid(name, grid_digest, yaml, listed))
 
     def grids(self) -> pa.Table:
         """All submissions of grids."""

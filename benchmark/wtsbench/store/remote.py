@@ -37,29 +37,31 @@ _T = TypeVar("_T")
 class RemoteEngine:
     """A connection to a server. Every call may be repeated: the server knows what it did before."""
 
-    def __init__(self, address: str, client: flight.FlightClient, token: str | None) -> None:
+    def __init__(self, address: str, client: flight.FlightClient, token: str | None, patience: float | None) -> None:
         self._address = address
+        self._patience = patience
         self._client = client
         self._headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
         self.hello: dict[str, Any] = {}
 
     @classmethod
     @contextmanager
-    def open(cls, address: str) -> Iterator[RemoteEngine]:
-        """Connect for a few calls."""
-        engine = cls.connect(address)
+    def open(cls, address: str, *, patience: float | None = None) -> Iterator[RemoteEngine]:
+        """Connect for a few calls; see `connect`."""
+        engine = cls.connect(address, patience=patience)
         try:
             yield engine
         finally:
             engine.close()
 
     @classmethod
-    def connect(cls, address: str, *, wait: float = 0.0) -> RemoteEngine:
+    def connect(cls, address: str, *, wait: float = 0.0, patience: float | None = None) -> RemoteEngine:
         """Connect and agree on versions.
 
         Args:
             address: `grpc://HOST:PORT` on this machine, `grpc+tls://HOST:PORT`, or the local socket's.
             wait: seconds to go on trying.
+            patience: seconds to go on trying with each call later; None is `lock.patience()`.
 
         Raises:
             StoreUnreachable: nobody answers there.
@@ -67,7 +69,7 @@ class RemoteEngine:
             StoreError: the server speaks another protocol or an older schema version.
         """
         local = address.startswith("grpc+unix://")
-        engine = cls(address, _client(address), None if local else _token(address))
+        engine = cls(address, _client(address), None if local else _token(address), patience)
         engine._repeat(lambda: engine._agree(), wait)
         return engine
 
@@ -207,7 +209,7 @@ class RemoteEngine:
             ) from None
 
     def _patient(self, call: Callable[[], _T]) -> _T:
-        return self._repeat(call, patience())
+        return self._repeat(call, patience() if self._patience is None else self._patience)
 
     def _repeat(self, call: Callable[[], _T], seconds: float) -> _T:
         deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE

@@ -128,8 +128,8 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
         ready(
             Running(listen=address, ca=ca, metrics_port=None if page is None else page.port, tokens=tokens, core=core)
         )
-        while not stop.wait(_TICK):
-            pass
+        while not stop.is_set():  # to wait for it here would hold what a signal's handler needs to set it
+            time.sleep(_TICK)
         return _drain(core, [public, local], options.drain_seconds)
 
 

@@ -106,8 +106,8 @@ class Tokens:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / FILE
-        self._seen: tuple[int, int, int] | None = None
-        self._known: dict[str, Token] = {}
+        self._known: tuple[tuple[int, int, int] | None, dict[str, Token]] = None, {}
+        """The file's state when it was read, and what it held: one value, for several threads ask."""
 
     def create(self, *, name: str, scope: str, valid: timedelta | None) -> tuple[Token, str]:
         """Make a token.
@@ -178,14 +178,14 @@ class Tokens:
         except FileNotFoundError:
             return {}
         seen = (status.st_ino, status.st_mtime_ns, status.st_size)
-        if seen != self._seen:  # whoever was revoked is so at once
+        known = self._known
+        if seen != known[0]:  # whoever was revoked is so at once
             try:
                 listed = json.loads(self._path.read_text())
-                self._known = {row["id"]: Token.model_validate(row) for row in listed}
+                self._known = known = seen, {row["id"]: Token.model_validate(row) for row in listed}
             except ValueError as error:
                 raise StoreError(f"{self._path} is no file of tokens", remedy="restore it, or remove it.") from error
-            self._seen = seen
-        return self._known
+        return known[1]
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Token]]:
