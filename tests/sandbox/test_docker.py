@@ -28,6 +28,7 @@ from wtsbench.sandbox.docker import DockerSandbox
 from wtsbench.sandbox.image import build
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove, sweep, sweep_folders, trial_containers
+from wtsbench.sandbox.memory import _events, kernel_kills
 from wtsbench.sandbox.pins import ImagePin, pins, write_pin
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.sandbox.staging import ContainerFolder
@@ -136,7 +137,10 @@ def test_limits_and_stops_are_told_apart(tmp_path: Path, tiny_model: Path, image
 
     stopper = in_thread(stop)
     late = run(sandbox, tmp_path / "late", seconds=0.5)
+    kills = kernel_kills()
     large = run(sandbox, tmp_path / "large", memory=48 << 20)
+    if any(path.exists() for path in _events()):  # what is killed in a container is no end of a trial in a process
+        assert kernel_kills() == kills
     stopped = run(sandbox, tmp_path / "stopped", cancelled=cancelled)
     stopper.join()
 

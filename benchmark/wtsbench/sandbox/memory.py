@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def group_memory(group: int) -> int:
@@ -16,14 +19,27 @@ def group_memory(group: int) -> int:
 
 
 def kernel_kills() -> int:
-    """Processes that the kernel has killed for memory since this machine started; 0 where it does not tell."""
-    try:
-        for line in (_PROC / "vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    except OSError:
-        pass
+    """Processes of this one's control group that the kernel has killed for memory; 0 where it does not tell.
+
+    Where no group is told of, those of the machine: a container's may be among them.
+    """
+    for path in (*_events(), _PROC / "vmstat"):
+        with suppress(OSError):
+            for line in path.read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
     return 0
+
+
+def _events() -> Iterator[Path]:
+    """Where version 1 and version 2 of the kernel's control groups count for the group of this process."""
+    with suppress(OSError):
+        for line in (_PROC / "self" / "cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            if "memory" in controllers.split(","):
+                yield _GROUPS / "memory" / group[1:] / "memory.oom_control"
+            elif not controllers:
+                yield _GROUPS / group[1:] / "memory.events"
 
 
 def _group(process: Path) -> int | None:
