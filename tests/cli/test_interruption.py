@@ -22,7 +22,8 @@ def run():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             interruption.claim()
         print("ready", flush=True)
-        interruption.stop.wait()
+        while not interruption.stop.is_set():  # the signal's handler sets it in this very thread: nobody may wait()
+            time.sleep(0.02)
         print("stopping", flush=True)
         time.sleep(60 if "hang" in sys.argv else 0)
 

@@ -12,13 +12,14 @@ import random
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tests.end_to_end.conftest import Bench
+from tests.end_to_end.conftest import Bench, open_files
 from wtsbench.execution.spool import sandbox_folder
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.container import LEASE_LABEL
@@ -154,7 +155,7 @@ class Disturbed:
             return [self.process.pid]
         if victim in ("raylet", "gcs"):
             named = "raylet" if victim == "raylet" else "gcs_server"
-            return [child.pid for child in psutil.Process(self.process.pid).children() if child.name() == named]
+            return _children_called(named, self.process.pid)
         if victim == "worker":
             return _holders(folder / "owner")
         if victim == "reaper":
@@ -168,7 +169,7 @@ class Disturbed:
         if victim == "dockerd":
             return [_dockerd()]
         if victim == "containerd":
-            return [child.pid for child in psutil.Process(_dockerd()).children() if child.name() == "containerd"]
+            return _children_called("containerd", _dockerd())
         ids = {container["Id"] for container in self.containers()}
         return [
             one.pid
@@ -186,8 +187,13 @@ class Disturbed:
 
     def _lanes(self) -> list[int]:
         """The first processes of the containers."""
-        running = [one["Id"] for one in self.containers() if one["State"] == "running"]
-        return [int(self.client.api.inspect_container(one)["State"]["Pid"]) for one in running]
+        import docker.errors
+
+        found = []
+        for one in (one["Id"] for one in self.containers() if one["State"] == "running"):
+            with suppress(docker.errors.NotFound):  # it was removed meanwhile
+                found.append(int(self.client.api.inspect_container(one)["State"]["Pid"]))
+        return [pid for pid in found if pid]  # 0: it has ended meanwhile
 
     def containers(self) -> list[dict[str, Any]]:
         """Containers of this submission's trials."""
@@ -248,15 +254,8 @@ def _dockerd() -> int:
 
 def _holders(path: Path) -> list[int]:
     """Processes that have a file open."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                if any(str(link.readlink()) == str(path) for link in (process / "fd").iterdir()):
-                    found.append(int(process.name))
-            except OSError:
-                continue
-    return found
+    processes = [one for one in Path("/proc").iterdir() if one.name.isdigit()]
+    return [int(process.name) for process in processes if str(path) in open_files(process)]
 
 
 def _parent(pid: int) -> int | None:
@@ -271,6 +270,15 @@ def _children(pid: int) -> list[psutil.Process]:
         return list(psutil.Process(pid).children())
     except psutil.NoSuchProcess:
         return []
+
+
+def _children_called(name: str, pid: int) -> list[int]:
+    found = []
+    for child in _children(pid):
+        with suppress(psutil.NoSuchProcess):
+            if child.name() == name:
+                found.append(child.pid)
+    return found
 
 
 def _patiently(ask: Callable[[], list[str]]) -> list[str]:

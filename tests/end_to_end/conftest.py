@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -87,13 +88,20 @@ class Bench:
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
-                try:
-                    links = [str(link.readlink()) for link in (entry / "fd").iterdir()]
-                except OSError:
-                    continue
+                links = open_files(entry)
                 if any(link.startswith(str(self.store / "spool")) and link.endswith("log.txt") for link in links):
                     found.append(int(entry.name))
         return found
+
+
+def open_files(process: Path) -> list[str]:
+    """What a process of /proc has open, but for what it closes meanwhile; nothing where it has ended."""
+    found = []
+    with suppress(OSError):
+        for link in (process / "fd").iterdir():
+            with suppress(OSError):
+                found.append(str(link.readlink()))
+    return found
 
 
 @pytest.fixture

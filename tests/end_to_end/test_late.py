@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ import pytest
 from tests.end_to_end.conftest import Bench
 from tests.end_to_end.engines import built, trial_image  # noqa: F401  # fixtures
 from wtsbench.store.client import open_store
-from wtsbench.store.lock import locked
+from wtsbench.store.lock import LOCK_NAME, TURN_NAME
 
 pytestmark = pytest.mark.slow
 LEASE = "1.5"
@@ -46,6 +49,12 @@ class Late:
         """The first submission, on its way."""
         self.first = self.bench.start("submit", self._grid("first", epochs), *self._options)
         return self.first
+
+    def stop(self) -> None:
+        """Stop the first submission; when this returns, all of its threads stand still."""
+        assert self.first is not None
+        self.first.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.first.pid, os.WSTOPPED)
 
     def overtake(self, patch: pytest.MonkeyPatch, *, epochs: int) -> None:
         """The second one from beginning to end, with a spool of its own, as on another node."""
@@ -106,12 +115,22 @@ def _wait_for(condition: Callable[[], object], *, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
+@contextmanager
+def _kept_from_others(store: Path) -> Iterator[None]:
+    """Hold a store's lock and the turn before it: who is stopped meanwhile has neither, and is in nobody's way."""
+    with (store / TURN_NAME).open("rb+") as turn, (store / LOCK_NAME).open("rb+") as lock:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.mark.parametrize("sandbox", SANDBOXES)
 def test_stopped_while_it_trains(late: Late, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its trial has ended itself by then; waking, it finds out, and its attempt is a failed one beside the result."""
-    first = late.start(epochs=LONG)
+    late.start(epochs=LONG)
     _wait_for(lambda: list(late.bench.store.glob("spool/*/trial/scratch/progress.json")))
-    first.send_signal(signal.SIGSTOP)
+    with _kept_from_others(late.bench.store):
+        late.stop()
     late.overtake(monkeypatch, epochs=LONG)
     assert not late.bench.trial_processes()
     late.wake()
@@ -122,11 +141,12 @@ def test_stopped_while_it_trains(late: Late, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("sandbox", ["process"])
 def test_stopped_while_it_delivers(late: Late, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its trial had finished, but the store had not heard of it: its result comes second, is dropped and told of."""
-    first = late.start(epochs=1)
+    monkeypatch.setenv("WTSBENCH_STORE_LOCK_SECONDS", "600")  # it waits for the store while it is stopped, too
+    late.start(epochs=1)
     _wait_for(lambda: list(late.bench.store.glob("spool/*/trial/lease")))  # so the attempt has its number
-    with locked(late.bench.store, shared=False):
+    with _kept_from_others(late.bench.store):
         _wait_for(lambda: list(late.bench.store.glob("spool/*/trial/outbox/result.json")))
-        first.send_signal(signal.SIGSTOP)
+        late.stop()
     late.overtake(monkeypatch, epochs=1)
     assert "stored meanwhile" in late.wake()
     late.assert_exactly_once()

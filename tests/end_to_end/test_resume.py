@@ -110,7 +110,8 @@ def test_two_submissions_at_once(bench: Bench, undisturbed: Any) -> None:
     """A second submission of the same grid is refused while the first lives; the first is not disturbed."""
     grid = bench.grid()
     first = bench.start("submit", grid)
-    _wait_for(lambda: _done(bench) >= 1, first)
+    note = bench.store / "spool" / "small.submission"  # its owner's id, written once it is locked
+    _wait_for(lambda: note.exists() and note.read_text() == str(first.pid), first)
     second = bench.run("submit", grid)
     assert second.returncode == 2
     assert "being submitted" in second.stderr

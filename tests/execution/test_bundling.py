@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.halting import halting
 from tests.models.folders import write_model_folder
 from tests.models.hub_server import COMMIT, Hub, serve
 from tests.sandbox.conftest import BASE
@@ -175,7 +176,7 @@ def test_a_load_that_was_killed_is_finished_by_the_next(tmp_path: Path, far: Mac
     write(tmp_path / "bundle.tar", about, {name: Entry.of_bytes(name, one) for name, one in content.items()})
     snapshot = far.folder / place.replace("wtsbench/hub", "hf/hub")
 
-    command = [sys.executable, "-m", "wtsbench_cli", "image", "load", str(tmp_path / "bundle.tar")]
+    command = halting(snapshot / "model-*", 20, "image", "load", tmp_path / "bundle.tar")
     with subprocess.Popen(command, env=far.environment, cwd=far.folder, stderr=subprocess.DEVNULL) as loading:
         while loading.poll() is None and len(list(snapshot.glob("model-*"))) < 3:
             time.sleep(0.001)

@@ -177,13 +177,20 @@ def test_a_folder_swept_before_it_could_be_locked_is_made_anew(tmp_path: Path) -
     folder = AttemptFolder(tmp_path / "a-1")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     thief = subprocess.Popen(
-        [sys.executable, "-c", SWEEPER, str(folder.path)], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", SWEEPER, str(folder.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     with thief:
+        assert thief.stdin is not None
         assert thief.stdout is not None
         assert thief.stdout.readline() == "held\n"
         with folder.owned() as owned:
             assert not owned
+        thief.stdin.write("go on\n")
+        thief.stdin.flush()
         with folder.owned(wait=30) as owned:
             assert owned
             with AttemptFolder(folder.path).owned() as second:
@@ -198,7 +205,8 @@ from wtsbench.execution.spool import AttemptFolder
 folder = AttemptFolder(Path(sys.argv[1]))
 with folder.owned() as owned:
     print("held", flush=True)
-    time.sleep(1)
+    sys.stdin.readline()
+    time.sleep(0.2)  # so that the other one waits already, as a rule
     folder.remove()
 """
 

@@ -41,14 +41,15 @@ def test_a_worker_ends_with_its_raylet() -> None:
 
 
 DRIVER = """
-import sys, time
+import os, sys, time
 import psutil
 from wtsbench.errors import ClusterError
 from wtsbench.execution.ray_executor import RayExecutor
 from wtsbench.spec.grid import Resources
 executor = RayExecutor(None, Resources())
 assert executor.slots >= 1
-[process] = [one for one in psutil.Process().children() if one.name() == sys.argv[1]]
+there = psutil.process_iter(["ppid", "name"])  # without those that end meanwhile
+[process] = [one for one in there if (one.info["ppid"], one.info["name"]) == (os.getpid(), sys.argv[1])]
 process.kill()
 try:
     while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def _no_reaper_is_left() -> Iterator[None]:
     yield
     started = reaper.running()
     if started is not None and started != before:
-        os.kill(started, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(started, signal.SIGTERM)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -32,32 +33,42 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self.storage = folder / "storage"
+        self.address = ""
+        self._settings = folder / "registry.yml"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it at a free port, and wait until it answers."""
+        for _ in range(5):
+            if self._comes_up():
+                return
+            self.stop()
+        raise AssertionError("the registry does not come up")
+
+    def _comes_up(self) -> bool:
+        """Start it; False where it ends, as when somebody took the port that was free a moment ago."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        self._settings = folder / "registry.yml"
         self._settings.write_text(
             "version: 0.1\nlog: {level: error}\n"
             f"storage: {{filesystem: {{rootdirectory: {self.storage}}}}}\nhttp: {{addr: {self.address}}}\n"
         )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
         self._process = subprocess.Popen(
             ["docker-registry", "serve", str(self._settings)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(200):
+        deadline = time.monotonic() + 60
+        while self._process.poll() is None and time.monotonic() < deadline:
             try:
                 self.ask("/v2/")
-            except OSError:
+            except (OSError, http.client.HTTPException):
                 time.sleep(0.05)
             else:
-                return
-        raise AssertionError("the registry does not come up")
+                return self._process.poll() is None  # else it was somebody else who answered
+        return False
 
     def stop(self) -> None:
         """Stop it; nobody answers at its address then."""

@@ -16,7 +16,15 @@ from typing import Any
 import pytest
 
 from tests.sandbox.conftest import BASE
-from tests.sandbox.trials import endless_trial, in_thread, run, short_trial, wait_for_progress
+from tests.sandbox.trials import (
+    NODE,
+    endless_trial,
+    in_thread,
+    on_a_node_without_a_reaper,
+    run,
+    short_trial,
+    wait_for_progress,
+)
 from tests.trial.folders import predictions_of, result_of
 from tests.trial.processes import environment
 from wtsbench.errors import SandboxError
@@ -200,8 +208,11 @@ def test_a_container_that_is_taken_away_is_an_infrastructure_failure(
     assert failure.failure_class is FailureClass.INFRASTRUCTURE
 
 
-def test_a_sweep_takes_stale_containers_only(tmp_path: Path, image: str, client: Any) -> None:
+def test_a_sweep_takes_stale_containers_only(
+    tmp_path: Path, image: str, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A container whose lease nobody holds or that is gone is removed; one whose lease is held is somebody's."""
+    on_a_node_without_a_reaper(monkeypatch)
     made = {}
     with contextlib.ExitStack() as held, contextlib.ExitStack() as let_go:
         for name in ("dead", "gone", "living"):
@@ -225,8 +236,6 @@ def test_a_sweep_takes_stale_containers_only(tmp_path: Path, image: str, client:
     assert left == {made["living"].id}
 
 
-NODE = "a node without a reaper"
-"""The reaper of a test before this one may be faster than the container itself."""
 SUPERVISOR = """
 import sys
 from pathlib import Path
@@ -250,7 +259,7 @@ def test_a_container_ends_itself_with_its_supervisor(
     code: int,
 ) -> None:
     """It stops at once where the supervisor is killed, within the lease's time where it hangs; a sweep removes it."""
-    monkeypatch.setattr("wtsbench.sandbox.leftovers.node", lambda: NODE)
+    on_a_node_without_a_reaper(monkeypatch)
     endless_trial(tmp_path / "trial", tiny_model)
     monkeypatch.setenv("WTSBENCH_LEASE_SECONDS", "3")
     supervisor = subprocess.Popen(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.sandbox.attack import attack, seen_by, with_attackers
-from tests.sandbox.trials import in_thread, run
+from tests.sandbox.trials import in_thread, on_a_node_without_a_reaper, run
 from tests.trial.folders import result_of
 from tests.trial.processes import wait_for
 from wtsbench.sandbox.base import classify
@@ -70,6 +70,7 @@ def test_a_trial_outlives_its_engine_and_cleaning_up_fails_no_trial(
     tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch, client: Any
 ) -> None:
     """An engine that goes away under a running trial costs nothing: it ends well, and a later sweep clears up."""
+    on_a_node_without_a_reaper(monkeypatch)
     wait = """
         import os, time
         (folder / "scratch" / "progress.json").touch()

@@ -14,7 +14,7 @@ import pytest
 
 from tests.sandbox.trials import endless_trial, in_thread, run, short_trial, wait_for_progress
 from tests.trial.folders import predictions_of, result_of
-from tests.trial.processes import environment
+from tests.trial.processes import environment, is_running
 from wtsbench.sandbox.base import classify
 from wtsbench.sandbox.lane import lane_for
 from wtsbench.sandbox.process import ProcessSandbox
@@ -23,7 +23,15 @@ from wtsbench.spec.failure import FailureClass
 
 def children_of(pid: int) -> set[int]:
     """Process ids of the living children of a process."""
-    return {child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE}
+    return {child.pid for child in psutil.Process(pid).children() if is_running(child.pid)}
+
+
+def command_of(process: psutil.Process) -> str:
+    """A process's command line; nothing where it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is none either
+        return ""
 
 
 def test_a_forked_and_a_fresh_process_give_the_same_numbers(tmp_path: Path, tiny_model: Path) -> None:
@@ -62,7 +70,7 @@ def test_a_trial_past_its_time_is_stopped(tmp_path: Path, tiny_model: Path, lane
 
     assert outcome.timed_out
     assert outcome.signal == signal.SIGTERM
-    assert str(tmp_path) not in " ".join(" ".join(process.cmdline()) for process in psutil.Process().children())
+    assert str(tmp_path) not in " ".join(command_of(process) for process in psutil.Process().children())
     assert children_of(lane_for(1).pid) == set()
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove
 
 pytestmark = pytest.mark.docker
-LEASE = "1"
-"""Seconds."""
+LEASE = "3"
+"""Seconds; on a busy machine a renewal may come more than one late."""
 
 
 @pytest.fixture
@@ -40,7 +41,8 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             remove(container)
     pid = reaper.running()
     if pid is not None:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(pid, signal.SIGKILL)
 
 
 def sleeping(client: Any, folder: Path, name: str, **labels: str) -> Any:
@@ -98,7 +100,7 @@ def test_it_takes_what_nobody_waits_for_and_nothing_else(client: Any, tmp_path: 
             stopped.send_signal(signal.SIGSTOP)
 
             wait_until(lambda: not any(there(found[name]) for name in ("killed", "stopped", "created", "nowhere")))
-            time.sleep(2 * float(LEASE))
+            time.sleep(float(LEASE))  # they were there for as long before, since `stopped` was waited for
             assert [name for name, one in found.items() if there(one)] == ["living", "other user's", "other node's"]
         stopped.kill()
     wait_until(lambda: not there(found["living"]))
@@ -157,7 +159,7 @@ def test_it_waits_for_an_engine_that_is_away(client: Any, tmp_path: Path, monkey
         wait_until(lambda: "watches" in reaper.log_file().read_text())
         socket.unlink()
         wait_until(lambda: "waiting for the engine" in reaper.log_file().read_text())
-    time.sleep(float(LEASE))
+    time.sleep(1)  # two looks find it abandoned, where the engine answers
     assert there(container)
     socket.symlink_to(real)
     wait_until(lambda: not there(container))

@@ -7,9 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.trial.folders import made_items, write_folder
 from wtsbench.sandbox.base import Outcome, Sandbox
 from wtsbench.spec.trial import TrialJob
+
+NODE = "a node without a reaper"
+"""The reaper of a test before this one may be faster than the container itself, or than a sweep."""
+
+
+def on_a_node_without_a_reaper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process make containers that no reaper looks at, and see no others."""
+    monkeypatch.setattr("wtsbench.sandbox.container.node", lambda: NODE)
+    monkeypatch.setattr("wtsbench.sandbox.leftovers.node", lambda: NODE)
 
 
 def short_trial(folder: Path, model: Path, **settings: Any) -> TrialJob:

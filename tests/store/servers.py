@@ -7,7 +7,9 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -132,18 +134,33 @@ class Process:
         self.start()
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
-        self.process = subprocess.Popen(
-            [sys.executable, *self.program, self.listen, str(self.folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=with_roots(),
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert " at grpc" in line, line
-        self.listen = line.rsplit(" ", 1)[1].strip()
+        """Start it, and wait until it answers; who has its port meanwhile, as a connection may, is waited for."""
+        deadline = time.monotonic() + 30
+        while not self._comes_up():
+            assert time.monotonic() < deadline, f"somebody else listens at {self.listen}"
+            time.sleep(0.2)
+
+    def _comes_up(self) -> bool:
+        """Start it; False where its port is taken."""
+        with tempfile.TemporaryFile("w+") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.program, self.listen, str(self.folder)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=with_roots(),
+            )
+            assert self.process.stdout is not None
+            line = self.process.stdout.readline()
+            if " at grpc" in line:
+                self.listen = line.rsplit(" ", 1)[1].strip()
+                return True
+            self.process.kill()
+            self.process.communicate()
+            errors.seek(0)
+            said = errors.read()
+        assert "nothing can listen at" in said, line + said
+        return False
 
     @property
     def port(self) -> int:

@@ -20,6 +20,7 @@ import pytest
 
 from tests.store.making import fill_outbox, item_rows, seal, trial_id_of, whole_attempt
 from tests.store.servers import Process, asking_with, half_sent, serving, token_in
+from tests.trial.processes import wait_for
 from wtsbench.errors import StoreError
 from wtsbench.store import upkeep, wire
 from wtsbench.store.client import open_store
@@ -268,21 +269,30 @@ def test_any_flight_client_finds_and_reads_the_tables(running: Running) -> None:
 
 def test_free_sql_has_limits_of_rows_and_time(folder: Path) -> None:
     """What asks for too much is ended, and the server goes on."""
-    limits = Limits(seconds=0.5, rows=100, readers=2)
-    with serving(folder, limits=limits) as running, asking_with(token_in(folder, "read")):
+    with serving(folder, limits=Limits(rows=100, readers=2)) as running, asking_with(token_in(folder, "read")):
         engine = RemoteEngine.connect(running.listen)
         assert engine.sql("SELECT count(*) AS n FROM trials").to_pylist() == [{"n": 0}]
         assert engine.sql("SELECT range AS n FROM range(?)", [100]).num_rows == 100
         with pytest.raises(StoreError, match="more than 100 rows"):
             engine.sql("SELECT range FROM range(101)")
+        assert engine.sql("SELECT 1 AS n").num_rows == 1
+
+    def goes_on() -> bool:
+        try:
+            return bool(engine.sql("SELECT 1 AS n").num_rows == 1)
+        except StoreError:  # on a busy machine that may take as long, too
+            return False
+
+    with serving(folder, limits=Limits(seconds=0.5)) as running, asking_with(token_in(folder, "read")):
+        engine = RemoteEngine.connect(running.listen)
         with pytest.raises(StoreError, match=r"longer than 0\.5 s"):
             engine.sql("SELECT sum(a.range * b.range) FROM range(10000000) AS a, range(10000000) AS b")
-        assert engine.sql("SELECT 1 AS n").num_rows == 1
+        wait_for(goes_on)
 
 
 def test_readers_that_do_not_read_on_keep_nobody_from_writing(folder: Path) -> None:
     """All places for readers may be taken by slow ones: what a write asks the store first needs none."""
-    limits = Limits(seconds=0.5, readers=1)
+    limits = Limits(seconds=5, readers=1)
     with serving(folder, limits=limits) as running, asking_with(token_in(folder, "append:mine")):
         store = open_store(running.listen)
         _, slow = running.core.live.stream("SELECT trial_id FROM trials", [], limited=True)
@@ -381,13 +391,12 @@ def test_told_to_stop_a_server_finishes_what_it_took_on(folder: Path, tmp_path: 
         writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
         for writer in writers:
             writer.start()
-        time.sleep(0.5)
+        wait_for(lambda: len(promised) >= 20)
         assert server.stop(signal.SIGTERM) == 0
         for writer in writers:
             writer.join()
         with pytest.raises(wire.StoreUnreachable, match="no store answers"):
             open_store(server.listen)
-    assert promised
     assert sorted(path.name for path in folder.iterdir() if "duckdb" in path.name) == [DATABASE]
     assert set(promised) <= set(open_store(str(folder)).trials()["trial_id"].to_pylist())
     wrong = {one["what"] for one in upkeep.verify(str(folder))["wrong"]}

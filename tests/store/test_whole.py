@@ -20,6 +20,7 @@ import pyarrow.dataset as pads
 import pyarrow.ipc
 import pytest
 
+from tests.halting import halting
 from tests.reports.worlds import simple
 from tests.store.making import (
     batch,
@@ -391,7 +392,8 @@ def test_a_killed_export_is_no_export_and_goes_on(tmp_path: Path) -> None:
     """Without its manifest nothing is read of it; run again, it keeps what is whole."""
     store = fill(tmp_path / "store")
     store.append([one for number in range(200) for one in whole_attempt(trial_id_of(f"t{number}"), 1)])
-    program = [sys.executable, "-m", "wtsbench_cli", "export", str(tmp_path / "out"), "--store", store.uri]
+    parts = tmp_path / "out" / "*" / "*" / "part.parquet"
+    program = halting(parts, 20, "export", tmp_path / "out", "--store", store.uri)
     process = subprocess.Popen(program, env=with_roots(), stdout=subprocess.DEVNULL)
     while len(list(tmp_path.glob("out/*/*/part.parquet"))) < 10:
         assert process.poll() is None
