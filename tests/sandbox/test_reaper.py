@@ -33,16 +33,22 @@ LEASE = "3"
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The engine's client, with a cache and so a reaper of this test's own, which is gone afterwards."""
+    _end_reaper()  # of the tests before this one: it would look at the same containers
     monkeypatch.setenv("WTSBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("WTSBENCH_LEASE_SECONDS", LEASE)
     with connect() as found:
         yield found
         for container in found.containers.list(all=True, filters={"label": f"test={tmp_path}"}):
             remove(container)
+    _end_reaper()
+
+
+def _end_reaper() -> None:
     pid = reaper.running()
     if pid is not None:
         with suppress(ProcessLookupError):  # it has ended by itself
             os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: reaper.running() is None)
 
 
 def sleeping(client: Any, folder: Path, name: str, **labels: str) -> Any:

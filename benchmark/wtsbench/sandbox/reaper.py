@@ -34,8 +34,10 @@ IDLE_LEASES = 10
 SILENT_LEASES = 120
 """or when the engine has not answered for so many."""
 _ANSWER_SECONDS = 20.0
-_TURN_SECONDS = 30.0
-"""For a reaper that is just ending to be gone, or to have changed its mind."""
+_TURN_SECONDS = 5.0
+"""For a reaper that says that it watches to have meant it."""
+_ENDING_SECONDS = 30.0
+"""For one that says so no more to have looked for the last time, and be gone or say so again."""
 _NEEDED = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "WTSBENCH_CACHE", "XDG_CACHE_HOME")
 
 _log = logging.getLogger(__name__)
@@ -181,11 +183,13 @@ def _running(place: Path) -> int | None:
 
 
 def _take_turn(handle: int) -> bool:
-    deadline = time.monotonic() + _TURN_SECONDS
-    while time.monotonic() < deadline:
+    begun = time.monotonic()
+    while (waited := time.monotonic() - begun) < _ENDING_SECONDS:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
+        if waited > _TURN_SECONDS and running() is not None:
+            return False
         time.sleep(0.1)
     return False
 
