@@ -220,8 +220,10 @@ def _is_here(home: Path) -> bool:
     try:
         outbox = home.readlink() / "outbox"
         return outbox.is_symlink() and outbox.readlink().is_relative_to(home.parent)
-    except FileNotFoundError:  # brought home meanwhile, by who ends the attempt
-        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EINVAL):
+            raise
+        return False  # brought home meanwhile, by who ends the attempt: a link no more
 
 
 @contextmanager
