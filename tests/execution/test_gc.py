@@ -277,25 +277,18 @@ def test_two_that_remove_the_same_at_once(tmp_path: Path) -> None:
 
 def test_a_container_folder_that_is_just_made_is_not_left_over(tmp_path: Path) -> None:
     """Its lease is held before anybody may look."""
-    place, over = tmp_path / "place", threading.Event()
-
-    def make() -> None:
-        while not over.is_set():
-            with locked(place, sweeping=False):
-                folder = ContainerFolder.create(place)
-                lease = Renewal(folder.lease)
-                lease.__enter__()
-            with locked(place, sweeping=False):  # its end is not what is looked for here
-                shutil.rmtree(folder.path)
-            lease.__exit__(None, None, None)
-
-    maker = threading.Thread(target=make)
-    maker.start()
-    try:
-        assert [left_folders(place) for _ in range(1000)] == [[]] * 1000
-    finally:
-        over.set()
-        maker.join()
+    place = tmp_path / "place"
+    with ThreadPoolExecutor(1) as pool:
+        with locked(place, sweeping=False):
+            folder = ContainerFolder.create(place)
+            looking = pool.submit(left_folders, place)
+            with suppress(TimeoutError):
+                looking.result(timeout=0.2)
+            lease = Renewal(folder.lease)
+            lease.__enter__()
+        assert looking.result(timeout=30) == []
+        lease.__exit__(None, None, None)
+        assert left_folders(place) == [folder.path]
 
 
 def test_a_file_in_the_place_of_an_attempt_folder_is_said(tmp_path: Path) -> None:

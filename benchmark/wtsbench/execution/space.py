@@ -50,9 +50,11 @@ class OnDisk:
         """
         if self.path.is_dir() and not self.path.is_symlink():
             away = self.path.with_name(f".{self.path.name.lstrip('.')}.{secrets.token_hex(8)}")
-            with suppress(FileNotFoundError):
+            try:
                 self.path.rename(away)  # in one step, for a folder that is there counts as whole
-                shutil.rmtree(away)
+            except FileNotFoundError:
+                return
+            shutil.rmtree(away)
         else:
             self.path.unlink(missing_ok=True)
 

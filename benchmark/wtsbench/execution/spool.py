@@ -7,7 +7,7 @@ SPOOL/<trial id, 16 digits>-<attempt>/
     attempt.json   what a later sweep must know to end the attempt (AttemptNote)
     trial/         the trial folder (spec.json, inputs/, model, outbox/, scratch/, lease, log.txt)
 
-SPOOL/.sandbox/    what sandboxes keep of their own on the same file system
+SPOOL/.sandbox/    what sandboxes keep of their own on the same file system, and folders on their way out
 """
 
 from __future__ import annotations

@@ -197,10 +197,12 @@ def reclaim(folder: Path) -> None:
             away = path.readlink()
             # a trial may have put a link to anywhere in the place of its outbox
             if _given_by(folder, away) and not away.is_symlink() and away.is_dir():
-                with contextlib.suppress(FileNotFoundError):  # another sweep has brought it back
+                with contextlib.suppress(
+                    FileNotFoundError
+                ):  # scratch alone may be swept: who sweeps looks for the outbox
                     away.rename(back)
         if path.is_symlink():
-            path.unlink(missing_ok=True)
+            path.unlink()
         if back.is_dir():
             back.rename(path)
         path.mkdir(exist_ok=True)

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from wtsbench.errors import StoreError
 from wtsbench.store.client import Store
-from wtsbench.store.lock import StoreBusy
 from wtsbench.store.lock import patience as default_patience
+from wtsbench.store.lock import persistently
 from wtsbench.store.outbox import Ack, Batch, pending, read_batch, sync_folder
 
 MAX_ROWS = 200_000
 """Rows of one transaction, so that a large outbox needs no large memory. A larger record goes alone."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
 def deliver(folder: Path, store: Store, *, patience: float | None = None) -> list[Ack]:
@@ -82,12 +81,4 @@ def _groups(folder: Path) -> Iterator[list[tuple[Path, Batch]]]:
 
 
 def _send(batches: list[Batch], store: Store, deadline: float) -> list[Ack]:
-    pause = _FIRST_PAUSE
-    while True:
-        try:
-            return store.append(batches)
-        except StoreBusy:
-            if time.monotonic() + pause > deadline:
-                raise
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+    return persistently(lambda: store.append(batches), deadline - time.monotonic())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TypeVar
 from wtsbench.errors import NoStore, StoreError
 from wtsbench.store.explain import OTHER_FOLDER, not_ours
 from wtsbench.store.journal import journal_of
-from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, patience
+from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, patience, persistently
 from wtsbench.store.operations import EngineCalls, StoreCalls
 from wtsbench.store.owner import FILE as OWNER_FILE
 from wtsbench.store.owner import living_owner
@@ -25,7 +24,6 @@ BACKUPS = "backups"
 EXPORTS = "exports"
 _OWN_NAMES = frozenset({DATABASE, LOCK_NAME, TURN_NAME, OWNER_FILE, SERVER, BACKUPS, EXPORTS, "spool", "lost+found"})
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _T = TypeVar("_T")
 
 
@@ -132,12 +130,5 @@ class FolderStore(StoreCalls):
 
     def _ask(self, question: Callable[[EngineCalls], _T], *, read_only: bool = False) -> _T:
         """As everywhere; where the server that owned the folder goes away meanwhile, whoever owns it then is asked."""
-        deadline, pause = time.monotonic() + patience(), _FIRST_PAUSE
-        while True:
-            try:
-                return super()._ask(question, read_only=read_only)
-            except _Stopping:
-                if time.monotonic() + pause > deadline:
-                    raise
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        ask = partial(super()._ask, question, read_only=read_only)
+        return persistently(ask, patience(), fault=_Stopping)

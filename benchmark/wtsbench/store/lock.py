@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from wtsbench.errors import StoreError
 
@@ -27,6 +28,8 @@ LOCK_SECONDS = 60.0
 PATIENCE = 300.0
 """Seconds to go on trying while a server does not answer; `WTSBENCH_STORE_PATIENCE_SECONDS` overrides it."""
 _UNKNOWN = "other processes that read it"
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_T = TypeVar("_T")
 _LOOK = 0.5
 """Seconds between two looks at whether to wait on."""
 
@@ -65,6 +68,25 @@ def patience() -> float:
     raise StoreError(
         f"WTSBENCH_STORE_PATIENCE_SECONDS is {named!r}, not a number of seconds", remedy="set it to one, or unset it."
     )
+
+
+def persistently(call: Callable[[], _T], seconds: float, *, fault: type[StoreBusy] = StoreBusy) -> _T:
+    """Call until it succeeds, with longer and longer pauses.
+
+    Args:
+        call: what may be repeated.
+        seconds: after which its fault is final.
+        fault: that mends itself; any other is final at once.
+    """
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE
+    while True:
+        try:
+            return call()
+        except fault:
+            if time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 @contextmanager

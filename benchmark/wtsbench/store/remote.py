@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -20,7 +19,7 @@ import pyarrow.ipc
 from wtsbench.errors import StoreError
 from wtsbench.spec.paths import token_file
 from wtsbench.store import wire
-from wtsbench.store.lock import StoreBusy, patience
+from wtsbench.store.lock import patience, persistently
 from wtsbench.store.operations import StoreCalls
 from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query, items
@@ -30,7 +29,6 @@ SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
 CALL_SECONDS = 120.0
 """After which a call that was not answered counts as lost: a half-open connection says nothing at all."""
 HELLO_SECONDS = 10.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _T = TypeVar("_T")
 
 
@@ -70,7 +68,7 @@ class RemoteEngine:
         """
         local = address.startswith("grpc+unix://")
         engine = cls(address, _client(address), None if local else _token(address), patience)
-        engine._repeat(lambda: engine._agree(), wait)
+        persistently(engine._agree, wait)
         return engine
 
     def _agree(self) -> None:
@@ -209,18 +207,7 @@ class RemoteEngine:
             ) from None
 
     def _patient(self, call: Callable[[], _T]) -> _T:
-        return self._repeat(call, patience() if self._patience is None else self._patience)
-
-    def _repeat(self, call: Callable[[], _T], seconds: float) -> _T:
-        deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE
-        while True:
-            try:
-                return call()
-            except StoreBusy:
-                if time.monotonic() + pause > deadline:
-                    raise
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        return persistently(call, patience() if self._patience is None else self._patience)
 
 
 class ServerStore(StoreCalls):
