@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wtsbench_cli import store_measure, store_token
+from wtsbench_cli import store_token
 from wtsbench_cli.options import JsonOption, StoreOption, store_of
 from wtsbench_cli.terminal import print_json, say
 
@@ -18,7 +18,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(store_token.app, name="token")
-app.command("measure")(store_measure.measure)
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The store's folder.", show_default=False)]
 
 

@@ -43,7 +43,6 @@ VERBS = (
     "store backup",
     "store restore",
     "store merge",
-    "store measure",
     "export",
 )
 READERS = (

@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from tests.performance.store_writers import seal_row
 from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
 from wtsbench.store.schemas import TABLES
 from wtsbench.store.tables import ATTEMPT, LEDGER
-from wtsbench.store.writers import seal_row
 
 SEEDS, STRATEGIES, PAIRS = 5, 8, 10
 """Of each task: 8 strategies on 10 pairs of models, 5 seeds each, which are 500 trials."""

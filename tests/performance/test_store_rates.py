@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.performance.store_rates import measure
+from tests.performance.store_writers import RECORDS, ROWS, StoreSink, fake_records
 from wtsbench.store.client import open_store
-from wtsbench.store.measure import measure
-from wtsbench.store.writers import RECORDS, ROWS, StoreSink, fake_records
 
 
 def test_fake_trials_are_real_records(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Writers of fake trials, to measure stores with: `python -m wtsbench.store.writers` is a process full of them.
+"""Writers of fake trials, to measure stores with; `python -m tests.performance.store_writers` is a process of them.
 
 A writer sends records of predictions one by one, each when the one before it was acknowledged, and seals a trial after
 some of them. The same records go to every *sink*: a store, plain Parquet files, MLflow. The process runs under any

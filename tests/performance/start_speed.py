@@ -1,6 +1,6 @@
 """How long a trial takes to start, from the call of a sandbox to the first training step.
 
-    python -m tests.sandbox.measure_start [--repeats N] [--cold] [--beside SECONDS]
+    python -m tests.performance.start_speed [--repeats N] [--cold] [--beside SECONDS]
 
 Needs a Docker engine with the pinned trial image (`wtsbench image build`). `--cold` drops the page cache before a
 start, which takes root and slows down whoever else uses the machine. `--beside` measures instead what making

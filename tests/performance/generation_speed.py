@@ -1,6 +1,6 @@
 """How fast continuations are written, against transformers' `generate` with one prompt at a time.
 
-    python -m tests.trial.measure_generation MODEL_FOLDER PROMPTS_FILE [PROMPTS]
+    python -m tests.performance.generation_speed MODEL_FOLDER PROMPTS_FILE [PROMPTS]
 
 PROMPTS_FILE has a prompt a line. No test: speeds depend on the machine.
 """

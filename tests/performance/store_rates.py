@@ -1,11 +1,14 @@
 """How fast stores take records: fake trials, real parts, every way of keeping them side by side.
 
+    python -m tests.performance.store_rates [--against SINKS] [--writers 1,16,64,256] [--seconds 5] [--json]
+
 The server and the writers are processes of their own, so that the processor time of each is known: on a machine that
 does other work, or whose writers share its cores with the server, it says more than the clock.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -23,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from tests.performance.store_writers import RECORDS, ROWS, Share
 from wtsbench.errors import StoreError
 from wtsbench.store.client import open_store
-from wtsbench.store.writers import RECORDS, ROWS, Share
 
 KINDS = ("server", "folder", "parquet", "mlflow-file", "mlflow-sqlite")
 """What can be measured."""
@@ -85,9 +88,10 @@ class _Process:
     """A process of writers."""
 
     def __init__(self, place: _Place, **asked: Any) -> None:
-        roots = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+        checkout = Path(__file__).parents[2]
+        roots = os.pathsep.join([str(checkout), str(checkout / "benchmark"), os.environ.get("PYTHONPATH", "")])
         self._process = subprocess.Popen(
-            [place.python, "-m", "wtsbench.store.writers"],
+            [place.python, "-m", "tests.performance.store_writers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -260,3 +264,24 @@ def measure(
             found.append({**asdict(rate), "bytes_per_prediction": size / predictions})
             note(rate.line())
     return found
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="How fast stores take records on this machine.")
+    parser.add_argument("--against", default="server,folder,parquet", help=f"of {', '.join(KINDS)}")
+    parser.add_argument("--writers", default="1,16,64,256", help="numbers of writers at once")
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each number of writers")
+    parser.add_argument("--mlflow", default=sys.executable, help="interpreter of an environment that has MLflow")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    kinds = asked.against.split(",")
+    if unknown := sorted(set(kinds) - set(KINDS)):
+        parser.error(f"{unknown[0]!r} is none of {', '.join(KINDS)}")
+    counts = [int(number) for number in asked.writers.split(",")]
+    rates = measure(kinds, counts, asked.seconds, note=lambda line: print(line, flush=True), mlflow=asked.mlflow)
+    if asked.json:
+        print(json.dumps(rates, indent=2))
+
+
+if __name__ == "__main__":
+    _main()
