@@ -48,13 +48,13 @@ def _gains(rows: Sequence[Row]) -> Iterator[str]:
     counts: dict[str, _Count] = {}
     for row in rows:
         if row.kind == "strategy":
-            counts.setdefault(row.strategy, _Count()).add(_gain(row))
+            counts.setdefault(row.strategy, _Count()).add(gain_verdict(row))
     if counts:
         which = "a gain over the weak supervisor is proven (95% interval of each strategy alone) in this many tables"
         yield f"{which}: {_listed(counts)}."
 
 
-def _gain(row: Row) -> str | None:
+def gain_verdict(row: Row) -> str | None:
     if row.gain_low is None or row.gain_high is None or row.seeds_done < 2:
         return None
     up, down = ("better", "worse") if row.higher_is_better else ("worse", "better")

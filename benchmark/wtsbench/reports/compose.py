@@ -1,0 +1,338 @@
+"""A leaderboard as a document: an overview, a section a table, what is missing, and the methods."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from wtsbench.reports import charts
+from wtsbench.reports.details import blocks as metric_blocks
+from wtsbench.reports.document import Block, Cell, Chart, Column, Formula, Line, Listing, Prose, Section, Table, Tone
+from wtsbench.reports.findings import gain_verdict
+from wtsbench.reports.rows import Comparison, Leaderboard, Row
+from wtsbench.reports.wording import MISSING, SPLITS, Group, groups, interval, missing_seeds, number, seeds
+
+SIGNS = {"better": "+", "worse": "−", "tie": "=", None: "NA"}
+_TURNED = {"better": "worse", "worse": "better", "tie": "tie", None: None}
+_TONES: dict[str | None, Tone] = {"better": "good", "worse": "bad", "tie": "plain", None: "dim"}
+_COLUMNS = (
+    Column(heading="#", numeric=True, help="1 + number of strategies that are proven better; = marks ties"),
+    Column(heading="strategy"),
+    Column(heading="score", numeric=True, help="mean over seeds with its 95% interval"),
+    Column(heading="gain", numeric=True, narrow=False, help="student − weak supervisor, with its 95% interval"),
+    Column(heading="PGR", numeric=True, help="gain / (ceiling − weak), where that gap is proven"),
+    Column(heading="seeds", numeric=True, help="done of asked for"),
+)
+ORDER = "by rank, then by score; strategies without a rank below, controls last"
+
+
+def anchor_of(*parts: str) -> str:
+    """An anchor of letters, digits and dashes."""
+    return "-".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") or "x" for part in parts)
+
+
+def source_of(row: Row) -> str:
+    """The key of a row's provenance."""
+    scorer = (row.scorer or "")[:12]
+    return "|".join((row.grid, row.task, row.weak, row.strong, row.split, scorer, row.strategy))
+
+
+def grids(board: Leaderboard) -> Iterator[tuple[str, list[tuple[Group, list[Comparison]]]]]:
+    """Grid names, each with its tables and what was compared in them."""
+    for grid, tables in groups(board.rows):
+        yield grid, [(group, [each for each in board.comparisons if _same(each, group.rows[0])]) for group in tables]
+
+
+def _same(compared: Comparison, row: Row) -> bool:
+    names = ("grid", "task", "weak", "strong", "split", "scorer")
+    return all(getattr(compared, name) == getattr(row, name) for name in names)
+
+
+def overview(board: Leaderboard, grid: str) -> Table:
+    """Strategies down, tables across: score, PGR or NA, and whether a gain over the weak supervisor is proven."""
+    tables = [group for name, some in groups(board.rows) if name == grid for group in some]
+    labels = list(dict.fromkeys(row.strategy for group in tables for row in (*group.ranked, *group.controls)))
+    kinds = {row.strategy: row.kind for group in tables for row in group.rows}
+    columns = [Column(heading="strategy"), *(Column(heading=_short(group), numeric=True) for group in tables)]
+    lines = [_overview_ends(tables, "weak")]
+    lines += [
+        Line(
+            cells=(
+                Cell(text=label if kinds[label] == "strategy" else f"{label} (control)"),
+                *(_overview_cell(next((row for row in group.rows if row.strategy == label), None)) for group in tables),
+            ),
+            kind=kinds[label],
+        )
+        for label in sorted(labels, key=lambda label: (kinds[label] == "control", labels.index(label)))
+    ]
+    lines.append(_overview_ends(tables, "ceiling"))
+    caption = "Score, PGR, and + where a gain over the weak supervisor is proven, − where a loss is."
+    return Table(caption=caption, columns=tuple(columns), lines=tuple(lines), order="as the grid names them")
+
+
+def _overview_ends(tables: Sequence[Group], role: str) -> Line:
+    cells = [Cell(text=f"{role} supervisor" if role == "weak" else role)]
+    for group in tables:
+        scores = [getattr(row, f"{role}_score") for row in group.rows]
+        known = next((score for score in scores if score is not None), None)
+        cells.append(Cell(text=MISSING if known is None else number(known, 3), number=known, tone="dim"))
+    return Line(cells=tuple(cells), kind=role)
+
+
+def _overview_cell(row: Row | None) -> Cell:
+    if row is None or row.student_score is None:
+        return Cell(text=MISSING, tone="dim")
+    verdict = gain_verdict(row)
+    pgr = "NA" if row.pgr is None else number(row.pgr, 2)
+    sign = SIGNS[verdict] if verdict in ("better", "worse") else ""
+    text = f"{number(row.student_score, 3)} · {pgr} {sign}".rstrip()
+    return Cell(text=text, number=row.student_score, tone=_TONES[verdict] if sign else "plain")
+
+
+def _short(group: Group) -> str:
+    row = group.rows[0]
+    scorer = f" [{row.scorer_name or row.scorer[:8]}]" if row.scorer else ""
+    return f"{row.task}{' (ood)' if row.split == 'ood' else ''} {row.weak}→{row.strong}{scorer}"
+
+
+def main_table(group: Group) -> Table:
+    """The lines of a table: weak supervisor, strategies, ceiling, controls."""
+    lines: list[Line] = [_end(group, "weak")]
+    lines += [_line(group, row) for row in group.ranked]
+    lines.append(_end(group, "ceiling"))
+    lines += [_line(group, row) for row in group.controls]
+    return Table(caption=f"{group.title}: {group.facts}", columns=_COLUMNS, lines=tuple(lines), order=ORDER)
+
+
+def _end(group: Group, role: str) -> Line:
+    """The weak supervisor, or the ceiling, over the seeds of the row that has the most."""
+    row = max(group.rows, key=lambda row: row.seeds_done)
+    values = [getattr(row, f"{role}_{part}") for part in ("score", "low", "high")]
+    name = f"{role} {row.weak if role == 'weak' else row.strong}"
+    blank = Cell(text="", tone="dim")
+    score = Cell(text=interval(*values), number=values[0], tone="dim")
+    return Line(
+        cells=(blank, Cell(text=name, tone="dim"), score, blank, blank, blank),
+        kind=role,
+        source=source_of(row) if row.seeds_done else None,
+    )
+
+
+def _line(group: Group, row: Row) -> Line:
+    verdict = gain_verdict(row)
+    gain = f"{interval(row.gain, row.gain_low, row.gain_high)} {SIGNS[verdict] if verdict in ('better', 'worse') else ''}"
+    pgr = "NA" if row.pgr is None else interval(row.pgr, row.pgr_low, row.pgr_high, digits=2)
+    return Line(
+        cells=(
+            Cell(text=group.rank(row), number=row.rank),
+            Cell(text=row.strategy if row.kind == "strategy" else f"{row.strategy} (control)"),
+            Cell(text=interval(row.student_score, row.student_low, row.student_high), number=row.student_score),
+            Cell(text=gain.strip(), number=row.gain, tone=_TONES[verdict]),
+            Cell(text=pgr, number=row.pgr, tone="warn" if row.pgr is None else "plain"),
+            Cell(text=seeds(row), number=row.seeds_done, tone="plain" if row.complete else "bad"),
+        ),
+        kind=row.kind,
+        source=source_of(row),
+    )
+
+
+def sentence(group: Group, compared: Sequence[Comparison]) -> str:
+    """What a table proves, and what it does not, in one sentence or two."""
+    strategies = [row for row in group.ranked if row.seeds_done]
+    if not strategies:
+        return "Nothing is measured yet."
+    gap = [row for row in strategies if row.pgr is not None]
+    reasons = sorted({row.pgr_reason or "" for row in strategies if row.pgr is None})
+    said = (
+        "The ceiling is proven better than the weak supervisor"
+        if gap
+        else f"No gap is proven that a student could recover ({'; '.join(reasons)})"
+    )
+    verdicts = {row.strategy: gain_verdict(row) for row in strategies}
+    up, down = ([name for name, verdict in verdicts.items() if verdict == each] for each in ("better", "worse"))
+    parts = [f"a gain over the weak supervisor is proven for {_names(up)}" if up else "no gain over it is proven"]
+    if down:
+        parts.append(f"a loss for {_names(down)}")
+    among = [each for each in compared if each.family == "strategies" and each.verdict in ("better", "worse")]
+    told = f"{len(among)} of the pairs of strategies are told apart" if among else "no two strategies are told apart"
+    return f"{said}; {', '.join(parts)}. After correction {told}."
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def matrix(compared: Sequence[Comparison]) -> Table | None:
+    """Verdicts of every two entries: the row against the column."""
+    tested = [each for each in compared if each.verdict is not None]
+    if not tested:
+        return None
+    labels = list(dict.fromkeys([*(each.first for each in compared), *(each.second for each in compared)]))
+    cells: dict[tuple[str, str], Cell] = {}
+    for each in compared:
+        if each.p_holm is None:
+            continue
+        p = f"{each.p_holm:.3f}" if each.p_holm >= 0.001 else "<0.001"
+        for one, two, verdict in (
+            (each.first, each.second, each.verdict),
+            (each.second, each.first, _TURNED[each.verdict]),
+        ):
+            cells[one, two] = Cell(text=f"{SIGNS[verdict]} {p}", number=each.p_holm, tone=_TONES[verdict])
+    none = Cell(text="·", tone="dim")
+    return Table(
+        caption="+ the row is better than the column, − worse, = not told apart; p corrected for the table (Holm)",
+        columns=(Column(heading=""), *(Column(heading=label, numeric=True) for label in labels)),
+        lines=tuple(
+            Line(cells=(Cell(text=one), *(cells.get((one, two), none) for two in labels)), kind="matrix")
+            for one in labels
+        ),
+    )
+
+
+def metrics(group: Group) -> Iterator[Table]:
+    """The metrics beside the one that ranks."""
+    for heading, *lines in metric_blocks(group):
+        yield Table(
+            caption="further metrics; NA where one is not defined",
+            columns=tuple(Column(heading=name, numeric=bool(place)) for place, name in enumerate(heading)),
+            lines=tuple(Line(cells=tuple(Cell(text=text, number=_number(text)) for text in line)) for line in lines),
+        )
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def forest(group: Group) -> Chart | None:
+    """Weak supervisor, students, controls and ceiling with their intervals."""
+    done = [row for row in group.rows if row.student_score is not None]
+    if not done:
+        return None
+    whole = max(done, key=lambda row: row.seeds_done)
+    points = [_point(f"weak {whole.weak}", "weak", whole, "weak")]
+    points += [_point(row.strategy, row.kind, row, "student") for row in done if row.kind == "strategy"]
+    points += [_point(f"{row.strategy} (control)", "control", row, "student") for row in done if row.kind == "control"]
+    points.append(_point(f"ceiling {whole.strong}", "ceiling", whole, "ceiling"))
+    references = {role: float(getattr(whole, f"{role}_score") or 0.0) for role in ("weak", "ceiling")}
+    metric = whole.metric.replace("_", " ")
+    better = "higher" if whole.higher_is_better else "lower"
+    return Chart(
+        title=f"{metric} with 95% intervals",
+        description=f"{group.title}: {metric} of the weak supervisor, each student, each control and the ceiling, with "
+        f"95% intervals; {better} is better; dashed lines mark weak supervisor and ceiling. The table has the numbers.",
+        spec=charts.forest(points, axis=f"{metric} ({better} is better)", references=references),
+    )
+
+
+def _point(name: str, kind: str, row: Row, role: str) -> dict[str, object]:
+    value, low, high = (getattr(row, f"{role}_{part}") for part in ("score", "low", "high"))
+    return {"name": name, "kind": kind, "value": value, "low": low, "high": high}
+
+
+def inheritance(group: Group) -> Chart | None:
+    """Which part of the weak supervisor's errors each student repeats, and which it has right."""
+    points = [
+        {"name": row.strategy, "kind": kind, "value": each.value, "low": each.low, "high": each.high}
+        for kind, name in (("repeated", "error_inheritance"), ("put right", "error_correction"))
+        for row in group.rows
+        if (each := row.metrics.get(name)) is not None and each.value is not None
+    ]
+    if not points:
+        return None
+    for point in points:
+        point["name"] = f"{point['name']}: {point['kind']}"
+    points.sort(key=lambda point: str(point["name"]).rpartition(":")[0])
+    return Chart(
+        title="What becomes of the weak supervisor's errors",
+        description=f"{group.title}: of the items that the weak supervisor gets wrong, the share to which each student "
+        "gives the same wrong answer, and the share that it has right.",
+        spec=charts.forest(points, axis="share of the weak supervisor's errors", references={}),
+    )
+
+
+def sets(tables: Sequence[Group]) -> Chart | None:
+    """Scores in and out of the task's distribution, of one pair."""
+    points = [
+        {"name": row.strategy, "set": "out of distribution" if row.split == "ood" else "test", "value": row.student_score}
+        for group in tables
+        for row in group.rows
+        if row.student_score is not None
+    ]
+    if len({point["set"] for point in points}) < 2:
+        return None
+    return Chart(
+        title=f"{tables[0].rows[0].task}, {tables[0].rows[0].weak} → {tables[0].rows[0].strong}: in and out of distribution",
+        description=f"{tables[0].title}: each student's score on the task's own test set and on the one out of its "
+        "distribution, side by side.",
+        spec=charts.two_sets(points, axis=tables[0].rows[0].metric.replace("_", " ")),
+    )
+
+
+def table_section(group: Group, compared: Sequence[Comparison], extra: Sequence[Block]) -> Section:
+    """One table with all that belongs to it."""
+    row = group.rows[0]
+    anchor = anchor_of(row.grid, row.task, row.weak, row.strong, row.split, (row.scorer or "")[:8])
+    warnings = [Prose(text=group.warning, tone="warn")] if group.warning else []
+    notes = sorted({f"{each.strategy}: no rank: {each.unranked}" for each in group.ranked if each.unranked})
+    reasons = sorted({f"PGR is NA: {each.pgr_reason}" for each in group.rows if each.pgr is None and each.pgr_reason})
+    drawn = [chart for chart in (forest(group), inheritance(group)) if chart is not None]
+    verdicts = matrix(compared)
+    more: list[Block] = [*([verdicts] if verdicts else []), *metrics(group)]
+    return Section(
+        title=group.title,
+        anchor=anchor,
+        blocks=(
+            Prose(text=sentence(group, compared)),
+            *warnings,
+            main_table(group),
+            *([Listing(items=(*notes, *reasons), tone="dim")] if notes or reasons else []),
+            *drawn,
+        ),
+        sections=(
+            Section(title="Comparisons and further metrics", anchor=f"{anchor}-more", blocks=tuple(more), folded=True),
+            *(
+                [Section(title="Training and outputs", anchor=f"{anchor}-runs", blocks=tuple(extra), folded=True)]
+                if extra
+                else []
+            ),
+        ),
+    )
+
+
+def incomplete(board: Leaderboard) -> Section | None:
+    """What failed or has not run."""
+    lines = tuple(missing_seeds(board.rows))
+    if not lines:
+        return None
+    return Section(title="Incomplete", anchor="incomplete", blocks=(Listing(items=lines, tone="bad"),))
+
+
+METHODS = Section(
+    title="Methods",
+    anchor="methods",
+    blocks=(
+        Formula(name="PGR", text="(student − weak) / (ceiling − weak), as a ratio of means over seeds"),
+        Prose(
+            text="The weak supervisor learns from ground truth of the split weak_train. Its predictions on transfer are the"
+            " student's labels; the ceiling is the same strong model on the same items with ground truth. Splits are"
+            " disjoint by group of near-identical items."
+        ),
+        Prose(
+            text="Intervals are 95%, over seeds and groups of test items: a paired bootstrap whose variance is taken apart"
+            " into seeds, items and their interaction, with Student's t at Satterthwaite's degrees of freedom. The interval"
+            " of PGR is Fieller's, in the same construction."
+        ),
+        Prose(
+            text="Strategies are compared pair by pair on the seeds that both have done and on the same items, and p-values"
+            " are corrected for all pairs of a table (Holm 1979) at 5%. A rank is 1 plus the number of strategies that are"
+            " proven better; ties share it. Controls are never ranked."
+        ),
+        Prose(
+            text="PGR is shown only where the gap is proven. That selection pulls what is shown towards .5 where gaps are"
+            " small. A trial that failed counts in the denominator of seeds, never as a score."
+        ),
+    ),
+)

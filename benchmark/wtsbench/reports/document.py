@@ -1,0 +1,122 @@
+"""A report as data: sections of prose, tables and charts, which every renderer walks and none computes.
+
+A cell holds its text as people read it, and beside it the number that a table is sorted by. Texts of users and trials
+are kept as they are: each renderer makes them harmless for its own form (HTML, Markdown, LaTeX, a terminal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Tone = Literal["plain", "good", "bad", "warn", "dim"]
+"""What a text says beside its words; never by itself: the words say it as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell of a table."""
+
+    text: str
+    number: float | None = None
+    """What the column is sorted by; None sorts by text, after all numbers."""
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table."""
+
+    heading: str
+    numeric: bool = False
+    """Aligned to the right, and sorted by number."""
+    help: str = ""
+    """What the column is, where the heading alone does not say it."""
+    narrow: bool = True
+    """Whether it is shown where there is room for 80 characters only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line of a table."""
+
+    cells: tuple[Cell, ...]
+    kind: str = "strategy"
+    """`strategy`, `weak`, `ceiling`, `control` or `baseline`; only the first kind is ranked."""
+    source: str | None = None
+    """Key of `Document.sources`: where its numbers come from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Lines under headings."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    order: str = ""
+    """By what the lines are sorted, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A chart as a Vega-Lite specification; its numbers are also in a table of the same section."""
+
+    title: str
+    description: str
+    """What a reader who cannot see it should know: what is drawn, and what it shows."""
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prose:
+    """A paragraph."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A list of short texts."""
+
+    items: tuple[str, ...]
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Formula:
+    """A formula in plain text, with what it is."""
+
+    name: str
+    text: str
+
+
+Block = Table | Chart | Prose | Listing | Formula
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading and what stands below it."""
+
+    title: str
+    anchor: str
+    """Unique within the document; letters, digits and dashes."""
+    blocks: tuple[Block, ...] = ()
+    sections: tuple[Section, ...] = ()
+    folded: bool = False
+    """Whether a page shows the heading alone until it is asked for more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A whole report."""
+
+    title: str
+    lead: tuple[Block, ...]
+    sections: tuple[Section, ...]
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Provenance of lines, by their `source`: JSON values."""
+    trials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What is known of the trials that sources name, by trial id: JSON values."""

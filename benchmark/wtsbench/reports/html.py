@@ -1,0 +1,62 @@
+"""A document as one HTML page that opens from disk: no server, no request, nothing that a text in it could execute.
+
+Texts of users and trials are escaped by the template engine, and reach the page's script as data alone; the page's own
+policy allows one script, by its digest, and no other source of anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from wtsbench import __version__
+from wtsbench.reports import charts
+from wtsbench.reports.document import Chart, Document, Formula, Listing, Table
+
+
+def page(document: Document, logs: Mapping[str, str] | None = None) -> str:
+    """The document as HTML; the same document gives the same bytes.
+
+    Args:
+        document: what to show.
+        logs: by trial id, the last lines of trials that failed.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    kinds = {"table": Table, "chart": Chart, "listing": Listing, "formula": Formula}
+    for name, kind in kinds.items():
+        environment.tests[name] = lambda block, kind=kind: isinstance(block, kind)
+    environment.filters["drawn"] = lambda chart: Markup(charts.svg(chart.spec))  # noqa: S704  # its texts are escaped by the renderer
+    environment.filters["name_column"] = _name_column
+    script = _shipped("report.js")
+    return environment.from_string(_shipped("report.html")).render(
+        document=document,
+        version=__version__,
+        style=_shipped("report.css"),
+        script=script,
+        script_digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+        sources=_embedded({"sources": document.sources, "trials": document.trials, "logs": logs or {}}),
+    )
+
+
+def _name_column(table: Table) -> int:
+    """Which column names the line: the first of words."""
+    return next((place for place, column in enumerate(table.columns) if not column.numeric), 0)
+
+
+def _embedded(value: Any) -> str:
+    """JSON that cannot end the script element it stands in, nor begin a comment."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _shipped(name: str) -> str:
+    return (files("wtsbench.reports") / "page" / name).read_text(encoding="utf-8")

@@ -1,0 +1,68 @@
+"""A report of a store: the document of a whole leaderboard, and the folder that it is published in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from wtsbench.reports import compose
+from wtsbench.reports.document import Block, Document, Listing, Prose, Section
+from wtsbench.reports.html import page
+from wtsbench.reports.rows import Comparison, Leaderboard
+from wtsbench.reports.runs import Runs
+from wtsbench.reports.wording import LEGEND, Group
+
+
+def document(board: Leaderboard, runs: Runs) -> Document:
+    """The report on a leaderboard.
+
+    Args:
+        board: what is shown.
+        runs: what stands behind it.
+    """
+    names = list(dict.fromkeys(row.grid for row in board.rows))
+    sections = [_grid(board, grid, tables, runs) for grid, tables in compose.grids(board)]
+    lacking = compose.incomplete(board)
+    return Document(
+        title=f"Weak-to-strong generalization: {', '.join(names) or 'no grid yet'}",
+        lead=(Listing(items=LEGEND, tone="dim"),) if names else (Prose(text="The store holds no grid yet."),),
+        sections=(*sections, *([lacking] if lacking else []), compose.METHODS),
+        sources=runs.sources(),
+        trials=runs.trials,
+    )
+
+
+def html(board: Leaderboard, runs: Runs) -> str:
+    """The report as one page."""
+    return page(document(board, runs), runs.failure_logs())
+
+
+def _grid(board: Leaderboard, grid: str, tables: Sequence[tuple[Group, list[Comparison]]], runs: Runs) -> Section:
+    return Section(
+        title=f"Grid {grid}",
+        anchor=compose.anchor_of("grid", grid),
+        blocks=(compose.overview(board, grid), *_across([group for group, _ in tables], runs)),
+        sections=tuple(
+            compose.table_section(group, compared, tuple(runs.extra(group))) for group, compared in tables
+        ),
+    )
+
+
+def _across(tables: Sequence[Group], runs: Runs) -> Iterator[Block]:
+    """Charts that several tables of a grid share."""
+    def task(group: Group) -> tuple[str, str, str]:
+        row = group.rows[0]
+        return (row.task, row.split, row.scorer or "")
+
+    def pair(group: Group) -> tuple[str, str, str, str]:
+        row = group.rows[0]
+        return (row.task, row.weak, row.strong, row.scorer or "")
+
+    for _, some in groupby(sorted(tables, key=task), key=task):
+        chart = runs.by_size(list(some))
+        if chart is not None:
+            yield chart
+    for _, some in groupby(sorted(tables, key=pair), key=pair):
+        chart = compose.sets(list(some))
+        if chart is not None:
+            yield chart
