@@ -16,6 +16,7 @@ from wtsbench_cli import (
     logs,
     models,
     plan,
+    report,
     scorer,
     status,
     store,
@@ -48,6 +49,7 @@ app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("tasks")(tasks.tasks)
 app.command("models")(models.models)
 app.command("strategies")(strategies.strategies)

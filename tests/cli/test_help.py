@@ -17,6 +17,7 @@ VERBS = (
     "logs",
     "leaderboard",
     "compare",
+    "report",
     "tasks",
     "models",
     "strategies",

@@ -96,7 +96,10 @@ def by_size(points: Sequence[Point], *, axis: str) -> dict[str, Any]:
     sizes = sorted({point["parameters"] for point in points})
     step = 1.06 if len(sizes) == 1 else min(1.06, (sizes[-1] / sizes[0]) ** (0.25 / max(1, len(strategies))))
     moved = [
-        {**point, "parameters": point["parameters"] * step ** (strategies.index(point["strategy"]) - len(strategies) / 2)}
+        {
+            **point,
+            "parameters": point["parameters"] * step ** (strategies.index(point["strategy"]) - len(strategies) / 2),
+        }
         for point in points
     ]  # side by side, or intervals of one model would hide each other
     x = {

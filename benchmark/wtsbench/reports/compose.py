@@ -10,7 +10,7 @@ from wtsbench.reports.details import blocks as metric_blocks
 from wtsbench.reports.document import Block, Cell, Chart, Column, Formula, Line, Listing, Prose, Section, Table, Tone
 from wtsbench.reports.findings import gain_verdict
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
-from wtsbench.reports.wording import MISSING, SPLITS, Group, groups, interval, missing_seeds, number, seeds
+from wtsbench.reports.wording import MISSING, Group, groups, interval, missing_seeds, number, seeds
 
 SIGNS = {"better": "+", "worse": "−", "tie": "=", None: "NA"}
 _TURNED = {"better": "worse", "worse": "better", "tie": "tie", None: None}
@@ -120,7 +120,9 @@ def _end(group: Group, role: str) -> Line:
 
 def _line(group: Group, row: Row) -> Line:
     verdict = gain_verdict(row)
-    gain = f"{interval(row.gain, row.gain_low, row.gain_high)} {SIGNS[verdict] if verdict in ('better', 'worse') else ''}"
+    gain = (
+        f"{interval(row.gain, row.gain_low, row.gain_high)} {SIGNS[verdict] if verdict in ('better', 'worse') else ''}"
+    )
     pgr = "NA" if row.pgr is None else interval(row.pgr, row.pgr_low, row.pgr_high, digits=2)
     return Line(
         cells=(
@@ -256,7 +258,11 @@ def inheritance(group: Group) -> Chart | None:
 def sets(tables: Sequence[Group]) -> Chart | None:
     """Scores in and out of the task's distribution, of one pair."""
     points = [
-        {"name": row.strategy, "set": "out of distribution" if row.split == "ood" else "test", "value": row.student_score}
+        {
+            "name": row.strategy,
+            "set": "out of distribution" if row.split == "ood" else "test",
+            "value": row.student_score,
+        }
         for group in tables
         for row in group.rows
         if row.student_score is not None

@@ -58,6 +58,11 @@ class Table:
     order: str = ""
     """By what the lines are sorted, in words."""
 
+    @property
+    def name_column(self) -> int:
+        """Which column names a line: the first that holds words."""
+        return next((place for place, column in enumerate(self.columns) if not column.numeric), 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:

@@ -32,8 +32,7 @@ def page(document: Document, logs: Mapping[str, str] | None = None) -> str:
     kinds = {"table": Table, "chart": Chart, "listing": Listing, "formula": Formula}
     for name, kind in kinds.items():
         environment.tests[name] = lambda block, kind=kind: isinstance(block, kind)
-    environment.filters["drawn"] = lambda chart: Markup(charts.svg(chart.spec))  # noqa: S704  # its texts are escaped by the renderer
-    environment.filters["name_column"] = _name_column
+    environment.filters["drawn"] = lambda chart: Markup(charts.svg(chart.spec))  # its texts are escaped by the renderer
     script = _shipped("report.js")
     return environment.from_string(_shipped("report.html")).render(
         document=document,
@@ -43,11 +42,6 @@ def page(document: Document, logs: Mapping[str, str] | None = None) -> str:
         script_digest=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         sources=_embedded({"sources": document.sources, "trials": document.trials, "logs": logs or {}}),
     )
-
-
-def _name_column(table: Table) -> int:
-    """Which column names the line: the first of words."""
-    return next((place for place, column in enumerate(table.columns) if not column.numeric), 0)
 
 
 def _embedded(value: Any) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 
+from wtsbench.errors import SpecError
 from wtsbench.reports import compose
 from wtsbench.reports.document import Block, Document, Listing, Prose, Section
 from wtsbench.reports.html import page
+from wtsbench.reports.latex import latex
+from wtsbench.reports.markdown import markdown
+from wtsbench.reports.renderers import comma_separated, json_text
 from wtsbench.reports.rows import Comparison, Leaderboard
-from wtsbench.reports.runs import Runs
+from wtsbench.reports.runs import Runs, Told
 from wtsbench.reports.wording import LEGEND, Group
 
 
@@ -32,9 +38,40 @@ def document(board: Leaderboard, runs: Runs) -> Document:
     )
 
 
-def html(board: Leaderboard, runs: Runs) -> str:
-    """The report as one page."""
-    return page(document(board, runs), runs.failure_logs())
+def publish(store: Told, board: Leaderboard, out: Path) -> list[Path]:
+    """Write the report of a leaderboard into a folder: a page, and its tables for other tools.
+
+    Args:
+        store: where the trials are.
+        board: the leaderboard.
+        out: the folder, made where there is none; files of these names in it are replaced.
+
+    Returns:
+        The files, the page first.
+
+    Raises:
+        SpecError: the folder cannot be written.
+    """
+    runs = Runs(store, board)
+    made = document(board, runs)
+    texts = {
+        "index.html": page(made, runs.failure_logs()),
+        "tables.md": markdown(made),
+        "tables.tex": latex(made),
+        "rows.csv": comma_separated(board),
+        "rows.json": json_text(board),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            hidden = out / f".{name}.{os.getpid()}"
+            hidden.write_text(text, encoding="utf-8")
+            hidden.rename(out / name)
+    except OSError as error:
+        raise SpecError(
+            f"{out} cannot be written: {error.strerror}", remedy="name another folder with --out."
+        ) from None
+    return [out / name for name in texts]
 
 
 def _grid(board: Leaderboard, grid: str, tables: Sequence[tuple[Group, list[Comparison]]], runs: Runs) -> Section:
@@ -42,14 +79,13 @@ def _grid(board: Leaderboard, grid: str, tables: Sequence[tuple[Group, list[Comp
         title=f"Grid {grid}",
         anchor=compose.anchor_of("grid", grid),
         blocks=(compose.overview(board, grid), *_across([group for group, _ in tables], runs)),
-        sections=tuple(
-            compose.table_section(group, compared, tuple(runs.extra(group))) for group, compared in tables
-        ),
+        sections=tuple(compose.table_section(group, compared, tuple(runs.extra(group))) for group, compared in tables),
     )
 
 
 def _across(tables: Sequence[Group], runs: Runs) -> Iterator[Block]:
     """Charts that several tables of a grid share."""
+
     def task(group: Group) -> tuple[str, str, str]:
         row = group.rows[0]
         return (row.task, row.split, row.scorer or "")

@@ -57,10 +57,14 @@ class Runs:
     @cached_property
     def trials(self) -> dict[str, dict[str, Any]]:
         """By id, what a reader needs to check or repeat a trial: its last attempt, the one that succeeded if there is one."""
-        ids = {each for row in self.board.rows for seed in row.trials for each in (seed.weak, seed.ceiling, seed.student)}
+        ids = {
+            each for row in self.board.rows for seed in row.trials for each in (seed.weak, seed.ceiling, seed.student)
+        }
         ids |= {failure.trial_id for row in self.board.rows for failure in row.failures}
         found = self.store.trials(sorted(ids), columns=_COLUMNS).to_pylist()
-        last = {one["trial_id"]: one for one in sorted(found, key=lambda one: (one["status"] == "done", one["attempt"]))}
+        last = {
+            one["trial_id"]: one for one in sorted(found, key=lambda one: (one["status"] == "done", one["attempt"]))
+        }
         return {trial_id: self._told(one) for trial_id, one in sorted(last.items())}
 
     def sources(self) -> dict[str, dict[str, Any]]:
@@ -187,7 +191,9 @@ class Runs:
                 worst = table.group_by(["trial_id", "item_id"]).aggregate([("value", "max")])["value_max"].to_numpy()
                 marks = np.quantile(worst, [0.05, 0.25, 0.5, 0.75, 0.95])
                 names = ("q05", "q25", "q50", "q75", "q95")
-                points.append({"name": name, **{key: round(float(mark), 4) for key, mark in zip(names, marks, strict=True)}})
+                points.append(
+                    {"name": name, **{key: round(float(mark), 4) for key, mark in zip(names, marks, strict=True)}}
+                )
         if points:
             yield Chart(
                 title="Toxicity of the worst sample of each prompt",

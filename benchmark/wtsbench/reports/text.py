@@ -1,0 +1,136 @@
+"""A document for terminals and pipes.
+
+On a terminal nothing is wider than it and nothing is cut off: long names fold, and columns that are not `narrow` are
+left out where there is no room. On a pipe a line of a table is a line of text, with all columns.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from wtsbench.reports.document import Block, Chart, Document, Formula, Line, Listing, Section, Table, Tone
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table as RichTable
+
+_STYLES: dict[Tone, str] = {"plain": "", "good": "green", "bad": "red", "warn": "yellow", "dim": "dim"}
+_WIDE = 110
+"""Columns of a terminal from which on all columns of a table are shown."""
+
+
+def terminal(document: Document, *, width: int = 80, color: bool = False) -> str:
+    """The document for a terminal of so many columns."""
+    from wtsbench.reports.console import ShownConsole
+
+    out = io.StringIO()
+    console = ShownConsole(
+        file=out,
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        legacy_windows=False,
+        _environ={},  # the caller says what the terminal is; the same document gives the same text everywhere
+    )
+    for part in _renderables(document, width):
+        console.print(part)
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().split("\n")[:-1])
+
+
+def _renderables(document: Document, width: int) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    for number, (heading, depth, blocks) in enumerate(_flat(document)):
+        if number:
+            yield Text()
+        if heading:
+            yield Text(heading, style="bold cyan" if depth else "bold")
+        for block in blocks:
+            if isinstance(block, Table):
+                if block.caption:
+                    yield Text(block.caption, style="dim")
+                yield _rich(block, width)
+            for line in _lines(block):
+                yield Text(line, style=_STYLES[getattr(block, "tone", "plain")])
+
+
+def _rich(table: Table, width: int) -> RichTable:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    shown = [place for place, column in enumerate(table.columns) if column.narrow or width >= _WIDE]
+    name = table.name_column
+    for place in shown:
+        column = table.columns[place]
+        numbers = column.numeric and len(table.columns) < 8  # a matrix may fold its cells
+        drawn.add_column(
+            column.heading,
+            justify="right" if column.numeric else "left",
+            overflow="fold",
+            no_wrap=numbers and place != name,
+            min_width=10 if place == name else None,
+        )
+    for number, line in enumerate(table.lines):
+        if number and line.kind == "control" and table.lines[number - 1].kind != "control":
+            drawn.add_section()
+        drawn.add_row(*(Text(line.cells[place].text, style=_STYLES[line.cells[place].tone]) for place in shown))
+    return drawn
+
+
+def plain(document: Document) -> str:
+    """Aligned columns, one line a row and nothing folded: for pipes, logs and CI."""
+    return "".join(f"{line.rstrip()}\n" for line in _plain(document))
+
+
+def _plain(document: Document) -> Iterator[str]:
+    for number, (heading, _, blocks) in enumerate(_flat(document)):
+        if number:
+            yield ""
+        if heading:
+            yield heading
+        for block in blocks:
+            if isinstance(block, Table):
+                if block.caption:
+                    yield block.caption
+                yield from aligned([[column.heading for column in block.columns], *map(_texts, block.lines)])
+            yield from _lines(block)
+
+
+def _texts(line: Line) -> list[str]:
+    return [cell.text or "-" for cell in line.cells]
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of cells as text, columns two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        yield "  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True))
+
+
+def _flat(document: Document) -> Iterator[tuple[str, int, tuple[Block, ...]]]:
+    """Headings with their depth and blocks, in reading order."""
+    if document.lead:
+        yield "", 0, document.lead
+    pending: list[tuple[int, Section]] = [(0, section) for section in reversed(document.sections)]
+    while pending:
+        depth, section = pending.pop()
+        yield section.title, depth, section.blocks
+        pending += [(depth + 1, inner) for inner in reversed(section.sections)]
+
+
+def _lines(block: Block) -> Iterator[str]:
+    """What is not a table, a paragraph each; charts are for pages, and a table has their numbers."""
+    if isinstance(block, Listing):
+        yield from block.items
+    elif isinstance(block, Formula):
+        yield f"{block.name} = {block.text}"
+    elif not isinstance(block, Table | Chart):
+        yield block.text

@@ -1,0 +1,34 @@
+"""`wtsbench report`: a leaderboard that can be published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wtsbench_cli.options import StoredGridOption, StoreOption, store_of
+from wtsbench_cli.terminal import size
+
+
+def report(
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder to write. Default: ./wtsbench-report.", show_default=False),
+    ] = None,
+    grid: StoredGridOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Write the results of a store as a page that opens from disk, and as tables for papers and other tools.
+
+    index.html needs no server and no network. Behind every line it has the trials, seeds, digests, versions and hardware
+    that its numbers come from. The same store gives the same bytes.
+    """
+    from wtsbench.reports.kept import KeptTables
+    from wtsbench.reports.leaderboard import leaderboard
+    from wtsbench.reports.publish import publish
+    from wtsbench.store.client import open_store
+
+    opened = open_store(store_of(store))
+    for path in publish(opened, leaderboard(opened, grid, kept=KeptTables.of_user()), out or Path("wtsbench-report")):
+        print(f"{path}  {size(path.stat().st_size)}")
