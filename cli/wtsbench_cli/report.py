@@ -21,8 +21,8 @@ def report(
 ) -> None:
     """Write the results of a store as a page that opens from disk, and as tables for papers and other tools.
 
-    index.html needs no server and no network. Behind every line it has the trials, seeds, digests, versions and hardware
-    that its numbers come from. The same store gives the same bytes.
+    index.html needs no server and no network. Behind every line it has the trials, seeds, digests, versions and
+    hardware that its numbers come from. The same store gives the same bytes.
     """
     from wtsbench.reports.kept import KeptTables
     from wtsbench.reports.leaderboard import leaderboard

@@ -14,7 +14,7 @@ PALETTE = 8
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 _WIDTH = 420
 _LETTER = 7
-"""Pixels of a letter at most, on average: a page's font may be wider than the one that the drawing was measured with."""
+"""Pixels that a letter may take: a page's font may be wider than the one that the drawing was measured with."""
 _ROW = 22
 """Pixels of height for each line of a forest plot."""
 Point = Mapping[str, Any]
@@ -88,6 +88,8 @@ def forest(points: Sequence[Point], *, axis: str, references: Mapping[str, float
 def by_size(points: Sequence[Point], *, axis: str) -> dict[str, Any]:
     """PGR against the size of the strong model, with intervals, a colour and shape a strategy.
 
+    Strategies stand side by side, or intervals of one model would hide each other.
+
     Args:
         points: `strategy`, `parameters` (a number), `value`, `low` and `high` each.
         axis: title of the axis of PGR.
@@ -95,13 +97,8 @@ def by_size(points: Sequence[Point], *, axis: str) -> dict[str, Any]:
     strategies = list(dict.fromkeys(point["strategy"] for point in points))
     sizes = sorted({point["parameters"] for point in points})
     step = 1.06 if len(sizes) == 1 else min(1.06, (sizes[-1] / sizes[0]) ** (0.25 / max(1, len(strategies))))
-    moved = [
-        {
-            **point,
-            "parameters": point["parameters"] * step ** (strategies.index(point["strategy"]) - len(strategies) / 2),
-        }
-        for point in points
-    ]  # side by side, or intervals of one model would hide each other
+    aside = {name: step ** (place - len(strategies) / 2) for place, name in enumerate(strategies)}
+    moved = [{**point, "parameters": point["parameters"] * aside[point["strategy"]]} for point in points]
     x = {
         "field": "parameters",
         "type": "quantitative",

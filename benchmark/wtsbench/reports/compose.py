@@ -23,6 +23,7 @@ _COLUMNS = (
     Column(heading="PGR", numeric=True, help="gain / (ceiling − weak), where that gap is proven"),
     Column(heading="seeds", numeric=True, help="done of asked for"),
 )
+_SETS = {"test": "test", "ood": "out of distribution"}
 ORDER = "by rank, then by score; strategies without a rank below, controls last"
 
 
@@ -260,7 +261,7 @@ def sets(tables: Sequence[Group]) -> Chart | None:
     points = [
         {
             "name": row.strategy,
-            "set": "out of distribution" if row.split == "ood" else "test",
+            "set": _SETS[row.split],
             "value": row.student_score,
         }
         for group in tables
@@ -269,8 +270,9 @@ def sets(tables: Sequence[Group]) -> Chart | None:
     ]
     if len({point["set"] for point in points}) < 2:
         return None
+    row = tables[0].rows[0]
     return Chart(
-        title=f"{tables[0].rows[0].task}, {tables[0].rows[0].weak} → {tables[0].rows[0].strong}: in and out of distribution",
+        title=f"{row.task}, {row.weak} → {row.strong}: in and out of distribution",
         description=f"{tables[0].title}: each student's score on the task's own test set and on the one out of its "
         "distribution, side by side.",
         spec=charts.two_sets(points, axis=tables[0].rows[0].metric.replace("_", " ")),
@@ -316,29 +318,24 @@ def incomplete(board: Leaderboard) -> Section | None:
     return Section(title="Incomplete", anchor="incomplete", blocks=(Listing(items=lines, tone="bad"),))
 
 
+_METHODS = (
+    "The weak supervisor learns from ground truth of the split weak_train. Its predictions on transfer are the student's "
+    "labels; the ceiling is the same strong model on the same items with ground truth. Splits are disjoint by group of "
+    "near-identical items.",
+    "Intervals are 95%, over seeds and groups of test items: a paired bootstrap whose variance is taken apart into seeds, "
+    "items and their interaction, with Student's t at Satterthwaite's degrees of freedom. The interval of PGR is "
+    "Fieller's, in the same construction.",
+    "Strategies are compared pair by pair on the seeds that both have done and on the same items, and p-values are "
+    "corrected for all pairs of a table (Holm 1979) at 5%. A rank is 1 plus the number of strategies that are proven "
+    "better; ties share it. Controls are never ranked.",
+    "PGR is shown only where the gap is proven. That selection pulls what is shown towards .5 where gaps are small. A "
+    "trial that failed counts in the denominator of seeds, never as a score.",
+)
 METHODS = Section(
     title="Methods",
     anchor="methods",
     blocks=(
         Formula(name="PGR", text="(student − weak) / (ceiling − weak), as a ratio of means over seeds"),
-        Prose(
-            text="The weak supervisor learns from ground truth of the split weak_train. Its predictions on transfer are the"
-            " student's labels; the ceiling is the same strong model on the same items with ground truth. Splits are"
-            " disjoint by group of near-identical items."
-        ),
-        Prose(
-            text="Intervals are 95%, over seeds and groups of test items: a paired bootstrap whose variance is taken apart"
-            " into seeds, items and their interaction, with Student's t at Satterthwaite's degrees of freedom. The interval"
-            " of PGR is Fieller's, in the same construction."
-        ),
-        Prose(
-            text="Strategies are compared pair by pair on the seeds that both have done and on the same items, and p-values"
-            " are corrected for all pairs of a table (Holm 1979) at 5%. A rank is 1 plus the number of strategies that are"
-            " proven better; ties share it. Controls are never ranked."
-        ),
-        Prose(
-            text="PGR is shown only where the gap is proven. That selection pulls what is shown towards .5 where gaps are"
-            " small. A trial that failed counts in the denominator of seeds, never as a score."
-        ),
+        *(Prose(text=text) for text in _METHODS),
     ),
 )

@@ -55,6 +55,7 @@ def _gains(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def gain_verdict(row: Row) -> str | None:
+    """Whether a row is proven better or worse than its weak supervisor; None where too little is known."""
     if row.gain_low is None or row.gain_high is None or row.seeds_done < 2:
         return None
     up, down = ("better", "worse") if row.higher_is_better else ("worse", "better")

@@ -68,9 +68,7 @@ def publish(store: Told, board: Leaderboard, out: Path) -> list[Path]:
             hidden.write_text(text, encoding="utf-8")
             hidden.rename(out / name)
     except OSError as error:
-        raise SpecError(
-            f"{out} cannot be written: {error.strerror}", remedy="name another folder with --out."
-        ) from None
+        raise SpecError(f"{out} cannot be written: {error.strerror}", remedy="name another with --out.") from None
     return [out / name for name in texts]
 
 

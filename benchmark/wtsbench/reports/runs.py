@@ -27,8 +27,9 @@ _LOG_LINES = 40
 """Of a failed trial, from the end."""
 _COLUMNS = (
     "trial_id", "attempt", "status", "failure_class", "failure_message", "role", "task", "model", "strategy", "seed",
-    "data_seed", "data_digest", "wtsbench_version", "git_commit", "git_dirty", "environment_lock", "sandbox", "isolation",
-    "image_digest", "model_revision", "device_name", "dtype", "threads", "started_at", "duration_s", "measurements",
+    "data_seed", "data_digest", "wtsbench_version", "git_commit", "git_dirty", "environment_lock", "sandbox",
+    "isolation", "image_digest", "model_revision", "device_name", "dtype", "threads", "started_at", "duration_s",
+    "measurements",
 )  # fmt: skip
 
 
@@ -56,7 +57,7 @@ class Runs:
 
     @cached_property
     def trials(self) -> dict[str, dict[str, Any]]:
-        """By id, what a reader needs to check or repeat a trial: its last attempt, the one that succeeded if there is one."""
+        """By id, what a reader needs to check or repeat a trial; of the attempt that succeeded, else of the last."""
         ids = {
             each for row in self.board.rows for seed in row.trials for each in (seed.weak, seed.ceiling, seed.student)
         }
@@ -112,9 +113,9 @@ class Runs:
             return None
         return Chart(
             title=f"{_task(tables[0].rows[0])}: PGR against the size of the strong model",
-            description=f"{_task(tables[0].rows[0])}: performance gap recovered by each strategy, with 95% intervals, against"
-            " the number of parameters of the strong model; dashed lines at 0 (the weak supervisor) and 1 (the ceiling). Rows"
-            " whose gap is not proven have no PGR and are not drawn.",
+            description="Performance gap recovered by each strategy, with 95% intervals, against the number of parameters"
+            " of the strong model; dashed lines at 0 (the weak supervisor) and 1 (the ceiling). Rows whose gap is not"
+            " proven have no PGR and are not drawn.",
             spec=charts.by_size(points, axis="PGR"),
         )
 
@@ -176,8 +177,8 @@ class Runs:
             seed = next(row.trials[0].seed for row in group.rows if row.trials)
             yield Chart(
                 title=f"Training loss, seed {seed}",
-                description=f"{group.title}: the loss that each model was trained with, over its training steps. Losses of"
-                " different strategies are different functions; the shape tells, not the height.",
+                description=f"{group.title}: the loss that each model was trained with, over its training steps. Losses"
+                " of different strategies are different functions; the shape tells, not the height.",
                 spec=charts.curves(points, axis="loss"),
             )
 
@@ -197,8 +198,8 @@ class Runs:
         if points:
             yield Chart(
                 title="Toxicity of the worst sample of each prompt",
-                description=f"{group.title}: over prompts and seeds, the 5 to 95% range as a line, the middle half as a bar, the"
-                " median as a tick.",
+                description=f"{group.title}: over prompts and seeds, the 5 to 95% range as a line, the middle half as a"
+                " bar, the median as a tick.",
                 spec=charts.distributions(points, axis=f"score by {group.rows[0].scorer_name or 'scorer'}"),
             )
 
