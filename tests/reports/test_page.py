@@ -1,0 +1,135 @@
+"""The report's page in a real browser, opened from disk: it sorts, filters, tells its sources, and runs nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.reports.test_renderers import merged
+from tests.reports.worlds import simple
+from wtsbench.reports.leaderboard import leaderboard
+from wtsbench.reports.publish import publish
+
+ATTACK = '</script><script>document.title="owned"</script><img src=x onerror=document.title="owned">'
+"""As a name of a strategy: it must show, and do nothing."""
+TIMEOUT = 10_000
+"""Milliseconds."""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report on two grids with hostile names, a failure and an unproven gap."""
+    folder = tmp_path_factory.mktemp("report")
+    world = simple({"naive": 0.7, ATTACK: 0.8, "late": 0.5}, skip=[("late", 1), ("late", 2)], grid="first")
+    world.trial(
+        "student", "colours", "large", 2, world.datasets[0]["data_digest"],
+        strategy="late", failure=("trial_error", f"{ATTACK} \x1b[31m"),
+    )  # fmt: skip
+    other = simple({"naive": 0.7}, weak=0.8, ceiling=0.81, task="`a`|*b*_c_ $x$ \\input{x} @all", grid="second")
+    store = merged(world, other).folder(folder)
+    publish(store, leaderboard(store, resamples=1_000), folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The browser of this machine."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser, report: Path) -> Iterator[Page]:
+    """The page, opened; afterwards nothing was said on the console and nothing was asked for."""
+    said: list[str] = []
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(TIMEOUT)
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if not request.url.startswith("data:") else None)
+    page.goto((report / "index.html").as_uri())
+    yield page
+    assert said == [(report / "index.html").as_uri()]
+    page.close()
+
+
+@pytest.mark.browser
+def test_a_hostile_name_is_shown_and_does_nothing(page: Page) -> None:
+    """The text of the attack stands in the table as it is; the title is still the report's."""
+    assert page.title() == "Weak-to-strong generalization: first, second"
+    assert page.locator("button.source", has_text=ATTACK).count() >= 1
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 2
+
+
+@pytest.mark.browser
+def test_a_table_sorts_by_its_numbers(page: Page) -> None:
+    """A click sorts upwards, another downwards; what has no number stays at the end."""
+    table = page.locator("section.table table.sortable").first
+    scores = table.locator("tbody tr td:nth-child(3)")
+    button = table.get_by_role("button", name="score")
+    button.click()
+    values = [float(text.split()[0]) for text in scores.all_inner_texts() if text[0].isdigit()]
+    assert values == sorted(values)
+    assert len(set(values)) > 2
+    button.click()
+    assert [float(text.split()[0]) for text in scores.all_inner_texts() if text[0].isdigit()] == sorted(values)[::-1]
+    assert table.locator("thead th").nth(2).get_attribute("aria-sort") == "descending"
+
+
+@pytest.mark.browser
+def test_a_filter_leaves_the_lines_that_fit(page: Page) -> None:
+    """Words of a line's grid, task, models and strategy; tables without such a line are hidden."""
+    every = page.locator("tr[data-text]:visible").count()
+    page.get_by_label("Filter lines").fill("first naive")
+    left = page.locator("tr[data-text]:visible")
+    assert 0 < left.count() < every
+    assert all("naive" in (left.nth(place).get_attribute("data-text") or "") for place in range(left.count()))
+    assert page.locator("section.table:visible").count() == 1
+
+
+@pytest.mark.browser
+def test_behind_a_line_stand_its_trials(page: Page) -> None:
+    """By keyboard: the name of a line opens where its numbers come from, trial by trial, and Escape closes it."""
+    button = page.locator("button.source", has_text="naive").first
+    button.focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog")
+    assert dialog.is_visible()
+    assert dialog.locator("details").count() == 9
+    assert "data digest" in dialog.inner_text()
+    dialog.locator("summary").first.click()
+    assert "model revision" in dialog.inner_text()
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+@pytest.mark.browser
+def test_the_page_fits_a_phone(page: Page) -> None:
+    """Nothing but the tables scrolls sideways, and every chart has words for those who cannot see it."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    figures = page.locator("figure")
+    assert figures.count() >= 2
+    assert all(len(figures.nth(place).locator(".spoken").inner_text()) > 40 for place in range(figures.count()))
+
+
+def test_the_same_store_gives_the_same_report(report: Path, tmp_path: Path) -> None:
+    """Byte for byte, from rows in another order; the page is small, and names nothing on the network."""
+    world = simple({"naive": 0.7, "logconf": 0.8})
+    pages = []
+    for number in range(2):
+        store = world.folder(tmp_path / str(number))
+        publish(store, leaderboard(store, resamples=500), tmp_path / f"out-{number}")
+        pages.append((tmp_path / f"out-{number}" / "index.html").read_bytes())
+    assert pages[0] == pages[1]
+    text = (report / "index.html").read_text()
+    assert "http://www.w3.org" in text
+    assert len(text) < 2**20
+    assert {line for line in text.split('"') if line.startswith("http") and "w3.org" not in line} == set()
