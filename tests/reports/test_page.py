@@ -1,4 +1,4 @@
-"""The report's page in a real browser, opened from disk: it sorts, filters, tells its sources, and runs nothing else."""
+"""The report's page in a real browser, opened from disk: it sorts, filters, tells its sources, and does no more."""
 
 from __future__ import annotations
 

@@ -319,17 +319,17 @@ def incomplete(board: Leaderboard) -> Section | None:
 
 
 _METHODS = (
-    "The weak supervisor learns from ground truth of the split weak_train. Its predictions on transfer are the student's "
-    "labels; the ceiling is the same strong model on the same items with ground truth. Splits are disjoint by group of "
-    "near-identical items.",
-    "Intervals are 95%, over seeds and groups of test items: a paired bootstrap whose variance is taken apart into seeds, "
-    "items and their interaction, with Student's t at Satterthwaite's degrees of freedom. The interval of PGR is "
-    "Fieller's, in the same construction.",
-    "Strategies are compared pair by pair on the seeds that both have done and on the same items, and p-values are "
-    "corrected for all pairs of a table (Holm 1979) at 5%. A rank is 1 plus the number of strategies that are proven "
-    "better; ties share it. Controls are never ranked.",
-    "PGR is shown only where the gap is proven. That selection pulls what is shown towards .5 where gaps are small. A "
-    "trial that failed counts in the denominator of seeds, never as a score.",
+    "The weak supervisor learns from ground truth of the split weak_train. Its predictions on transfer are the "
+    "student's labels; the ceiling is the same strong model on the same items with ground truth. Splits are "
+    "disjoint by group of near-identical items.",
+    "Intervals are 95%, over seeds and groups of test items: a paired bootstrap whose variance is taken apart "
+    "into seeds, items and their interaction, with Student's t at Satterthwaite's degrees of freedom. The "
+    "interval of PGR is Fieller's, in the same construction.",
+    "Strategies are compared pair by pair on the seeds that both have done and on the same items, and p-values "
+    "are corrected for all pairs of a table (Holm 1979) at 5%. A rank is 1 plus the number of strategies that are "
+    "proven better; ties share it. Controls are never ranked.",
+    "PGR is shown only where the gap is proven. That selection pulls what is shown towards .5 where gaps are "
+    "small. A trial that failed counts in the denominator of seeds, never as a score.",
 )
 METHODS = Section(
     title="Methods",

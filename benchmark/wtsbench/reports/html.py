@@ -26,13 +26,12 @@ def page(document: Document, logs: Mapping[str, str] | None = None) -> str:
         logs: by trial id, the last lines of trials that failed.
     """
     from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     kinds = {"table": Table, "chart": Chart, "listing": Listing, "formula": Formula}
     for name, kind in kinds.items():
         environment.tests[name] = lambda block, kind=kind: isinstance(block, kind)
-    environment.filters["drawn"] = lambda chart: Markup(charts.svg(chart.spec))  # its texts are escaped by the renderer
+    environment.filters["drawn"] = lambda chart: charts.svg(chart.spec)
     script = _shipped("report.js")
     return environment.from_string(_shipped("report.html")).render(
         document=document,

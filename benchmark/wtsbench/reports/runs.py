@@ -113,9 +113,9 @@ class Runs:
             return None
         return Chart(
             title=f"{_task(tables[0].rows[0])}: PGR against the size of the strong model",
-            description="Performance gap recovered by each strategy, with 95% intervals, against the number of parameters"
-            " of the strong model; dashed lines at 0 (the weak supervisor) and 1 (the ceiling). Rows whose gap is not"
-            " proven have no PGR and are not drawn.",
+            description="Performance gap recovered by each strategy, with 95% intervals, against the number of"
+            " parameters of the strong model; dashed lines at 0 (the weak supervisor) and 1 (the ceiling). Rows"
+            " whose gap is not proven have no PGR and are not drawn.",
             spec=charts.by_size(points, axis="PGR"),
         )
 
