@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 from wtsbench_cli import (
+    baseline,
     compare,
     doctor,
     export,
     faults,
+    gate,
     gc,
     image,
     leaderboard,
@@ -27,8 +29,8 @@ from wtsbench_cli import (
 )
 
 EXIT_CODES = """\
-Exit codes: 0 done; 1 some trials failed; 2 usage or spec; 4 incomplete, or nothing to measure; 5 store, cluster or
-sandbox not reachable; 70 wtsbench itself failed; 130 interrupted.
+Exit codes: 0 done; 1 some trials failed; 2 usage or spec; 3 regression; 4 incomplete, or nothing to measure; 5 store,
+cluster or sandbox not reachable; 70 wtsbench itself failed; 130 interrupted.
 """
 
 app = typer.Typer(
@@ -50,12 +52,14 @@ app.command("logs")(logs.logs)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("gate")(gate.gate)
 app.command("tasks")(tasks.tasks)
 app.command("models")(models.models)
 app.command("strategies")(strategies.strategies)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.command("gc")(gc.gc)
+app.add_typer(baseline.app, name="baseline")
 app.add_typer(image.app, name="image")
 app.add_typer(scorer.app, name="scorer")
 app.add_typer(store.app, name="store")

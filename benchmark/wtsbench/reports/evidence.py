@@ -5,6 +5,7 @@ Shapes: T trials, N items, C classes, n samples of a prompt, F features of a met
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,12 @@ class ScoredItems:
     def size(self) -> int:
         """N."""
         return int(self.items.num_rows)
+
+    @property
+    def items_digest(self) -> str:
+        """SHA-256 of the items' ids and groups, in order: equal where scores are of the same items."""
+        names = "\n".join(self.items["item_id"].to_pylist())
+        return hashlib.sha256(names.encode() + self.groups.astype("<i8").tobytes()).hexdigest()
 
     @property
     def group_count(self) -> int:

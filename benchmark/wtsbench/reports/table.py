@@ -108,6 +108,26 @@ class Table:
 
         return sorted(rows, key=place) + [self._row(label, noise) for label in self.controls]
 
+    def trials_by_entry(self) -> dict[str, tuple[str, dict[int, str], int]]:
+        """Of `weak`, `ceiling` and every label: its kind, its trials by seed, and how many seeds were asked for.
+
+        Seeds are those whose weak supervisor, ceiling and student are all done.
+        """
+        every = [cell for cells in self._entries.values() for cell in cells]
+        asked = len({cell.seed for cell in every})
+        done = [cell for label in self._entries for cell in self._done(label)]
+        ends = {role: (role, {cell.seed: cell.trials[role] for cell in done}, asked) for role in ("weak", "ceiling")}
+        return ends | {
+            label: (cells[0].kind, {cell.seed: cell.student_trial for cell in self._done(label)}, len(cells))
+            for label, cells in self._entries.items()
+        }
+
+    def features(self, trial_ids: Sequence[str]) -> Features:
+        """[T, N, F] what the metric that ranks sums over items, of finished trials in this order."""
+        assert self._evidence is not None, "some trial has finished"
+        every = self._evidence.features[self.tests.metric.features]
+        return every[[self._column[trial_id] for trial_id in trial_ids]]
+
     def comparisons(self, name: str | None = None) -> Sequence[Comparison]:
         """Strategies with each other, and with the controls; by the metric that ranks, or by another.
 

@@ -241,3 +241,5 @@ class Grid(Frozen):
     resources: Resources = Resources()
     retry: Retry = Retry()
     exclude: tuple[Exclusion, ...] = ()
+    gate: dict[Name, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """By metric, the change in its points that `wtsbench gate` takes for one that matters; 0.01 for others."""

@@ -1,0 +1,283 @@
+"""A baseline: what a grid scored, small enough to be committed and exact enough to be compared item by item.
+
+A baseline is a JSON file. For every entry of every table (weak supervisor, ceiling, strategies, controls) and seed it
+has the features that the table's metric sums over items, so that a later run is compared on the same items and
+seeds, without the store that the baseline came from.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import statistics
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wtsbench.errors import SpecError
+from wtsbench.reports.contents import Readable
+from wtsbench.reports.leaderboard import tables
+from wtsbench.reports.table import Table
+from wtsbench.spec.metrics import Features
+from wtsbench.spec.trial import SCIENCE_VERSION
+
+FORMAT = "wtsbench/baseline/v1"
+FOLDER = Path("baselines")
+"""Where baselines are by default, to be committed."""
+SUFFIX = ".baseline.json"
+_DECIMALS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One seed of an entry."""
+
+    trial: str
+    score: float
+    features: Features
+    """[N, F] of the items in the order of their ids."""
+    seconds: float
+    """Of the trial, from start to end."""
+    memory: int | None
+    """Peak in bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A weak supervisor, ceiling, strategy or control of a table, with its finished seeds."""
+
+    task: str
+    weak: str
+    strong: str
+    split: str
+    scorer: str | None
+    metric: str
+    name: str
+    """`weak`, `ceiling`, or the label of the strategy or control."""
+    kind: str
+    """`weak`, `ceiling`, `strategy` or `control`."""
+    data_digest: str
+    items_digest: str
+    """Of the ids and groups of the items, in order."""
+    hardware: str
+    """Devices on which its trials ran."""
+    asked: int
+    """Seeds that the grid asks for."""
+    runs: Mapping[int, Run]
+    """By seed."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Which entry of which table it is, whatever it was measured on."""
+        return (self.task, self.weak, self.strong, self.split, self.name)
+
+    @property
+    def title(self) -> str:
+        """`safety, gpt2 -> gpt2-medium: naive`."""
+        place = f"{self.task}{' out of distribution' if self.split == 'ood' else ''}, {self.weak} -> {self.strong}"
+        return f"{place}: {self.name}"
+
+    @property
+    def comparable(self) -> dict[str, str | None]:
+        """What must agree before scores of two entries are compared."""
+        return {
+            "data digest": self.data_digest,
+            "items": self.items_digest,
+            "metric": self.metric,
+            "scorer": self.scorer,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What a grid scored."""
+
+    grid: str
+    entries: tuple[Entry, ...]
+    code: tuple[str, ...]
+    """Versions of wtsbench that ran its trials: the commit where it is known, marked `+` with changes on top."""
+    science_version: int
+
+    def by_key(self) -> dict[tuple[str, ...], Entry]:
+        """Entries by what they are."""
+        return {entry.key: entry for entry in self.entries}
+
+
+def measured(store: Readable, grid: str) -> Baseline:
+    """What a store says of a grid now.
+
+    Raises:
+        SpecError: there is no grid of that name.
+        StoreError: the store cannot be read, or holds records that do not fit their items.
+    """
+    entries: list[Entry] = []
+    code: set[str] = set()
+    for table in tables(store, grid, resamples=1):
+        found, versions = _entries(store, table)
+        entries += found
+        code |= versions
+    return Baseline(grid=grid, entries=tuple(entries), code=tuple(sorted(code)), science_version=SCIENCE_VERSION)
+
+
+def code_of(facts: Mapping[str, Any]) -> str:
+    """The version that `spec.provenance` or a trial's record tells."""
+    commit = facts["git_commit"]
+    return facts["wtsbench_version"] if commit is None else f"{commit}{'+' if facts['git_dirty'] else ''}"
+
+
+def _entries(store: Readable, table: Table) -> tuple[list[Entry], set[str]]:
+    trials = table.trials_by_entry()
+    ids = sorted({trial_id for _, seeds, _ in trials.values() for trial_id in seeds.values()})
+    columns = ["trial_id", "status", "duration_s", "measurements", "device_name"]
+    columns += ["wtsbench_version", "git_commit", "git_dirty"]
+    rows = {row["trial_id"]: row for row in store.trials(ids, columns=columns).to_pylist() if row["status"] == "done"}
+    metric = table.tests.metric
+    entries = []
+    for name, (kind, seeds, asked) in trials.items():
+        if not seeds:
+            continue
+        features = table.features(list(seeds.values()))
+        runs = {
+            seed: Run(
+                trial=trial_id,
+                score=round(float(metric.value(part.sum(axis=0, dtype=np.float64))), _DECIMALS),
+                features=part,
+                seconds=round(rows[trial_id]["duration_s"], 3),
+                memory=json.loads(rows[trial_id]["measurements"]).get("peak_memory_bytes"),
+            )
+            for (seed, trial_id), part in zip(seeds.items(), features, strict=True)
+        }
+        entries.append(
+            Entry(
+                task=table.task,
+                weak=table.weak,
+                strong=table.strong,
+                split=table.tests.split.value,
+                scorer=None if table.scorer is None else table.scorer.digest,
+                metric=metric.name,
+                name=name,
+                kind=kind,
+                data_digest=table.tests.data_digest,
+                items_digest=table.tests.items_digest,
+                hardware=", ".join(sorted({rows[run.trial]["device_name"] or "unknown" for run in runs.values()})),
+                asked=asked,
+                runs=runs,
+            )
+        )
+    return entries, {code_of(row) for row in rows.values()}
+
+
+def write(baseline: Baseline, path: Path) -> None:
+    """Write a baseline as JSON, one line an entry's seed, so that a review shows which scores moved.
+
+    Raises:
+        SpecError: it cannot be written.
+    """
+    text = json.dumps(_record(baseline), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    hidden = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hidden.write_text(text, encoding="utf-8")
+        hidden.rename(path)
+    except OSError as error:
+        raise SpecError(f"{path} cannot be written: {error.strerror}", remedy="name another folder.") from None
+
+
+def read(path: Path) -> Baseline:
+    """Read a baseline.
+
+    Raises:
+        SpecError: it cannot be read, or is none.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise ValueError(f"its format is {record['format']!r}")
+        return Baseline(
+            grid=record["grid"],
+            entries=tuple(_read_entry(entry) for entry in record["entries"]),
+            code=tuple(record["code"]),
+            science_version=record["science_version"],
+        )
+    except OSError as error:
+        raise SpecError(
+            f"{path} cannot be read: {error.strerror}", remedy="`wtsbench baseline list` shows those here."
+        ) from None
+    except (ValueError, KeyError, TypeError, zlib.error) as error:
+        raise SpecError(
+            f"{path} is no baseline that this version reads: {error}", remedy=f"its format should be {FORMAT}."
+        ) from None
+
+
+def _record(baseline: Baseline) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "grid": baseline.grid,
+        "code": list(baseline.code),
+        "science_version": baseline.science_version,
+        "entries": [_record_entry(entry) for entry in baseline.entries],
+    }
+
+
+def _record_entry(entry: Entry) -> dict[str, Any]:
+    plain = {name: value for name, value in vars(entry).items() if name != "runs"}
+    runs = {
+        str(seed): {
+            "score": run.score,
+            "trial": run.trial,
+            "seconds": run.seconds,
+            "memory": run.memory,
+            "features": _packed(run.features),
+        }
+        for seed, run in sorted(entry.runs.items())
+    }
+    mean = statistics.fmean(run.score for run in entry.runs.values())
+    return {**plain, "score": round(mean, _DECIMALS), "runs": runs}
+
+
+def _read_entry(record: Mapping[str, Any]) -> Entry:
+    runs = {
+        int(seed): Run(
+            trial=run["trial"],
+            score=float(run["score"]),
+            features=_unpacked(run["features"]),
+            seconds=float(run["seconds"]),
+            memory=run["memory"],
+        )
+        for seed, run in record["runs"].items()
+    }
+    return Entry(**{name: value for name, value in record.items() if name not in ("runs", "score")}, runs=runs)
+
+
+def _packed(features: Features) -> dict[str, Any]:
+    """Features as text: bits where they are true or false, else numbers of their own type, compressed."""
+    bits = features.dtype == np.bool_
+    content = np.packbits(features.astype(np.bool_)).tobytes() if bits else np.ascontiguousarray(features).tobytes()
+    kind = "bits" if bits else features.dtype.str
+    return {"type": kind, "shape": list(features.shape), "zlib": base64.b64encode(zlib.compress(content, 9)).decode()}
+
+
+def _unpacked(record: Mapping[str, Any]) -> Features:
+    shape = tuple(int(size) for size in record["shape"])
+    count = int(np.prod(shape))
+    kind = np.dtype(np.uint8 if record["type"] == "bits" else record["type"])
+    if kind.kind not in "biuf" or len(shape) != 2 or min(shape) < 1:
+        raise ValueError("features are no table of numbers")
+    size = (count + 7) // 8 if record["type"] == "bits" else count * kind.itemsize
+    content = zlib.decompressobj().decompress(base64.b64decode(record["zlib"], validate=True), size + 1)
+    if len(content) != size:
+        raise ValueError("features are not as long as they say")
+    flat = np.frombuffer(content, dtype=kind)
+    if record["type"] == "bits":
+        return np.unpackbits(flat, count=count).astype(np.bool_).reshape(shape)
+    return flat.reshape(shape)
+
+
+def listed(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Names and files of the baselines in a folder."""
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        yield path.name.removesuffix(SUFFIX), path

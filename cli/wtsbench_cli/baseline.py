@@ -1,0 +1,143 @@
+"""`wtsbench baseline`: what a grid is expected to score, as files that can be committed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wtsbench_cli.options import JsonOption, StoreOption, store_of
+from wtsbench_cli.terminal import count, print_json, print_table, size
+
+if TYPE_CHECKING:
+    from wtsbench.reports.baseline import Baseline
+
+app = typer.Typer(
+    name="baseline",
+    help="Keep what a grid scores as a file, for `wtsbench gate` to compare with.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+NameOfBaseline = Annotated[
+    str, typer.Argument(metavar="NAME|FILE", help="A name in the folder, or a file.", show_default=False)
+]
+FolderOption = Annotated[
+    Path | None,
+    typer.Option("--folder", metavar="DIR", help="Where baselines are. Default: ./baselines.", show_default=False),
+]
+
+
+@app.callback()
+def _group() -> None:
+    """Keep what a grid scores as a file, for `wtsbench gate` to compare with."""
+
+
+def path_of(name: str, folder: Path | None) -> Path:
+    """The file of a baseline, by name or as it is."""
+    from wtsbench.reports.baseline import FOLDER, SUFFIX
+
+    return Path(name) if name.endswith(SUFFIX) else (folder or FOLDER) / f"{name}{SUFFIX}"
+
+
+@app.command("set")
+def set_baseline(
+    name: NameOfBaseline,
+    grid: Annotated[str, typer.Option("--grid", metavar="NAME", help="Which grid of the store.", show_default=False)],
+    accept: Annotated[
+        bool,
+        typer.Option("--accept", help="Replace a baseline though scores changed, or may have.", show_default=False),
+    ] = False,
+    folder: FolderOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Write what a grid of the store scores now.
+
+    A baseline that is there already is replaced only where the store proves that no entry became worse by the grid's
+    threshold: one that moved with every small loss would drift. `--accept` says that the change is meant.
+    """
+    from wtsbench.errors import SpecError
+    from wtsbench.reports.baseline import measured, read, write
+    from wtsbench.reports.gate import gate, proven_equal
+    from wtsbench.store.client import open_store
+    from wtsbench_cli.gate import limits_of
+
+    opened = open_store(store_of(store))
+    now = measured(opened, grid)
+    if not now.entries:
+        raise SpecError(f"no cell of grid {grid} is finished", remedy="run it first: `wtsbench submit`.")
+    path = path_of(name, folder)
+    if path.exists() and not accept:
+        limits = limits_of(opened, grid, None, None, None)
+        moved = [verdict for verdict in gate(opened, read(path), now, limits).verdicts if not proven_equal(verdict)]
+        if moved:
+            raise SpecError(
+                f"{path} stays: {count(len(moved), 'entry', 'entries')} may have moved, such as {moved[0].entry.title}"
+                f" ({moved[0].status})",
+                remedy=f"`wtsbench baseline diff {name} --grid {grid}` shows them; --accept replaces it all the same.",
+            )
+    write(now, path)
+    print(f"{path}: {count(len(now.entries), 'entry', 'entries')}, {size(path.stat().st_size)}; review and commit it")
+
+
+@app.command("list")
+def list_baselines(folder: FolderOption = None, json: JsonOption = False) -> None:
+    """List the baselines of a folder."""
+    from wtsbench.reports.baseline import FOLDER, listed, read
+
+    found = [(name, path, read(path)) for name, path in listed(folder or FOLDER)]
+    if json:
+        print_json([{"name": name, "path": str(path), **_facts(baseline)} for name, path, baseline in found])
+        return
+    rows = [(name, baseline.grid, str(len(baseline.entries)), ", ".join(baseline.code)) for name, _, baseline in found]
+    print_table(("NAME", "GRID", "ENTRIES", "CODE"), rows, right=("ENTRIES",))
+
+
+@app.command("show")
+def show(name: NameOfBaseline, folder: FolderOption = None, json: JsonOption = False) -> None:
+    """Show the scores of a baseline."""
+    from wtsbench.reports.baseline import read
+
+    baseline = read(path_of(name, folder))
+    if json:
+        print_json({**_facts(baseline), "entries": [_entry(entry) for entry in baseline.entries]})
+        return
+    rows = [
+        (entry.title, entry.metric, f"{record['score']:.3f}", f"{len(entry.runs)}/{entry.asked}")
+        for entry in baseline.entries
+        for record in [_entry(entry)]
+    ]
+    print_table(("ENTRY", "METRIC", "SCORE", "SEEDS"), rows, right=("SCORE", "SEEDS"))
+
+
+@app.command("diff")
+def diff(
+    name: NameOfBaseline,
+    grid: Annotated[
+        str | None,
+        typer.Option("--grid", metavar="NAME", help="Grid of the store. Default: the baseline's.", show_default=False),
+    ] = None,
+    folder: FolderOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show how a grid of the store differs from a baseline, and pass no judgement by exit code."""
+    from wtsbench_cli.gate import compared, print_gate
+
+    found, _ = compared(path_of(name, folder), store, grid, None, None, None)
+    print_gate(found, [], json=json)
+
+
+def _facts(baseline: Baseline) -> dict[str, object]:
+    return {"grid": baseline.grid, "code": list(baseline.code), "science_version": baseline.science_version}
+
+
+def _entry(entry: object) -> dict[str, object]:
+    from statistics import fmean
+
+    from wtsbench.reports.baseline import Entry
+
+    assert isinstance(entry, Entry)
+    plain = {name: value for name, value in vars(entry).items() if name != "runs"}
+    scores = {str(seed): run.score for seed, run in sorted(entry.runs.items())}
+    return {**plain, "score": round(fmean(scores.values()), 6), "scores": scores}

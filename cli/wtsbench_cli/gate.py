@@ -1,0 +1,189 @@
+"""`wtsbench gate`: fail where a grid became worse than its baseline, and where nothing was measured."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wtsbench_cli.baseline import FolderOption, path_of
+from wtsbench_cli.options import JsonOption, StoreOption, store_of
+from wtsbench_cli.terminal import console, count, say
+
+if TYPE_CHECKING:
+    from wtsbench.reports.gate import Gate, Limits
+    from wtsbench.store.client import Store
+
+
+def gate(
+    baseline: Annotated[
+        str, typer.Option("--baseline", metavar="NAME|FILE", help="What to compare with.", show_default=False)
+    ],
+    grid: Annotated[
+        str | None,
+        typer.Option("--grid", metavar="NAME", help="Grid of the store. Default: the baseline's.", show_default=False),
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--threshold",
+            metavar="METRIC=POINTS",
+            help="Smallest loss that counts, over the grid's `gate`. Default: 0.01.",
+            show_default=False,
+        ),
+    ] = None,
+    time: Annotated[
+        float | None,
+        typer.Option("--max-time", metavar="RATIO", help="Fail over this ratio to the baseline's time.", min=0),
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option("--max-memory", metavar="RATIO", help="Fail over this ratio to the baseline's memory.", min=0),
+    ] = None,
+    confirm: Annotated[
+        bool,
+        typer.Option("--confirm", help="Run suspicious cells again with fresh seeds before saying so."),
+    ] = False,
+    any_code: Annotated[
+        bool, typer.Option("--any-code", help="Accept trials that other versions of wtsbench ran.")
+    ] = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.", show_default=False)
+    ] = None,
+    comment: Annotated[
+        Path | None,
+        typer.Option("--comment", metavar="FILE", help="Write Markdown of at most 64 KiB as well.", show_default=False),
+    ] = None,
+    folder: FolderOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Fail where a grid became worse than its baseline.
+
+    A regression takes effect and significance: a loss of at least the threshold, on equal items and seeds, at a
+    p-value of 5% corrected over all entries. Exit code 3: something became worse; 4: something was not measured, or
+    there was no baseline, which is then written for review; 0: neither. In GitHub Actions it annotates, and writes the
+    step summary.
+    """
+    from wtsbench.errors import ExitCode
+    from wtsbench.reports import outcome
+    from wtsbench.reports.baseline import measured, write
+    from wtsbench.store.client import open_store
+
+    path = path_of(baseline, folder)
+    if not path.exists():
+        if grid is None:
+            raise typer.BadParameter(f"{path} does not exist; name the grid to write it from", param_hint="--grid")
+        write(measured(open_store(store_of(store)), grid), path)
+        say(f"there was no baseline: {path} is written; review and commit it")
+        raise typer.Exit(ExitCode.INCOMPLETE)
+    found, stale = compared(path, store, grid, threshold, time, memory)
+    if stale and not any_code:
+        say(f"other code ran these trials: {', '.join(stale)}")
+        say("submit the grid with this code into a store of its own, or pass --any-code.")
+        raise typer.Exit(ExitCode.INCOMPLETE)
+    if confirm and found.regressions:
+        found = _confirmed(found, path, store, threshold)
+    commands = _commands(baseline, found.grid, store) if found.exit_code else []
+    print_gate(found, commands, json=json)
+    if junit is not None:
+        junit.write_text(outcome.junit(found), encoding="utf-8")
+    if comment is not None:
+        comment.write_text(outcome.limited(found, commands, outcome.COMMENT_BYTES), encoding="utf-8")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in outcome.workflow_commands(found):
+            say(line)
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(outcome.limited(found, commands, outcome.SUMMARY_BYTES))
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+def compared(
+    path: Path,
+    store: str | None,
+    grid: str | None,
+    threshold: list[str] | None,
+    time: float | None,
+    memory: float | None,
+) -> tuple[Gate, list[str]]:
+    """The gate of a store's grid, and the versions of wtsbench, other than this one, that ran its trials."""
+    from wtsbench.reports.baseline import code_of, measured, read
+    from wtsbench.reports.gate import gate as decide
+    from wtsbench.spec.provenance import provenance
+    from wtsbench.store.client import open_store
+
+    opened, expected = open_store(store_of(store)), read(path)
+    name = grid or expected.grid
+    now = measured(opened, name)
+    found = decide(opened, expected, now, limits_of(opened, name, threshold, time, memory))
+    return found, sorted(set(now.code) - {code_of(provenance())})
+
+
+def limits_of(store: Store, grid: str, threshold: list[str] | None, time: float | None, memory: float | None) -> Limits:
+    """What counts as worse: options over the grid's `gate` over the default."""
+    from wtsbench.planning.stored import stored_grid
+    from wtsbench.reports.gate import Limits
+
+    thresholds = dict(stored_grid(store, grid).gate)
+    for each in threshold or ():
+        metric, _, points = each.partition("=")
+        try:
+            thresholds[metric] = float(points)
+        except ValueError:
+            raise typer.BadParameter(f"{each!r} is not METRIC=POINTS", param_hint="--threshold") from None
+    return Limits(thresholds=thresholds, time=time, memory=memory)
+
+
+def print_gate(found: Gate, commands: list[str], *, json: bool) -> None:
+    """The gate on standard output."""
+    from wtsbench.reports import outcome, text
+
+    if json:
+        sys.stdout.write(outcome.json_text(found))
+        return
+    document = outcome.document(found, commands)
+    if sys.stdout.isatty():
+        sys.stdout.write(text.terminal(document, width=console().width, color=not os.environ.get("NO_COLOR")))
+    else:
+        sys.stdout.write(text.plain(document))
+
+
+def _confirmed(found: Gate, path: Path, store: str | None, threshold: list[str] | None) -> Gate:
+    """The gate, with only those regressions that fresh seeds show as well."""
+    from wtsbench.api import submit
+
+    from wtsbench.planning.stored import again, stored_grid
+    from wtsbench.reports.baseline import measured, read
+    from wtsbench.reports.gate import gate as decide
+    from wtsbench.reports.gate import with_confirmation
+    from wtsbench.store.client import open_store
+
+    uri = store_of(store)
+    opened, expected = open_store(uri), read(path)
+    entries = [verdict.entry for verdict in found.regressions]
+    part = again(
+        stored_grid(opened, found.grid),
+        name=f"{found.grid}-confirm",
+        tasks={entry.task for entry in entries},
+        pairs={(entry.weak, entry.strong) for entry in entries},
+        entries={entry.name for entry in entries},
+    )
+    say(f"running {count(len(entries), 'suspicious entry', 'suspicious entries')} again with fresh seeds")
+    submit(part, store=uri)
+    limits = limits_of(opened, found.grid, threshold, None, None)
+    return with_confirmation(found, decide(opened, expected, measured(opened, part.name), limits, fresh=True))
+
+
+def _commands(baseline: str, grid: str, store: str | None) -> list[str]:
+    at = f" --store {shlex.quote(store_of(store))}"
+    return [
+        f"the evidence: wtsbench baseline diff {shlex.quote(baseline)} --grid {grid}{at}",
+        f"as a page: wtsbench report --grid {grid}{at}",
+        f"to accept the change: wtsbench baseline set {shlex.quote(baseline)} --grid {grid}{at} --accept",
+    ]

@@ -1,0 +1,187 @@
+"""The gate: what became worse is told from chance, and what was not measured never passes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from junitparser import JUnitXml
+
+from tests.reports.worlds import World, right_with, simple
+from wtsbench.errors import ExitCode, SpecError
+from wtsbench.reports import outcome
+from wtsbench.reports.baseline import Baseline, measured, read, write
+from wtsbench.reports.gate import Gate, Limits, gate, proven_equal, with_confirmation
+
+SEEDS = (0, 1, 2, 3, 4)
+LIMITS = Limits(thresholds={"accuracy": 0.02})
+
+
+def drawn(accuracies: dict[str, float], chance: int, *, items: int = 400, seeds: tuple[int, ...] = SEEDS) -> World:
+    """A grid in which each seed of an entry has an accuracy of its own near that of the entry, by chance alone."""
+    world = World()
+    labels = np.random.default_rng(5).integers(0, 2, items)
+    digest = world.dataset("colours", labels.tolist())
+    world.grid("first", {"colours": digest}, list(accuracies), list(seeds))
+    random = np.random.default_rng(chance)
+    for seed in seeds:
+        for role, model, accuracy in (("weak", "small", 0.6), ("ceiling", "large", 0.9)):
+            made = right_with(random, labels, accuracy + random.normal(0, 0.01))
+            world.trial(role, "colours", model, seed, digest, predicted=made)
+        for strategy, accuracy in accuracies.items():
+            made = right_with(random, labels, accuracy + random.normal(0, 0.01))
+            world.trial("student", "colours", "large", seed, digest, strategy=strategy, predicted=made)
+    return world
+
+
+def compared(before: World, after: World, limits: Limits = LIMITS) -> Gate:
+    """The gate of one world against the other."""
+    store = after.memory()
+    return gate(store, measured(before.memory(), "first"), measured(store, "first"), limits, resamples=1_000)
+
+
+BEFORE = drawn({"naive": 0.75, "logconf": 0.75, "product": 0.75}, 1)
+
+
+def test_the_same_outputs_are_equal() -> None:
+    """Nothing is tested by chance where predictions are the same bit for bit; the gate passes."""
+    found = compared(BEFORE, BEFORE)
+    assert {verdict.status for verdict in found.verdicts} == {"equal"}
+    assert found.exit_code is ExitCode.DONE
+    assert all(map(proven_equal, found.verdicts))
+
+
+def test_a_loss_is_found_where_it_is() -> None:
+    """One strategy of three loses 8 points: it alone is a regression, by the numbers of its predictions."""
+    found = compared(BEFORE, drawn({"naive": 0.75, "logconf": 0.67, "product": 0.75}, 2))
+    assert found.exit_code is ExitCode.REGRESSION
+    (verdict,) = found.regressions
+    assert verdict.entry.name == "logconf"
+    assert verdict.worse == pytest.approx(0.08, abs=0.02)
+    assert verdict.low is not None
+    assert verdict.low > 0
+    assert verdict.before == pytest.approx(0.75, abs=0.02)
+    assert found.verdicts[0] is verdict
+
+
+def test_a_gain_is_no_loss() -> None:
+    """What became better passes, and says so."""
+    found = compared(BEFORE, drawn({"naive": 0.85, "logconf": 0.75, "product": 0.75}, 2))
+    assert found.exit_code is ExitCode.DONE
+    assert [verdict.entry.name for verdict in found.verdicts if verdict.status == "improved"] == ["naive"]
+
+
+def test_a_small_loss_is_below_the_threshold() -> None:
+    """A loss that is proven and does not matter passes; with a threshold of 0 it does not."""
+    after = drawn({"naive": 0.75, "logconf": 0.67, "product": 0.75}, 2)
+    assert compared(BEFORE, after, Limits(thresholds={"accuracy": 0.2})).exit_code is ExitCode.DONE
+    assert compared(BEFORE, after, Limits(thresholds={"accuracy": 0.0})).exit_code is ExitCode.REGRESSION
+
+
+@pytest.mark.slow
+def test_chance_alone_hardly_ever_alarms() -> None:
+    """20 runs with other chances: at most one alarm, though each compares 5 entries."""
+    alarms = sum(
+        compared(BEFORE, drawn({"naive": 0.75, "logconf": 0.75, "product": 0.75}, 100 + number)).exit_code != 0
+        for number in range(20)
+    )
+    assert alarms <= 1
+
+
+def test_what_is_missing_never_passes() -> None:
+    """An empty run, a run without an entry, and one on other items exit 4 and name what is missing."""
+    empty = simple({"naive": 0.75}, seeds=SEEDS, skip=[("naive", seed) for seed in SEEDS])
+    assert compared(BEFORE, empty).exit_code is ExitCode.INCOMPLETE
+    less = compared(BEFORE, drawn({"naive": 0.75, "logconf": 0.75}, 1))
+    assert less.exit_code is ExitCode.INCOMPLETE
+    assert [verdict.entry.name for verdict in less.verdicts if verdict.status == "missing"] == ["product"]
+    other = compared(BEFORE, drawn({"naive": 0.75, "logconf": 0.75, "product": 0.75}, 1, items=300))
+    assert other.exit_code is ExitCode.INCOMPLETE
+    assert {verdict.status for verdict in other.verdicts} == {"incomparable"}
+    assert all("data digest" in verdict.reason for verdict in other.verdicts)
+
+
+def test_one_seed_cannot_tell() -> None:
+    """With one seed in common a difference may be chance, so it does not pass; equality does."""
+    one = drawn({"naive": 0.75}, 1, seeds=(0,))
+    assert compared(one, one).exit_code is ExitCode.DONE
+    found = compared(one, drawn({"naive": 0.75}, 2, seeds=(0,)))
+    assert found.exit_code is ExitCode.INCOMPLETE
+    assert all("chance" in verdict.reason for verdict in found.verdicts)
+
+
+def test_fresh_seeds_confirm_or_clear() -> None:
+    """A regression stays where fresh seeds lose as well, and is cleared where they do not."""
+    found = compared(BEFORE, drawn({"naive": 0.75, "logconf": 0.67, "product": 0.75}, 2))
+    expected = measured(BEFORE.memory(), "first")
+    for accuracy, code in ((0.67, ExitCode.REGRESSION), (0.75, ExitCode.DONE)):
+        store = drawn({"logconf": accuracy}, 3, seeds=(5, 6, 7, 8, 9)).memory()
+        again = gate(store, expected, measured(store, "first"), LIMITS, fresh=True, resamples=1_000)
+        assert with_confirmation(found, again).exit_code is code
+
+
+def test_time_is_gated_as_a_ratio_on_the_same_hardware() -> None:
+    """Twice the time fails a limit of 1.5, and is not looked at on another device."""
+    store = BEFORE.memory()
+    now = measured(store, "first")
+    half = [{seed: replace(run, seconds=run.seconds / 2) for seed, run in entry.runs.items()} for entry in now.entries]
+    fast = tuple(replace(entry, runs=runs) for entry, runs in zip(now.entries, half, strict=True))
+    limits = Limits(thresholds={}, time=1.5)
+    slower = gate(store, replace(now, entries=fast), now, limits, resamples=100)
+    assert {verdict.status for verdict in slower.verdicts} == {"slower"}
+    assert slower.exit_code is ExitCode.REGRESSION
+    elsewhere = tuple(replace(entry, hardware="another") for entry in fast)
+    assert gate(store, replace(now, entries=elsewhere), now, limits, resamples=100).exit_code is ExitCode.DONE
+
+
+def test_a_baseline_survives_its_file(tmp_path: Path) -> None:
+    """Read back, every score and every feature is there; a damaged file is refused by name."""
+    made = measured(BEFORE.memory(), "first")
+    path = tmp_path / "x.baseline.json"
+    write(made, path)
+    back = read(path)
+    assert back.by_key().keys() == made.by_key().keys()
+    for key, entry in made.by_key().items():
+        for seed, run in entry.runs.items():
+            assert np.array_equal(back.by_key()[key].runs[seed].features, run.features)
+            assert back.by_key()[key].runs[seed].score == run.score
+    assert path.stat().st_size < 100_000
+    record = json.loads(path.read_text())
+    record["entries"][0]["runs"]["0"]["features"]["shape"] = [4_000_000_000, 2]
+    path.write_text(json.dumps(record))
+    with pytest.raises(SpecError, match=r"x\.baseline\.json is no baseline"):
+        read(path)
+
+
+def test_outputs_for_ci_keep_their_limits() -> None:
+    """10 annotations of a kind, worst first, the rest counted; Markdown as long as asked; JUnit with every entry."""
+    before = drawn({f"strategy-{number:02d}": 0.75 for number in range(15)}, 1, items=200)
+    found = compared(before, drawn({f"strategy-{number:02d}": 0.4 for number in range(15)}, 2, items=200))
+    lines = list(outcome.workflow_commands(found))
+    assert len([line for line in lines if line.startswith("::error ")]) == outcome.ANNOTATIONS
+    assert lines[-1].endswith(f"{15 - 9} more entries are not shown here")
+    assert not any("\n" in line for line in lines)
+    short = outcome.limited(found, ["wtsbench report"], 2_000)
+    assert len(short.encode()) <= 2_000
+    assert "further entries are not shown" in short
+    assert "wtsbench report" in short
+    report = JUnitXml.fromstring(outcome.junit(found).encode())
+    assert (report.tests, report.failures, report.errors) == (17, 15, 0)
+    assert json.loads(outcome.json_text(found))["exit_code"] == 3
+
+
+def test_the_power_is_said() -> None:
+    """A gate that passes says what loss it would have noticed."""
+    found = compared(BEFORE, drawn({"naive": 0.75, "logconf": 0.75, "product": 0.75}, 4))
+    assert found.exit_code is ExitCode.DONE
+    assert "would have been noticed" in outcome.sentence(found)
+
+
+def test_nothing_to_compare_is_incomplete() -> None:
+    """A baseline without entries passes nothing."""
+    store = BEFORE.memory()
+    nothing = Baseline(grid="first", entries=(), code=(), science_version=1)
+    assert gate(store, nothing, measured(store, "first"), LIMITS).exit_code is ExitCode.INCOMPLETE
