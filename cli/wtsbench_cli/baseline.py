@@ -69,7 +69,7 @@ def set_baseline(
     path = path_of(name, folder)
     if path.exists() and not accept:
         limits = limits_of(opened, grid, None, None, None)
-        moved = [verdict for verdict in gate(opened, read(path), now, limits).verdicts if not proven_equal(verdict)]
+        moved = [verdict for verdict in gate(read(path), now, limits).verdicts if not proven_equal(verdict)]
         if moved:
             raise SpecError(
                 f"{path} stays: {count(len(moved), 'entry', 'entries')} may have moved, such as {moved[0].entry.title}"

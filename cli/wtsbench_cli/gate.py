@@ -121,7 +121,7 @@ def compared(
     opened, expected = open_store(store_of(store)), read(path)
     name = grid or expected.grid
     now = measured(opened, name)
-    found = decide(opened, expected, now, limits_of(opened, name, threshold, time, memory))
+    found = decide(expected, now, limits_of(opened, name, threshold, time, memory))
     return found, sorted(set(now.code) - {code_of(provenance())})
 
 
@@ -177,7 +177,7 @@ def _confirmed(found: Gate, path: Path, store: str | None, threshold: list[str] 
     say(f"running {count(len(entries), 'suspicious entry', 'suspicious entries')} again with fresh seeds")
     submit(part, store=uri)
     limits = limits_of(opened, found.grid, threshold, None, None)
-    return with_confirmation(found, decide(opened, expected, measured(opened, part.name), limits, fresh=True))
+    return with_confirmation(found, decide(expected, measured(opened, part.name), limits, fresh=True))
 
 
 def _commands(baseline: str, grid: str, store: str | None) -> list[str]:

@@ -39,8 +39,7 @@ def drawn(accuracies: dict[str, float], chance: int, *, items: int = 400, seeds:
 
 def compared(before: World, after: World, limits: Limits = LIMITS) -> Gate:
     """The gate of one world against the other."""
-    store = after.memory()
-    return gate(store, measured(before.memory(), "first"), measured(store, "first"), limits, resamples=1_000)
+    return gate(measured(before.memory(), "first"), measured(after.memory(), "first"), limits, resamples=1_000)
 
 
 BEFORE = drawn({"naive": 0.75, "logconf": 0.75, "product": 0.75}, 1)
@@ -119,22 +118,21 @@ def test_fresh_seeds_confirm_or_clear() -> None:
     expected = measured(BEFORE.memory(), "first")
     for accuracy, code in ((0.67, ExitCode.REGRESSION), (0.75, ExitCode.DONE)):
         store = drawn({"logconf": accuracy}, 3, seeds=(5, 6, 7, 8, 9)).memory()
-        again = gate(store, expected, measured(store, "first"), LIMITS, fresh=True, resamples=1_000)
+        again = gate(expected, measured(store, "first"), LIMITS, fresh=True, resamples=1_000)
         assert with_confirmation(found, again).exit_code is code
 
 
 def test_time_is_gated_as_a_ratio_on_the_same_hardware() -> None:
     """Twice the time fails a limit of 1.5, and is not looked at on another device."""
-    store = BEFORE.memory()
-    now = measured(store, "first")
+    now = measured(BEFORE.memory(), "first")
     half = [{seed: replace(run, seconds=run.seconds / 2) for seed, run in entry.runs.items()} for entry in now.entries]
     fast = tuple(replace(entry, runs=runs) for entry, runs in zip(now.entries, half, strict=True))
     limits = Limits(thresholds={}, time=1.5)
-    slower = gate(store, replace(now, entries=fast), now, limits, resamples=100)
+    slower = gate(replace(now, entries=fast), now, limits, resamples=100)
     assert {verdict.status for verdict in slower.verdicts} == {"slower"}
     assert slower.exit_code is ExitCode.REGRESSION
     elsewhere = tuple(replace(entry, hardware="another") for entry in fast)
-    assert gate(store, replace(now, entries=elsewhere), now, limits, resamples=100).exit_code is ExitCode.DONE
+    assert gate(replace(now, entries=elsewhere), now, limits, resamples=100).exit_code is ExitCode.DONE
 
 
 def test_a_baseline_survives_its_file(tmp_path: Path) -> None:
@@ -182,6 +180,5 @@ def test_the_power_is_said() -> None:
 
 def test_nothing_to_compare_is_incomplete() -> None:
     """A baseline without entries passes nothing."""
-    store = BEFORE.memory()
-    nothing = Baseline(grid="first", entries=(), code=(), science_version=1)
-    assert gate(store, nothing, measured(store, "first"), LIMITS).exit_code is ExitCode.INCOMPLETE
+    nothing = Baseline(grid="first", entries=(), items={}, code=(), science_version=1)
+    assert gate(nothing, measured(BEFORE.memory(), "first"), LIMITS).exit_code is ExitCode.INCOMPLETE

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wtsbench.errors import SpecError
 from wtsbench.reports.contents import Readable
 from wtsbench.reports.leaderboard import tables
 from wtsbench.reports.table import Table
-from wtsbench.spec.metrics import Features
+from wtsbench.spec.generation_metrics import GENERATION_METRICS
+from wtsbench.spec.metrics import Features, Metric, classification_metrics
 from wtsbench.spec.trial import SCIENCE_VERSION
 
 FORMAT = "wtsbench/baseline/v1"
@@ -93,11 +95,37 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Items:
+    """What entries were measured on."""
+
+    form: str
+    """`classification` or `generation`."""
+    labels: tuple[str, ...]
+    groups: NDArray[np.int64]
+    """[N] group of each item, counted from 0."""
+
+    def metric(self, name: str) -> Metric[Any]:
+        """The metric of this name, for items of this form.
+
+        Raises:
+            SpecError: this version of wtsbench has none.
+        """
+        known: Mapping[str, Metric[Any]] = (
+            GENERATION_METRICS if self.form == "generation" else classification_metrics(self.labels)
+        )
+        if name not in known:
+            raise SpecError(f"this version of wtsbench has no metric {name!r}", remedy=f"it has {', '.join(known)}.")
+        return known[name]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Baseline:
     """What a grid scored."""
 
     grid: str
     entries: tuple[Entry, ...]
+    items: Mapping[str, Items]
+    """By `Entry.items_digest`."""
     code: tuple[str, ...]
     """Versions of wtsbench that ran its trials: the commit where it is known, marked `+` with changes on top."""
     science_version: int
@@ -115,12 +143,18 @@ def measured(store: Readable, grid: str) -> Baseline:
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
     entries: list[Entry] = []
+    items: dict[str, Items] = {}
     code: set[str] = set()
     for table in tables(store, grid, resamples=1):
         found, versions = _entries(store, table)
         entries += found
         code |= versions
-    return Baseline(grid=grid, entries=tuple(entries), code=tuple(sorted(code)), science_version=SCIENCE_VERSION)
+        if found:
+            tests = table.tests
+            items[tests.items_digest] = Items(form=tests.form, labels=tests.labels, groups=tests.groups)
+    return Baseline(
+        grid=grid, entries=tuple(entries), items=items, code=tuple(sorted(code)), science_version=SCIENCE_VERSION
+    )
 
 
 def code_of(facts: Mapping[str, Any]) -> str:
@@ -200,6 +234,7 @@ def read(path: Path) -> Baseline:
         return Baseline(
             grid=record["grid"],
             entries=tuple(_read_entry(entry) for entry in record["entries"]),
+            items={digest: _read_items(items) for digest, items in record["items"].items()},
             code=tuple(record["code"]),
             science_version=record["science_version"],
         )
@@ -219,6 +254,10 @@ def _record(baseline: Baseline) -> dict[str, Any]:
         "grid": baseline.grid,
         "code": list(baseline.code),
         "science_version": baseline.science_version,
+        "items": {
+            digest: {"form": items.form, "labels": list(items.labels), "groups": _packed(items.groups[:, None])}
+            for digest, items in sorted(baseline.items.items())
+        },
         "entries": [_record_entry(entry) for entry in baseline.entries],
     }
 
@@ -237,6 +276,13 @@ def _record_entry(entry: Entry) -> dict[str, Any]:
     }
     mean = statistics.fmean(run.score for run in entry.runs.values())
     return {**plain, "score": round(mean, _DECIMALS), "runs": runs}
+
+
+def _read_items(record: Mapping[str, Any]) -> Items:
+    groups = _unpacked(record["groups"])[:, 0].astype(np.int64)
+    if set(groups.tolist()) != set(range(int(groups.max()) + 1)):
+        raise ValueError("groups of items are not counted from 0")
+    return Items(form=record["form"], labels=tuple(record["labels"]), groups=groups)
 
 
 def _read_entry(record: Mapping[str, Any]) -> Entry:

@@ -18,14 +18,11 @@ from typing import Literal
 import numpy as np
 
 from wtsbench.errors import ExitCode
-from wtsbench.reports.baseline import Baseline, Entry
-from wtsbench.reports.contents import Readable
-from wtsbench.reports.evidence import ScoredItems, scored_items
+from wtsbench.reports.baseline import Baseline, Entry, Items
 from wtsbench.reports.figures import ALPHA
 from wtsbench.reports.resampling import Block, Resampler
 from wtsbench.reports.rows import RESAMPLES
 from wtsbench.reports.statistics import holm
-from wtsbench.spec.trial import Split
 
 THRESHOLD = 0.01
 """Points of a metric that a change takes to count, where nothing else was said."""
@@ -101,19 +98,10 @@ class Limits:
         return self.thresholds.get(metric, THRESHOLD)
 
 
-def gate(
-    store: Readable,
-    baseline: Baseline,
-    now: Baseline,
-    limits: Limits,
-    *,
-    fresh: bool = False,
-    resamples: int = RESAMPLES,
-) -> Gate:
+def gate(baseline: Baseline, now: Baseline, limits: Limits, *, fresh: bool = False, resamples: int = RESAMPLES) -> Gate:
     """Compare what a grid scores now with its baseline.
 
     Args:
-        store: where `now` was measured; its items have the groups that are resampled.
         baseline: what is expected.
         now: what was measured.
         limits: what counts as worse.
@@ -122,15 +110,18 @@ def gate(
         resamples: of the bootstrap.
     """
     measured = now.by_key()
-    items = _Items(store, resamples)
+    resamplers = {
+        digest: Resampler(digest, int(items.groups.max()) + 1, resamples=resamples)
+        for digest, items in baseline.items.items()
+    }
     verdicts = []
     for before in baseline.entries:
         after = measured.pop(before.key, None)
-        if after is None:
-            if not fresh:
-                verdicts.append(Verdict(entry=before, status="missing", reason="not measured"))
-            continue
-        verdicts.append(_compared(before, after, items, limits, fresh))
+        if after is not None:
+            items, resampler = baseline.items[before.items_digest], resamplers[before.items_digest]
+            verdicts.append(_compared(before, after, items, resampler, limits, fresh))
+        elif not fresh:
+            verdicts.append(Verdict(entry=before, status="missing", reason="not measured"))
     verdicts += [Verdict(entry=entry, status="new", reason="not in the baseline") for entry in measured.values()]
     return Gate(grid=baseline.grid, verdicts=tuple(sorted(_decided(verdicts, limits), key=_worst_first)))
 
@@ -169,25 +160,7 @@ def proven_equal(verdict: Verdict) -> bool:
     return max(abs(verdict.low), abs(verdict.high)) <= verdict.threshold
 
 
-class _Items:
-    """Items of the store, and their draws, each made once."""
-
-    def __init__(self, store: Readable, resamples: int) -> None:
-        self._store = store
-        self._resamples = resamples
-        self._known: dict[tuple[str, str], tuple[ScoredItems, Resampler]] = {}
-
-    def of(self, entry: Entry) -> tuple[ScoredItems, Resampler]:
-        """The items that an entry of the store was measured on."""
-        key = (entry.data_digest, entry.split)
-        if key not in self._known:
-            tests = scored_items(self._store, entry.data_digest, Split(entry.split))
-            assert tests is not None, "an entry was measured on these items"
-            self._known[key] = (tests, Resampler("|".join(key), tests.group_count, resamples=self._resamples))
-        return self._known[key]
-
-
-def _compared(before: Entry, after: Entry, items: _Items, limits: Limits, fresh: bool) -> Verdict:
+def _compared(before: Entry, after: Entry, items: Items, resampler: Resampler, limits: Limits, fresh: bool) -> Verdict:
     """The difference of an entry, before p-values are corrected."""
     differing = [
         f"{name} {before.comparable[name]} before, {value} now"
@@ -204,7 +177,6 @@ def _compared(before: Entry, after: Entry, items: _Items, limits: Limits, fresh:
     if len(pairs) < min(SEEDS, len(before.runs)) or not pairs:
         return Verdict(entry=before, status="incomparable", reason=f"{len(pairs)} seeds in common: {SEEDS} are needed")
     old, new = [before.runs[one] for one, _ in pairs], [after.runs[two] for _, two in pairs]
-    tests, resampler = items.of(after)
     common = Verdict(
         entry=before,
         status="unchanged",
@@ -221,9 +193,10 @@ def _compared(before: Entry, after: Entry, items: _Items, limits: Limits, fresh:
         reason = f"scores differ, and {len(pairs)} seed cannot say whether by chance: {SEEDS} are needed"
         return replace(common, status="incomparable", reason=reason)
     features = np.stack([run.features for run in (*old, *new)])
-    ((scores,),) = resampler.scores([Block(features=features, values=(tests.metric.value,))], tests.groups)
+    metric = items.metric(before.metric)
+    ((scores,),) = resampler.scores([Block(features=features, values=(metric.value,))], items.groups)
     halves = [resampler.sample(scores, range(len(old))), resampler.sample(scores, range(len(old), 2 * len(old)))]
-    worse = ((halves[0] - halves[1]) * tests.metric.direction).estimate()
+    worse = ((halves[0] - halves[1]) * metric.direction).estimate()
     return replace(common, worse=worse.value, low=worse.low, high=worse.high, p=worse.p, noticed=worse.detectable)
 
 
