@@ -11,9 +11,11 @@ from wtsbench_cli.options import JsonOption, StoreOption, store_of
 
 
 def compare(
-    grid: Annotated[
-        str | None,
-        typer.Argument(metavar="[GRID]", help="Only this grid of the store. Default: all.", show_default=False),
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[GRID | A B]", help="Only this grid of the store; or two runs. Default: all.", show_default=False
+        ),
     ] = None,
     task: Annotated[
         str | None, typer.Option("--task", metavar="NAME", help="Only this task.", show_default=False)
@@ -38,9 +40,20 @@ def compare(
 
     For each task, pair of models and test set: the difference of every two strategies, and of every strategy and
     control, with its 95% interval, p-value, p-value corrected for many comparisons (Holm), and verdict.
+
+    Of A and B, each a store, STORE#GRID or a baseline file: every entry of A beside the same one of B, paired by item
+    and seed, and what only one of them has.
     """
     from wtsbench.reports import comparison
     from wtsbench.store.client import open_store
 
+    if names and len(names) > 2:
+        raise typer.BadParameter("give the name of a grid, or two runs", param_hint="GRID | A B")
+    if names and len(names) == 2:
+        from wtsbench_cli.gate import compared_runs, print_gate
+
+        print_gate(compared_runs(*names), [], json=json)
+        return
+    grid = names[0] if names else None
     found = comparison.compare(open_store(store_of(store)), grid, task=task, pair=pair, metric=metric, split=split)
     sys.stdout.write(comparison.json_text(found) if json else comparison.text(found))
