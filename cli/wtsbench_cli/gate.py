@@ -15,6 +15,7 @@ from wtsbench_cli.options import JsonOption, StoreOption, store_of
 from wtsbench_cli.terminal import console, count, say
 
 if TYPE_CHECKING:
+    from wtsbench.reports.baseline import Baseline
     from wtsbench.reports.gate import Gate, Limits
     from wtsbench.store.client import Store
 
