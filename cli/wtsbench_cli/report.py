@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from wtsbench_cli.options import StoredGridOption, StoreOption, store_of
-from wtsbench_cli.terminal import size
+from wtsbench_cli.terminal import count, size
 
 
 def report(
@@ -30,5 +30,7 @@ def report(
     from wtsbench.store.client import open_store
 
     opened = open_store(store_of(store))
-    for path in publish(opened, leaderboard(opened, grid, kept=KeptTables.of_user()), out or Path("wtsbench-report")):
-        print(f"{path}  {size(path.stat().st_size)}")
+    folder = out or Path("wtsbench-report")
+    files = publish(opened, leaderboard(opened, grid, kept=KeptTables.of_user()), folder)
+    whole = size(sum(path.stat().st_size for path in files))
+    print(f"{files[0]}  {size(files[0].stat().st_size)}; {count(len(files), 'file')} in all, {whole}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from wtsbench.errors import SpecError
 from wtsbench.reports import compose
 from wtsbench.reports.document import Block, Document, Listing, Prose, Section
+from wtsbench.reports.exchange import Exchange
 from wtsbench.reports.html import page
 from wtsbench.reports.latex import latex
 from wtsbench.reports.markdown import markdown
@@ -61,15 +62,17 @@ def publish(store: Told, board: Leaderboard, out: Path) -> list[Path]:
         "rows.csv": comma_separated(board),
         "rows.json": json_text(board),
     }
+    files = {name: text.encode() for name, text in texts.items()} | Exchange(board, runs).files()
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            hidden = out / f".{name}.{os.getpid()}"
-            hidden.write_text(text, encoding="utf-8")
-            hidden.rename(out / name)
+        for name, content in files.items():
+            path = out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            hidden = path.with_name(f".{path.name}.{os.getpid()}")
+            hidden.write_bytes(content)
+            hidden.rename(path)
     except OSError as error:
         raise SpecError(f"{out} cannot be written: {error.strerror}", remedy="name another with --out.") from None
-    return [out / name for name in texts]
+    return [out / name for name in files]
 
 
 def _grid(board: Leaderboard, grid: str, tables: Sequence[tuple[Group, list[Comparison]]], runs: Runs) -> Section:
