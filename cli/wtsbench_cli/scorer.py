@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wtsbench.spec.visible import visible
 from wtsbench_cli.options import JsonOption, MirrorOption
 from wtsbench_cli.terminal import count, doing, duration, print_json, print_table
 
@@ -126,7 +127,7 @@ def score(
         print_json({"scorer": scorer.name, "digest": scorer.digest, "scores": rows})
         return
     for text, value in zip(texts, scores, strict=True):
-        print(f"{value:.4f}  {text}")
+        print(f"{value:.4f}  {visible(text)}")
 
 
 def _resolved(name: str, mirror: Path | None) -> Scorer:

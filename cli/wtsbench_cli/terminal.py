@@ -1,4 +1,8 @@
-"""Where and how text goes out: consoles, colours, widths, and whether somebody is watching."""
+"""Where and how text goes out: consoles, colours, widths, and whether somebody is watching.
+
+Nothing that goes to a terminal may steer it but what is written here: see `streams` for plain text on standard output,
+`console` for what rich draws, and `say` for standard error.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
+
+from wtsbench.spec.visible import LINES, visible
+from wtsbench_cli.streams import styled, told
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -24,13 +31,13 @@ def watched() -> bool:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console that takes text literally; rich itself honours NO_COLOR."""
-    from rich.console import Console
+    """A rich console that takes text literally and shows its control characters; rich itself honours NO_COLOR."""
+    from wtsbench.reports.console import ShownConsole
 
     stream = sys.stderr if stderr else sys.stdout
     terminal = stream.isatty()
-    return Console(
-        stderr=stderr,
+    return ShownConsole(
+        file=styled(stream),
         markup=False,
         highlight=False,
         emoji=False,
@@ -45,7 +52,7 @@ def print_table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, r
 
     Args:
         headings: of the columns, the first of which is never folded; no heading line where all are empty.
-        rows: text, cell by cell.
+        rows: text, cell by cell; a line break in one is shown as its code.
         right: headings of the columns that are aligned to the right.
     """
     from rich.table import Table
@@ -55,7 +62,7 @@ def print_table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, r
         justify: Literal["left", "right"] = "right" if heading and heading in right else "left"
         table.add_column(heading, no_wrap=number == 0, overflow="fold", justify=justify)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(visible, row))
     put(table)
 
 
@@ -64,8 +71,13 @@ def put(what: RenderableType) -> None:
     out = console()
     with out.capture() as captured:
         out.print(what)
-    for line in captured.get().splitlines():
-        print(line.rstrip(), flush=True)
+    put_styled("".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1]))
+
+
+def put_styled(text: str) -> None:
+    """Print a text on standard output whose escape sequences are all our own."""
+    with told():
+        print(text, end="", file=styled(sys.stdout), flush=True)
 
 
 def print_json(value: Any) -> None:
@@ -74,8 +86,8 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """A line about what is being done, on standard error, so that standard output stays what was asked for."""
-    print(text, file=sys.stderr, flush=True)
+    """Lines about what is being done, on standard error, so that standard output stays what was asked for."""
+    print(visible(text, LINES), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -87,7 +99,7 @@ def doing() -> Iterator[Callable[[str], None]]:
 
     def replace(text: str) -> None:
         room = shutil.get_terminal_size().columns - 1
-        sys.stderr.write(f"\r\x1b[2K{text[:room]}")
+        sys.stderr.write(f"\r\x1b[2K{visible(text)[:room]}")
         sys.stderr.flush()
 
     try:

@@ -22,6 +22,7 @@ from wtsbench.errors import DataError, ModelError
 from wtsbench.models import agreement
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import LabelFile
+from wtsbench.spec.paths import user_path
 from wtsbench.spec.source import format_of
 
 Floats = NDArray[np.float64]
@@ -53,7 +54,7 @@ class Labels:
 
 def file_path(source: LabelFile, folder: Path) -> Path:
     """The file, whose relative path starts from the manifest's folder."""
-    return folder / Path(source.path).expanduser()
+    return folder / user_path(source.path)
 
 
 def revision(source: LabelFile, folder: Path, *, what: str) -> str:

@@ -15,6 +15,7 @@ from wtsbench.sandbox.pins import is_tag, tag_fault
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
 from wtsbench.spec.grid import Grid, StrategyCall
+from wtsbench.spec.paths import user_path
 from wtsbench.spec.yaml_tree import Node
 from wtsbench.strategies import registry
 
@@ -89,15 +90,22 @@ def _model(node: Node, base: Path) -> Iterator[Fault]:
     if node.value in known or node.value.endswith(manifests.SUFFIXES):
         yield from _opened(node, manifests.load_model, base)
     elif "/" in node.value or node.value.startswith((".", "~")):
-        folder = base / Path(node.value).expanduser()
-        if not folder.is_dir():
-            yield node.fault(f"there is no folder {folder}")
+        yield from _folder(node, base)
     else:
         message = (
             f"there is no model {node.value!r}; known are {', '.join(known)}, a folder is written ./folder, "
             "a model of the hub hub:owner/name"
         )
         yield node.fault(message, suggestion=nearest(node.value, known))
+
+
+def _folder(node: Node, base: Path) -> Iterator[Fault]:
+    try:
+        folder = base / user_path(node.value)
+        if not folder.is_dir():
+            yield node.fault(f"there is no folder {folder}")
+    except SpecError as error:
+        yield node.fault(error.message)
 
 
 def _gives_labels(name: str, base: Path) -> bool:
@@ -118,9 +126,7 @@ def _generation(tree: Node, base: Path) -> Iterator[Fault]:
     if scorer.value in known or scorer.value.endswith(manifests.SUFFIXES):
         yield from _opened(scorer, manifests.load_scorer, base)
     elif manifests.is_path(scorer.value):
-        folder = base / Path(scorer.value).expanduser()
-        if not folder.is_dir():
-            yield scorer.fault(f"there is no folder {folder}")
+        yield from _folder(scorer, base)
     else:
         message = f"there is no scorer {scorer.value!r}; known are {', '.join(known)}, a folder is written ./folder"
         yield scorer.fault(message, suggestion=nearest(scorer.value, known))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.paths import user_path
 from wtsbench.store.folder import FolderStore
 from wtsbench.store.lock import patience
 from wtsbench.store.outbox import Ack, Batch
@@ -124,14 +124,14 @@ def open_store(uri: str, *, create: bool = False, wait: float = 0.0) -> Store:
         if not uri.startswith(SCHEMES):
             raise StoreError(f"{uri} is no store's address", remedy=_ADDRESSES)
         return ServerStore(uri, wait=wait)
-    store = FolderStore(Path(uri).expanduser().absolute())
+    store = FolderStore(user_path(uri).absolute())
     store.open(create=create)
     return store
 
 
 def absolute(uri: str) -> str:
     """The same address from any working folder."""
-    return uri if is_server(uri) else str(Path(uri).expanduser().resolve())
+    return uri if is_server(uri) else str(user_path(uri).resolve())
 
 
 def is_server(uri: str) -> bool:
