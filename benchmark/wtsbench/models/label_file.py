@@ -23,7 +23,7 @@ from wtsbench.models import agreement
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import LabelFile
 from wtsbench.spec.paths import user_path
-from wtsbench.spec.source import format_of
+from wtsbench.spec.source import format_of, meaning
 
 Floats = NDArray[np.float64]
 _TOLERANCE = 1e-3
@@ -167,7 +167,7 @@ def _hard(source: LabelFile, values: Sequence[Any], labels: Sequence[str], what:
         )
     one_hot = np.eye(len(labels))
     for row, value in enumerate(values, start=1):
-        label = classes.get(str(value))
+        label = None if value is None else meaning(classes, str(value))
         if label is None:
             raise ModelError(
                 f"{what}: row {row}: {value!r} is no label; there are {', '.join(classes)}",
