@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from wtsbench.errors import SpecError
+from wtsbench.planning.points import require_cells
 from wtsbench.sandbox.pins import is_tag, tag_fault
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
@@ -26,10 +27,12 @@ def load_checked_grid(source: str | Path) -> tuple[Grid, Path]:
     """A grid by name or path, with every name in it checked, and its file.
 
     Raises:
-        SpecError: there is no such grid, or it has faults; all of them are in the error.
+        SpecError: there is no such grid, or it has faults, all of which are in the error; or it leaves out everything.
     """
     path = manifests.find("grids", source)
-    return manifests.load_grid(path, check=lambda tree: check_names(tree, path.parent)), path
+    grid = manifests.load_grid(path, check=lambda tree: check_names(tree, path.parent))
+    require_cells(grid, {task: manifests.load_task(task, base=path.parent)[0].form for task in grid.tasks})
+    return grid, path
 
 
 def check_names(tree: Node, base: Path) -> Iterator[Fault]:
@@ -206,9 +209,9 @@ def _training_models(tree: Node) -> Iterator[Fault]:
     node = tree.child("training", "models")
     if node is None or not isinstance(node.value, dict):
         return
-    used = sorted(_pair_names(tree) | set(manifests.names("models")))
+    used = sorted(_pair_names(tree))
     for name in node.value:
-        if name not in used:
+        if name not in used and name not in manifests.names("models"):  # which a strategy may ask for
             yield node.key_fault(name, f"the grid uses no model {name!r}", suggestion=nearest(str(name), used))
 
 

@@ -251,7 +251,11 @@ class _Builder:
                     self.faults.append(self._fault(node, path, f"{text} is not a finite number"))
                 return number
             if kind in ("str", "merge"):
+                text.encode()
                 return str(text)
+        except UnicodeEncodeError:
+            self.faults.append(self._fault(node, path, "holds half of a character, which no file can hold"))
+            return text
         except ValueError:
             self.faults.append(self._fault(node, path, f"{text[:40]!r} is not a number"))
             return text
