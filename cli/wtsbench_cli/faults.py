@@ -20,7 +20,7 @@ CLOSED_PIPE = 141
 """Exit code when the reader of our output is gone: 128 + SIGPIPE, as a shell reports it for other programs."""
 
 _DISK = "free some space and run the same command again; what was acknowledged before is kept."
-_OWNER = "check who owns it and its permissions."
+_OWNER = "give yourself the right to it, or choose another place."
 _REMEDIES = {
     errno.ENOSPC: _DISK,
     errno.EDQUOT: _DISK,

@@ -102,6 +102,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "HF_HUB_OFFLINE": "1",
         "WTSBENCH_CACHE": str(tmp_path / "cache"),
         "WTSBENCH_STORE": "store",
+        "WTSBENCH_STORE_PATIENCE_SECONDS": "0",
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
     }.items():
         monkeypatch.setenv(name, value)

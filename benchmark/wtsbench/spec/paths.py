@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import wtsbench
@@ -38,6 +40,17 @@ def user_path(name: str | Path) -> Path:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             raise SpecError(f"{shortened(str(name))} is no path: {error.strerror}") from None
     return path
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError from writing there name the place: the system names a file that cannot be opened, and no other."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def checkout() -> Path | None:

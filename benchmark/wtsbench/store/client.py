@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -127,6 +128,15 @@ def open_store(uri: str, *, create: bool = False, wait: float = 0.0) -> Store:
     store = FolderStore(user_path(uri).absolute())
     store.open(create=create)
     return store
+
+
+def require_writable(uri: str) -> None:
+    """Raise StoreError where a folder's store is there and cannot be written; a server says so itself."""
+    folder = None if is_server(uri) else user_path(uri)
+    if folder is not None and folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreError(
+            f"the store {folder} can only be read", remedy="make the folder writable, or choose another with --store."
+        )
 
 
 def absolute(uri: str) -> str:

@@ -26,6 +26,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.paths import naming
 from wtsbench.store.archive import LEDGER, SCOPED
 from wtsbench.store.outbox import Batch, normal, sync_folder, widened
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
@@ -99,7 +100,7 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
     _remove_others(out, files)
     manifest = {"schema_version": SCHEMA_VERSION, "form": form, "files": files}
     hidden = out / f".{MANIFEST}"
-    with hidden.open("w") as file:
+    with naming(out), hidden.open("w") as file:
         json.dump(manifest, file, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from wtsbench.errors import SpecError, StoreError
+from wtsbench.spec.paths import naming
 from wtsbench.store.archive import Archive
 from wtsbench.store.backup import back_up_live
 from wtsbench.store.export import Form, export
@@ -94,7 +95,7 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
     """
     _require_safe(options)
     FolderStore(folder).open(create=True)
-    with _owned(folder), ExitStack() as stack:
+    with naming(folder), _owned(folder), ExitStack() as stack:
         tokens = Tokens(folder / SERVER)
         metrics = Metrics()
         live = LiveStore(folder / DATABASE, limits=options.limits, observe=metrics.commit)
