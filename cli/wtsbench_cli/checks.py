@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
 from wtsbench.errors import UserError
+from wtsbench.spec.address import split_address
 from wtsbench.spec.paths import user_path
 
 State = Literal["ok", "warn", "fail"]
@@ -184,12 +184,8 @@ def ray(address: str | None) -> Check:
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    return parts.hostname or "localhost", port or (10001 if parts.scheme == "ray" else 6379)
+    parts = split_address(address if "://" in address else f"//{address}")
+    return parts.hostname or "localhost", parts.port or (10001 if parts.scheme == "ray" else 6379)
 
 
 def store(uri: str) -> Check:

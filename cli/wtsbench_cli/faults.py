@@ -68,8 +68,8 @@ def guarded(run: Callable[[], object], *, debug: bool) -> int:
         if isinstance(error, OutputError):
             discard()
         return _user_fault(error, debug)
-    except OSError as error:
-        fault = _of_the_system(error)
+    except (OSError, UnicodeEncodeError) as error:
+        fault = _of_the_system(error) if isinstance(error, OSError) else _not_utf8(error)
         return _unexpected(error, debug) if fault is None else _user_fault(fault, debug, error)
     except Exception as error:  # noqa: BLE001  # told to the user, with the way to its traceback
         return _unexpected(error, debug)
@@ -115,6 +115,14 @@ def _of_the_system(error: OSError) -> UserError | None:
     fault = UserError(f"{error.strerror}{where}", remedy=remedy)
     fault.exit_code = ExitCode.UNREACHABLE if error.errno in _REMEDIES else ExitCode.USAGE
     return fault
+
+
+def _not_utf8(error: UnicodeEncodeError) -> UserError | None:
+    """A file's name that is no UTF-8, which Python takes and most libraries refuse."""
+    wrong = error.object[error.start : error.end]
+    if not all("\ud800" <= character <= "\udfff" for character in wrong):
+        return None
+    return UserError(f"a name is not UTF-8: {shortened(error.object)}", remedy="rename it, or give another.")
 
 
 def _tell(text: str) -> None:

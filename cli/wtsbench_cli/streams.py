@@ -21,7 +21,31 @@ class OutputError(UserError):
     exit_code = ExitCode.UNREACHABLE
 
 
-class Shown(io.TextIOWrapper):
+class Output(io.TextIOWrapper):
+    """Standard output that says in words why it does not take what is written."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        """Take the place of `stream`."""
+        super().__init__(
+            stream.buffer,
+            encoding=stream.encoding,
+            errors="replace",  # a terminal that cannot show a character gets a question mark
+            line_buffering=stream.line_buffering,
+            write_through=True,  # several write to one buffer, in the order of the calls
+        )
+
+    def write(self, text: str) -> int:
+        """Write it as it is."""
+        with _told():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Send what is buffered."""
+        with _told():
+            super().flush()
+
+
+class Shown(Output):
     """Standard output that shows control characters in place of sending them to the terminal.
 
     Whatever is printed passes here: texts of trials, manifests, file names and stores. What may hold colours of our own
@@ -29,27 +53,14 @@ class Shown(io.TextIOWrapper):
     """
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
-        """Take the place of `stream`, which stays usable for what is styled."""
-        super().__init__(
-            stream.buffer,
-            encoding=stream.encoding,
-            errors="replace",  # a terminal that cannot show a character gets a question mark
-            line_buffering=stream.line_buffering,
-            write_through=True,  # both write to one buffer, in the order of the calls
-        )
-        stream.reconfigure(errors="replace", write_through=True)
-        self.unguarded = stream
+        """Take the place of `stream`."""
+        super().__init__(stream)
+        self.unguarded = Output(stream)
 
     def write(self, text: str) -> int:
         """Write it as it may be seen."""
-        with told():
-            super().write(visible(text, LINES))
+        super().write(visible(text, LINES))
         return len(text)
-
-    def flush(self) -> None:
-        """Send what is buffered."""
-        with told():
-            super().flush()
 
 
 def styled(stream: TextIO) -> TextIO:
@@ -96,7 +107,7 @@ def discard() -> None:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def _told() -> Iterator[None]:
     """Say in words that a disk is full or a terminal gone; a reader who is gone ends the program quietly elsewhere.
 
     Raises:

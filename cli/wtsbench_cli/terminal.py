@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from wtsbench.spec.visible import LINES, visible
-from wtsbench_cli.streams import styled, told
+from wtsbench_cli.streams import styled
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -51,18 +51,22 @@ def print_table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, r
     """A borderless table on standard output, no wider than the terminal.
 
     Args:
-        headings: of the columns, the first of which is never folded; no heading line where all are empty.
+        headings: of the columns; no heading line where all are empty. The first column is folded only where it would
+            take more than half of the width, and those on the right never are.
         rows: text, cell by cell; a line break in one is shown as its code.
         right: headings of the columns that are aligned to the right.
     """
     from rich.table import Table
 
+    shown = [tuple(map(visible, row)) for row in rows]
+    longest = max((len(row[0]) for row in shown), default=0)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(headings))
     for number, heading in enumerate(headings):
         justify: Literal["left", "right"] = "right" if heading and heading in right else "left"
-        table.add_column(heading, no_wrap=number == 0, overflow="fold", justify=justify)
-    for row in rows:
-        table.add_row(*map(visible, row))
+        whole = justify == "right" or (number == 0 and longest <= console().width // 2)
+        table.add_column(heading, no_wrap=whole, overflow="fold", justify=justify)
+    for row in shown:
+        table.add_row(*row)
     put(table)
 
 
@@ -76,8 +80,7 @@ def put(what: RenderableType) -> None:
 
 def put_styled(text: str) -> None:
     """Print a text on standard output whose escape sequences are all our own."""
-    with told():
-        print(text, end="", file=styled(sys.stdout), flush=True)
+    print(text, end="", file=styled(sys.stdout), flush=True)
 
 
 def print_json(value: Any) -> None:

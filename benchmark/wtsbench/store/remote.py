@@ -9,13 +9,13 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.ipc
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.address import split_address
 from wtsbench.spec.paths import token_file, user_path
 from wtsbench.store import wire
 from wtsbench.store.lock import patience, persistently
@@ -260,7 +260,7 @@ def _client(address: str) -> flight.FlightClient:
 
 
 def _on_this_machine(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
+    host = split_address(address).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
