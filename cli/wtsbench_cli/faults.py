@@ -35,6 +35,7 @@ _NAMES = {
     errno.ENAMETOOLONG: "give a shorter one.",
     errno.ENOTDIR: "what stands for a folder there is a file; give another.",
     errno.EISDIR: "it is a folder; give a file.",
+    errno.EEXIST: "something else is in its place; remove it, or give another.",
     errno.ELOOP: "its symbolic links lead to themselves; mend them.",
 }
 """What helps against a name that stands for nothing of the kind."""

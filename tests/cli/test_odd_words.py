@@ -55,6 +55,7 @@ WORK = {
     ("scorer train", "out"),
     ("scorer train", "mirror"),
     ("store measure", "*"),
+    ("store serve", "listen"),  # none at all is the usual one
 }
 """Where a name that is merely odd is a right one, and minutes of work would begin."""
 
