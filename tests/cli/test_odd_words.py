@@ -1,7 +1,12 @@
-"""Whatever stands on the command line, no verb crashes: odd names and paths in every argument and option."""
+"""Whatever stands on the command line, no verb crashes: odd names and paths in every argument and option.
+
+Each argument and option gets a quarter of the odd words, so that all of them are tried on all verbs together; with
+WTSBENCH_TESTS_SWEEP=all each gets all.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,8 +74,13 @@ def _verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]
             yield from _verbs(each, (*path, name))
 
 
+COMMAND = typer.main.get_command(app)
+VERBS = dict(_verbs(COMMAND))
+PARTS = 1 if os.environ.get("WTSBENCH_TESTS_SWEEP") == "all" else 4
+
+
 def _swept() -> Iterator[tuple[str, str]]:
-    for verb, command in _verbs(typer.main.get_command(app)):
+    for verb, command in VERBS.items():
         for parameter in command.params:
             takes_value = parameter.param_type_name == "argument" or not getattr(parameter, "is_flag", False)
             if takes_value and not {(verb, parameter.name), (verb, "*")} & WORK:
@@ -78,7 +88,7 @@ def _swept() -> Iterator[tuple[str, str]]:
 
 
 def _line(verb: str, odd: str, value: str) -> list[str]:
-    command = dict(_verbs(typer.main.get_command(app)))[verb]
+    command = VERBS[verb]
     options, arguments = [], []
     for parameter in command.params:
         if parameter.name == odd:
@@ -118,14 +128,28 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("verb", "parameter"), list(_swept()))
-def test_no_odd_name_crashes(verb: str, parameter: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+SWEPT = [(*each, number % PARTS) for number, each in enumerate(_swept())]
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(("verb", "parameter", "part"), SWEPT)
+def test_no_odd_name_crashes(verb: str, parameter: str, part: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Each odd value of each argument and option ends with a code of its own and, if it is wrong, with words."""
-    for what, value in ODD.items():
+    for what, value in list(ODD.items())[part::PARTS]:
         line = _line(verb, parameter, value)
-        code = guarded(lambda line=line: typer.main.get_command(app).main(line, standalone_mode=False), debug=False)  # type: ignore[misc]
+        code = guarded(lambda line=line: COMMAND.main(line, standalone_mode=False), debug=False)  # type: ignore[misc]
         out, err = capsys.readouterr()
         assert code != ExitCode.INTERNAL, f"{what}: wtsbench {line}: {err}"
         assert code == ExitCode.DONE or out or err, f"{what}: wtsbench {line} says nothing"
         assert "\x1b" not in err
         assert len(err) < 20_000
+
+
+@pytest.mark.parametrize("life", ["0d", "0h", "99999999d", "36526d", "9" * 400 + "d", "-1d", "²d", "1w"])
+def test_the_life_of_a_token(life: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A token that would be expired at once, or outlive the calendar, is refused, and none is made."""
+    line = ["store", "token", "create", "store", "--scope=read", "--out=token", f"--expires={life}"]
+    assert guarded(lambda: COMMAND.main(line, standalone_mode=False), debug=False) == ExitCode.USAGE
+    assert "90d" in capsys.readouterr().err
+    assert not (place / "token").exists()
+    assert not (place / "store" / "server").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from wtsbench.spec import manifests
 from wtsbench.spec.faults import SpecFaults
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.manifests import find, grid_json_schema, load_grid, load_model, load_task, names
-from wtsbench.spec.paths import cache_folder, shipped
+from wtsbench.spec.paths import cache_folder, naming, shipped
 
 TASK = """\
 name: {name}
@@ -317,3 +318,10 @@ def test_paths_that_no_file_can_have(odd: str, tmp_path: Path, monkeypatch: pyte
         monkeypatch.setenv("WTSBENCH_CACHE", odd)
         with pytest.raises(SpecError):
             cache_folder()
+
+
+def test_what_is_full_is_named(tmp_path: Path) -> None:
+    """A failed write has no file's name of its own: whoever writes names it, and a name that is there stays."""
+    for given, told in ((None, str(tmp_path)), ("other", "other")):
+        with pytest.raises(OSError, match=told), naming(tmp_path):
+            raise OSError(errno.ENOSPC, "No space left on device", given)
