@@ -8,6 +8,7 @@ import io
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 
@@ -109,6 +110,8 @@ def _unexpected(error: Exception, debug: bool) -> int:
 
 def _of_the_system(error: OSError) -> UserError | None:
     """Faults of the machine, and of names, that can meet any verb at any file."""
+    if error.errno == errno.ENOENT and _nowhere():
+        return UserError("the working folder is gone", remedy="change to another one.")
     remedy = _REMEDIES.get(error.errno or 0) or _NAMES.get(error.errno or 0)
     if remedy is None:
         return None
@@ -116,6 +119,15 @@ def _of_the_system(error: OSError) -> UserError | None:
     fault = UserError(f"{error.strerror}{where}", remedy=remedy)
     fault.exit_code = ExitCode.UNREACHABLE if error.errno in _REMEDIES else ExitCode.USAGE
     return fault
+
+
+def _nowhere() -> bool:
+    """Whether the working folder was deleted, so that no relative path leads anywhere."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _not_utf8(error: UnicodeEncodeError) -> UserError | None:

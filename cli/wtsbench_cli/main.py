@@ -27,8 +27,8 @@ from wtsbench_cli import (
 )
 
 EXIT_CODES = """\
-Exit codes: 0 done; 1 some trials failed; 2 usage or spec; 4 incomplete, or nothing to measure; 5 store, cluster or
-sandbox not reachable; 70 wtsbench itself failed; 130 interrupted.
+Exit codes: 0 done; 1 some trials failed; 2 usage or spec; 4 incomplete, or nothing to measure; 5 store, cluster,
+sandbox or output not reachable; 70 wtsbench itself failed; 130 interrupted.
 """
 
 app = typer.Typer(

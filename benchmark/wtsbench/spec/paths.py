@@ -29,13 +29,16 @@ def user_path(name: str | Path) -> Path:
     """
     try:
         path = Path(name).expanduser()
+        str(path).encode()  # the database and Arrow take UTF-8 alone
         os.lstat(path)
     except RuntimeError:
         raise SpecError(
             f"{shortened(str(name))}: there is no such user", remedy="write the folder's path without the ~."
         ) from None
-    except ValueError:  # a NUL, or what cannot be encoded
-        raise SpecError(f"{shortened(str(name))} is no path: no file can be called so") from None
+    except ValueError:
+        raise SpecError(
+            f"{shortened(str(name))} is no path: it holds a NUL, or is not UTF-8", remedy="rename it, or give another."
+        ) from None
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             raise SpecError(f"{shortened(str(name))} is no path: {error.strerror}") from None
