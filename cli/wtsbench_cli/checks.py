@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
 from wtsbench.errors import UserError
+from wtsbench.spec.address import split_address
+from wtsbench.spec.paths import user_path
 
 State = Literal["ok", "warn", "fail"]
 
@@ -61,7 +62,7 @@ def all_checks(place: Place) -> Iterator[Check]:
         ("docker", docker),
         ("ray", lambda: ray(place.ray)),
         ("store", lambda: store(place.store)),
-        ("disk", lambda: disk(_existing(Path(place.store).expanduser()))),
+        ("disk", lambda: disk(_existing(user_path(place.store)))),
         ("cache", cache),
         ("data mirror", lambda: mirror(place.mirror)),
         ("hub", hub),
@@ -70,6 +71,8 @@ def all_checks(place: Place) -> Iterator[Check]:
     for name, look in looks:
         try:
             yield look()
+        except UserError as error:
+            yield Check(name=name, state="fail", found=error.message, remedy=error.remedy)
         except Exception as error:  # noqa: BLE001  # a broken installation is what this verb is for; it is told
             yield Check(name=name, state="fail", found=f"{type(error).__name__}: {error}")
 
@@ -181,17 +184,13 @@ def ray(address: str | None) -> Check:
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    return parts.hostname or "localhost", port or (10001 if parts.scheme == "ray" else 6379)
+    parts = split_address(address if "://" in address else f"//{address}")
+    return parts.hostname or "localhost", parts.port or (10001 if parts.scheme == "ray" else 6379)
 
 
 def store(uri: str) -> Check:
     """Whether the store can be read and written, and whether somebody holds its lock."""
-    folder = Path(uri).expanduser()
+    folder = user_path(uri)
     if "://" not in uri and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
         parent = _existing(folder)
         if _writable(parent):

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wtsbench_cli.options import JsonOption, StoredGridOption, StoreOption, store_of
-from wtsbench_cli.terminal import console
+from wtsbench_cli.terminal import console, put_styled
 
 
 class Format(StrEnum):
@@ -61,11 +61,8 @@ def show(store: str, *, grid: str | None = None, form: Format = Format.TABLE, de
     from wtsbench.store.client import open_store
 
     board = board_of(open_store(store), grid, kept=KeptTables.of_user())
-    if form is not Format.TABLE:
-        text = render(board, form.value, details=details)
-    elif sys.stdout.isatty():
+    if form is Format.TABLE and sys.stdout.isatty():
         color = not os.environ.get("NO_COLOR")
-        text = render(board, "terminal", width=console().width, color=color, details=details)
+        put_styled(render(board, "terminal", width=console().width, color=color, details=details))
     else:
-        text = render(board, "plain", details=details)
-    sys.stdout.write(text)
+        sys.stdout.write(render(board, "plain" if form is Format.TABLE else form.value, details=details))

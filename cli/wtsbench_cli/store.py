@@ -74,6 +74,7 @@ def serve(
     import sys
     import threading
 
+    from wtsbench.spec.paths import user_path
     from wtsbench.store.server.serving import DEFAULT_LISTEN, DRAIN_SECONDS, Running, ServeOptions, stop_on_signals
     from wtsbench.store.server.serving import serve as run
 
@@ -98,7 +99,7 @@ def serve(
         metrics=metrics,
         drain_seconds=DRAIN_SECONDS if drain is None else drain,
     )
-    whole = run(folder.expanduser().resolve(), options, ready=ready, stop=stop)
+    whole = run(user_path(folder).resolve(), options, ready=ready, stop=stop)
     say("stopped" if whole else "stopped; some requests were cut off, and their senders will send them again")
     sys.stdout.flush()
     sys.stderr.flush()

@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The store's folder.", show_default=False)]
+_LONGEST_HOURS = 36525 * 24
 _SPAN = re.compile(r"(\d+)(h|d)")
 
 
@@ -111,10 +112,14 @@ def _server(folder: Path) -> Path:
 
 def _span(text: str) -> timedelta | None:
     from wtsbench.errors import SpecError
+    from wtsbench.spec.visible import shortened
 
     if text == "never":
         return None
     match = _SPAN.fullmatch(text)
     if match is None:
-        raise SpecError(f"{text!r} is no time", remedy="90d is 90 days, 12h are 12 hours; or never.")
-    return timedelta(**{{"h": "hours", "d": "days"}[match[2]]: int(match[1])})
+        raise SpecError(f"{shortened(text)!r} is no time", remedy="90d is 90 days, 12h are 12 hours; or never.")
+    hours = float(match[1]) * {"h": 1, "d": 24}[match[2]]
+    if not 1 <= hours <= _LONGEST_HOURS:
+        raise SpecError(f"--expires {shortened(text)}: from 1h to 36525d", remedy="give 90d, 12h, or never.")
+    return timedelta(hours=hours)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wtsbench_cli.faults import close_stdout
 from wtsbench_cli.leaderboard import show
 from wtsbench_cli.options import (
     ExecutorName,
@@ -20,6 +19,7 @@ from wtsbench_cli.options import (
     StoreOption,
     store_of,
 )
+from wtsbench_cli.streams import OutputError, discard
 from wtsbench_cli.terminal import count, duration, watched
 
 if TYPE_CHECKING:
@@ -81,16 +81,22 @@ def submit(
 def _run(session: Session, view: QuietView, interruption: Interruption) -> Summary:
     from wtsbench.execution.session import submit as run
 
+    lost: list[OutputError] = []
+
     def listen(event: Event) -> None:
         interruption.claim()
         try:
             view.take(event)
-        except BrokenPipeError:  # nobody reads on: stop as if they had said so
-            close_stdout()
+        except (BrokenPipeError, OutputError) as error:  # nobody reads on: stop as if they had said so
+            lost.extend([error] if isinstance(error, OutputError) else [])
+            discard()
             interruption.stop.set()
 
     interruption.stop_cleanly()
-    return run(session, listener=listen, stop=interruption.stop)
+    summary = run(session, listener=listen, stop=interruption.stop)
+    if lost:
+        raise lost[0]
+    return summary
 
 
 def last_words(summary: Summary, grid: str, store: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Self
 
+from wtsbench.spec.visible import visible
 from wtsbench_cli.tally import Running, Tally
 from wtsbench_cli.terminal import clock, console, duration
 
@@ -55,7 +56,7 @@ class QuietView:
         print("stopping: what is finished is kept; once more to stop at once", file=sys.stderr, flush=True)
 
     def words(self, event: Event) -> str:
-        """The event's message with the trial's full name, and what went wrong."""
+        """The event's message with the trial's full name, and what went wrong: one line, whatever a trial said."""
         from wtsbench.planning.report import title
 
         spec = self.tally.spec(event.trial_id)
@@ -63,9 +64,9 @@ class QuietView:
         if spec is not None:
             text = self.tally.name(spec.trial_id) + text.removeprefix(title(spec))
         failure = event.failure
-        if failure is None or event.kind == "cancelled":
-            return text
-        return f"{text}: {failure.failure_class.value}: {failure.message}"
+        if failure is not None and event.kind != "cancelled":
+            text = f"{text}: {failure.failure_class.value}: {failure.message}"
+        return visible(text)
 
     def line(self, event: Event) -> None:
         """Print an event as a line with a stable prefix."""

@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.data.conftest import WORDS, MakeManifest, balanced_rows, write_csv
@@ -135,3 +138,53 @@ def test_several_mirror_files(tmp_path: Path, make_manifest: MakeManifest) -> No
         prepare(several, DataSettings(), mirror=tmp_path / "m")
     with pytest.raises(ValueError, match="give path, with sha256, or paths"):
         make_manifest(source=source, mirror={"paths": paths, "path": "a.csv", "format": "csv"})
+
+
+def test_booleans_and_numbers_however_they_are_written(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """`values: {true: ...}` and `{1: ...}` of YAML fit every way in which files write these."""
+    rows = balanced_rows(60)
+    of_booleans, of_numbers = {True: "yes", False: "no"}, {1: "yes", 0: "no"}
+    for *written, values in (
+        ("true", "false", of_booleans),
+        ("TRUE", "FALSE", of_booleans),
+        ("1", "0", of_numbers),
+        ("1.0", "0.0", of_numbers),
+    ):
+        write_csv(tmp_path / "data.csv", [{**row, "label": written[row["label"] == "no"]} for row in rows])
+        manifest = make_manifest(label={"column": "label", "values": values})
+        assert prepare(manifest, DataSettings(), folder=tmp_path).report["distinct_items"] == 60
+
+
+def test_one_missing_label_in_a_column_of_numbers(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """A gap makes a table write its whole numbers as fractions: the row with the gap is named, and no other."""
+    rows = balanced_rows(60)
+    labels = [float(row["label"] == "yes") for row in rows]
+    labels[6] = math.nan
+    table = pa.table({"text": [row["text"] for row in rows], "label": labels})
+    pq.write_table(table, tmp_path / "data.parquet")
+    manifest = make_manifest(
+        source={"kind": "path", "path": "data.parquet"}, label={"column": "label", "values": {1: "yes", 0: "no"}}
+    )
+    with pytest.raises(DataError, match=r"data\.parquet: row 7: label is empty\. Column"):
+        prepare(manifest, DataSettings(), folder=tmp_path)
+
+
+@pytest.mark.parametrize("line", [1, 40, 3000])
+def test_a_byte_that_is_no_utf8(line: int, tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """The line is named, wherever in the file it is."""
+    write_csv(tmp_path / "data.csv", balanced_rows(4000))
+    lines = (tmp_path / "data.csv").read_bytes().split(b"\n")
+    lines[line - 1] += b"caf\xe9"
+    (tmp_path / "data.csv").write_bytes(b"\n".join(lines))
+    with pytest.raises(DataError, match=rf"line {line} is not UTF-8 text \(byte 0xe9\)"):
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+
+
+def test_what_ties_everything_into_one_group(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """Where short lines that all rows share make one group of everything, they are named, not a lack of data."""
+    rows = [{**row, "title": "untitled"} for row in balanced_rows(200)]
+    write_csv(tmp_path / "data.csv", rows)
+    manifest = make_manifest(group={"columns": ["title"], "similar": ["text"]})
+    with pytest.raises(DataError, match=r"in 1 groups.*tied together most by title untitled \(200 items\)") as caught:
+        prepare(manifest, DataSettings(), folder=tmp_path)
+    assert "more data" not in (caught.value.remedy or "")

@@ -21,10 +21,13 @@ from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import TEST_SPLITS, Split
+from wtsbench.spec.visible import shortened
 from wtsbench.store.schemas import ITEMS
 
 MAJORITY = 0.55
 """A split whose largest class has a greater share is cut down to the size of its smallest class."""
+_TIES = 3
+"""Values that a message names."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def build(
         cap = getattr(settings, split.value) or size.items
         chosen[split], told = _choose(manifest, splits[split], cap, settings.seed, taught=split in _TAUGHT)
         report["splits"][split.value] = {"share": size.share, **told}
+    left: list[Item] = []
     if elsewhere is not None:
         other = manifest.ood_manifest()
         if other is None or manifest.ood is None:
@@ -82,7 +86,7 @@ def build(
         chosen[Split.OOD], told = _choose(other, left, cap, settings.seed, taught=False)
         report["splits"][Split.OOD.value] = told
         report["ood"] = {**found, **dropped, **_group_report(left, other)}
-    _check_sizes(manifest, report)
+    _check_sizes(manifest, report, items, left)
     report["test_values_seen_in_training"] = _seen(manifest, chosen)
     table = _table(chosen)
     check_disjoint(table)
@@ -256,7 +260,8 @@ def _group_report(items: Sequence[Item], manifest: TaskManifest) -> dict[str, An
     }
 
 
-def _check_sizes(manifest: TaskManifest, report: dict[str, Any]) -> None:
+def _check_sizes(manifest: TaskManifest, report: dict[str, Any], items: list[Item], strangers: list[Item]) -> None:
+    """Raise DataError where a split is too small; if one group holds most items, what ties them together is why."""
     for name, counts in report["splits"].items():
         missing = [label for label, count in counts["classes"].items() if not count]
         # Intervals resample groups: with a single one they would have no width, and prove whatever they hold.
@@ -264,15 +269,31 @@ def _check_sizes(manifest: TaskManifest, report: dict[str, Any]) -> None:
         if counts["items"] >= 2 and not missing and not single:
             continue
         lacks = f", none of them {' or '.join(missing)}" if missing else ", all of one group" if single else ""
-        found = report["ood"] if name == Split.OOD.value else report
+        found, own = (report["ood"], strangers) if name == Split.OOD.value else (report, items)
+        ties = _ties(own) if found["largest_group"] > len(own) / 2 else ""
+        remedy = "give the manifest's ood another source, or leave it out."
+        if ties:
+            remedy = "a group stays in one split: see to group and template in the manifest, or leave such rows out."
+        elif found is report:
+            remedy = f"give the task more data, or splits.{name} in its manifest a larger share."
         raise DataError(
             f"task {manifest.name}: too few items: split {name} has {counts['items']}{lacks}, of "
             f"{found['distinct_items']} distinct items in {found['groups']} groups, the largest of "
-            f"{found['largest_group']}",
-            remedy=f"give the task more data, or splits.{name} in its manifest a larger share."
-            if found is report
-            else "give the manifest's ood another source, or leave it out.",
+            f"{found['largest_group']}{ties}",
+            remedy=remedy,
         )
+
+
+def _ties(items: Sequence[Item]) -> str:
+    """The values that most items of the largest group have in common."""
+    ((largest, _),) = Counter(item.group_id for item in items).most_common(1)
+    values: Counter[str] = Counter()
+    for item in items:
+        if item.group_id == largest:
+            values.update(value.replace("\n", " ", 1) for value in item.groups)  # a column's name and what it holds
+            values.update(f"the text {value!r}" for value in item.similar)
+    told = ", ".join(f"{shortened(value)} ({count} items)" for value, count in values.most_common(_TIES) if count > 1)
+    return f", tied together most by {told}" if told else ", each nearly the same as another of them"
 
 
 def _seen(manifest: TaskManifest, chosen: dict[Split, list[Item]]) -> dict[str, float]:

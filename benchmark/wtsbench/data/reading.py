@@ -66,6 +66,8 @@ def read_file(
         except LibraryFault as fault:
             if "corresponds to no data" in fault.reason:
                 return {name: [] for name in columns}
+            if form != "parquet":
+                _require_text(path, where)
             raise DataError(
                 f"{where}: cannot be read as {form}: {fault.reason}", remedy="give the right format, or mend the file."
             ) from fault
@@ -105,7 +107,21 @@ def _first_line(path: Path, separator: str, where: str) -> list[str]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             return next(csv.reader(stream, delimiter=separator), [])
     except (UnicodeDecodeError, csv.Error) as error:
+        _require_text(path, where)
         raise DataError(f"{where}: its first line cannot be read: {error}", remedy="save it as UTF-8 text.") from error
+
+
+def _require_text(path: Path, where: str) -> None:
+    """Raise DataError, with its line, where a file is not UTF-8 text."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = line[error.start]
+                raise DataError(
+                    f"{where}: line {number} is not UTF-8 text (byte 0x{byte:02x})", remedy="save it as UTF-8 text."
+                ) from None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from wtsbench.data.normalise import comparable, content_key
 from wtsbench.data.reading import Columns
 from wtsbench.errors import DataError
 from wtsbench.spec.items import LabelColumn
+from wtsbench.spec.source import meaning
 from wtsbench.spec.task import TaskManifest
 
 _SHOWN = 3
@@ -107,8 +108,9 @@ def _labelled(
     result: list[Labelled] = []
     for place, row in cells:
         label = row[manifest.label.column]
-        if label in label_of:
-            result.append(Labelled(row, label_of[label]))
+        known = meaning(label_of, label)
+        if known is not None:
+            result.append(Labelled(row, known))
         else:
             faults.append(f"row {place + 1}: label is {label!r}" if label else f"row {place + 1}: label is empty")
     return result
@@ -156,9 +158,9 @@ def _tell(where: str, faults: list[str], allowed: str, part: str) -> None:
 
 def _stripped(cell: object) -> str:
     """A cell as text: outer white space off, line ends evened out, nothing for none."""
-    return "" if cell is None else str(cell).replace("\r\n", "\n").strip()
+    return _exact(cell).replace("\r\n", "\n").strip()
 
 
 def _exact(cell: object) -> str:
-    """A cell as text, as it is."""
-    return "" if cell is None else str(cell)
+    """A cell as text, as it is; a number that is none is how tables write that nothing is there."""
+    return "" if cell is None or cell != cell else str(cell)

@@ -24,7 +24,7 @@ from wtsbench.execution.spool import AttemptFolder, attempt_folders, sandbox_fol
 from wtsbench.execution.supervise import sweep
 from wtsbench.sandbox.leftovers import sweep_folders
 from wtsbench.sandbox.prune import OnEngine, left_containers, left_folders, left_images
-from wtsbench.spec.paths import cache_folder, spool_folder
+from wtsbench.spec.paths import cache_folder, spool_folder, user_path
 from wtsbench.store.client import open_store
 
 CACHE_BYTES = 20 * 2**30
@@ -239,7 +239,7 @@ def _dead(folder: AttemptFolder) -> bool:
 
 
 def _spools_of_servers() -> list[Path]:
-    parent = Path(os.environ.get("WTSBENCH_SPOOL") or cache_folder() / "spool").expanduser().resolve()
+    parent = user_path(os.environ.get("WTSBENCH_SPOOL") or cache_folder() / "spool").resolve()
     return [path for path in sorted(parent.iterdir()) if path.is_dir()] if parent.is_dir() else []
 
 

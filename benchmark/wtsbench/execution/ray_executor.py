@@ -22,6 +22,7 @@ from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.progress import share_of
 from wtsbench.execution.ray_health import Health, end_with_parent
 from wtsbench.execution.supervise import done_trials, seal_lost, supervise
+from wtsbench.models.memory import in_words
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
 from wtsbench.store.client import open_store, patience
@@ -68,10 +69,9 @@ class RayExecutor:
 
     def _check_fits(self) -> None:
         if not any(_fitting(node, self._resources) for node in _nodes()):
-            asked = ", ".join(f"{amount:g} {name}" for name, amount in _asked(self._resources).items())
-            largest = "; ".join(
-                ", ".join(f"{node.get(name, 0):g} {name}" for name in _asked(self._resources)) for node in _nodes()
-            )
+            wanted = _asked(self._resources)
+            asked = _in_words(wanted)
+            largest = "; ".join(_in_words({name: node.get(name, 0.0) for name in wanted}) for node in _nodes())
             raise ClusterError(
                 f"a trial asks for {asked}, and no node of the cluster has that: {largest}",
                 remedy="lower `resources` in the grid, or use larger nodes.",
@@ -200,6 +200,13 @@ def _nodes() -> list[dict[str, float]]:
 def _asked(resources: Resources) -> dict[str, float]:
     asked = {"CPU": float(resources.cpus), "GPU": float(resources.gpus), "memory": float(resources.memory or 0)}
     return {name: amount for name, amount in asked.items() if amount}
+
+
+def _in_words(resources: dict[str, float]) -> str:
+    return ", ".join(
+        f"{in_words(int(amount))} of memory" if name == "memory" else f"{amount:g} {name}"
+        for name, amount in resources.items()
+    )
 
 
 def _fitting(node: dict[str, float], resources: Resources) -> int:

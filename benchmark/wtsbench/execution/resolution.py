@@ -14,7 +14,7 @@ from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.models.architecture import writes
 from wtsbench.models.resolve import resolve as resolve_model
 from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask
-from wtsbench.planning.points import require_cells, required_models
+from wtsbench.planning.points import required_models
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.spec import manifests
 from wtsbench.spec.generation import GenerationSettings
@@ -66,7 +66,6 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
     """
     found = {written: manifests.load_task(written, base=base) for written in grid.tasks}
     forms: dict[str, Form] = {written: manifest.form for written, (manifest, _) in found.items()}
-    require_cells(grid, forms)
     datasets: dict[str, Dataset] = {}
     scorers: dict[str, ScorerPlace] = {}
     asked = []

@@ -33,7 +33,7 @@ from wtsbench.sandbox.extras import require_packages
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.paths import data_mirror, spool_folder
 from wtsbench.spec.trial import TrialSpec
-from wtsbench.store.client import Store, absolute, open_store
+from wtsbench.store.client import Store, absolute, open_store, require_writable
 
 __all__ = ["Event", "Options", "Session", "Summary", "prepare", "submit"]
 
@@ -117,6 +117,7 @@ def submit(session: Session, *, listener: Listener, stop: threading.Event) -> Su
         UserError: a key is missing, the store cannot be written, or the cluster cannot be reached. What the store
             acknowledged is kept, and attempts that could not be delivered stay in the spool for the next submission.
     """
+    require_writable(session.options.store)
     _require_access(session)
     if session.sandbox.image_digest is not None:
         asked = {trial.spec.strategy_package for trial in session.report.trials if trial.state != "stored"}

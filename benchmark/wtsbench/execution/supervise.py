@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import threading
 import time
@@ -211,7 +212,7 @@ def _run(
     except UserError as error:
         return Failure(failure_class=FailureClass.INFRASTRUCTURE, message=error.message, detail=str(error)), None
     result = read_result(folder)
-    return classify(outcome, result), result
+    return classify(outcome, result, begun=os.path.lexists(folder.progress)), result
 
 
 def _labels_taken(

@@ -34,7 +34,7 @@ from urllib3.util import Retry
 from wtsbench.errors import ExitCode, ModelError
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import Endpoint
-from wtsbench.spec.paths import cache_folder
+from wtsbench.spec.paths import cache_folder, user_path
 
 Floats = NDArray[np.float64]
 READING_VERSION = 1
@@ -183,7 +183,7 @@ def read_key(source: Endpoint, folder: Path, *, what: str) -> str | None:
             raise ModelError(f"{what}: the environment has no {source.key_env}", remedy="set it to the endpoint's key.")
         return key
     if source.key_file is not None:
-        path = folder / Path(source.key_file).expanduser()
+        path = folder / user_path(source.key_file)
         try:
             key = path.read_text().strip()
         except OSError as error:

@@ -22,7 +22,8 @@ from wtsbench.errors import DataError, ModelError
 from wtsbench.models import agreement
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import LabelFile
-from wtsbench.spec.source import format_of
+from wtsbench.spec.paths import user_path
+from wtsbench.spec.source import format_of, meaning
 
 Floats = NDArray[np.float64]
 _TOLERANCE = 1e-3
@@ -53,7 +54,7 @@ class Labels:
 
 def file_path(source: LabelFile, folder: Path) -> Path:
     """The file, whose relative path starts from the manifest's folder."""
-    return folder / Path(source.path).expanduser()
+    return folder / user_path(source.path)
 
 
 def revision(source: LabelFile, folder: Path, *, what: str) -> str:
@@ -166,7 +167,7 @@ def _hard(source: LabelFile, values: Sequence[Any], labels: Sequence[str], what:
         )
     one_hot = np.eye(len(labels))
     for row, value in enumerate(values, start=1):
-        label = classes.get(str(value))
+        label = None if value is None else meaning(classes, str(value))
         if label is None:
             raise ModelError(
                 f"{what}: row {row}: {value!r} is no label; there are {', '.join(classes)}",

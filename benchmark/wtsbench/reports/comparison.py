@@ -17,6 +17,7 @@ from wtsbench.reports.statistics import CLAIM_SEEDS
 from wtsbench.reports.table import Table
 from wtsbench.reports.wording import SPLITS, interval
 from wtsbench.spec.faults import nearest
+from wtsbench.spec.visible import visible_texts
 
 NOTHING = "The store holds no two strategies of one task and pair."
 LEGEND = (
@@ -99,7 +100,7 @@ def json_text(found: Sequence[Comparison]) -> str:
 
 def text(found: Sequence[Comparison]) -> str:
     """For each table a matrix of verdicts (row against column), the numbers of each pair, and why others have none."""
-    return "".join(f"{line.rstrip()}\n" for line in _text(found))
+    return "".join(f"{line.rstrip()}\n" for line in _text(visible_texts(found)))
 
 
 def _text(found: Sequence[Comparison]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from wtsbench.reports.details import Lines, blocks, missing
 from wtsbench.reports.findings import findings
 from wtsbench.reports.rows import Leaderboard, Measured, Row
 from wtsbench.reports.wording import LEGEND, MISSING, Group, Notes, groups, missing_seeds, score, seeds
+from wtsbench.spec.visible import visible_texts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,6 +35,8 @@ def render(board: Leaderboard, form: str, *, width: int = 80, color: bool = Fals
         color: whether the terminal shows colours.
         details: whether people see the metrics beside the one that ranks; JSON and CSV always have them.
     """
+    if form != "json":  # which writes control characters as codes anyway
+        board = replace(board, rows=tuple(visible_texts(board.rows)))
     if form == "terminal":
         return terminal(board, width=width, color=color, details=details)
     return RENDERERS[form](board, details)
@@ -40,10 +44,10 @@ def render(board: Leaderboard, form: str, *, width: int = 80, color: bool = Fals
 
 def terminal(board: Leaderboard, *, width: int = 80, color: bool = False, details: bool = False) -> str:
     """Tables no wider than `width`; nothing is cut off, long names are folded."""
-    from rich.console import Console
+    from wtsbench.reports.console import ShownConsole
 
     out = io.StringIO()
-    console = Console(
+    console = ShownConsole(
         file=out,
         width=width,
         force_terminal=color,
@@ -57,7 +61,7 @@ def terminal(board: Leaderboard, *, width: int = 80, color: bool = False, detail
     )
     for part in renderables(board, width=width, details=details):
         console.print(part)
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().split("\n")[:-1])
 
 
 def renderables(board: Leaderboard, *, width: int = 80, details: bool = False) -> Iterator[RenderableType]:

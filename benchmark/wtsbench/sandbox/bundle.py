@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from wtsbench.errors import ExitCode, UserError
 from wtsbench.sandbox import oci
+from wtsbench.spec.paths import naming
 
 LISTING = "wtsbench/bundle.json"
 FORMAT = 1
@@ -85,7 +86,7 @@ def write(out: Path, about: Mapping[str, Any], entries: Mapping[str, Entry]) -> 
     listing = json.dumps({"format": FORMAT, **about, "files": files}, indent=1, ensure_ascii=False).encode()
     partial = out.with_name(f".{out.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with naming(out), partial.open("wb") as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 _add(tar, Entry.of_bytes(LISTING, listing))
                 for name in sorted(entries):

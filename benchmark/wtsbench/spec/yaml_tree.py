@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from wtsbench.spec.faults import Fault, SpecFaults
+from wtsbench.spec.visible import shortened, visible
 from wtsbench.spec.yaml_syntax import syntax_fault, unreadable_fault
 
 MAX_BYTES = 256 * 1024
@@ -81,9 +82,9 @@ def joined(path: str, part: Any) -> str:
 def shown(path: Path) -> str:
     """How messages call a file: relative to the working folder where it is below that."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(path)
+        return visible(str(path.resolve().relative_to(Path.cwd())))
+    except (ValueError, OSError, RuntimeError):  # RuntimeError: symbolic links that lead to themselves
+        return shortened(str(path), 400)
 
 
 def read(path: Path) -> tuple[Node, list[Fault]]:
@@ -250,7 +251,11 @@ class _Builder:
                     self.faults.append(self._fault(node, path, f"{text} is not a finite number"))
                 return number
             if kind in ("str", "merge"):
+                text.encode()
                 return str(text)
+        except UnicodeEncodeError:
+            self.faults.append(self._fault(node, path, "holds half of a character, which no file can hold"))
+            return text
         except ValueError:
             self.faults.append(self._fault(node, path, f"{text[:40]!r} is not a number"))
             return text

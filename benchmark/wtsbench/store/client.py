@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.paths import user_path
 from wtsbench.store.folder import FolderStore
 from wtsbench.store.lock import patience
 from wtsbench.store.outbox import Ack, Batch
@@ -124,14 +125,23 @@ def open_store(uri: str, *, create: bool = False, wait: float = 0.0) -> Store:
         if not uri.startswith(SCHEMES):
             raise StoreError(f"{uri} is no store's address", remedy=_ADDRESSES)
         return ServerStore(uri, wait=wait)
-    store = FolderStore(Path(uri).expanduser().absolute())
+    store = FolderStore(user_path(uri).absolute())
     store.open(create=create)
     return store
 
 
+def require_writable(uri: str) -> None:
+    """Raise StoreError where a folder's store is there and cannot be written; a server says so itself."""
+    folder = None if is_server(uri) else user_path(uri)
+    if folder is not None and folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreError(
+            f"the store {folder} can only be read", remedy="make the folder writable, or choose another with --store."
+        )
+
+
 def absolute(uri: str) -> str:
     """The same address from any working folder."""
-    return uri if is_server(uri) else str(Path(uri).expanduser().resolve())
+    return uri if is_server(uri) else str(user_path(uri).resolve())
 
 
 def is_server(uri: str) -> bool:

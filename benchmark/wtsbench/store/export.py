@@ -2,7 +2,7 @@
 
     OUT/manifest.json                       what is there; written last, so without it an export is not whole
     OUT/datasets/part.parquet, OUT/grids/part.parquet
-    OUT/items/data_digest=DIGEST/part.parquet
+    OUT/items/DIGEST/part.parquet           of one data set; not `data_digest=DIGEST`, for the rows have that column
     OUT/TABLE/shard=X/part.parquet          of the trials whose id begins with X; TABLE one of `archive.SCOPED`
 
 Columns are those of `schemas`; of attempts only sealed ones have rows. `ledger` says which rows were one record, so
@@ -26,6 +26,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.paths import naming
 from wtsbench.store.archive import LEDGER, SCOPED
 from wtsbench.store.outbox import Batch, normal, sync_folder, widened
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
@@ -89,7 +90,7 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
         put(f"{table}/part", _digest(found.to_pylist()), TABLES[table], iter(found.to_batches()))
     for digest in reader.whole("datasets")["data_digest"].to_pylist():
         items = reader.items(digest)
-        put(f"items/data_digest={digest}/part", digest, TABLES["items"], iter(items.to_batches()))
+        put(f"items/{digest}/part", digest, TABLES["items"], iter(items.to_batches()))
     for shard in _SHARDS:
         for _ in range(_TRIES):
             if _put_shard(reader, shard, put):
@@ -99,7 +100,7 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
     _remove_others(out, files)
     manifest = {"schema_version": SCHEMA_VERSION, "form": form, "files": files}
     hidden = out / f".{MANIFEST}"
-    with hidden.open("w") as file:
+    with naming(out), hidden.open("w") as file:
         json.dump(manifest, file, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
@@ -206,6 +207,7 @@ class ExportSource:
         if manifest["schema_version"] > SCHEMA_VERSION:
             raise StoreError(f"{out} is of schema version {manifest['schema_version']}", remedy="use a newer wtsbench.")
         self._out = out
+        self._names = frozenset(manifest["files"])
         self._form: Form = manifest["form"]
         for name, file in manifest["files"].items():
             if _rows_of(out / name, self._form, file["fingerprint"]) != file["rows"]:
@@ -230,7 +232,9 @@ class ExportSource:
     def datasets(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
         """Every data set."""
         for row in self._read("datasets/part", TABLES["datasets"]).to_pylist():
-            yield row, self._read(f"items/data_digest={row['data_digest']}/part", TABLES["items"])
+            older = f"items/data_digest={row['data_digest']}/part"  # as exports were before
+            name = older if f"{older}.{self._form}" in self._names else f"items/{row['data_digest']}/part"
+            yield row, self._read(name, TABLES["items"])
 
     def grids(self) -> list[dict[str, Any]]:
         """Submissions."""

@@ -8,16 +8,15 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.ipc
 
 from wtsbench.errors import StoreError
-from wtsbench.spec.paths import token_file
+from wtsbench.spec.address import split_address
+from wtsbench.spec.paths import token_file, user_path
 from wtsbench.store import wire
 from wtsbench.store.lock import patience, persistently
 from wtsbench.store.operations import StoreCalls
@@ -261,7 +260,7 @@ def _client(address: str) -> flight.FlightClient:
 
 
 def _on_this_machine(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
+    host = split_address(address).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -276,7 +275,7 @@ def _file(variable: str) -> bytes | None:
     if not named:
         return None
     try:
-        return Path(named).expanduser().read_bytes()
+        return user_path(named).read_bytes()
     except OSError as error:
         raise StoreError(
             f"{variable} names {named}, which cannot be read: {error.strerror}", remedy="correct it, or unset it."

@@ -11,16 +11,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.flight as flight
 
 from wtsbench.errors import SpecError, StoreError
+from wtsbench.spec.address import split_address
+from wtsbench.spec.paths import naming
 from wtsbench.store.archive import Archive
 from wtsbench.store.backup import back_up_live
 from wtsbench.store.export import Form, export
@@ -94,7 +95,7 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
     """
     _require_safe(options)
     FolderStore(folder).open(create=True)
-    with _owned(folder), ExitStack() as stack:
+    with naming(folder), _owned(folder), ExitStack() as stack:
         tokens = Tokens(folder / SERVER)
         metrics = Metrics()
         live = LiveStore(folder / DATABASE, limits=options.limits, observe=metrics.commit)
@@ -237,10 +238,9 @@ def _parts(listen: str) -> tuple[str, str, int]:
 
 
 def _host_port(address: str) -> tuple[str, int]:
-    parts = urlsplit(address)
-    with suppress(ValueError):
-        if parts.hostname and parts.port is not None and not parts.path.strip("/"):
-            return parts.hostname, parts.port
+    parts = split_address(address)
+    if parts.hostname and parts.port is not None and not parts.path.strip("/"):
+        return parts.hostname, parts.port
     raise SpecError(f"{address.removeprefix('http://')} is no address", remedy="give HOST:PORT.")
 
 

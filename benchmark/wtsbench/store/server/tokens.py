@@ -28,6 +28,7 @@ from pydantic import AwareDatetime
 
 from wtsbench.errors import SpecError, StoreError
 from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.paths import naming
 from wtsbench.store.outbox import sync_folder
 
 _TOKEN = re.compile(r"wtsb_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
@@ -204,7 +205,7 @@ def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read: whole or not at all."""
     hidden = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w") as file:
+    with naming(path), os.fdopen(handle, "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
