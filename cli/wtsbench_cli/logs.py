@@ -115,13 +115,10 @@ def _so_far(place: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
     from pathlib import Path
 
     from wtsbench.execution.spool import AttemptFolder
+    from wtsbench.sandbox import log
 
-    log = AttemptFolder.of(Path(place).expanduser() / "spool", trial_id, attempt).log
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except FileNotFoundError:  # it has not begun to print, or its folder has just been delivered
-        return []
-    return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(lines, 1)]
+    printed = log.lines(AttemptFolder.of(Path(place).expanduser() / "spool", trial_id, attempt).log)
+    return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(printed, 1)]
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -163,7 +163,7 @@ sweep(Path(sys.argv[2]), open_store(sys.argv[3]))
 """
 
 
-@pytest.mark.parametrize("step", ["_discard", "_log_rows", "deliver"])
+@pytest.mark.parametrize("step", ["remove_tree", "_log_rows", "deliver"])
 def test_who_is_killed_over_a_bad_record_makes_no_good_attempt(
     spec: TrialSpec, store: Store, tmp_path: Path, step: str
 ) -> None:

@@ -7,7 +7,6 @@ that ending the same attempt twice writes the same keys.
 
 from __future__ import annotations
 
-import errno
 import json
 import time
 from collections.abc import Iterator
@@ -25,8 +24,10 @@ from wtsbench.execution.judging import judged
 from wtsbench.execution.score import ScoringError, mean_supervision, score, score_generations
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
 from wtsbench.execution.untrusted import read_json
-from wtsbench.sandbox.staging import remove_tree
+from wtsbench.sandbox import log
+from wtsbench.sandbox.base import reclaim
 from wtsbench.spec.failure import Failure, FailureClass
+from wtsbench.spec.files import remove_tree, shown
 from wtsbench.spec.provenance import provenance
 from wtsbench.spec.trial import Role, TrialJob
 from wtsbench.store import schemas
@@ -78,16 +79,16 @@ def _seal_and_deliver(
     job = note.job
     result = result if result is not None else {}
     if not store.sealed(job.trial_id, job.attempt):
+        failure = _claim(folder, job) or failure
         outbox = Outbox(folder.outbox, trial_id=job.trial_id, attempt=job.attempt)
-        failure = _claim(folder, outbox) or failure
         written = {file.sequence for file in outbox.pending()}
         if SEAL_SEQUENCE not in written:
             measured = result.setdefault("measurements", {})
             if failure is None:
                 failure = _append_scores(outbox, note, store, measured)
-            log = _log_rows(folder, job)
-            if log.num_rows:
-                _rewrite(outbox, "logs", log, LOG_SEQUENCE)
+            printed = _log_rows(folder, job)
+            if printed.num_rows:
+                _rewrite(outbox, "logs", printed, LOG_SEQUENCE)
             records = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
             _rewrite(outbox, "trials", seal_row(note, failure, result, records), SEAL_SEQUENCE)
         acks = deliver(folder.outbox, store)
@@ -95,7 +96,7 @@ def _seal_and_deliver(
     return Ended(failure=failure)
 
 
-def _claim(folder: AttemptFolder, outbox: Outbox) -> Failure | None:
+def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
     """From here on the last records are the supervisor's: whatever the trial wrote in their place is no record.
 
     The mark is outside the trial folder, so no trial can set it; a sweep that finds it trusts what is there. What is no
@@ -103,13 +104,15 @@ def _claim(folder: AttemptFolder, outbox: Outbox) -> Failure | None:
     is noted before, so that whoever is killed in between has not made the attempt a good one.
     """
     if not folder.claimed.exists():
-        wrong = _wrong(folder, outbox)
+        replaced = reclaim(folder.trial)
+        wrong = {folder.outbox: f"{folder.outbox} was no folder any more"} if replaced else _wrong(folder, job)
         if wrong and not folder.verdict.exists():
             noted = folder.verdict.with_suffix(".new")
-            noted.write_text(next(iter(wrong.values())))
+            noted.write_text(shown(next(iter(wrong.values()))))
             noted.rename(folder.verdict)
         for path in wrong:
-            _discard(path)
+            remove_tree(path)
+        outbox = Outbox(folder.outbox, trial_id=job.trial_id, attempt=job.attempt)
         for file in outbox.pending():
             if file.sequence >= SCORES_SEQUENCE or file.table in ("trials", "scores"):
                 file.path.unlink()
@@ -119,27 +122,19 @@ def _claim(folder: AttemptFolder, outbox: Outbox) -> Failure | None:
     return Failure(failure_class=FailureClass.TRIAL_ERROR, message=folder.verdict.read_text())
 
 
-def _wrong(folder: AttemptFolder, outbox: Outbox) -> dict[Path, str]:
+def _wrong(folder: AttemptFolder, job: TrialJob) -> dict[Path, str]:
     """What in the outbox is no record of this attempt, and why."""
     wrong: dict[Path, str] = {}
     seen: set[int] = set()
     for path in sorted(folder.outbox.glob("*.arrow")):
         try:
             batch = read_batch(path)
-            if (batch.trial_id, batch.attempt) != (outbox.trial_id, outbox.attempt) or batch.sequence in seen:
+            if (batch.trial_id, batch.attempt) != (job.trial_id, job.attempt) or batch.sequence in seen:
                 raise StoreError(f"{path} is no record of this attempt, or not the only one of its number")
             seen.add(batch.sequence)
         except StoreError as error:
             wrong[path] = error.message
     return wrong
-
-
-def _discard(path: Path) -> None:
-    """Take out what a trial left, file or folder."""
-    if path.is_dir() and not path.is_symlink():
-        remove_tree(path)
-    else:
-        path.unlink()
 
 
 def _rewrite(outbox: Outbox, table: str, rows: pa.Table, sequence: int) -> None:
@@ -199,13 +194,7 @@ def _written(outbox: Outbox, table: str) -> pa.Table:
 
 
 def _log_rows(folder: AttemptFolder, job: TrialJob) -> pa.Table:
-    try:
-        lines = folder.log.read_text(errors="replace").splitlines()
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EACCES):
-            raise
-        lines = []
-    kept = list(enumerate(lines, 1))[-LOG_LINES:]
+    kept = list(enumerate(log.lines(folder.log), 1))[-LOG_LINES:]
     return pa.Table.from_pylist(
         [
             {"trial_id": job.trial_id, "attempt": job.attempt, "line": number, "stream": "output", "text": text}
