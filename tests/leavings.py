@@ -1,4 +1,4 @@
-"""What a trial's code may leave in the folders that it can write to: names, depths, links, holes, modes, times, counts."""
+"""What a trial's code may leave in its folders: names, depths, links, holes, modes, times, counts."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def nested(name: bytes, depth: int, mode: int) -> Leaving:
                 os.close(handles.pop(-2))
         for handle in handles:
             os.close(handle)
-        os.chmod(_at(folder, name), mode)
+        Path(os.fsdecode(_at(folder, name))).chmod(mode)
 
     return leave
 
 
 def link(name: bytes, target: bytes) -> Leaving:
     """A link to anywhere or nowhere."""
-    return lambda folder: os.symlink(target, _at(folder, name))
+    return lambda folder: Path(os.fsdecode(_at(folder, name))).symlink_to(os.fsdecode(target))
 
 
 def node(name: bytes, kind: int) -> Leaving:

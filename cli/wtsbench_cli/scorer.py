@@ -143,9 +143,10 @@ def _mirror() -> Path | None:
 
 def _lines(file: Path | None) -> list[str]:
     from wtsbench.errors import ScorerError
+    from wtsbench.spec.files import read_plain
 
     try:
-        content = sys.stdin.buffer.read() if file in (None, Path("-")) else file.read_bytes()
+        content = sys.stdin.buffer.read() if file in (None, Path("-")) else read_plain(file)
     except OSError as error:
         raise ScorerError(f"{file} cannot be read: {error.strerror}") from None
     try:

@@ -12,8 +12,8 @@ import os
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -30,7 +30,7 @@ _ABSENT = {errno.ENXIO, errno.ENODEV}
 """How the kernel refuses to open a socket, or a device that is not there."""
 
 
-def open_plain(path: str | os.PathLike[str], *, links: bool = True) -> IO[bytes]:
+def open_plain(path: str | os.PathLike[str], *, links: bool = True) -> BufferedReader:
     """Open a regular file for reading, and nothing else: a pipe in its place would be waited for, perhaps for ever.
 
     Args:
@@ -46,7 +46,7 @@ def open_plain(path: str | os.PathLike[str], *, links: bool = True) -> IO[bytes]
     except OSError as error:
         if error.errno not in _ABSENT:
             raise
-        raise _not_plain(os.stat(path), path) from error
+        raise _not_plain(Path(path).stat(), path) from error
     try:
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
@@ -85,7 +85,7 @@ def _not_plain(state: os.stat_result, path: str | os.PathLike[str]) -> OSError:
 
 
 def shown(text: str) -> str:
-    """Text that can be stored and printed: bytes of a name that are no UTF-8 are spelled out, as `\\udcff`."""
+    """Text that can be stored and printed: bytes of a name that are no UTF-8 are spelled out."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -180,7 +180,7 @@ def unlock_folder(name: str | os.PathLike[str], folder: int | None = None) -> No
         handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             if os.fstat(handle).st_mode & 0o700 != 0o700:
-                os.chmod(f"/proc/self/fd/{handle}", 0o700)
+                Path(f"/proc/self/fd/{handle}").chmod(0o700)
         finally:
             os.close(handle)
 

@@ -25,6 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.files import read_plain
 from wtsbench.store import wire
 from wtsbench.store.outbox import Batch, sync_folder
 
@@ -136,7 +137,7 @@ def read(path: Path) -> Iterator[Batch]:
     Raises:
         StoreError: it is damaged.
     """
-    content = path.read_bytes()
+    content = read_plain(path)
     frames, end = _frames(content)
     if not end and any(content[_BEGINNING.size :]):
         raise _damaged(path, 0)
@@ -150,7 +151,7 @@ def read(path: Path) -> Iterator[Batch]:
 
 def give_room(path: Path) -> None:
     """Let go of the room behind the frames of a journal that was read whole: what stands there is not acknowledged."""
-    content = path.read_bytes()
+    content = read_plain(path)
     _, end = _frames(content)
     with suppress(OSError):
         os.truncate(path, min(len(content), end + _FRAME.size))  # with the seal
