@@ -72,6 +72,11 @@ def read_file(
         except LibraryFault as fault:
             if "corresponds to no data" in fault.reason:
                 return {name: [] for name in columns}
+            if fault.memory:
+                raise DataError(
+                    f"{where}: to read it takes more memory than there is: {fault.reason}",
+                    remedy="see whether it is the file that it should be; give fewer rows, or more memory.",
+                ) from fault
             raise DataError(
                 f"{where}: cannot be read as {form}: {fault.reason}", remedy="give the right format, or mend the file."
             ) from fault
