@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.execution.test_sweep import begun, predict, spec, store  # noqa: F401  # fixtures
@@ -27,7 +27,12 @@ from wtsbench.spec.paths import spool_folder
 from wtsbench.spec.trial import TrialSpec
 from wtsbench.store.client import Store
 
-FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],  # what is found is small, and each try takes half a second
+)
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +57,7 @@ def ended(folder: AttemptFolder, store: Store, spool: Path) -> tuple[str, str | 
     sealed = store.trials().num_rows
     ((note, _),) = in_time(lambda: sweep(spool, store))
     assert store.trials().num_rows == sealed + 1
-    [row] = [row for row in store.trials().to_pylist() if row["attempt"] == note.job.attempt]
+    [row] = store.trials([note.job.trial_id]).to_pylist()[-1:]
     assert not folder.path.exists()
     assert attempt_folders(spool) == []
     assert [path for path in sandbox_folder(spool).iterdir() if path.is_dir()] == []

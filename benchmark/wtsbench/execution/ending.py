@@ -64,17 +64,37 @@ class Ended:
 
 
 def end(
-    folder: AttemptFolder, note: AttemptNote, store: Store, failure: Failure | None, result: dict[str, Any] | None
+    folder: AttemptFolder,
+    note: AttemptNote,
+    store: Store,
+    failure: Failure | None,
+    result: dict[str, Any] | None,
+    *,
+    finished: float | None = None,
 ) -> Ended:
-    """Score, seal, deliver and clear away one attempt. Safe to repeat after a crash at any point."""
+    """Score, seal, deliver and clear away one attempt. Safe to repeat after a crash at any point.
+
+    Args:
+        folder: of the attempt.
+        note: of the attempt.
+        store: where it is delivered to.
+        failure: how it failed; None where it is done.
+        result: the trial's own last word, where it left one.
+        finished: when it ended, in seconds since the epoch; None is now.
+    """
     with writable(folder):
-        ended = _seal_and_deliver(folder, note, store, failure, result)
+        ended = _seal_and_deliver(folder, note, store, failure, result, finished)
     folder.remove()
     return ended
 
 
 def _seal_and_deliver(
-    folder: AttemptFolder, note: AttemptNote, store: Store, failure: Failure | None, result: dict[str, Any] | None
+    folder: AttemptFolder,
+    note: AttemptNote,
+    store: Store,
+    failure: Failure | None,
+    result: dict[str, Any] | None,
+    finished: float | None,
 ) -> Ended:
     job = note.job
     result = result if result is not None else {}
@@ -90,7 +110,7 @@ def _seal_and_deliver(
             if printed.num_rows:
                 _rewrite(outbox, "logs", printed, LOG_SEQUENCE)
             records = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
-            _rewrite(outbox, "trials", seal_row(note, failure, result, records), SEAL_SEQUENCE)
+            _rewrite(outbox, "trials", seal_row(note, failure, result, records, finished), SEAL_SEQUENCE)
         acks = deliver(folder.outbox, store)
         return Ended(failure=failure, superseded=any(ack.outcome == "superseded" for ack in acks))
     return Ended(failure=failure)
@@ -204,7 +224,13 @@ def _log_rows(folder: AttemptFolder, job: TrialJob) -> pa.Table:
     )
 
 
-def seal_row(note: AttemptNote, failure: Failure | None, result: dict[str, Any] | None, records: int) -> pa.Table:
+def seal_row(
+    note: AttemptNote,
+    failure: Failure | None,
+    result: dict[str, Any] | None,
+    records: int,
+    finished: float | None = None,
+) -> pa.Table:
     """The terminal record: what ran, how it ended, and everything that says where its numbers come from.
 
     Args:
@@ -212,10 +238,11 @@ def seal_row(note: AttemptNote, failure: Failure | None, result: dict[str, Any] 
         failure: how it failed; None where it is done.
         result: the trial's own last word, where it left one.
         records: how many records the attempt has, this one included.
+        finished: when it ended, in seconds since the epoch; None is now.
     """
     spec = note.job.spec
     measured = (result or {}).get("measurements") or {}
-    finished = time.time()
+    finished = time.time() if finished is None else finished
     row = {
         "trial_id": note.job.trial_id,
         "attempt": note.job.attempt,

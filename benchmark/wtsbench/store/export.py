@@ -183,11 +183,9 @@ def _manifest(out: Path) -> dict[str, Any] | None:
     path = out / MANIFEST
     try:
         found = json.loads(read_plain(path))
-        if isinstance(found, dict) and isinstance(found.get("schema_version"), int):
-            if found["schema_version"] > SCHEMA_VERSION:
-                raise StoreError(
-                    f"{out} is of schema version {found['schema_version']}", remedy="use a newer wtsbench."
-                )
+        version = found.get("schema_version") if isinstance(found, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise StoreError(f"{out} is of schema version {version}", remedy="use a newer wtsbench.")
         return _Manifest.model_validate(found).model_dump()
     except FileNotFoundError:
         return None
