@@ -21,6 +21,7 @@ from tests.leavings import EXAMPLES, LEAVINGS, Leaving, leave, nested
 from wtsbench.execution.gc import clear, find
 from wtsbench.execution.spool import AttemptFolder, attempt_folders, require_room, sandbox_folder
 from wtsbench.execution.supervise import sweep
+from wtsbench.sandbox import log
 from wtsbench.sandbox.container import fit_user
 from wtsbench.sandbox.staging import ContainerFolder, Staged
 from wtsbench.spec.paths import spool_folder
@@ -104,6 +105,22 @@ def test_a_leaving_fails_its_own_trial(
         expected = ("done", None)
     assert in_time(lambda: find(store.uri)).leftovers[0].action == "deliver"
     assert ended(folder, store, spool) == expected
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "link", "nothing"])
+def test_what_stands_in_the_place_of_a_log_is_no_log(what: str, precious: Path, tmp_path: Path) -> None:
+    """While a trial runs its log is looked at again and again: nothing is waited for, followed or cut."""
+    path = tmp_path / "log.txt"
+    precious.write_bytes(bytes(log.LOG_BYTES + 1))
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "folder":
+        path.mkdir()
+    elif what == "link":
+        path.symlink_to(precious)
+    assert in_time(lambda: [log.bound(path), log.tail(path), log.lines(path)])[1:] == ["", []]  # type: ignore[func-returns-value]
+    assert precious.stat().st_size == log.LOG_BYTES + 1
+    precious.write_text("as it was")
 
 
 JSON = st.recursive(
