@@ -259,9 +259,9 @@ def load(
         image = None if loaded.image is None else loaded.image.model_dump(mode="json")
         found = {"digest": loaded.digest, "image": image, "placed": loaded.placed, "kept": loaded.kept}
         mirrored = None if loaded.mirror is None else str(loaded.mirror)
-        print_json({**found, "mirror": mirrored, "grids": loaded.about["grids"], "advice": lines})
+        print_json({**found, "mirror": mirrored, "grids": loaded.about.get("grids", []), "advice": lines})
         return
-    print(f"digest {loaded.digest}, made {loaded.about['created']}")
+    print(f"digest {loaded.digest}, made {loaded.about.get('created', 'at no known time')}")
     if loaded.image is not None:
         print(f"image is {loaded.image.digest}")
     print(
@@ -270,7 +270,7 @@ def load(
     )
     for line in lines:
         print(line)
-    print(f"submit: {', '.join(loaded.about['grids'])}")
+    print(f"submit: {', '.join(loaded.about.get('grids', []))}")
 
 
 def _record(finding: Any) -> dict[str, Any]:

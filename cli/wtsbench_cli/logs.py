@@ -114,14 +114,11 @@ def _one(store: Store, place: str, trial_id: str, attempt: int) -> dict[str, Any
 def _so_far(place: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
     """What an attempt that runs on this machine has printed until now."""
     from wtsbench.execution.spool import AttemptFolder
+    from wtsbench.sandbox import log
     from wtsbench.spec.paths import user_path
 
-    log = AttemptFolder.of(user_path(place) / "spool", trial_id, attempt).log
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except FileNotFoundError:  # it has not begun to print, or its folder has just been delivered
-        return []
-    return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(lines, 1)]
+    printed = log.lines(AttemptFolder.of(user_path(place) / "spool", trial_id, attempt).log)
+    return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(printed, 1)]
 
 
 def _name(row: dict[str, Any]) -> str:

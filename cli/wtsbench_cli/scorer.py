@@ -146,12 +146,13 @@ def _mirror() -> Path | None:
 
 def _lines(file: Path | None) -> list[str]:
     from wtsbench.errors import ScorerError
+    from wtsbench.spec.files import open_plain
 
     try:
         if file in (None, Path("-")):
             content = sys.stdin.buffer.read(_MOST + 1)
         else:
-            with file.open("rb") as stream:
+            with open_plain(file) as stream:
                 content = stream.read(_MOST + 1)
     except OSError as error:
         raise ScorerError(f"{shortened(str(file))} cannot be read: {error.strerror}") from None

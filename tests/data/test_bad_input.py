@@ -11,6 +11,7 @@ import pytest
 
 from tests.data.conftest import WORDS, MakeManifest, balanced_rows, write_csv
 from wtsbench.data import prepare
+from wtsbench.data.reading import read_file
 from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
 
@@ -58,6 +59,18 @@ def test_nothing_but_contradictions(tmp_path: Path, make_manifest: MakeManifest)
     write_csv(tmp_path / "data.csv", rows + swapped)
     with pytest.raises(DataError, match="of 0 distinct items in 0 groups"):
         prepare(make_manifest(), DataSettings(), folder=tmp_path)
+
+
+def test_memory_that_does_not_suffice_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of some bytes may stand for more rows than a machine has memory: its format is not what is wrong."""
+
+    def load(*_: object, **__: object) -> None:
+        pa.allocate_buffer(2**60)
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="takes more memory than there is"):
+        read_file(tmp_path / "data.parquet", "parquet", ["text"], "task")
 
 
 def test_nothing_but_empty_texts(tmp_path: Path, make_manifest: MakeManifest) -> None:

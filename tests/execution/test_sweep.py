@@ -20,7 +20,7 @@ from wtsbench.errors import SandboxError
 from wtsbench.execution.ending import SEAL_SEQUENCE, seal_row
 from wtsbench.execution.job import Job
 from wtsbench.execution.score import ScoringError, score
-from wtsbench.execution.spool import AttemptFolder, AttemptNote
+from wtsbench.execution.spool import AttemptFolder, AttemptNote, abandoned
 from wtsbench.execution.supervise import seal_lost, supervise, sweep
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
@@ -113,6 +113,37 @@ def test_unfinished_work_is_a_failure(spec: TrialSpec, store: Store, tmp_path: P
     assert (row["status"], row["failure_class"]) == ("failed", "infrastructure")
 
 
+def test_an_attempt_ended_when_its_trial_was_last_seen(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
+    """Who is found dead a day later has not computed for a day; and a trial cannot say that it ended tomorrow."""
+    folder, note, _ = begun(spec, store, tmp_path / "spool")
+    late, other, _ = begun(spec, store, tmp_path / "spool")
+    started = time.time() - 86_400
+    for one, its in ((folder, note), (late, other)):
+        noted = its.model_copy(update={"started_at": started})
+        (one.path / "attempt.json").write_text(noted.model_dump_json())
+    (folder.trial / "lease").touch()
+    os.utime(folder.trial / "lease", (started + 60, started + 60))
+    (late.path / "trial" / "log.txt").touch()
+    os.utime(late.log, (started + 10**9, started + 10**9))
+    sweep(tmp_path / "spool", store)
+    first, second = sorted(store.trials().to_pylist(), key=lambda row: row["attempt"])
+    assert first["duration_s"] == pytest.approx(60, abs=0.1)
+    assert (first["finished_at"] - first["started_at"]).total_seconds() == pytest.approx(60, abs=0.1)
+    assert second["duration_s"] == pytest.approx(86_400, abs=60)
+
+
+def test_who_is_dead_is_told_from_the_spool(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
+    """An attempt whose folder nobody holds is abandoned, unless its supervisor is another machine's."""
+    living, note, _ = begun(spec, store, tmp_path / "spool")
+    _, dead, _ = begun(spec, store, tmp_path / "spool")
+    elsewhere, other, _ = begun(spec, store, tmp_path / "spool")
+    (elsewhere.path / "attempt.json").write_text(other.model_copy(update={"host": "elsewhere"}).model_dump_json())
+    with living.owned():
+        assert abandoned(tmp_path / "spool") == {(spec.trial_id, dead.job.attempt)}
+    assert abandoned(tmp_path / "spool") == {(spec.trial_id, one.job.attempt) for one in (note, dead)}
+    assert abandoned(tmp_path / "nothing") == set()
+
+
 def test_a_trial_cannot_seal_itself(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
     """A `trials` record that the trial wrote into its outbox is no record: the attempt is sealed as what it was."""
     _, note, outbox = begun(spec, store, tmp_path / "spool")
@@ -163,7 +194,7 @@ sweep(Path(sys.argv[2]), open_store(sys.argv[3]))
 """
 
 
-@pytest.mark.parametrize("step", ["_discard", "_log_rows", "deliver"])
+@pytest.mark.parametrize("step", ["remove_tree", "_log_rows", "deliver"])
 def test_who_is_killed_over_a_bad_record_makes_no_good_attempt(
     spec: TrialSpec, store: Store, tmp_path: Path, step: str
 ) -> None:

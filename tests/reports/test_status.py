@@ -58,6 +58,27 @@ def test_done_wins_over_later_attempts() -> None:
     assert (grid.failures, grid.cells_done) == ((), 1)
 
 
+def test_who_is_dead_runs_nothing() -> None:
+    """A trial whose supervisor is known to be dead is abandoned, unless a later attempt of it was begun."""
+    world = half_way()
+    trial_id = trial_name("ceiling", "colours", "large", 2)
+    assert status(world.memory(), dead={(trial_id, 1)}).grids[0].trials.running == 1
+    assert status(world.memory(), dead={(trial_id, 2)}).grids[0].trials == Counts(
+        done=6, failed=1, abandoned=1, waiting=1
+    )
+    world.begin(trial_id, attempt=3)
+    assert status(world.memory(), dead={(trial_id, 2)}).grids[0].trials.running == 1
+
+
+def test_compute_is_that_of_all_attempts() -> None:
+    """What failed was computed as well; trials beside the cells count for the store and for no grid."""
+    found = status(half_way().memory())
+    grid, every = found.grids[0].compute, found.compute
+    assert (grid.attempts, grid.failed_attempts) == (8, 2)
+    assert (every.attempts, every.failed_attempts) == (9, 3)
+    assert every.seconds > grid.seconds > grid.failed_seconds > 0
+
+
 def test_a_real_store_has_the_same_status(tmp_path: Path) -> None:
     """What a folder holds and what memory holds are counted the same."""
     world = half_way()

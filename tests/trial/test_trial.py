@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,26 @@ def test_a_trial_writes_its_records_and_its_result(tmp_path: Path, tiny_llama: P
     assert {row["split"] for row in curve} == {Split.WEAK_TRAIN.value}
     assert curve[-1]["step"] == measured["steps"]
     assert result["last_sequence"] == 4
+
+
+@pytest.mark.parametrize("part", ["folder", "file", "shared file"])
+def test_a_cache_that_was_deleted_is_no_fault_of_the_trial(tmp_path: Path, tiny_llama: Path, part: str) -> None:
+    """Weights that are gone from the node are its failure, which says where they were; so the trial is tried again."""
+    kept = tmp_path / "cache"
+    shutil.copytree(tiny_llama, kept)
+    write_folder(tmp_path / "trial", ITEMS, kept, **QUICK)
+    if part == "folder":
+        shutil.rmtree(kept)
+    elif part == "file":
+        (kept / "config.json").unlink()
+    else:
+        (kept / "tokenizer.json").unlink()
+        (kept / "tokenizer.json").symlink_to("blobs/0")
+    assert run_folder(tmp_path / "trial") == 1
+    failure = result_of(tmp_path / "trial")["failure"]
+    assert failure["failure_class"] == "infrastructure"
+    assert str(kept) in failure["message"]
+    assert "was the cache deleted" in failure["message"]
 
 
 def test_progress_ends_at_its_total(tmp_path: Path, tiny_llama: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wtsbench.data.libraries import LibraryFault, disk_fault, library_faults, quiet
 from wtsbench.errors import DataError
+from wtsbench.spec.files import open_plain
 from wtsbench.spec.paths import cache_folder
 from wtsbench.spec.source import FileFormat
 
@@ -38,7 +39,12 @@ def read_file(
     Raises:
         DataError: it is not of its format, or lacks a column.
     """
-    if path.stat().st_size == 0:
+    try:
+        with open_plain(path) as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read: {error.strerror}", remedy="name a file that can be read.") from error
+    if empty:
         raise DataError(f"{where}: the file is empty", remedy="fetch or write it again.")
     first = _first_line(path, _SEPARATORS[form], where) if form in _SEPARATORS else None
     if first is not None and header is not None and len(first) != len(header):
@@ -66,6 +72,11 @@ def read_file(
         except LibraryFault as fault:
             if "corresponds to no data" in fault.reason:
                 return {name: [] for name in columns}
+            if fault.memory:
+                raise DataError(
+                    f"{where}: to read it takes more memory than there is: {fault.reason}",
+                    remedy="see whether it is the file that it should be; give fewer rows, or more memory.",
+                ) from fault
             if form != "parquet":
                 _require_text(path, where)
             raise DataError(

@@ -30,6 +30,7 @@ from wtsbench.planning.plan import Plan, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare, title
 from wtsbench.sandbox.base import Sandbox, make_sandbox
 from wtsbench.sandbox.extras import require_packages
+from wtsbench.spec.files import read_plain
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.paths import data_mirror, spool_folder
 from wtsbench.spec.trial import TrialSpec
@@ -95,7 +96,7 @@ def prepare(source: str | Path, options: Options, *, note: Callable[[str], None]
     return Session(
         grid=grid,
         source=path,
-        yaml=path.read_text(encoding="utf-8"),
+        yaml=read_plain(path).decode(),
         plan=plan,
         report=report,
         datasets=dict(resolved.datasets),

@@ -87,7 +87,8 @@ def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> li
                 reclaim(folder.trial)
                 result = read_result(folder)
             failure = None if result is not None and result["status"] == "done" else _abandoned(result)
-            ended.append((note, end(folder, note, store, failure, result).failure))
+            last = folder.last_sign(note)
+            ended.append((note, end(folder, note, store, failure, result, finished=last).failure))
     tidy_up(spool, wait=0.0)
     return ended
 

@@ -32,6 +32,7 @@ from requests.exceptions import RequestException
 from urllib3.util import Retry
 
 from wtsbench.errors import ExitCode, ModelError
+from wtsbench.spec.files import read_plain
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import Endpoint
 from wtsbench.spec.paths import cache_folder, user_path
@@ -185,10 +186,11 @@ def read_key(source: Endpoint, folder: Path, *, what: str) -> str | None:
     if source.key_file is not None:
         path = folder / user_path(source.key_file)
         try:
-            key = path.read_text().strip()
-        except OSError as error:
+            key = read_plain(path).decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
             raise ModelError(
-                f"{what}: the key file {path} cannot be read: {error.strerror}", remedy="check `endpoint.key_file`."
+                f"{what}: the key file {path} cannot be read: {reason}", remedy="check `endpoint.key_file`."
             ) from None
         if not key:
             raise ModelError(f"{what}: the key file {path} is empty", remedy="write the endpoint's key into it.")

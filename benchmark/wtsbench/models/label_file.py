@@ -20,6 +20,7 @@ from wtsbench.data.normalise import comparable
 from wtsbench.data.reading import read_file
 from wtsbench.errors import DataError, ModelError
 from wtsbench.models import agreement
+from wtsbench.spec.files import open_plain
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import LabelFile
 from wtsbench.spec.paths import user_path
@@ -75,7 +76,7 @@ def file_sha256(source: LabelFile, folder: Path, *, what: str) -> str:
     """
     path = file_path(source, folder)
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(

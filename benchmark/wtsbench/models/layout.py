@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wtsbench.errors import ModelError
+from wtsbench.spec.files import open_plain, read_plain
 from wtsbench.spec.identity import digest
 from wtsbench.spec.paths import cache_folder
 
@@ -65,7 +66,7 @@ def missing_shards(folder: Path) -> tuple[str, ...]:
     """
     for name in (f"{SAFETENSORS[0]}.index.json", f"{PICKLED[0]}.index.json"):
         try:
-            named = set(json.loads((folder / name).read_text())["weight_map"].values())
+            named = set(json.loads(read_plain(folder / name))["weight_map"].values())
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
@@ -140,7 +141,7 @@ def _matching(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
 
 def sha256(path: Path) -> str:
     """Digest of a file's bytes."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -102,15 +102,18 @@ class Sandbox(Protocol):
         """Give up what waits for a next trial. It ends with this process in any case."""
 
 
-def reclaim(folder: Path) -> None:
-    """Bring back what a sandbox has of a trial folder whose supervisor died; nothing where all is in place.
+def reclaim(folder: Path) -> bool:
+    """Bring back what a sandbox has of a trial folder, and see that its outbox is a folder; see `staging.reclaim`.
+
+    Returns:
+        Whether the trial had put something in the place of its outbox.
 
     Raises:
         OSError: something cannot be moved.
     """
     from wtsbench.sandbox import staging
 
-    staging.reclaim(folder)
+    return staging.reclaim(folder)
 
 
 def tidy(place: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from wtsbench.spec.faults import Fault, SpecFaults
+from wtsbench.spec.files import open_plain
 from wtsbench.spec.visible import shortened, visible
 from wtsbench.spec.yaml_syntax import syntax_fault, unreadable_fault
 
@@ -128,18 +128,16 @@ def _text(path: Path) -> str:
         return SpecFaults([Fault(file=name, message=message, line=line)])
 
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise refuse("is a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise refuse("is not a regular file; a grid is read more than once")
-        if status.st_size > MAX_BYTES:
-            raise refuse(f"is larger than {MAX_BYTES // 1024} KiB, so it is no grid or manifest")
-        data = path.read_bytes()
+        with open_plain(path) as file:
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise refuse("there is no such file") from None
+    except IsADirectoryError:
+        raise refuse("is a folder, not a file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise refuse(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > MAX_BYTES:
+        raise refuse(f"is larger than {MAX_BYTES // 1024} KiB, so it is no grid or manifest")
     if b"\0" in data:
         raise refuse("is not a text file")
     try:

@@ -18,17 +18,20 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.files import read_plain, require_plain
 from wtsbench.spec.paths import naming
 from wtsbench.store.archive import LEDGER, SCOPED
-from wtsbench.store.outbox import Batch, normal, sync_folder, widened
+from wtsbench.store.outbox import Batch, check_batch, normal, sync_folder, widened
+from wtsbench.store.plain import FILE_MAGIC, read_rows, require_columns
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 
 Form = Literal["parquet", "arrow"]
@@ -156,9 +159,8 @@ def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.Recor
 
 def _rows_of(path: Path, form: Form, fingerprint: str) -> int | None:
     """The rows of a file that an earlier export wrote of the same; None where there is none."""
-    if not path.exists():
-        return None
     try:
+        require_plain(path)
         if form == "parquet":
             file = pq.ParquetFile(path)
             with file:
@@ -167,7 +169,7 @@ def _rows_of(path: Path, form: Form, fingerprint: str) -> int | None:
             with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
                 metadata = reader.schema.metadata
                 rows = sum(reader.get_batch(index).num_rows for index in range(reader.num_record_batches))
-    except (pa.ArrowException, OSError):  # not ours, or torn: it is written anew
+    except (pa.ArrowException, OSError):  # not there, not ours, or torn: it is written anew
         return None
     return rows if (metadata or {}).get(_FINGERPRINT) == fingerprint.encode() else None
 
@@ -179,13 +181,31 @@ def _remove_others(out: Path, files: dict[str, dict[str, Any]]) -> None:
 
 
 def _manifest(out: Path) -> dict[str, Any] | None:
+    path = out / MANIFEST
     try:
-        found: dict[str, Any] = json.loads((out / MANIFEST).read_text())
+        found = json.loads(read_plain(path))
+        version = found.get("schema_version") if isinstance(found, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise StoreError(f"{out} is of schema version {version}", remedy="use a newer wtsbench.")
+        return _Manifest.model_validate(found).model_dump()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{out / MANIFEST} cannot be read: {error}") from error
-    return found
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "")
+        raise StoreError(f"{path} is no manifest of an export: {reason}", remedy="export again.") from error
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True)
+    rows: Annotated[int, Field(ge=0)]
+    fingerprint: str
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(strict=True)
+    schema_version: Annotated[int, Field(ge=1)]
+    form: Form
+    files: dict[Annotated[str, Field(pattern=r"^[a-z]+(/[a-z_]+=[^/\x00]+)?/part\.[a-z]+$")], _Part]
 
 
 def _digest(rows: Sequence[dict[str, Any]]) -> str:
@@ -204,8 +224,6 @@ class ExportSource:
         manifest = _manifest(out)
         if manifest is None:
             raise StoreError(f"{out} is no whole export", remedy="run the export again: it goes on where it was.")
-        if manifest["schema_version"] > SCHEMA_VERSION:
-            raise StoreError(f"{out} is of schema version {manifest['schema_version']}", remedy="use a newer wtsbench.")
         self._out = out
         self._names = frozenset(manifest["files"])
         self._form: Form = manifest["form"]
@@ -239,6 +257,13 @@ class ExportSource:
     def grids(self) -> list[dict[str, Any]]:
         """Submissions."""
         found: list[dict[str, Any]] = self._read("grids/part", TABLES["grids"]).to_pylist()
+        for row in found:
+            try:
+                cells = json.loads(row["cells"])
+            except (ValueError, RecursionError):
+                cells = None
+            if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+                raise self._not_whole(f"the cells of grid {row['name']} are no list of cells")
         return found
 
     def _records_of(self, shard: str) -> dict[tuple[str, int], list[Batch]]:
@@ -247,7 +272,10 @@ class ExportSource:
         starts = dict.fromkeys(RECORD_TABLES, 0)
         found: dict[tuple[str, int], list[Batch]] = {}
         for entry in self._scoped("ledger", shard).to_pylist():
-            table, start = entry["table_name"], starts[entry["table_name"]]
+            table = entry["table_name"]
+            start = starts.get(table)
+            if start is None or not 0 <= entry["row_count"] <= tables[table].num_rows - start:
+                raise self._not_whole(f"its ledger says {entry['row_count']} rows of {table!r} where there are fewer")
             starts[table] += entry["row_count"]
             batch = Batch(
                 table=table,
@@ -258,19 +286,39 @@ class ExportSource:
                 data=normal(tables[table].slice(start, entry["row_count"])),
                 digest=entry["digest"],
             )
+            check_batch(batch)
             found.setdefault((batch.trial_id, batch.attempt), []).append(batch)
         return found
 
     def _scoped(self, table: str, shard: str) -> pa.Table:
-        return self._read(f"{table}/shard={shard}/part", SCOPED[table])
+        rows = self._read(f"{table}/shard={shard}/part", SCOPED[table])
+        if not pc.all(pc.starts_with(rows["trial_id"], shard), min_count=0).as_py():
+            raise self._not_whole(f"{table} of shard {shard} has trials of others")
+        if not pc.all(pc.greater_equal(rows["attempt"], 0), min_count=0).as_py():
+            raise self._not_whole(f"{table} of shard {shard} has an attempt of a number below 0")
+        return rows
+
+    def _not_whole(self, why: str) -> StoreError:
+        return StoreError(f"{self._out} is no whole export: {why}", remedy="export again.")
 
     def _read(self, name: str, schema: pa.Schema) -> pa.Table:
         path = self._out / f"{name}.{self._form}"
-        if not path.exists():
+        try:
+            require_plain(path)
+            if self._form == "parquet":
+                with pq.ParquetFile(path) as file:
+                    require_columns(file.schema_arrow, schema)
+                    table = file.read()
+            else:
+                with pa.memory_map(str(path)) as source:
+                    table = read_rows(source.read_buffer().slice(len(FILE_MAGIC)), schema)
+            table.validate(full=True)
+            table = widened(table, schema).select(schema.names).cast(schema)
+        except FileNotFoundError:
             return schema.empty_table()
-        if self._form == "parquet":
-            table = pq.ParquetFile(path).read()
-        else:
-            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-                table = reader.read_all()
-        return widened(table, schema).select(schema.names).cast(schema)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._not_whole(f"{path} cannot be read: {next(iter(str(error).splitlines()), '')}") from error
+        for column in schema:
+            if not column.nullable and table[column.name].null_count:
+                raise self._not_whole(f"{path} has nulls in {column.name!r}")
+        return table

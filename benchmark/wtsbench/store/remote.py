@@ -16,6 +16,7 @@ import pyarrow.ipc
 
 from wtsbench.errors import StoreError
 from wtsbench.spec.address import split_address
+from wtsbench.spec.files import read_plain
 from wtsbench.spec.paths import token_file, user_path
 from wtsbench.store import wire
 from wtsbench.store.lock import patience, persistently
@@ -275,7 +276,7 @@ def _file(variable: str) -> bytes | None:
     if not named:
         return None
     try:
-        return user_path(named).read_bytes()
+        return read_plain(user_path(named))
     except OSError as error:
         raise StoreError(
             f"{variable} names {named}, which cannot be read: {error.strerror}", remedy="correct it, or unset it."
@@ -287,7 +288,7 @@ def _token(address: str) -> str | None:
     if path is None:
         return None
     try:
-        words = path.read_text(encoding="utf-8").split()
+        words = read_plain(path).decode().split()
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(
             f"the token file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}",

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import transformers
 
-from wtsbench.spec.failure import Failure
+from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.trial import TRAIN_SPLIT, Split, TrialJob
 from wtsbench.store.outbox import Outbox
 from wtsbench.trial import classification, lease
@@ -48,6 +48,9 @@ def run_folder(path: Path) -> int:
     except Exception as error:  # noqa: BLE001  # whatever it is becomes the failure of this attempt, with its class
         traceback.print_exc()
         failure = failure_of(error)
+        if (gone := folder.gone()) is not None:
+            words = f"{gone} is gone: was the cache deleted while the trial ran? ({failure.message})"
+            failure = failure.model_copy(update={"failure_class": FailureClass.INFRASTRUCTURE, "message": words})
     try:
         folder.write_result(
             {

@@ -27,6 +27,7 @@ from pathlib import Path
 from pydantic import AwareDatetime
 
 from wtsbench.errors import SpecError, StoreError
+from wtsbench.spec.files import read_plain
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.paths import naming
 from wtsbench.store.outbox import sync_folder
@@ -182,7 +183,7 @@ class Tokens:
         known = self._known
         if seen != known[0]:  # whoever was revoked is so at once
             try:
-                listed = json.loads(self._path.read_text())
+                listed = json.loads(read_plain(self._path))
                 self._known = known = seen, {row["id"]: Token.model_validate(row) for row in listed}
             except ValueError as error:
                 raise StoreError(f"{self._path} is no file of tokens", remedy="restore it, or remove it.") from error
