@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import IO
 
-QUESTION, NEEDED, SCHEMA, BATCH, END, REFUSED = b"Q", b"N", b"S", b"B", b"Z", b"E"
+READY, QUESTION, NEEDED, SCHEMA, BATCH, END, REFUSED = b"R", b"Q", b"N", b"S", b"B", b"Z", b"E"
 _HEAD = struct.Struct("<cQ")
 
 

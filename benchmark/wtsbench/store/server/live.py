@@ -239,9 +239,7 @@ class LiveStore:
             with self._paused():
                 cursors = {table: stack.enter_context(self._cursor()) for table in tables}
                 for cursor in cursors.values():  # a transaction begins where it first looks
-                    cursor.execute(
-                        "SELECT schema_version FROM store"
-                    ).fetchall()
+                    cursor.execute("SELECT schema_version FROM store").fetchall()
             yield cursors
 
     def sealed(self, trial_id: str, attempt: int) -> bool:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
@@ -36,6 +36,8 @@ class SqlProcesses:
         self._limits = limits
         self._mutex = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._spare: subprocess.Popen[bytes] | None = None
+        """One that waits for the next question, after the first: to start takes longer than most answers."""
         self._stopped = False
 
     def stream(self, sql: str, parameters: Sequence[Any]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -55,6 +57,8 @@ class SqlProcesses:
             self._stopped = True
             for process in self._running:
                 process.kill()
+            if self._spare is not None:
+                _end(self._spare)
 
     def _stream(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
         limits = self._limits
@@ -63,9 +67,8 @@ class SqlProcesses:
             temporary = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="wtsbench-sql-", ignore_cleanup_errors=True)
             )
-            process = self._start(stack)
+            process = stack.enter_context(self._process())
             assert process.stdin is not None
-            assert process.stdout is not None
 
             def end() -> None:
                 late.set()
@@ -73,7 +76,6 @@ class SqlProcesses:
 
             timer = threading.Timer(limits.seconds, end)
             timer.daemon = True
-            timer.start()
             stack.callback(timer.cancel)
             asked = {
                 "sql": sql,
@@ -85,6 +87,8 @@ class SqlProcesses:
                 "temporary": temporary,
             }
             try:
+                _expected(process, frames.READY)
+                timer.start()
                 frames.write(process.stdin, frames.QUESTION, json.dumps(asked).encode())
                 self._send(process, json.loads(_expected(process, frames.NEEDED)))
                 schema = pa.ipc.read_schema(pa.py_buffer(_expected(process, frames.SCHEMA)))
@@ -103,32 +107,22 @@ class SqlProcesses:
             except (EOFError, BrokenPipeError):
                 raise self._ended(late.is_set()) from None
 
-    def _start(self, stack: ExitStack) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "wtsbench.store.server.sql_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            # Each thread would reserve addresses of its own, which count against the limit.
-            env={**os.environ, "MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"},
-        )
-
-        def end() -> None:
-            process.kill()
-            for pipe in (process.stdin, process.stdout):
-                assert pipe is not None
-                with suppress(OSError):  # what was not sent yet cannot be
-                    pipe.close()
-            process.wait()
+    @contextmanager
+    def _process(self) -> Iterator[subprocess.Popen[bytes]]:
+        """A process, until the end of the block."""
+        with self._mutex:
+            if self._stopped:
+                raise _stopping()
+            process, self._spare = self._spare or _start(), None
+            self._running.add(process)
+        try:
+            yield process
+        finally:
+            _end(process)
             with self._mutex:
                 self._running.discard(process)
-
-        stack.callback(end)
-        with self._mutex:
-            self._running.add(process)
-            if self._stopped:
-                process.kill()
-        return process
+                if self._spare is None and not self._stopped:
+                    self._spare = _start()
 
     def _send(self, process: subprocess.Popen[bytes], needed: dict[str, list[str]]) -> None:
         """Send the tables, all of one moment."""
@@ -145,7 +139,7 @@ class SqlProcesses:
     def _ended(self, late: bool) -> Exception:
         """Why a process ended before it had answered."""
         if self._stopped:
-            return StoreBusy("the store is stopping", remedy="try again when it is back.")
+            return _stopping()
         if late:
             return Refused(
                 f"the question took longer than {self._limits.seconds:g} s",
@@ -155,6 +149,30 @@ class SqlProcesses:
             f"the question needs more than {self._limits.memory / 2**20:g} MiB of memory, or too much processor time",
             remedy="narrow it, or ask a copy of the store.",
         )
+
+
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "wtsbench.store.server.sql_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        # Each thread would reserve addresses of its own, which count against the limit.
+        env={**os.environ, "MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"},
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        with suppress(OSError):  # what was not sent yet cannot be
+            pipe.close()
+    process.wait()
+
+
+def _stopping() -> StoreBusy:
+    return StoreBusy("the store is stopping", remedy="try again when it is back; nothing was lost.")
 
 
 def _expected(process: subprocess.Popen[bytes], kind: bytes, most: int | None = None) -> bytes:

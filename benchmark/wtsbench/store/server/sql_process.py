@@ -32,6 +32,7 @@ def main() -> None:
     """Answer the question that standard input asks."""
     source, out = sys.stdin.buffer, sys.stdout.buffer
     try:
+        frames.write(out, frames.READY)
         _, content = frames.read(source)
         asked = json.loads(content)
         os.nice(_NICE)
