@@ -188,8 +188,8 @@ def _answer(service: Service, source: Endpoint, text: str, what: str) -> Answer:
     except NoAnswer as error:
         raise EndpointUnreachable(
             f"{what}: {source.url} cannot be reached: {error}",
-            remedy="check `endpoint.url`; or lower `endpoint.concurrency`, or submit again later: only what is missing"
-            " is asked for.",
+            remedy="check `endpoint.url`; where it has too much to do, lower `endpoint.concurrency`; submitting again"
+            " asks only for what is missing.",
         ) from error
     except BadAnswer as error:
         raise _no_completion(source, what, str(error)) from error

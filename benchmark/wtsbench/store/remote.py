@@ -299,6 +299,14 @@ def _token(address: str) -> str | None:
     return words[0]
 
 
+_OUT_OF_TIME = {
+    "certificate has expired": "has expired",
+    "certificate is not yet valid": "is not valid yet",
+    "certificate_expired": "has expired (or this client's own)",
+}
+"""What TLS says of certificates that are not valid now."""
+
+
 def _fault(error: flight.FlightError, address: str) -> StoreError:
     told = wire.unpack_fault(error.extra_info or b"")
     if told is not None:
@@ -306,6 +314,12 @@ def _fault(error: flight.FlightError, address: str) -> StoreError:
     if isinstance(error, flight.FlightUnauthenticatedError | flight.FlightUnauthorizedError):
         return wire.StoreDenied(f"the server at {address} refuses the token", remedy="check WTSBENCH_TOKEN_FILE.")
     text = _first_line(error)
+    for reason, words in _OUT_OF_TIME.items():
+        if reason in str(error).lower():
+            return StoreError(
+                f"the certificate of the server at {address}, or of its authority, {words}",
+                remedy="check the clocks, here and there; else whoever runs the server renews it.",
+            )
     if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate" in str(error).lower():
         return StoreError(
             f"the server at {address} has no certificate that is trusted here: {text}",

@@ -10,6 +10,7 @@ import signal
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from wtsbench.errors import SpecError, StoreError
+from wtsbench.errors import SpecError, StoreError, UserError
 from wtsbench.store.archive import Archive
 from wtsbench.store.backup import back_up_live
 from wtsbench.store.export import Form, export
@@ -30,7 +31,7 @@ from wtsbench.store.merge import Merged, merge_into, opened
 from wtsbench.store.owner import Owner, living_owner, noted_owner, remove_owner, write_owner
 from wtsbench.store.server.actions import Core
 from wtsbench.store.server.bounds import connections
-from wtsbench.store.server.certificates import authority, server_certificate
+from wtsbench.store.server.certificates import authority, expiring, require_valid, server_certificate
 from wtsbench.store.server.live import Limits, LiveStore
 from wtsbench.store.server.metrics import Metrics, MetricsServer
 from wtsbench.store.server.service import StoreService
@@ -43,6 +44,8 @@ DEFAULT_LISTEN = "grpc+tls://127.0.0.1:8815"
 DRAIN_SECONDS = 20.0
 """What a stopping server leaves to requests in progress."""
 _TICK = 0.2
+_LOOK_SECONDS = 600.0
+"""How often a running server looks at its certificate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,8 @@ class Running:
     metrics_port: int | None
     tokens: Tokens
     core: Core
+    notices: list[str]
+    """What whoever runs it is to be told."""
 
 
 def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], None], stop: threading.Event) -> bool:
@@ -116,12 +121,12 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
             verify=lambda: _verified(live),
         )
         _watch(metrics, core)
-        credentials, ca = _tls(folder / SERVER, options)
+        tls = None if _parts(options.listen)[0] == "grpc" else _Tls(folder / SERVER, options)
         transport = Transport()
         stack.callback(transport.close, 0.0)
         scheme, host, port = _parts(options.listen)
         listen = partial(_listen, transport, StoreService(core).methods, core, connections())
-        port = listen(f"{_bracketed(host)}:{port}", tokens, credentials)
+        port = listen(f"{_bracketed(host)}:{port}", tokens, None if tls is None else tls.credentials)
         socket_folder = Path(tempfile.mkdtemp(prefix="wtsbench-store-"))  # 0700: only its owner gets in
         stack.callback(shutil.rmtree, socket_folder, ignore_errors=True)
         local_path = socket_folder / "socket"
@@ -134,7 +139,14 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
         write_owner(folder, Owner(pid=os.getpid(), host=platform.node(), socket=str(local_path), listen=address))
         stack.callback(remove_owner, folder)
         ready(
-            Running(listen=address, ca=ca, metrics_port=None if page is None else page.port, tokens=tokens, core=core)
+            Running(
+                listen=address,
+                ca=None if tls is None else tls.ca,
+                metrics_port=None if page is None else page.port,
+                tokens=tokens,
+                core=core,
+                notices=[] if tls is None else tls.notices,
+            )
         )
         while not stop.is_set():  # to wait for it here would hold what a signal's handler needs to set it
             time.sleep(_TICK)
@@ -226,25 +238,62 @@ def _require_safe(options: ServeOptions) -> None:
         )
 
 
-def _tls(folder: Path, options: ServeOptions) -> tuple[grpc.ServerCredentials | None, Path | None]:
-    scheme, host, _ = _parts(options.listen)
-    if scheme == "grpc":
-        return None, None
-    ca = None
-    if options.certificate is not None and options.key is not None:
-        certificate, key = options.certificate, options.key
-    else:
-        wildcard = host in ("0.0.0.0", "::")
-        ca = authority(folder)
-        certificate, key = server_certificate(folder, [*options.names, *([] if wildcard else [host])])
-    demanded = options.client_ca or (authority(folder) if options.own_client_ca else None)
+class _Tls:
+    """The certificate of a server, looked at while it runs: its own is renewed, and another may be replaced."""
+
+    def __init__(self, folder: Path, options: ServeOptions) -> None:
+        """Have one that is valid.
+
+        Raises:
+            StoreError: it is none, has expired, or is not valid yet.
+        """
+        self._folder = folder
+        self._options = options
+        own = options.certificate is None
+        self.ca = authority(folder) if own else None
+        demanded = options.client_ca or (authority(folder) if options.own_client_ca else None)
+        self._roots = None if demanded is None else _bytes(demanded)
+        self._pair = self._read()
+        self._looked = time.monotonic()
+        self.notices = [notice for path in filter(None, (self.ca, options.certificate)) if (notice := expiring(path))]
+        self.credentials = grpc.dynamic_ssl_server_credentials(
+            self._configuration(), self._changed, require_client_authentication=self._roots is not None
+        )
+
+    def _read(self) -> tuple[bytes, bytes]:
+        options = self._options
+        if options.certificate is not None and options.key is not None:
+            require_valid(options.certificate, remedy="or renew it.")
+            return _bytes(options.key), _bytes(options.certificate)
+        host = _parts(options.listen)[1]
+        names = [*options.names, *([] if host in ("0.0.0.0", "::") else [host])]
+        certificate, key = server_certificate(self._folder, names)
+        return _bytes(key), _bytes(certificate)
+
+    def _configuration(self) -> Any:
+        return grpc.ssl_server_certificate_configuration([self._pair], self._roots)
+
+    def _changed(self) -> Any:
+        """Called with every connection; None where nothing has changed."""
+        if time.monotonic() - self._looked < _LOOK_SECONDS:
+            return None
+        self._looked = time.monotonic()
+        try:
+            pair = self._read()
+        except UserError as error:  # connections go on with what there was, and their clients say what is wrong with it
+            traceback.print_exception(error)
+            return None
+        if pair == self._pair:
+            return None
+        self._pair = pair
+        return self._configuration()
+
+
+def _bytes(path: Path) -> bytes:
     try:
-        roots = None if demanded is None else demanded.read_bytes()
-        return grpc.ssl_server_credentials(
-            [(key.read_bytes(), certificate.read_bytes())], roots, require_client_auth=roots is not None
-        ), ca
+        return path.read_bytes()
     except OSError as error:
-        raise SpecError(f"{error.filename} cannot be read: {error.strerror}") from None
+        raise SpecError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _parts(listen: str) -> tuple[str, str, int]:
