@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Core:
     draining: bool = False
     busy: int = 0
     """Requests in progress."""
+    busy_for: Counter[str] = field(default_factory=Counter)
+    """Of those, by the token's name."""
 
     def __post_init__(self) -> None:
         seconds, full = self.limits.seconds, "too many questions are being answered"

@@ -70,6 +70,29 @@ class Room:
                 self._held -= own
 
 
+class Stop:
+    """Ends what is being computed for somebody who does not wait any more."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._ends: list[Callable[[], None]] = []
+        self._stopped = False
+
+    def add(self, end: Callable[[], None]) -> None:
+        """Call this when it is time; at once, if that has come."""
+        with self._mutex:
+            self._ends.append(end)
+            if self._stopped:
+                end()
+
+    def __call__(self) -> None:
+        """Now."""
+        with self._mutex:
+            self._stopped = True
+            for end in self._ends:
+                end()
+
+
 class Places:
     """So many of one thing at once, of which no token may have more than half: the others' are never all taken.
 

@@ -23,6 +23,7 @@ from wtsbench.store.lock import StoreBusy
 from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query
 from wtsbench.store.server import durable
+from wtsbench.store.server.bounds import Stop
 from wtsbench.store.server.guard import Refused
 
 GROUP_JOBS = 256
@@ -53,6 +54,8 @@ class Limits:
     """Questions that are worked on at once."""
     requests: int = 1024
     """Requests of all kinds at once."""
+    of_one: int = 512
+    """Of those, with one token."""
     questions: int = 4
     """Questions in free SQL that are computed at once, each by a process of its own."""
     memory: int = 2 * 2**30
@@ -279,7 +282,7 @@ class LiveStore:
             raise _reader_fault(error, self._durable.path, self._limits) from error
 
     def stream(
-        self, sql: str, parameters: Sequence[Any], *, schema: pa.Schema
+        self, sql: str, parameters: Sequence[Any], *, schema: pa.Schema, stop: Stop
     ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The answer to a question of wtsbench's own, batch by batch. The iterator must be exhausted or closed.
 
@@ -287,20 +290,22 @@ class LiveStore:
             sql: one SELECT.
             parameters: for its `?`.
             schema: what the answer is cast to.
+            stop: ends it.
 
         Raises:
             Refused: it takes too long, or a parameter is of a wrong kind.
         """
-        batches = self._stream(sql, parameters, schema)
+        batches = self._stream(sql, parameters, schema, stop)
         next(batches)
         return schema, batches
 
-    def _stream(self, sql: str, parameters: Sequence[Any], schema: pa.Schema) -> Iterator[Any]:
+    def _stream(self, sql: str, parameters: Sequence[Any], schema: pa.Schema, stop: Stop) -> Iterator[Any]:
         self.settle()
         with self._cursor() as cursor:
             late = threading.Timer(self._limits.seconds, cursor.interrupt)
             late.daemon = True
             late.start()
+            stop.add(cursor.interrupt)
             try:
                 reader: pa.RecordBatchReader = cursor.sql(sql, params=list(parameters)).to_arrow_reader(65_536)
                 yield schema

@@ -17,6 +17,7 @@ import json
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from wtsbench.store.plain import require_columns
 from wtsbench.store.queries import Query
 from wtsbench.store.schemas import TABLES
 from wtsbench.store.server.actions import ACTIONS, Core
+from wtsbench.store.server.bounds import Stop
 from wtsbench.store.server.guard import Refused
 from wtsbench.store.server.messages import Incoming, batch_messages, encoded, schema_message
 from wtsbench.store.server.questions import question, require_version, table_of, travelling
@@ -76,14 +78,15 @@ class StoreService:
         """Count, time, and let every fault travel as what it is."""
         core, kind = self._core, _Kind(name)
         core.busy += 1
+        core.busy_for[call.name] += 1
         begun, outcome = time.monotonic(), "error"
         try:
             grant = call.grant
-            if core.busy > core.limits.requests:
-                raise StoreBusy(
-                    f"the server works on {core.limits.requests} requests already",
-                    remedy="try again; nothing was lost.",
-                )
+            for busy, most in ((core.busy, core.limits.requests), (core.busy_for[grant.name], core.limits.of_one)):
+                if busy > most:
+                    raise StoreBusy(
+                        f"the server works on {most} requests already", remedy="try again; nothing was lost."
+                    )
             yield kind, grant
             outcome = "ok"
         except (UserError, ValueError, KeyError, TypeError, OverflowError) as error:
@@ -96,6 +99,8 @@ class StoreService:
             raise travelling(told) from None
         finally:
             core.busy -= 1
+            core.busy_for[call.name] -= 1
+            core.busy_for += Counter()  # forgets names without a request
             core.metrics.requests.labels(kind.name, outcome).inc()
             core.metrics.seconds.labels(kind.name).observe(time.monotonic() - begun)
 
@@ -113,11 +118,11 @@ class StoreService:
         """Append records, or keep a data set; the acknowledgement is written when it is durable."""
         with self._request(call) as (kind, grant), self._core.room.request() as take:
             self._require_open()
+            grant.require_append()
             incoming = Incoming(await call.only())
             asked = question(_descriptor(incoming.descriptor).command)
             operation = asked.get("op")
             kind.name = str(operation) if operation in ("append", "dataset") else "unknown"
-            grant.require_append()
             require_version(asked)
             if operation not in ("append", "dataset"):
                 raise Refused("what was put is neither records nor a data set")
@@ -202,19 +207,19 @@ class StoreService:
         """The answer to a question, which is given up when the block ends, whoever still works at it."""
         answer = _Answer()
         try:
-            yield await self._work(answer.begin, lambda: self._found(asked, kind)), answer
+            yield await self._work(answer.begin, lambda: self._found(asked, kind, answer.stop)), answer
         finally:
             await asyncio.shield(self._work(answer.close))
 
-    def _found(self, asked: dict[str, Any], kind: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    def _found(self, asked: dict[str, Any], kind: str, stop: Stop) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         live = self._core.live
         if kind == "sql":
-            return self._core.sql.stream(str(asked["sql"]), list(asked.get("parameters", [])))
+            return self._core.sql.stream(str(asked["sql"]), list(asked.get("parameters", [])), stop=stop)
         if kind == "archive":
             table, shard = asked["archive"], str(asked["shard"])
             if table not in SCOPED:
                 raise Refused(f"{table!r} is no table of an archive")
-            return live.stream(scoped_sql(table), [shard], schema=SCOPED[table])
+            return live.stream(scoped_sql(table), [shard], schema=SCOPED[table], stop=stop)
         table = asked["table"]
         if table not in TABLES:
             raise Refused(f"{table!r} is no table of the store")
@@ -224,7 +229,7 @@ class StoreService:
         query = Query(table, conditions, parameters, only)
         if query.unknown is not None:
             raise Refused(f"{query.unknown!r} is no condition of a named table", remedy="ask in SQL.")
-        return live.stream(query.sql, query.parameters, schema=query.schema)
+        return live.stream(query.sql, query.parameters, schema=query.schema, stop=stop)
 
     async def list_flights(self, call: Call) -> None:
         """The tables."""
@@ -286,6 +291,7 @@ class _Answer:
         self._mutex = threading.Lock()
         self._batches: Iterator[pa.RecordBatch] | None = None
         self._closed = False
+        self.stop = Stop()
 
     def begin(self, find: Callable[[], tuple[pa.Schema, Iterator[pa.RecordBatch]]]) -> pa.Schema:
         """Begin to compute; the schema of what will come."""
@@ -302,7 +308,8 @@ class _Answer:
             return next(self._batches, None)
 
     def close(self) -> None:
-        """Give up what is left, when whoever fetches rows now has them."""
+        """Give up what is left, and end what is being computed."""
+        self.stop()
         with self._mutex:
             self._closed = True
             if self._batches is not None:

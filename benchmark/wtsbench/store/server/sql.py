@@ -22,6 +22,7 @@ import pyarrow.ipc
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.schemas import TABLES
 from wtsbench.store.server import frames
+from wtsbench.store.server.bounds import Stop
 from wtsbench.store.server.guard import Refused
 from wtsbench.store.server.live import Limits, LiveStore
 
@@ -40,13 +41,13 @@ class SqlProcesses:
         """One that waits for the next question, after the first: to start takes longer than most answers."""
         self._stopped = False
 
-    def stream(self, sql: str, parameters: Sequence[Any]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """The answer to a question, batch by batch. The iterator must be exhausted or closed.
+    def stream(self, sql: str, parameters: Sequence[Any], *, stop: Stop) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """The answer to a question, batch by batch. The iterator must be exhausted or closed; `stop` ends it.
 
         Raises:
             Refused: it is not what a reader may send, or takes more time or memory, or gives more, than it may.
         """
-        answer = self._stream(sql, parameters)
+        answer = self._stream(sql, parameters, stop)
         schema = next(answer)
         assert isinstance(schema, pa.Schema)
         return schema, answer
@@ -60,7 +61,7 @@ class SqlProcesses:
             if self._spare is not None:
                 _end(self._spare)
 
-    def _stream(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
+    def _stream(self, sql: str, parameters: Sequence[Any], stop: Stop) -> Iterator[Any]:
         limits = self._limits
         late = threading.Event()
         with ExitStack() as stack:
@@ -68,6 +69,7 @@ class SqlProcesses:
                 tempfile.TemporaryDirectory(prefix="wtsbench-sql-", ignore_cleanup_errors=True)
             )
             process = stack.enter_context(self._process())
+            stop.add(process.kill)
             assert process.stdin is not None
 
             def end() -> None:

@@ -41,6 +41,11 @@ class Call:
     _receiving: Callable[[str], AbstractAsyncContextManager[None]]
 
     @property
+    def name(self) -> str:
+        """Whose token it is; nothing where there is none."""
+        return "" if isinstance(self.who, Denied) else self.who.name
+
+    @property
     def grant(self) -> Grant:
         """Who calls.
 
