@@ -302,10 +302,15 @@ class LiveStore:
     def _stream(self, sql: str, parameters: Sequence[Any], schema: pa.Schema, stop: Stop) -> Iterator[Any]:
         self.settle()
         with self._cursor() as cursor:
-            late = threading.Timer(self._limits.seconds, cursor.interrupt)
+
+            def end() -> None:
+                with suppress(duckdb.ConnectionException):  # it has ended already
+                    cursor.interrupt()
+
+            late = threading.Timer(self._limits.seconds, end)
             late.daemon = True
             late.start()
-            stop.add(cursor.interrupt)
+            stop.add(end)
             try:
                 reader: pa.RecordBatchReader = cursor.sql(sql, params=list(parameters)).to_arrow_reader(65_536)
                 yield schema
