@@ -123,7 +123,7 @@ class SqlProcesses:
             _end(process)
             with self._mutex:
                 self._running.discard(process)
-                if self._spare is None and not self._stopped:
+                if not (self._stopped or self._spare is not None):  # type: ignore[redundant-expr]  # stopped meanwhile
                     self._spare = _start()
 
     def _send(self, process: subprocess.Popen[bytes], needed: dict[str, list[str]]) -> None:

@@ -172,7 +172,7 @@ class Transport:
         return not self._thread.is_alive()
 
 
-class _Methods(grpc.GenericRpcHandler):
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     """The methods of Flight, with raw messages: every call is taken as two streams, which it is on the wire."""
 
     def __init__(
