@@ -298,6 +298,7 @@ def test_malformed_and_oversized_requests_are_refused(
             with pytest.raises(StoreRefused):
                 engine.action(action, asked)
         monkeypatch.setattr(wire, "REQUEST_BYTES", 1000)
+        monkeypatch.setattr(wire, "PIECE", 500)
         with pytest.raises(StoreRefused, match="larger than"):
             engine.append(whole_attempt(trial_id_of("large"), 1))
         with pytest.raises(StoreRefused, match="neither records"):

@@ -159,6 +159,9 @@ class Transport:
     def close(self, seconds: float) -> bool:
         """Take no more requests, and cut those off that take longer; whether all was closed in time."""
 
+        if self.loop.is_closed():
+            return True
+
         async def stop() -> None:
             await asyncio.gather(*(server.stop(seconds) for server in self._servers))
 
@@ -167,9 +170,13 @@ class Transport:
             stopping.result(seconds + 2.0)
         except TimeoutError:
             return False
+        self._servers.clear()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(2.0)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        self.loop.close()
+        return True
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
