@@ -73,7 +73,8 @@ def test_requests_at_once_are_bounded(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     with serving(folder, limits=Limits(requests=2)) as running:
         token = token_in(folder, "append")
-        with asking_with(token), half_sent(running, token) as one, half_sent(running, token) as two:
+        other = token_in(folder, "append")
+        with asking_with(token), half_sent(running, token) as one, half_sent(running, other) as two:
             _until(lambda: running.core.busy == 2)
             with pytest.raises(StoreBusy, match="works on 2 requests already"):
                 open_store(running.listen)

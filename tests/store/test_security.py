@@ -284,7 +284,7 @@ def test_malformed_and_oversized_requests_are_refused(
             ),
         }
         for words, call in calls.items():
-            with pytest.raises((flight.FlightError, OSError), match=words) as told:
+            with pytest.raises((pa.ArrowException, OSError), match=words) as told:
                 call()
             assert "Traceback" not in str(told.value)
         for action, asked in (
@@ -298,6 +298,7 @@ def test_malformed_and_oversized_requests_are_refused(
             with pytest.raises(StoreRefused):
                 engine.action(action, asked)
         monkeypatch.setattr(wire, "REQUEST_BYTES", 1000)
+        monkeypatch.setattr(wire, "PIECE", 500)
         with pytest.raises(StoreRefused, match="larger than"):
             engine.append(whole_attempt(trial_id_of("large"), 1))
         with pytest.raises(StoreRefused, match="neither records"):
@@ -342,7 +343,7 @@ def test_what_would_grow_in_the_servers_memory_is_refused(running: Running, fold
         column = pa.DictionaryArray.from_arrays(pa.array([], pa.uint8()), ["x"])
         items = items.set_column(place, "split", column)
         asked = {"op": "dataset", "row": {"data_digest": "a"}, "rows": 0, "schema_version": 1}
-        with pytest.raises(StoreRefused, match="'split' of type dictionary"):
+        with pytest.raises(StoreRefused, match="it has a dictionary"):
             engine._put(asked, items.schema, items.to_batches() or [pa.RecordBatch.from_pylist([], items.schema)])
 
 
