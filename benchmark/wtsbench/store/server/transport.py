@@ -158,7 +158,6 @@ class Transport:
 
     def close(self, seconds: float) -> bool:
         """Take no more requests, and cut those off that take longer; whether all was closed in time."""
-
         if self.loop.is_closed():
             return True
 
