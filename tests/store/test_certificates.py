@@ -14,8 +14,7 @@ from tests.store.servers import asking_with, serving, token_in
 from wtsbench.errors import StoreError
 from wtsbench.store.client import open_store
 from wtsbench.store.folder import SERVER
-from wtsbench.store.server import certificates
-from wtsbench.store.server import serving as served
+from wtsbench.store.server import certificates, tls
 from wtsbench.store.server.certificates import authority, client_certificate, server_certificate
 
 TLS = "grpc+tls://127.0.0.1:0"
@@ -55,7 +54,7 @@ def test_an_authority_of_another_time_is_refused_at_both_ends(tmp_path: Path) ->
             (folder / SERVER / name).unlink()
         with (
             serving(folder, listen=TLS) as running,
-            asking_with(token_in(folder, "read"), WTSBENCH_STORE_CA=running.ca),
+            asking_with(token_in(folder, "read"), WTSBENCH_STORE_CA=running.ca or Path()),
         ):
             assert open_store(running.listen).trials().num_rows == 0
 
@@ -107,7 +106,7 @@ def test_a_client_is_told_that_it_is_a_matter_of_clocks(tmp_path: Path, ahead: i
             patch.setattr(certificates, "require_valid", lambda path, remedy: None)
         with (
             serving(folder, listen=TLS) as running,
-            asking_with(token_in(folder, "read"), WTSBENCH_STORE_CA=running.ca),
+            asking_with(token_in(folder, "read"), WTSBENCH_STORE_CA=running.ca or Path()),
             pytest.raises(StoreError, match=words) as told,
         ):
             open_store(running.listen)
@@ -116,7 +115,7 @@ def test_a_client_is_told_that_it_is_a_matter_of_clocks(tmp_path: Path, ahead: i
 
 def test_a_running_server_takes_a_new_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that runs for years, or whose certificate somebody else renews, need not be started again."""
-    monkeypatch.setattr(served, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(tls, "_LOOK_SECONDS", 0.0)
     old, new, folder = tmp_path / "old", tmp_path / "new", tmp_path / "store"
     for place in (old, new):
         server_certificate(place, [])

@@ -159,3 +159,5 @@ ACTIONS: dict[str, Callable[[Core, Grant, dict[str, Any]], dict[str, Any]]] = {
     "export": _export,
     "merge": _merge,
 }
+LONG = frozenset({"status", "verify", "compact", "backup", "export", "merge"})
+"""Those that read tables, for which there are only so many places."""

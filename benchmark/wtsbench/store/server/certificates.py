@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.files import read_plain
 from wtsbench.store.server.tokens import write_private
 
 _YEARS = timedelta(days=3650)
@@ -126,7 +127,7 @@ def expiring(path: Path) -> str | None:
 
 def _read(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
+        return x509.load_pem_x509_certificate(read_plain(path))
     except OSError as error:
         raise StoreError(f"the certificate {path} cannot be read: {error.strerror}") from None
     except ValueError:

@@ -19,7 +19,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -34,7 +34,7 @@ from wtsbench.store.outbox import widened
 from wtsbench.store.plain import require_columns
 from wtsbench.store.queries import Query
 from wtsbench.store.schemas import TABLES
-from wtsbench.store.server.actions import ACTIONS, Core
+from wtsbench.store.server.actions import ACTIONS, LONG, Core
 from wtsbench.store.server.bounds import Stop
 from wtsbench.store.server.guard import Refused
 from wtsbench.store.server.messages import Incoming, batch_messages, encoded, schema_message
@@ -278,7 +278,8 @@ class StoreService:
                 if action.type != "hello":
                     self._require_open()
                 asked = question(body.to_pybytes())
-                answer = json.dumps(await self._work(ACTIONS[action.type], core, grant, asked)).encode()
+                async with core.reading.one(grant.name) if action.type in LONG else nullcontext():
+                    answer = json.dumps(await self._work(ACTIONS[action.type], core, grant, asked)).encode()
             else:
                 raise Refused(f"there is no action {action.type!r}")
             await call.send(flight.Result(answer).serialize())

@@ -10,7 +10,6 @@ import signal
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +19,8 @@ from typing import Any
 
 import grpc
 
-from wtsbench.errors import SpecError, StoreError, UserError
+from wtsbench.errors import SpecError, StoreError
 from wtsbench.spec.address import split_address
-from wtsbench.spec.files import read_plain
 from wtsbench.spec.paths import naming
 from wtsbench.store.archive import Archive
 from wtsbench.store.backup import back_up_live
@@ -33,11 +31,12 @@ from wtsbench.store.merge import Merged, merge_into, opened
 from wtsbench.store.owner import Owner, living_owner, noted_owner, remove_owner, write_owner
 from wtsbench.store.server.actions import Core
 from wtsbench.store.server.bounds import connections
-from wtsbench.store.server.certificates import authority, expiring, require_valid, server_certificate
+from wtsbench.store.server.certificates import authority
 from wtsbench.store.server.live import Limits, LiveStore
 from wtsbench.store.server.metrics import Metrics, MetricsServer
 from wtsbench.store.server.service import StoreService
 from wtsbench.store.server.sql import SqlProcesses
+from wtsbench.store.server.tls import Tls
 from wtsbench.store.server.tokens import Tokens
 from wtsbench.store.server.transport import Method, Transport
 from wtsbench.store.verify import verify_engine
@@ -46,8 +45,6 @@ DEFAULT_LISTEN = "grpc+tls://127.0.0.1:8815"
 DRAIN_SECONDS = 20.0
 """What a stopping server leaves to requests in progress."""
 _TICK = 0.2
-_LOOK_SECONDS = 600.0
-"""How often a running server looks at its certificate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +120,7 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
             verify=lambda: _verified(live),
         )
         _watch(metrics, core)
-        tls = None if _parts(options.listen)[0] == "grpc" else _Tls(folder / SERVER, options)
+        tls = _tls(folder / SERVER, options)
         transport = Transport()
         stack.callback(transport.close, 0.0)
         scheme, host, port = _parts(options.listen)
@@ -240,62 +237,17 @@ def _require_safe(options: ServeOptions) -> None:
         )
 
 
-class _Tls:
-    """The certificate of a server, looked at while it runs: its own is renewed, and another may be replaced."""
-
-    def __init__(self, folder: Path, options: ServeOptions) -> None:
-        """Have one that is valid.
-
-        Raises:
-            StoreError: it is none, has expired, or is not valid yet.
-        """
-        self._folder = folder
-        self._options = options
-        own = options.certificate is None
-        self.ca = authority(folder) if own else None
-        demanded = options.client_ca or (authority(folder) if options.own_client_ca else None)
-        self._roots = None if demanded is None else _bytes(demanded)
-        self._pair = self._read()
-        self._looked = time.monotonic()
-        self.notices = [notice for path in filter(None, (self.ca, options.certificate)) if (notice := expiring(path))]
-        self.credentials = grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._changed, require_client_authentication=self._roots is not None
-        )
-
-    def _read(self) -> tuple[bytes, bytes]:
-        options = self._options
-        if options.certificate is not None and options.key is not None:
-            require_valid(options.certificate, remedy="or renew it.")
-            return _bytes(options.key), _bytes(options.certificate)
-        host = _parts(options.listen)[1]
-        names = [*options.names, *([] if host in ("0.0.0.0", "::") else [host])]
-        certificate, key = server_certificate(self._folder, names)
-        return _bytes(key), _bytes(certificate)
-
-    def _configuration(self) -> Any:
-        return grpc.ssl_server_certificate_configuration([self._pair], self._roots)
-
-    def _changed(self) -> Any:
-        """Called with every connection; None where nothing has changed."""
-        if time.monotonic() - self._looked < _LOOK_SECONDS:
-            return None
-        self._looked = time.monotonic()
-        try:
-            pair = self._read()
-        except UserError as error:  # connections go on with what there was, and their clients say what is wrong with it
-            traceback.print_exception(error)
-            return None
-        if pair == self._pair:
-            return None
-        self._pair = pair
-        return self._configuration()
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return read_plain(path)
-    except OSError as error:
-        raise SpecError(f"{path} cannot be read: {error.strerror}") from None
+def _tls(folder: Path, options: ServeOptions) -> Tls | None:
+    scheme, host, _ = _parts(options.listen)
+    if scheme == "grpc":
+        return None
+    return Tls(
+        folder,
+        certificate=options.certificate,
+        key=options.key,
+        client_ca=options.client_ca or (authority(folder) if options.own_client_ca else None),
+        names=[*options.names, *([] if host in ("0.0.0.0", "::") else [host])],
+    )
 
 
 def _parts(listen: str) -> tuple[str, str, int]:
