@@ -184,7 +184,7 @@ def read_batch(path: Path) -> Batch:
     except FileNotFoundError:
         raise
     except OSError as error:  # Arrow's own complaints about a file's content are of this kind too
-        raise StoreError(f"{path} cannot be read: {_first_line(error)}", remedy=_REMEDY) from error
+        raise StoreError(f"{path} cannot be read: {error.strerror or _first_line(error)}", remedy=_REMEDY) from error
     try:
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         version, table, trial_id, attempt, sequence, digest = (metadata[f"wtsbench.{key}"] for key in _KEYS)
