@@ -291,10 +291,7 @@ def _starting(session: Session) -> str:
 def _executor(session: Session) -> Executor:
     resources = session.grid.resources
     if session.options.executor == "in-process":
-        if resources.gpus:
-            raise SpecError("the in-process executor assigns no GPUs", remedy="use --executor ray, or gpus: 0.")
-        slots = max(1, (os.cpu_count() or 1) // resources.cpus)
-        return InProcessExecutor(slots)
+        return InProcessExecutor.of(resources)
     from wtsbench.execution.ray_executor import RayExecutor  # importing ray takes half a second
 
     return RayExecutor(session.options.ray, resources)

@@ -54,7 +54,7 @@ class GridStatus:
     """Cells of which weak supervisor, ceiling and student are all done."""
     cells_total: int
     trials: Counts
-    """The distinct trials that the cells name."""
+    """The distinct trials of its plan, as `submit` counts them."""
     failures: tuple[TrialFailure, ...]
 
 
@@ -64,8 +64,7 @@ class Status:
 
     grids: tuple[GridStatus, ...]
     others: Counts
-    """Trials that no grid's cells name: intermediate stages and further supervisors of strategies, and trials of
-    earlier submissions."""
+    """Trials of no grid's newest submission: those of earlier ones."""
     other_failures: tuple[TrialFailure, ...]
 
     def record(self) -> dict[str, Any]:
@@ -88,7 +87,7 @@ def status(store: Readable, grid: str | None = None) -> Status:
     shown = every if grid is None else submissions(store, grid)
     begun = _begun(store)
     ended = endings(store)
-    named = {trial_id for submission in every for trial_id in submission.trial_ids}
+    named = {trial_id for submission in every for trial_id in submission.planned}
     others = sorted((set(ended) | begun) - named)
     return Status(
         grids=tuple(_grid(submission, ended, begun) for submission in shown),
@@ -152,6 +151,6 @@ def _grid(submission: Submission, ended: Mapping[str, Ending], begun: set[str]) 
         submission=submission.submission,
         cells_done=len(done),
         cells_total=len(submission.cells),
-        trials=_count(submission.trial_ids, ended, begun),
-        failures=_failures(submission.trial_ids, ended, begun),
+        trials=_count(submission.planned, ended, begun),
+        failures=_failures(submission.planned, ended, begun),
     )
