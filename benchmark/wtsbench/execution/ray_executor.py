@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import signal
 import threading
 import time
 from functools import cache
@@ -130,6 +131,9 @@ class RayExecutor:
 
 
 def _connect(address: str | None) -> None:
+    # Ray's processes are children of this one, in its terminal: one that closes would end them with SIGHUP, and with
+    # them the trials that this process wants to end in order. What is blocked here is blocked there.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         if address is None:
             ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -141,6 +145,8 @@ def _connect(address: str | None) -> None:
             f"{where}: {error}",
             remedy="check --ray / RAY_ADDRESS, or run without a cluster with --executor in-process.",
         ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _supervise(job: Job) -> Receipt:

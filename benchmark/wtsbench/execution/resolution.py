@@ -98,7 +98,7 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
             scorers[manifest.name] = place
             tasks[written] = _judged(tasks[written], manifest.generation, place, base, mirror)
     ladders = {pair: ladder(pair) for pair in grid.pairs}
-    models = {}
+    models: dict[str, ResolvedModel] = {}
     frames = {written: manifest.frames for written, (manifest, _) in found.items()}
     for name in required_models(grid, ladders, forms, frames):
         note(f"resolving {name}")
