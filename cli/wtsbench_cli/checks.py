@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,6 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from wtsbench.errors import UserError
-from wtsbench.spec.address import split_address
 from wtsbench.spec.paths import user_path
 
 State = Literal["ok", "warn", "fail"]
@@ -164,28 +162,20 @@ def gpu_bytes() -> int | None:
 
 
 def ray(address: str | None) -> Check:
-    """Ray's version, and whether a cluster asked for answers."""
+    """Ray's version, whether a cluster asked for answers, and whether it takes the token that is here."""
+    from wtsbench.execution.ray_access import token_for
+
     version = importlib.metadata.version("ray")
-    if not address:
+    if address is None:
         return Check(name="ray", state="ok", found=f"{version}; no address given, it starts on this machine")
-    if address in ("auto", "local"):
-        return Check(name="ray", state="ok", found=f"{version}; address {address}")
-    host, port = _host_and_port(address)
+    if address.startswith("ray://"):
+        return Check(name="ray", state="ok", found=f"{version}; address {address}, not asked")
     try:
-        socket.create_connection((host, port), timeout=SECONDS).close()
-    except OSError as error:
-        return Check(
-            name="ray",
-            state="fail",
-            found=f"{version}; nothing answers at {address}: {error}",
-            remedy="start the cluster (`ray start --head`), or unset RAY_ADDRESS to run on this machine.",
-        )
-    return Check(name="ray", state="ok", found=f"{version}; {address} answers")
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    parts = split_address(address if "://" in address else f"//{address}")
-    return parts.hostname or "localhost", parts.port or (10001 if parts.scheme == "ray" else 6379)
+        token = token_for(address)
+    except UserError as error:
+        return Check(name="ray", state="fail", found=f"{version}; {error.message}", remedy=error.remedy)
+    how = "wants no token" if token is None else f"takes the token of {token}"
+    return Check(name="ray", state="ok", found=f"{version}; the cluster at {address} answers and {how}")
 
 
 def store(uri: str) -> Check:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a submission: the first stops cleanly, the second at once."""
+"""Ctrl-C, SIGTERM and a terminal that closes during a submission: the first stops cleanly, the second at once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import Any, Self
 from wtsbench.errors import ExitCode
 
 _SHOW_CURSOR = "\x1b[?25h"
+_STDOUT, _STDERR = 1, 2
 
 
 class Interruption:
-    """While entered, SIGINT and SIGTERM mean the same.
+    """While entered, SIGINT, SIGTERM and SIGHUP mean the same; under `nohup` SIGHUP stays ignored.
 
     Before `stop_cleanly` they raise KeyboardInterrupt: nothing was begun that must be ended. After it, the first sets
-    `stop` and tells so, the second ends the process.
+    `stop` and tells so, the second ends the process; but a SIGHUP is never the second, since a terminal that closes may
+    send several.
 
     Args:
         told: called once, at the first signal of a clean stop; it must not print into a live display.
@@ -30,15 +32,22 @@ class Interruption:
         self._told = told
         self._terminal = terminal
         self._running = False
+        self._hung_up = False
         self._before: dict[int, Any] = {}
+        self._terminals: list[int] = []
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._before[number] = signal.getsignal(number)
+        if self._before[signal.SIGHUP] is signal.SIG_IGN:
+            del self._before[signal.SIGHUP]
+        self._terminals = [stream for stream in (_STDOUT, _STDERR) if os.isatty(stream)]
         self.claim()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._hung_up:
+            self._leave_closed_terminals()  # once more: it may have closed after its signal
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -52,10 +61,23 @@ class Interruption:
             if signal.getsignal(number) != self._handle:
                 signal.signal(number, self._handle)
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+    def _leave_closed_terminals(self) -> None:
+        """Let what is said to a terminal that is gone go nowhere, where it would be an error."""
+        for stream in self._terminals:
+            if not os.isatty(stream):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream)
+                os.close(nowhere)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._hung_up = True
+            self._leave_closed_terminals()
         if not self._running:
             raise KeyboardInterrupt
         if self.stop.is_set():
+            if number == signal.SIGHUP:
+                return
             # Nothing here may wait. Trials end by themselves when nobody renews their lease.
             end = (_SHOW_CURSOR if self._terminal else "") + "\nstopped at once; what was stored is kept\n"
             os.write(2, end.encode())

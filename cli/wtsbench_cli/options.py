@@ -88,3 +88,8 @@ def store_of(option: str | None) -> str:
     from wtsbench.spec.paths import default_store
 
     return option or default_store()
+
+
+def cluster_of(option: str | None) -> str | None:
+    """The cluster asked for; None where Ray is started on this machine, which `local` says as well."""
+    return None if option in (None, "", "local") else option

@@ -17,6 +17,7 @@ from wtsbench_cli.options import (
     SandboxName,
     SandboxOption,
     StoreOption,
+    cluster_of,
     store_of,
 )
 from wtsbench_cli.streams import OutputError, discard
@@ -57,11 +58,12 @@ def submit(
 
     live = watched() and not quiet
     view = QuietView() if quiet else LiveView() if live else LineView()
+    in_process = executor is ExecutorName.IN_PROCESS
     options = Options(
         store=store_of(store),
         sandbox=sandbox or SandboxName.AUTO,
-        ray=ray or None,
-        executor="in-process" if executor is ExecutorName.IN_PROCESS else "ray",
+        ray=None if in_process else cluster_of(ray),
+        executor="in-process" if in_process else "ray",
         mirror=mirror,
     )
     with view, Interruption(view.stopping, terminal=live) as interruption:

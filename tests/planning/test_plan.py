@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -126,3 +127,14 @@ def test_a_tasks_wordings_count_when_models_are_named() -> None:
     assert required_models(grid, {}, {"t1": "classification"}, {"t1": own}) == ("small", "large")
     with pytest.raises(SpecError, match="8 further wordings are asked for, 7 are known"):
         required_models(grid, {}, {"t1": "classification"}, {"t1": ()})
+
+
+def test_a_model_has_one_name() -> None:
+    """Cells, and so the tables, call a model as its trials do: by its manifest's name where the grid writes a path."""
+    grid = make_grid(pairs=[{"weak": "./judge.yaml", "strong": "large"}])
+    inputs = make_inputs(grid)
+    judge = inputs.models["small"].ref.model_copy(update={"name": "judge"})
+    models = {"large": inputs.models["large"], "./judge.yaml": replace(inputs.models["small"], ref=judge)}
+    plan = make_plan(grid, replace(inputs, models=models))
+    assert {cell.weak for cell in plan.cells} == {"judge"}
+    assert {plan.trials[cell.weak_trial].model.name for cell in plan.cells} == {"judge"}

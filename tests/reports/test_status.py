@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.reports.worlds import World, simple, trial_name
+from tests.planning.grids import plan_of
+from tests.reports.worlds import START, World, simple, trial_name
 from wtsbench.errors import SpecError
+from wtsbench.reports.contents import GridCell, submissions
 from wtsbench.reports.status import Counts, status
 
 
@@ -40,8 +42,8 @@ def test_failures_say_class_and_message() -> None:
     json.dumps(found.record(), allow_nan=False)
 
 
-def test_trials_beside_the_cells_are_counted_apart() -> None:
-    """Stages and supervisors that no cell names show up with their failures, so that nothing fails unseen."""
+def test_trials_of_no_grid_are_counted_apart() -> None:
+    """Trials of earlier submissions show up with their failures, so that nothing fails unseen."""
     found = status(half_way().memory())
     assert found.others == Counts(failed=1)
     assert [(failure.seed, failure.failure_class) for failure in found.other_failures] == [(1002, "diverged")]
@@ -119,3 +121,24 @@ class Moving:
         """A method of the store as it is now."""
         self._left -= 1
         return getattr(self._stores[self._left < 0], name)
+
+
+def test_a_grid_counts_the_trials_that_its_plan_has() -> None:
+    """Stages and supervisors that no cell names belong to the grid: `submit` and `status` say the same number."""
+    plan = plan_of(strategies=["bootstrap", "ensemble", "naive"])
+    world = World()
+    cells = json.dumps([cell.record() for cell in plan.cells])
+    world.grids.append(
+        {"name": "deep", "grid_digest": plan.grid_digest, "submission": 1, "yaml": "", "cells": cells}
+        | {"submitted_at": START}
+    )
+    stage = next(trial_id for trial_id in plan.trials if not any(trial_id in c.trials.values() for c in _cells(world)))
+    world.begin(stage)
+    found = status(world.memory())
+    assert found.grids[0].trials == Counts(running=1, waiting=len(plan.trials) - 1)
+    assert found.others == Counts()
+
+
+def _cells(world: World) -> tuple[GridCell, ...]:
+    (submission,) = submissions(world.memory())
+    return submission.cells

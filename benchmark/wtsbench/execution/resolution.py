@@ -97,11 +97,16 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
             scorers[manifest.name] = place
             tasks[written] = _judged(tasks[written], manifest.generation, place, base, mirror)
     ladders = {pair: ladder(pair) for pair in grid.pairs}
-    models = {}
+    models: dict[str, ResolvedModel] = {}
     frames = {written: manifest.frames for written, (manifest, _) in found.items()}
     for name in required_models(grid, ladders, forms, frames):
         note(f"resolving {name}")
         reference, training = resolve_model(name, base=base, mirror=mirror)
+        if reference.name in {known.ref.name for known in models.values()}:  # tables know them by it
+            raise SpecError(
+                f"two models of the grid are called {reference.name}",
+                remedy="rename one in its manifest; where they are one and the same, write it the same way everywhere.",
+            )
         models[name] = ResolvedModel(ref=reference, training=training, writes=writes(reference))
     inputs = Inputs(
         tasks=tasks,

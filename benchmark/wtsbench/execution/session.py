@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -172,19 +172,23 @@ def _start(session: Session, specs: list[TrialSpec], listener: Listener) -> Exec
     """
     pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
     executor: Executor | None = None
+    fetching: dict[str, Future[Path]] = {}
     try:
-        fetching = []
         if session.options.ray is None:
             used = [model for spec in specs for model in (spec.model, spec.reference) if model is not None]
             models = {model.revision: model for model in used if model.trained}
             listener(Event(kind="preparing", message=f"models: {', '.join(sorted(m.name for m in models.values()))}"))
-            fetching = [pool.submit(fetch, model) for model in models.values()]
+            fetching = {model.name: pool.submit(fetch, model) for model in models.values()}
         listener(Event(kind="preparing", message=_starting(session)))
         executor = _executor(session)
-        if not all(future.done() for future in fetching):
-            listener(Event(kind="preparing", message="waiting for the models"))
-        for future in fetching:
-            future.result()
+        waiting = dict(fetching)
+        while waiting:
+            for name in [name for name, future in waiting.items() if future.done()]:
+                waiting.pop(name).result()
+            if waiting:
+                ready = f"{len(fetching) - len(waiting)} of {len(fetching)} ready"
+                listener(Event(kind="preparing", message=f"waiting for models ({ready}): {', '.join(sorted(waiting))}"))
+                wait(waiting.values(), return_when=FIRST_COMPLETED)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         if executor is not None:
@@ -293,10 +297,7 @@ def _starting(session: Session) -> str:
 def _executor(session: Session) -> Executor:
     resources = session.grid.resources
     if session.options.executor == "in-process":
-        if resources.gpus:
-            raise SpecError("the in-process executor assigns no GPUs", remedy="use --executor ray, or gpus: 0.")
-        slots = max(1, (os.cpu_count() or 1) // resources.cpus)
-        return InProcessExecutor(slots)
+        return InProcessExecutor.of(resources)
     from wtsbench.execution.ray_executor import RayExecutor  # importing ray takes half a second
 
     return RayExecutor(session.options.ray, resources)

@@ -75,6 +75,8 @@ class Cell:
     ceiling_trial: str
     student_trial: str
     data_digest: str
+    others: tuple[str, ...] = ()
+    """Further trials that the student comes from, sorted: stages between, and supervisors beside the weak one."""
 
     def record(self) -> dict[str, Any]:
         """The cell as the store keeps it."""
@@ -95,7 +97,10 @@ class Plan:
     @property
     def grid_digest(self) -> str:
         """Identity of what was asked: the grid's name and its cells."""
-        return digest({"name": self.grid.name, "cells": [cell.record() for cell in self.cells]})
+        cells = [cell.record() for cell in self.cells]
+        for cell in cells:
+            del cell["others"]  # the student's id says them
+        return digest({"name": self.grid.name, "cells": cells})
 
     def baselines(self) -> dict[str, dict[str, str]]:
         """For each student, the exact weak and ceiling trials that its PGR is computed from."""
@@ -130,12 +135,13 @@ class _Planner:
             weak = self._add(Role.WEAK, point.task, point.pair.weak, point.seed)
             ceiling = self._add(Role.CEILING, point.task, point.pair.strong, point.seed)
             student = self._student_of(point, weak)
-            uses.update({weak, ceiling} | self._ancestry(student))
+            ancestry = self._ancestry(student)
+            uses.update({weak, ceiling} | ancestry)
             cells.append(
                 Cell(
                     task=self._inputs.tasks[point.task].name,
-                    weak=point.pair.weak,
-                    strong=point.pair.strong,
+                    weak=self._inputs.models[point.pair.weak].ref.name,
+                    strong=self._inputs.models[point.pair.strong].ref.name,
                     strategy=point.label,
                     kind="strategy" if point.control is None else "control",
                     seed=point.seed,
@@ -143,6 +149,7 @@ class _Planner:
                     ceiling_trial=ceiling,
                     student_trial=student,
                     data_digest=self._inputs.tasks[point.task].data_digest,
+                    others=tuple(sorted(ancestry - {weak, ceiling, student})),
                 )
             )
         if self._refused:

@@ -59,6 +59,8 @@ class GridCell(NamedTuple):
     student_trial: str
     data_digest: str
     kind: Literal["strategy", "control"] = "strategy"
+    others: tuple[str, ...] = ()
+    """Further trials that the student comes from."""
 
     @property
     def trials(self) -> dict[str, str]:
@@ -76,8 +78,13 @@ class Submission:
 
     @property
     def trial_ids(self) -> list[str]:
-        """Every trial the cells name, sorted."""
+        """Every trial whose score a cell shows, sorted."""
         return sorted({trial_id for cell in self.cells for trial_id in cell.trials.values()})
+
+    @property
+    def planned(self) -> list[str]:
+        """Every trial of the plan, sorted: those, and what their students come from."""
+        return sorted({*self.trial_ids, *(trial_id for cell in self.cells for trial_id in cell.others)})
 
 
 def submissions(store: Readable, grid: str | None = None) -> list[Submission]:
@@ -111,7 +118,8 @@ def submissions(store: Readable, grid: str | None = None) -> list[Submission]:
 
 
 def _cell(entry: Mapping[str, Any]) -> GridCell:
-    return GridCell(**{name: entry[name] for name in GridCell._fields if name in entry})
+    known = {name: entry[name] for name in GridCell._fields if name in entry}
+    return GridCell(**known | {"others": tuple(known.get("others", ()))})
 
 
 class Ending(NamedTuple):

@@ -71,7 +71,7 @@ class GridStatus:
     """Cells of which weak supervisor, ceiling and student are all done."""
     cells_total: int
     trials: Counts
-    """The distinct trials that the cells name."""
+    """The distinct trials of its plan, as `submit` counts them."""
     compute: Compute
     """Of those trials, which other grids may share."""
     failures: tuple[TrialFailure, ...]
@@ -83,8 +83,7 @@ class Status:
 
     grids: tuple[GridStatus, ...]
     others: Counts
-    """Trials that no grid's cells name: intermediate stages and further supervisors of strategies, and trials of
-    earlier submissions."""
+    """Trials of no grid's newest submission: those of earlier ones."""
     other_failures: tuple[TrialFailure, ...]
     compute: Compute
     """Of all trials of the store."""
@@ -111,7 +110,7 @@ def status(store: Readable, grid: str | None = None, dead: Collection[Attempt] =
     begun = _begun(store, dead)
     taken = _taken(store)
     ended = endings(store)
-    named = {trial_id for submission in every for trial_id in submission.trial_ids}
+    named = {trial_id for submission in every for trial_id in submission.planned}
     others = sorted((set(ended) | set(begun)) - named)
     return Status(
         grids=tuple(_grid(submission, ended, begun, taken) for submission in shown),
@@ -207,7 +206,7 @@ def _grid(
         submission=submission.submission,
         cells_done=len(done),
         cells_total=len(submission.cells),
-        trials=_count(submission.trial_ids, ended, begun),
-        compute=_added(submission.trial_ids, taken),
-        failures=_failures(submission.trial_ids, ended, begun),
+        trials=_count(submission.planned, ended, begun),
+        compute=_added(submission.planned, taken),
+        failures=_failures(submission.planned, ended, begun),
     )
