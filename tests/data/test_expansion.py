@@ -26,7 +26,7 @@ PREFERENCE = {
     "preference": {"better": "good", "worse": "bad", "marker": "Reply:"},
 }
 MISMATCH = {
-    "labels": ["other", "own"],
+    "labels": ["apart", "together"],
     "label": None,
     "template": "{q}\n{doc}",
     "mismatch": {"column": "q", "apart": "doc"},
@@ -196,7 +196,7 @@ def test_a_mismatch_never_belongs_together(tmp_path: Path, make_manifest: MakeMa
 def test_a_document_alone_has_no_mismatch(tmp_path: Path, make_manifest: MakeManifest) -> None:
     """Where every row has the same document no other class can be made, and the missing class is told."""
     write_csv(tmp_path / "data.csv", [{"q": text, "doc": "the same"} for text in sentences(40, seed=9)])
-    with pytest.raises(DataError, match="none of them other"):
+    with pytest.raises(DataError, match="none of them apart"):
         prepare(make_manifest(**MISMATCH), DataSettings(), folder=tmp_path)
 
 

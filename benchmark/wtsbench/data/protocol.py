@@ -13,8 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from wtsbench.data import overlap
 from wtsbench.data.grouping import SHINGLE_WORDS, group_items
-from wtsbench.data.normalise import comparable, content_key, item_id
+from wtsbench.data.normalise import content_key, item_id
 from wtsbench.data.ood import unseen
 from wtsbench.data.rows import Row
 from wtsbench.errors import DataError
@@ -82,8 +83,9 @@ def build(
         chosen[Split.OOD], told = _choose(other, left, cap, settings.seed, taught=False)
         report["splits"][Split.OOD.value] = told
         report["ood"] = {**found, **dropped, **_group_report(left, other)}
-    _check_sizes(manifest, report)
-    report["test_values_seen_in_training"] = _seen(manifest, chosen)
+    _check_sizes(manifest, report, items)
+    report["test_values_seen_in_training"] = overlap.values_seen(manifest, chosen)
+    report["near_identical_across_splits"] = overlap.near_identical(manifest, chosen)
     table = _table(chosen)
     check_disjoint(table)
     return table, report
@@ -137,7 +139,7 @@ def distinct(rows: Iterable[Row]) -> tuple[list[Item], dict[str, int]]:
                 target=shown.target,
                 texts=shown.texts,
                 groups=frozenset(value for row in same for value in row.groups),
-                similar=frozenset(row.similar for row in same),
+                similar=frozenset(text for row in same for text in row.similar),
             )
         )
     items.sort(key=lambda item: item.item_id)
@@ -249,14 +251,14 @@ def _group_report(items: Sequence[Item], manifest: TaskManifest) -> dict[str, An
         "largest_group": max(sizes.values(), default=0),
         "items_in_groups_of_several": sum(size for size in sizes.values() if size > 1),
         "similarity": {
-            "columns": list(manifest.similar_columns),
+            "columns": [list(columns) for columns in manifest.similar_columns],
             "shingle_words": SHINGLE_WORDS,
             "threshold": manifest.group.threshold,
         },
     }
 
 
-def _check_sizes(manifest: TaskManifest, report: dict[str, Any]) -> None:
+def _check_sizes(manifest: TaskManifest, report: dict[str, Any], items: Sequence[Item]) -> None:
     for name, counts in report["splits"].items():
         missing = [label for label, count in counts["classes"].items() if not count]
         # Intervals resample groups: with a single one they would have no width, and prove whatever they hold.
@@ -269,21 +271,7 @@ def _check_sizes(manifest: TaskManifest, report: dict[str, Any]) -> None:
             f"task {manifest.name}: too few items: split {name} has {counts['items']}{lacks}, of "
             f"{found['distinct_items']} distinct items in {found['groups']} groups, the largest of "
             f"{found['largest_group']}",
-            remedy=f"give the task more data, or splits.{name} in its manifest a larger share."
+            remedy=overlap.too_small(name, items)
             if found is report
             else "give the manifest's ood another source, or leave it out.",
         )
-
-
-def _seen(manifest: TaskManifest, chosen: dict[Split, list[Item]]) -> dict[str, float]:
-    """For each of several text columns, the share of test items whose value there is in weak_train or transfer too."""
-    if len(manifest.text_columns) < 2:
-        return {}
-    shares: dict[str, float] = {}
-    for place, column in enumerate(manifest.text_columns):
-        known = {
-            comparable(item.texts[place]) for split in (Split.WEAK_TRAIN, Split.TRANSFER) for item in chosen[split]
-        }
-        test = chosen[Split.TEST]
-        shares[column] = round(sum(comparable(item.texts[place]) in known for item in test) / len(test), 6)
-    return shares
