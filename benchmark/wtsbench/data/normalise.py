@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import regex
 
+from wtsbench.spec.control_tokens import unmarked
+
 _APOSTROPHES = re.compile("['\u2018\u2019\u02bc\uff07`]")
 _SEPARATOR = "\x1f"
 _IGNORABLE = regex.compile(r"\p{Default_Ignorable_Code_Point}")
@@ -30,7 +32,7 @@ def _visible(character: str) -> str:
     if character in _INKLESS:
         return " "
     control = unicodedata.category(character) == "Cc" and not character.isspace()
-    return "" if control or _IGNORABLE.match(character) else character
+    return "" if control or _IGNORABLE.match(character) else unmarked(character)
 
 
 _VISIBLE = _Table(_visible)

@@ -11,6 +11,7 @@ from wtsbench.data.expansion import Cells, Labelled, RowFault, expand
 from wtsbench.data.normalise import comparable, content_key, is_blank
 from wtsbench.data.reading import Columns
 from wtsbench.errors import DataError
+from wtsbench.spec.control_tokens import unmarked
 from wtsbench.spec.items import LabelColumn
 from wtsbench.spec.task import TaskManifest
 
@@ -157,9 +158,9 @@ def _tell(where: str, faults: list[str], allowed: str, part: str) -> None:
 
 def _stripped(cell: object) -> str:
     """A cell as text: outer white space off, line ends evened out, nothing for none."""
-    return "" if cell is None else str(cell).replace("\r\n", "\n").strip()
+    return _exact(cell).replace("\r\n", "\n").strip()
 
 
 def _exact(cell: object) -> str:
-    """A cell as text, as it is."""
-    return "" if cell is None else str(cell)
+    """A cell as text, as it is; characters that are reserved for marks are none of a text."""
+    return "" if cell is None else unmarked(str(cell))

@@ -32,6 +32,7 @@ from requests.exceptions import RequestException
 from urllib3.util import Retry
 
 from wtsbench.errors import ExitCode, ModelError
+from wtsbench.spec.control_tokens import as_message
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import Endpoint
 from wtsbench.spec.paths import cache_folder
@@ -218,7 +219,7 @@ def _answer(session: Session, source: Endpoint, text: str, what: str) -> Answer:
 
 def _body(source: Endpoint, text: str) -> dict[str, Any]:
     messages = [{"role": "system", "content": source.system}] if source.system is not None else []
-    messages.append({"role": "user", "content": source.prompt.format(text=text)})
+    messages.append({"role": "user", "content": source.prompt.format(text=as_message(text))})
     body: dict[str, Any] = {
         "model": source.model,
         "messages": messages,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
+from wtsbench.spec.control_tokens import marked
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationMetricName, GenerationSettings, ZeroShot
 from wtsbench.spec.items import (
@@ -143,9 +144,10 @@ class TaskManifest(Frozen):
         return tuple(dict.fromkeys(columns for columns in (self.group.columns, asked) if columns))
 
     def fill(self, texts: dict[str, str]) -> str:
-        """The template with a text for each of its columns."""
+        """The template with a text for each of its columns, and the control tokens that the template names marked."""
         return "".join(
-            before + (texts[name] if name else "") for before, name, _, _ in string.Formatter().parse(self.template)
+            marked(before) + (texts[name] if name else "")
+            for before, name, _, _ in string.Formatter().parse(self.template)
         )
 
     def ood_manifest(self) -> "TaskManifest | None":
