@@ -55,7 +55,9 @@ def test_nothing_but_contradictions(tmp_path: Path, make_manifest: MakeManifest)
     rows = balanced_rows(50)
     swapped = [{**row, "label": "yes" if row["label"] == "no" else "no"} for row in rows]
     write_csv(tmp_path / "data.csv", rows + swapped)
-    with pytest.raises(DataError, match="of 0 distinct items in 0 groups"):
+    with pytest.raises(
+        DataError, match=r"of 0 distinct items in 0 groups, .*; 100 rows are left out for texts that have"
+    ):
         prepare(make_manifest(), DataSettings(), folder=tmp_path)
 
 

@@ -267,10 +267,12 @@ def _check_sizes(manifest: TaskManifest, report: dict[str, Any], items: Sequence
             continue
         lacks = f", none of them {' or '.join(missing)}" if missing else ", all of one group" if single else ""
         found = report["ood"] if name == Split.OOD.value else report
+        dropped = found["contradictory_rows_dropped"]
+        also = f"; {dropped} rows are left out for texts that have contradictory labels" if dropped else ""
         raise DataError(
             f"task {manifest.name}: too few items: split {name} has {counts['items']}{lacks}, of "
             f"{found['distinct_items']} distinct items in {found['groups']} groups, the largest of "
-            f"{found['largest_group']}",
+            f"{found['largest_group']}{also}",
             remedy=overlap.too_small(name, items)
             if found is report
             else "give the manifest's ood another source, or leave it out.",
