@@ -38,7 +38,8 @@ class Item:
     target: str | None
     texts: tuple[str, ...]
     groups: frozenset[str]
-    similar: frozenset[str]
+    similar: tuple[frozenset[str], ...]
+    """Comparable texts for each set of columns in which near-identical items are looked for."""
     group_id: str = field(default="")
 
 
@@ -139,7 +140,7 @@ def distinct(rows: Iterable[Row]) -> tuple[list[Item], dict[str, int]]:
                 target=shown.target,
                 texts=shown.texts,
                 groups=frozenset(value for row in same for value in row.groups),
-                similar=frozenset(text for row in same for text in row.similar),
+                similar=tuple(map(frozenset, zip(*(row.similar for row in same), strict=True))),
             )
         )
     items.sort(key=lambda item: item.item_id)
@@ -158,7 +159,10 @@ def grouped(items: Sequence[Item], threshold: float) -> list[Item]:
     if not items:
         return []
     ties = [(number, value) for number, item in enumerate(items) for value in sorted(item.groups)]
-    likenesses = [(number, value) for number, item in enumerate(items) for value in sorted(item.similar)]
+    likenesses = [
+        [(number, value) for number, item in enumerate(items) for value in sorted(item.similar[kind])]
+        for kind in range(len(items[0].similar))
+    ]
     numbers = group_items(len(items), ties, likenesses, threshold)
     first: dict[int, str] = {}
     for item, number in zip(items, numbers.tolist(), strict=True):
