@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wtsbench.data.protocol import Item
 
 _LEARNED = (Split.WEAK_TRAIN, Split.TRANSFER)
-_EXCERPT = 60
+_EXCERPT = 100
 """Characters of a text that a message shows."""
 
 
