@@ -18,7 +18,7 @@ from wtsbench_cli.options import (
     store_of,
 )
 from wtsbench_cli.terminal import count, doing, print_json, print_table
-from wtsbench_cli.views import memory_warnings
+from wtsbench_cli.views import warnings
 
 if TYPE_CHECKING:
     from wtsbench.execution.session import Session
@@ -68,7 +68,7 @@ def _record(session: Session, store: str) -> dict[str, Any]:
         "shared": report.shared,
         "stored": report.stored,
         "to_run": report.to_run,
-        "warnings": memory_warnings(session),
+        "warnings": [text for _, text in warnings(session)],
         "trials": [
             {
                 "trial_id": trial.trial_id,
@@ -94,8 +94,8 @@ def _show(session: Session, store: str, *, verbose: bool) -> None:
         f"{report.shared:,} of them shared: {report.stored:,} stored, {report.to_run:,} to run"
     )
     print(f"store {store}, sandbox {session.sandbox_name}")
-    for warning in memory_warnings(session):
-        print(f"memory: {warning}")
+    for subject, text in warnings(session):
+        print(f"{subject}: {text}")
     print()
     groups: dict[tuple[str, str, str], list[PlannedTrial]] = {}
     for trial in report.trials:

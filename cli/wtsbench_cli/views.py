@@ -258,8 +258,23 @@ def header(session: Session) -> list[tuple[str, str]]:
         ("store", session.options.store),
         ("sandbox", session.sandbox_name),
         ("trials", f"{report.total:,}: {report.stored:,} stored, {report.to_run:,} to run"),
+        *warnings(session),
+    ]
+
+
+def warnings(session: Session) -> list[tuple[str, str]]:
+    """What the user should know before trials run, as what it is about and text."""
+    return [
+        *(("data", warning) for warning in data_warnings(session)),
         *(("memory", warning) for warning in memory_warnings(session)),
     ]
+
+
+def data_warnings(session: Session) -> list[str]:
+    """Tasks whose test items are nearly the same as items that are learned from."""
+    from wtsbench.data.overlap import warnings
+
+    return [said for task, dataset in session.datasets.items() for said in warnings(task, dataset.report)]
 
 
 def memory_warnings(session: Session) -> list[str]:

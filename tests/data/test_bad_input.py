@@ -57,7 +57,9 @@ def test_nothing_but_contradictions(tmp_path: Path, make_manifest: MakeManifest)
     rows = balanced_rows(50)
     swapped = [{**row, "label": "yes" if row["label"] == "no" else "no"} for row in rows]
     write_csv(tmp_path / "data.csv", rows + swapped)
-    with pytest.raises(DataError, match="of 0 distinct items in 0 groups"):
+    with pytest.raises(
+        DataError, match=r"of 0 distinct items in 0 groups, .*; 100 rows are left out for texts that have"
+    ):
         prepare(make_manifest(), DataSettings(), folder=tmp_path)
 
 
@@ -124,11 +126,78 @@ def test_a_file_without_a_header(tmp_path: Path, make_manifest: MakeManifest) ->
     report = prepare(make_manifest(source=source), DataSettings(), folder=tmp_path).report
     assert report["rows"] == report["distinct_items"] == 60
     short = {**source, "columns": ["label", "text"]}
-    with pytest.raises(DataError, match="its first line has 3 columns, the manifest names 2"):
+    with pytest.raises(DataError, match="line 1 has 3 fields, the manifest's `columns` name 2: 'label', 'text'"):
         prepare(make_manifest(source=short), DataSettings(), folder=tmp_path)
     (tmp_path / "data.csv").write_text("\n".join([*lines[:20], f"{lines[20]},and more", *lines[21:]]) + "\n")
-    with pytest.raises(DataError, match="cannot be read as csv"):
+    with pytest.raises(DataError, match="line 21 has 4 fields"):
         prepare(make_manifest(source=source), DataSettings(), folder=tmp_path)
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+@pytest.mark.parametrize(("which", "fields"), [("every", 4), ("one", 4), ("one", 2)])
+def test_rows_of_another_length_than_the_header(
+    tmp_path: Path, make_manifest: MakeManifest, separator: str, which: str, fields: int
+) -> None:
+    """A row with more or fewer fields than the header is told with its line, even where every row has as many more."""
+    lines = [separator.join(("origin", "text", "label"))]
+    for place, row in enumerate(balanced_rows(60)):
+        cells = ["x", row["text"], row["label"]]
+        if which == "every" or place == 7:
+            cells = ["more", *cells] if fields == 4 else cells[1:]
+        lines.append(separator.join(cells))
+    path = tmp_path / ("data.csv" if separator == "," else "data.tsv")
+    path.write_text("\n".join([*lines[:5], "", *lines[5:]]) + "\n\n")
+    manifest = make_manifest(source={"kind": "path", "path": path.name})
+    line = 2 if which == "every" else 10
+    with pytest.raises(
+        DataError, match=f"{path.name}: line {line} has {fields} fields, the header names 3: 'origin', 'text', 'label'"
+    ):
+        prepare(manifest, DataSettings(), folder=tmp_path)
+
+
+def test_lines_are_counted_where_a_field_holds_several(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """The line that is told is where the row begins in the file, which an editor shows, whatever came before it."""
+    write_csv(tmp_path / "data.csv", [{**row, "text": row["text"] + "\nand on"} for row in balanced_rows(20)])
+    with (tmp_path / "data.csv").open("a") as stream:
+        stream.write("one, two,no\n")
+    with pytest.raises(DataError, match="line 42 has 3 fields, the header names 2"):
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [('"never closed,no', "line 5: unexpected end of data"), ('"one" two,no', "line 5: ',' expected after '\"'")],
+)
+def test_quotes_that_would_swallow_text(tmp_path: Path, make_manifest: MakeManifest, line: str, said: str) -> None:
+    """A quote that is not closed, or closed inside a field, is told: read somehow, rows or quotes would vanish."""
+    lines = [f"{row['text']},{row['label']}" for row in balanced_rows(40)]
+    (tmp_path / "data.csv").write_text("\n".join(["text,label", *lines[:3], line, *lines[3:]]) + "\n")
+    with pytest.raises(DataError, match=said):
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+
+
+def test_a_column_that_is_named_twice(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """A header with a column of the manifest twice is refused; what is not used may be named as it likes."""
+    rows = balanced_rows(60)
+    lines = [f"{row['text']},{row['label']},{'yes' if row['label'] == 'no' else 'no'}" for row in rows]
+    (tmp_path / "data.csv").write_text("\n".join(["text,label,label", *lines]) + "\n")
+    with pytest.raises(DataError, match="names column 'label' 2 times: 'text', 'label', 'label'"):
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+    (tmp_path / "data.csv").write_text("\n".join(["text,label,,", *(f"{line}," for line in lines)]) + "\n")
+    assert prepare(make_manifest(), DataSettings(), folder=tmp_path).report["distinct_items"] == 60
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_other_formats_with_a_column_twice(tmp_path: Path, make_manifest: MakeManifest, form: str) -> None:
+    """JSON objects and Parquet files that hold a column twice are refused as well, and the column is named."""
+    path = tmp_path / f"data.{form}"
+    if form == "jsonl":
+        path.write_text('{"text": "one", "label": "no", "label": "yes"}\n' * 40)
+    else:
+        parts = [pa.array(["one"]), pa.array(["no"]), pa.array(["yes"])]
+        pq.write_table(pa.Table.from_arrays(parts, names=["text", "label", "label"]), path)
+    with pytest.raises(DataError, match="label"):
+        prepare(make_manifest(source={"kind": "path", "path": path.name}), DataSettings(), folder=tmp_path)
 
 
 def test_several_mirror_files(tmp_path: Path, make_manifest: MakeManifest) -> None:

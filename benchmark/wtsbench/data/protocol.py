@@ -13,8 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from wtsbench.data import overlap
 from wtsbench.data.grouping import SHINGLE_WORDS, group_items
-from wtsbench.data.normalise import comparable, content_key, item_id
+from wtsbench.data.normalise import content_key, item_id
 from wtsbench.data.ood import unseen
 from wtsbench.data.rows import Row
 from wtsbench.errors import DataError
@@ -40,7 +41,8 @@ class Item:
     target: str | None
     texts: tuple[str, ...]
     groups: frozenset[str]
-    similar: frozenset[str]
+    similar: tuple[frozenset[str], ...]
+    """Comparable texts for each set of columns in which near-identical items are looked for."""
     group_id: str = field(default="")
 
 
@@ -87,7 +89,8 @@ def build(
         report["splits"][Split.OOD.value] = told
         report["ood"] = {**found, **dropped, **_group_report(left, other)}
     _check_sizes(manifest, report, items, left)
-    report["test_values_seen_in_training"] = _seen(manifest, chosen)
+    report["test_values_seen_in_training"] = overlap.values_seen(manifest, chosen)
+    report["near_identical_across_splits"] = overlap.near_identical(manifest, chosen)
     table = _table(chosen)
     check_disjoint(table)
     return table, report
@@ -141,7 +144,7 @@ def distinct(rows: Iterable[Row]) -> tuple[list[Item], dict[str, int]]:
                 target=shown.target,
                 texts=shown.texts,
                 groups=frozenset(value for row in same for value in row.groups),
-                similar=frozenset(row.similar for row in same),
+                similar=tuple(map(frozenset, zip(*(row.similar for row in same), strict=True))),
             )
         )
     items.sort(key=lambda item: item.item_id)
@@ -160,7 +163,10 @@ def grouped(items: Sequence[Item], threshold: float) -> list[Item]:
     if not items:
         return []
     ties = [(number, value) for number, item in enumerate(items) for value in sorted(item.groups)]
-    likenesses = [(number, value) for number, item in enumerate(items) for value in sorted(item.similar)]
+    likenesses = [
+        [(number, value) for number, item in enumerate(items) for value in sorted(item.similar[kind])]
+        for kind in range(len(items[0].similar))
+    ]
     numbers = group_items(len(items), ties, likenesses, threshold)
     first: dict[int, str] = {}
     for item, number in zip(items, numbers.tolist(), strict=True):
@@ -253,7 +259,7 @@ def _group_report(items: Sequence[Item], manifest: TaskManifest) -> dict[str, An
         "largest_group": max(sizes.values(), default=0),
         "items_in_groups_of_several": sum(size for size in sizes.values() if size > 1),
         "similarity": {
-            "columns": list(manifest.similar_columns),
+            "columns": [list(columns) for columns in manifest.similar_columns],
             "shingle_words": SHINGLE_WORDS,
             "threshold": manifest.group.threshold,
         },
@@ -270,17 +276,16 @@ def _check_sizes(manifest: TaskManifest, report: dict[str, Any], items: list[Ite
             continue
         lacks = f", none of them {' or '.join(missing)}" if missing else ", all of one group" if single else ""
         found, own = (report["ood"], strangers) if name == Split.OOD.value else (report, items)
-        ties = _ties(own) if found["largest_group"] > len(own) / 2 else ""
-        remedy = "give the manifest's ood another source, or leave it out."
-        if ties:
-            remedy = "a group stays in one split: see to group and template in the manifest, or leave such rows out."
-        elif found is report:
-            remedy = f"give the task more data, or splits.{name} in its manifest a larger share."
+        dropped = found["contradictory_rows_dropped"]
+        also = f"; {dropped} rows are left out for texts that have contradictory labels" if dropped else ""
+        tied = _ties(own) if found["largest_group"] > len(own) / 2 else ""
         raise DataError(
             f"task {manifest.name}: too few items: split {name} has {counts['items']}{lacks}, of "
             f"{found['distinct_items']} distinct items in {found['groups']} groups, the largest of "
-            f"{found['largest_group']}{ties}",
-            remedy=remedy,
+            f"{found['largest_group']}{tied}{also}",
+            remedy=overlap.too_small(name, items)
+            if found is report
+            else "give the manifest's ood another source, or leave it out.",
         )
 
 
@@ -294,17 +299,3 @@ def _ties(items: Sequence[Item]) -> str:
             values.update(f"the text {value!r}" for value in item.similar)
     told = ", ".join(f"{shortened(value)} ({count} items)" for value, count in values.most_common(_TIES) if count > 1)
     return f", tied together most by {told}" if told else ", each nearly the same as another of them"
-
-
-def _seen(manifest: TaskManifest, chosen: dict[Split, list[Item]]) -> dict[str, float]:
-    """For each of several text columns, the share of test items whose value there is in weak_train or transfer too."""
-    if len(manifest.text_columns) < 2:
-        return {}
-    shares: dict[str, float] = {}
-    for place, column in enumerate(manifest.text_columns):
-        known = {
-            comparable(item.texts[place]) for split in (Split.WEAK_TRAIN, Split.TRANSFER) for item in chosen[split]
-        }
-        test = chosen[Split.TEST]
-        shares[column] = round(sum(comparable(item.texts[place]) in known for item in test) / len(test), 6)
-    return shares

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from wtsbench.errors import ExitCode, ModelError
 from wtsbench.http import Answer as Said
 from wtsbench.http import BadAnswer, NoAnswer, Service, without
+from wtsbench.spec.control_tokens import as_message
 from wtsbench.spec.files import read_plain
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import Endpoint
@@ -204,7 +205,7 @@ def _answer(service: Service, source: Endpoint, text: str, what: str) -> Answer:
 
 def _body(source: Endpoint, text: str) -> dict[str, Any]:
     messages = [{"role": "system", "content": source.system}] if source.system is not None else []
-    messages.append({"role": "user", "content": source.prompt.format(text=text)})
+    messages.append({"role": "user", "content": source.prompt.format(text=as_message(text))})
     body: dict[str, Any] = {
         "model": source.model,
         "messages": messages,

@@ -25,7 +25,7 @@ from wtsbench.spec.paths import user_path
 from wtsbench.spec.scorer import HubClassifierSource, ScorerManifest
 from wtsbench.spec.trial import ModelRef
 
-_VERSION = 1
+_VERSION = 2
 _DECIMALS = 6
 """Scores are rounded to so many: what else is in a batch, and which machine computes it, moves later ones."""
 

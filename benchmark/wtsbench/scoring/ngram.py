@@ -27,7 +27,7 @@ from wtsbench.spec.identity import digest
 TARGET = "P(Perspective TOXICITY >= 0.5)"
 """What a score is the calibrated probability of; so a score of .5 or more means what it means for Perspective."""
 FEATURES: dict[str, Any] = {
-    "normalisation": 1,
+    "normalisation": 2,
     "hash_bits": 18,
     "word": [1, 2],
     "char_wb": [2, 5],

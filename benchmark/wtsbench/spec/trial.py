@@ -9,7 +9,7 @@ from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.identity import IDENTITY_VERSION, digest
 from wtsbench.spec.training import Finetune, Training
 
-SCIENCE_VERSION = 2
+SCIENCE_VERSION = 3
 """Raised when a change of code changes results; then older trials are no longer taken for the new ones."""
 
 
