@@ -171,7 +171,7 @@ def test_a_busy_endpoint_is_asked_again(tmp_path: Path) -> None:
         assert len(server.requests) == 6
     with serve(lambda _: (429, {"Retry-After": "0"}, "busy")) as server:
         ref = supervisor(tmp_path, server.url, retries=2, concurrency=1)
-        with pytest.raises(EndpointUnreachable, match="429 after 2 further tries") as caught:
+        with pytest.raises(EndpointUnreachable, match="in 3 tries: it answers 429") as caught:
             predict(ref, ITEMS, LABELS)
         assert caught.value.remedy
         assert len(server.requests) == 3

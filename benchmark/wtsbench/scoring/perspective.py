@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from wtsbench.errors import ScorerError
+from wtsbench.http import Service
 from wtsbench.scoring.base import Identified, Scores, checked, once_each
 from wtsbench.scoring.perspective_cache import ScoreCache
 from wtsbench.scoring.perspective_query import MOST_BYTES, Query
@@ -80,10 +81,19 @@ class PerspectiveScorer(Identified):
     def _ask(self, texts: list[str], cache: ScoreCache) -> dict[str, float]:
         found: dict[str, float] = {}
         pace = Pace(self.source.queries_per_second)
-        query = Query(name=self.name, source=self.source, key=read_key(self.name))
-        with _threads(self.source) as pool:
+        service = Service(
+            name=f"scorer {self.name}",
+            timeout=self.source.timeout_seconds,
+            retries=self.source.retries,
+            backoff=self.source.backoff_seconds,
+            headers={"X-Goog-Api-Key": read_key(self.name)},  # not in the address, which ends up in logs and errors
+            at_once=_AT_ONCE,
+            turn=pace.wait,
+        )
+        query = Query(name=self.name, source=self.source, service=service)
+        with service, _threads(self.source) as pool:
             for start in range(0, len(texts), _CHUNK):
-                asked = {pool.submit(query.ask, text, pace.wait): text for text in texts[start : start + _CHUNK]}
+                asked = {pool.submit(query.ask, text): text for text in texts[start : start + _CHUNK]}
                 finished = _settled(asked)
                 for answer in finished:
                     if answer.exception() is None:

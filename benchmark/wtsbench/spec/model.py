@@ -90,8 +90,8 @@ class Endpoint(Frozen):
     """Requests at once."""
     retries: Annotated[int, Field(ge=0, le=100)] = 6
     """Further tries of a request that was refused as too many, or that failed on the way or at the other end."""
-    timeout: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds to wait for an answer."""
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    """Seconds for a whole answer, which may have 8 MiB."""
 
     @field_validator("url")
     @classmethod
