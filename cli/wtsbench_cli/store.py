@@ -82,6 +82,8 @@ def serve(
         print(f"serving {folder} at {running.listen}", flush=True)
         if running.ca is not None:
             say(f"clients trust it with WTSBENCH_STORE_CA={running.ca.resolve()}")
+        for notice in running.notices:
+            say(notice)
         if running.metrics_port is not None:
             say(f"metrics at http://127.0.0.1:{running.metrics_port}/metrics")
         if not any(token.state == "valid" for token in running.tokens.all()):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,7 +117,7 @@ class RemoteEngine:
         schema = TABLES["items"]
         rows = items.select(schema.names).cast(schema)
         asked = {"op": "dataset", "row": row, "rows": rows.num_rows, "schema_version": SCHEMA_VERSION}
-        self._patient(lambda: self._put(asked, schema, rows.to_batches(max_chunksize=8192)))
+        self._patient(lambda: self._put(asked, schema, _pieces(rows)))
 
     def put_grid(self, name: str, grid_digest: str, yaml: str, cells: str) -> None:
         """Keep a submission of a grid."""
@@ -158,14 +160,15 @@ class RemoteEngine:
         return json.loads(self._act(name, json.dumps(asked or {}).encode(), seconds or CALL_SECONDS))
 
     def _act(self, name: str, body: bytes, seconds: float) -> bytes:
+        client, action, options = self._client, flight.Action(name, body), self._options(seconds)
         with self._faults():
-            results = list(self._client.do_action(flight.Action(name, body), self._options(seconds)))
+            results = _interruptibly(lambda: list(client.do_action(action, options)))
             return bytes(results[0].body.to_pybytes())
 
     def _get(self, asked: dict[str, Any]) -> pa.Table:
+        client, ticket, options = self._client, flight.Ticket(json.dumps(asked).encode()), self._options(None)
         with self._faults():
-            ticket = flight.Ticket(json.dumps(asked).encode())
-            return _aligned(self._client.do_get(ticket, self._options(None)).read_all())
+            return _aligned(_interruptibly(lambda: client.do_get(ticket, options).read_all()))
 
     def _put(self, asked: dict[str, Any], schema: pa.Schema, batches: Any) -> bytes:
         """Send a stream; the acknowledgement. Without one nothing is known: that is a fault like any other."""
@@ -238,6 +241,22 @@ class ServerStore(StoreCalls):
 _AGAIN = "is it running? Try again; what was acknowledged is kept, the rest waits in its outbox."
 
 
+def _interruptibly(ask: Callable[[], _T]) -> _T:
+    """Wait for an answer so that Ctrl-C ends the waiting at once, which it does not while pyarrow waits."""
+    if threading.current_thread() is not threading.main_thread():
+        return ask()
+    answer: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001  # whoever waits raises it
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="wtsbench-store-asks", daemon=True).start()
+    return answer.result()
+
+
 def _client(address: str) -> flight.FlightClient:
     options: dict[str, Any] = {}
     if address.startswith("grpc://") and not _on_this_machine(address):
@@ -299,6 +318,14 @@ def _token(address: str) -> str | None:
     return words[0]
 
 
+_OUT_OF_TIME = {
+    "certificate has expired": "has expired",
+    "certificate is not yet valid": "is not valid yet",
+    "certificate_expired": "has expired (or this client's own)",
+}
+"""What TLS says of certificates that are not valid now."""
+
+
 def _fault(error: flight.FlightError, address: str) -> StoreError:
     told = wire.unpack_fault(error.extra_info or b"")
     if told is not None:
@@ -306,6 +333,12 @@ def _fault(error: flight.FlightError, address: str) -> StoreError:
     if isinstance(error, flight.FlightUnauthenticatedError | flight.FlightUnauthorizedError):
         return wire.StoreDenied(f"the server at {address} refuses the token", remedy="check WTSBENCH_TOKEN_FILE.")
     text = _first_line(error)
+    for reason, words in _OUT_OF_TIME.items():
+        if reason in str(error).lower():
+            return StoreError(
+                f"the certificate of the server at {address}, or of its authority, {words}",
+                remedy="check the clocks, here and there; else whoever runs the server renews it.",
+            )
     if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate" in str(error).lower():
         return StoreError(
             f"the server at {address} has no certificate that is trusted here: {text}",
@@ -314,6 +347,14 @@ def _fault(error: flight.FlightError, address: str) -> StoreError:
     if isinstance(error, flight.FlightUnavailableError | flight.FlightTimedOutError | flight.FlightCancelledError):
         return wire.StoreUnreachable(f"no store answers at {address}: {text}", remedy=_AGAIN)
     return StoreError(f"the server at {address} failed: {text}", remedy="what was acknowledged before is kept.")
+
+
+def _pieces(rows: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Rows as messages that a server takes, unless a single row is too large."""
+    for batch in rows.to_batches():
+        count = max(1, batch.num_rows * wire.PIECE // max(batch.nbytes, 1))
+        for start in range(0, batch.num_rows, count):
+            yield batch.slice(start, count)
 
 
 def _aligned(table: pa.Table) -> pa.Table:
