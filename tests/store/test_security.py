@@ -26,6 +26,7 @@ from wtsbench.store import wire
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.folder import SERVER
+from wtsbench.store.queries import Query
 from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.schemas import TABLES
 from wtsbench.store.server.certificates import client_certificate
@@ -230,6 +231,47 @@ def test_what_stands_inside_of_a_harmless_statement_is_refused_by_the_parser_alo
             connection.execute(statement)
         with pytest.raises(Refused):
             require_harmless(connection, sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "needed"),
+    [
+        ("SELECT task, count(*) FROM trials GROUP BY ALL", {"trials": {"task"}}),
+        ("SELECT count(*) FROM logs", {"logs": {"trial_id"}}),
+        (
+            "SELECT t.seed FROM trials t JOIN metrics USING (attempt)",
+            {"trials": {"seed", "attempt"}, "metrics": {"attempt"}},
+        ),
+        ("FROM logs", {"logs": None}),
+        ("SELECT l FROM logs AS l", {"logs": None}),
+        ("SELECT COLUMNS('t.*') FROM logs", {"logs": None}),
+        ("SELECT text FROM logs NATURAL JOIN trials", {"logs": None, "trials": None}),
+        ("FROM logs PIVOT (count(*) FOR stream IN ('a'))", {"logs": None}),
+        ("WITH trials AS (SELECT 1 AS line) SELECT line FROM trials, logs", {"trials": {"trial_id"}, "logs": {"line"}}),
+    ],
+)
+def test_a_question_is_given_the_columns_that_it_may_read(sql: str, needed: dict[str, set[str] | None]) -> None:
+    """Those that are named, and all of them (None) where something stands for columns without naming them."""
+    with duckdb.connect() as connection:
+        for statement in creation():
+            connection.execute(statement)
+        found = require_harmless(connection, sql)
+    expected = {table: set(TABLES[table].names) if names is None else names for table, names in needed.items()}
+    assert {table: set(names) for table, names in found.items()} == expected
+
+
+def test_conditions_of_a_named_table_are_those_of_wtsbench_only(running: Running, folder: Path) -> None:
+    """A stranger's SQL has one way in, which is bounded."""
+    with asking_with(token_in(folder, "read")), RemoteEngine.open(running.listen, patience=0) as engine:
+        assert engine.read(Query("trials", ("seed = ?",), (1,))).num_rows == 0
+        for condition in (
+            "levenshtein(repeat('a', 400000), repeat('b', 400000)) > 0",
+            "trial_id = ? OR true",
+            "nothing = ?",
+            "trial_id IN (SELECT trial_id FROM ledger)",
+        ):
+            with pytest.raises(StoreRefused, match="no condition of a named table"):
+                engine.read(Query("trials", (condition,), ("a",)))
 
 
 def test_sql_that_reads_tables_is_answered(running: Running, folder: Path) -> None:

@@ -319,6 +319,10 @@ def test_readers_see_a_store_as_it_was_when_they_asked(running: Running) -> None
         store.append(whole_attempt(B, 1))
         assert engine.counts()["trials"] == 1
     assert store.trials().num_rows == 2
+    with running.core.live.moment(["trials", "predictions"]) as cursors:  # of a question in SQL: a connection a table
+        store.append(whole_attempt(trial_id_of("c"), 1))
+        counts = [cursors[table].execute(f"SELECT count(*) FROM {table}").fetchall() for table in cursors]
+    assert counts == [[(2,)], [(4,)]]
 
 
 def test_what_was_read_from_a_server_is_computed_with_silently(
