@@ -54,13 +54,18 @@ def create(
 ) -> None:
     """Make a token and write it to a file, which WTSBENCH_TOKEN_FILE then names."""
     from wtsbench.errors import SpecError
+    from wtsbench.spec.paths import user_path
     from wtsbench.store.server.tokens import Tokens, write_private
 
-    if str(out) != "-" and out.exists():
+    printed = str(out) == "-"
+    out = user_path(out)
+    if not printed and out.exists():
         raise SpecError(f"{out} is there already", remedy="remove it, or choose another file.")
+    if not printed and not out.parent.is_dir():
+        raise SpecError(f"there is no folder {out.parent}", remedy="make it, or choose another file.")
     tokens = Tokens(_server(folder))
     kept, token = tokens.create(name=name or scope, scope=scope, valid=_span(expires or "90d"))
-    if str(out) == "-":
+    if printed:
         print(token)
     else:
         write_private(out.absolute(), f"{token}\n")

@@ -7,6 +7,7 @@ server.pem, server.key   the server's own, made anew before it expires or where 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wtsbench.errors import StoreError
+from wtsbench.errors import SpecError, StoreError
+from wtsbench.spec.visible import shortened
 from wtsbench.store.server.tokens import write_private
 
 _YEARS = timedelta(days=3650)
@@ -39,6 +41,9 @@ def server_certificate(folder: Path, names: list[str]) -> tuple[Path, Path]:
     return certificate, key
 
 
+_CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
 def client_certificate(folder: Path, name: str, out: Path) -> tuple[Path, Path]:
     """A client's certificate and key, for a server that demands one.
 
@@ -46,7 +51,15 @@ def client_certificate(folder: Path, name: str, out: Path) -> tuple[Path, Path]:
         folder: where the server's are kept.
         name: whose it is.
         out: folder for `NAME.pem` and `NAME.key`.
+
+    Raises:
+        SpecError: neither a certificate nor a file can have the name.
     """
+    if not _CLIENT.fullmatch(name):
+        raise SpecError(
+            f"{shortened(name)!r} is no client's name",
+            remedy="up to 64 letters, digits, dots, dashes, underscores and @, a letter or digit first.",
+        )
     out.mkdir(parents=True, exist_ok=True)
     certificate, key = out / f"{name}.pem", out / f"{name}.key"
     _sign(folder, name, certificate, key, ExtendedKeyUsageOID.CLIENT_AUTH, [name])
