@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from wtsbench_cli.options import JsonOption
+from wtsbench_cli.options import JsonOption, expanded
 from wtsbench_cli.terminal import print_json, print_table
 
 app = typer.Typer(
@@ -18,7 +18,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The store's folder.", show_default=False)]
+FolderArgument = Annotated[
+    Path, typer.Argument(callback=expanded, metavar="DIR", help="The store's folder.", show_default=False)
+]
 _LONGEST_HOURS = 36525 * 24
 _SPAN = re.compile(r"(\d+)(h|d)")
 
@@ -33,7 +35,12 @@ def create(
     folder: FolderArgument,
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FILE", help="File to write the token to, for its owner only; - prints it."),
+        typer.Option(
+            "--out",
+            callback=expanded,
+            metavar="FILE",
+            help="File to write the token to, for its owner only; - prints it.",
+        ),
     ],
     scope: Annotated[
         str,
@@ -54,11 +61,9 @@ def create(
 ) -> None:
     """Make a token and write it to a file, which WTSBENCH_TOKEN_FILE then names."""
     from wtsbench.errors import SpecError
-    from wtsbench.spec.paths import user_path
     from wtsbench.store.server.tokens import Tokens, write_private
 
     printed = str(out) == "-"
-    out = user_path(out)
     if not printed and out.exists():
         raise SpecError(f"{out} is there already", remedy="remove it, or choose another file.")
     if not printed and not out.parent.is_dir():

@@ -34,7 +34,7 @@ from urllib3.util import Retry
 from wtsbench.errors import ExitCode, ModelError
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import Endpoint
-from wtsbench.spec.paths import cache_folder, user_path
+from wtsbench.spec.paths import cache_folder, read_small, user_path
 
 Floats = NDArray[np.float64]
 READING_VERSION = 1
@@ -185,7 +185,7 @@ def read_key(source: Endpoint, folder: Path, *, what: str) -> str | None:
     if source.key_file is not None:
         path = folder / user_path(source.key_file)
         try:
-            key = path.read_text().strip()
+            key = read_small(path).decode(errors="replace").strip()
         except OSError as error:
             raise ModelError(
                 f"{what}: the key file {path} cannot be read: {error.strerror}", remedy="check `endpoint.key_file`."

@@ -21,7 +21,7 @@ from wtsbench.errors import ScorerError
 from wtsbench.scoring.base import Identified, Scores, checked, once_each
 from wtsbench.scoring.perspective_cache import ScoreCache
 from wtsbench.scoring.perspective_query import MOST_BYTES, Query
-from wtsbench.spec.paths import cache_folder, user_path
+from wtsbench.spec.paths import cache_folder, read_small, user_path
 from wtsbench.spec.scorer import PerspectiveSource
 
 KEY_FILE, KEY = "WTSBENCH_PERSPECTIVE_KEY_FILE", "PERSPECTIVE_API_KEY"
@@ -141,7 +141,7 @@ def read_key(name: str) -> str:
     named = os.environ.get(KEY_FILE)
     if named:
         try:
-            key = user_path(named).read_text("utf-8").strip()
+            key = read_small(user_path(named)).decode("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise ScorerError(f"scorer {name}: the key file {named} cannot be read: {reason}") from None

@@ -45,6 +45,19 @@ def user_path(name: str | Path) -> Path:
     return path
 
 
+def read_small(path: Path) -> bytes:
+    """A file that is small where it is the right one, as a key or a certificate; a device has no end.
+
+    Raises:
+        OSError: it cannot be read, or is larger than a mebibyte.
+    """
+    with path.open("rb") as file:
+        content = file.read(2**20 + 1)
+    if len(content) > 2**20:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Let an OSError from writing there name the place: the system names a file that cannot be opened, and no other."""

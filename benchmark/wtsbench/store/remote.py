@@ -16,7 +16,7 @@ import pyarrow.ipc
 
 from wtsbench.errors import StoreError
 from wtsbench.spec.address import split_address
-from wtsbench.spec.paths import token_file, user_path
+from wtsbench.spec.paths import read_small, token_file, user_path
 from wtsbench.store import wire
 from wtsbench.store.lock import patience, persistently
 from wtsbench.store.operations import StoreCalls
@@ -275,7 +275,7 @@ def _file(variable: str) -> bytes | None:
     if not named:
         return None
     try:
-        return user_path(named).read_bytes()
+        return read_small(user_path(named))
     except OSError as error:
         raise StoreError(
             f"{variable} names {named}, which cannot be read: {error.strerror}", remedy="correct it, or unset it."

@@ -24,6 +24,7 @@ from wtsbench.store.server.tokens import write_private
 _YEARS = timedelta(days=3650)
 _VALID = timedelta(days=397)
 _RENEW = timedelta(days=30)
+_HOST = re.compile(r"[A-Za-z0-9*:._-]{1,253}")
 _PEM = serialization.Encoding.PEM
 
 
@@ -33,7 +34,13 @@ def server_certificate(folder: Path, names: list[str]) -> tuple[Path, Path]:
     Args:
         folder: where they are kept.
         names: host names and addresses that clients may call it by, beside those of this machine.
+
+    Raises:
+        SpecError: a name is none of a host.
     """
+    for name in names:
+        if not _HOST.fullmatch(name):
+            raise SpecError(f"{shortened(name)!r} is no host's name", remedy="write others than ASCII as xn--....")
     wanted = {"localhost", "127.0.0.1", "::1", socket.gethostname(), *names}
     certificate, key = folder / "server.pem", folder / "server.key"
     if not (certificate.exists() and key.exists() and _fits(certificate, wanted)):

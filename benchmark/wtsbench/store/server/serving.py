@@ -21,7 +21,7 @@ import pyarrow.flight as flight
 
 from wtsbench.errors import SpecError, StoreError
 from wtsbench.spec.address import split_address
-from wtsbench.spec.paths import naming
+from wtsbench.spec.paths import naming, read_small
 from wtsbench.store.archive import Archive
 from wtsbench.store.backup import back_up_live
 from wtsbench.store.export import Form, export
@@ -221,10 +221,10 @@ def _tls(folder: Path, options: ServeOptions) -> tuple[dict[str, Any], Path | No
         ca = authority(folder)
         pair = server_certificate(folder, [*options.names, *([] if wildcard else [host])])
     try:
-        tls["tls_certificates"] = [flight.CertKeyPair(pair[0].read_bytes(), pair[1].read_bytes())]
+        tls["tls_certificates"] = [flight.CertKeyPair(read_small(pair[0]), read_small(pair[1]))]
         demanded = options.client_ca or (authority(folder) if options.own_client_ca else None)
         if demanded is not None:
-            tls |= {"verify_client": True, "root_certificates": demanded.read_bytes()}
+            tls |= {"verify_client": True, "root_certificates": read_small(demanded)}
     except OSError as error:
         raise SpecError(f"{error.filename} cannot be read: {error.strerror}") from None
     return tls, ca
