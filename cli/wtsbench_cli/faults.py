@@ -73,6 +73,10 @@ def guarded(run: Callable[[], object], *, debug: bool) -> int:
     except (OSError, UnicodeEncodeError) as error:
         fault = _of_the_system(error) if isinstance(error, OSError) else _not_utf8(error)
         return _unexpected(error, debug) if fault is None else _user_fault(fault, debug, error)
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # how pathlib tells it before Python 3.13
+            return _unexpected(error, debug)
+        return _user_fault(UserError(str(error), remedy=_NAMES[errno.ELOOP]), debug, error)
     except Exception as error:  # noqa: BLE001  # told to the user, with the way to its traceback
         return _unexpected(error, debug)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from wtsbench.errors import ExitCode, UserError
-from wtsbench_cli.options import JsonOption, MirrorOption
+from wtsbench_cli.options import JsonOption, MirrorOption, expanded
 from wtsbench_cli.terminal import count, doing, duration, print_json, print_table, say
 
 app = typer.Typer(
@@ -182,7 +182,9 @@ def verify(
 
 @app.command("bundle")
 def bundle(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(callback=expanded, metavar="OUT", help="The file to write.", show_default=False)
+    ],
     grids: Annotated[
         list[str],
         typer.Option("--grid", metavar="GRID", help="A grid by name or path. Repeatable.", show_default=False),
@@ -221,7 +223,10 @@ def bundle(
 @app.command("load")
 def load(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What `wtsbench image bundle` wrote.", show_default=False)
+        Path,
+        typer.Argument(
+            callback=expanded, metavar="FILE", help="What `wtsbench image bundle` wrote.", show_default=False
+        ),
     ],
     name: Annotated[
         str | None,

@@ -83,6 +83,13 @@ NameArgument = Annotated[
 ]
 
 
+def expanded(path: Path | None) -> Path | None:
+    """Callback of arguments that name a file or folder: `~` filled in, and what can be no path refused."""
+    from wtsbench.spec.paths import user_path
+
+    return None if path is None else user_path(path)
+
+
 def store_of(option: str | None) -> str:
     """The store asked for: flag over environment over default."""
     from wtsbench.spec.paths import default_store

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wtsbench.spec.visible import shortened, visible
-from wtsbench_cli.options import JsonOption, MirrorOption
+from wtsbench_cli.options import JsonOption, MirrorOption, expanded
 from wtsbench_cli.terminal import count, doing, duration, print_json, print_table
 
 if TYPE_CHECKING:
@@ -77,7 +77,10 @@ def show(name: ScorerArgument, mirror: MirrorOption = None, json: JsonOption = F
 @app.command("train")
 def train(
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Where the scorer goes: an empty or a new folder.")
+        Path,
+        typer.Option(
+            "--out", callback=expanded, metavar="FOLDER", help="Where the scorer goes: an empty or a new folder."
+        ),
     ],
     mirror: MirrorOption = None,
     json: JsonOption = False,
@@ -114,7 +117,10 @@ def score(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]", help="Texts, one a line; - is standard input, as is none.", show_default=False
+            callback=expanded,
+            metavar="[FILE]",
+            help="Texts, one a line; - is standard input, as is none.",
+            show_default=False,
         ),
     ] = None,
     mirror: MirrorOption = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from wtsbench_cli.options import JsonOption
+from wtsbench_cli.options import JsonOption, expanded
 from wtsbench_cli.terminal import print_json, print_table
 
 app = typer.Typer(
@@ -18,7 +18,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The store's folder.", show_default=False)]
+FolderArgument = Annotated[
+    Path, typer.Argument(callback=expanded, metavar="DIR", help="The store's folder.", show_default=False)
+]
 _LONGEST_HOURS = 36525 * 24
 _SPAN = re.compile(r"(\d+)(h|d)")
 
@@ -33,7 +35,12 @@ def create(
     folder: FolderArgument,
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FILE", help="File to write the token to, for its owner only; - prints it."),
+        typer.Option(
+            "--out",
+            callback=expanded,
+            metavar="FILE",
+            help="File to write the token to, for its owner only; - prints it.",
+        ),
     ],
     scope: Annotated[
         str,
@@ -56,11 +63,14 @@ def create(
     from wtsbench.errors import SpecError
     from wtsbench.store.server.tokens import Tokens, write_private
 
-    if str(out) != "-" and out.exists():
+    printed = str(out) == "-"
+    if not printed and out.exists():
         raise SpecError(f"{out} is there already", remedy="remove it, or choose another file.")
+    if not printed and not out.parent.is_dir():
+        raise SpecError(f"there is no folder {out.parent}", remedy="make it, or choose another file.")
     tokens = Tokens(_server(folder))
     kept, token = tokens.create(name=name or scope, scope=scope, valid=_span(expires or "90d"))
-    if str(out) == "-":
+    if printed:
         print(token)
     else:
         write_private(out.absolute(), f"{token}\n")

@@ -30,7 +30,7 @@ from wtsbench.errors import ExitCode, ModelError
 from wtsbench.http import Answer as Said
 from wtsbench.http import BadAnswer, NoAnswer, Service, without
 from wtsbench.spec.control_tokens import as_message
-from wtsbench.spec.files import read_plain
+from wtsbench.spec.files import read_small
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import Endpoint
 from wtsbench.spec.paths import cache_folder, user_path
@@ -168,7 +168,7 @@ def read_key(source: Endpoint, folder: Path, *, what: str) -> str | None:
     if source.key_file is not None:
         path = folder / user_path(source.key_file)
         try:
-            key = read_plain(path).decode().strip()
+            key = read_small(path).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise ModelError(

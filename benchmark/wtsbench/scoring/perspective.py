@@ -22,7 +22,7 @@ from wtsbench.http import Service
 from wtsbench.scoring.base import Identified, Scores, checked, once_each
 from wtsbench.scoring.perspective_cache import ScoreCache
 from wtsbench.scoring.perspective_query import MOST_BYTES, Query
-from wtsbench.spec.files import read_plain
+from wtsbench.spec.files import read_small
 from wtsbench.spec.paths import cache_folder, user_path
 from wtsbench.spec.scorer import PerspectiveSource
 
@@ -152,7 +152,7 @@ def read_key(name: str) -> str:
     named = os.environ.get(KEY_FILE)
     if named:
         try:
-            key = read_plain(user_path(named)).decode().strip()
+            key = read_small(user_path(named)).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise ScorerError(f"scorer {name}: the key file {named} cannot be read: {reason}") from None

@@ -15,6 +15,7 @@ from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
+_SMALL = 2**20
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -66,6 +67,19 @@ def read_plain(path: str | os.PathLike[str], *, links: bool = True) -> bytes:
     """
     with open_plain(path, links=links) as file:
         return file.read()
+
+
+def read_small(path: str | os.PathLike[str]) -> bytes:
+    """A regular file that is small where it is the right one, as a key, a token or a certificate.
+
+    Raises:
+        OSError: as for `open_plain`, or it is larger than a mebibyte.
+    """
+    with open_plain(path) as file:
+        content = file.read(_SMALL + 1)
+    if len(content) > _SMALL:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
+    return content
 
 
 def require_plain(path: str | os.PathLike[str]) -> None:

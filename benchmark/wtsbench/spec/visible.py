@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    Record = TypeVar("Record", bound=DataclassInstance)
-
+Record = TypeVar("Record")
+"""A frozen dataclass."""
 LINES = "\n\t"
 """What stays of control characters in a text of several lines."""
 _HIDDEN = re.compile(
@@ -49,7 +46,7 @@ def visible_texts(records: Iterable[Record]) -> list[Record]:
     return [_visible_record(record) for record in records]
 
 
-def _visible_record(record: Record) -> Record:
+def _visible_record(record: Any) -> Any:
     changed: dict[str, Any] = {}
     for field in fields(record):
         value = getattr(record, field.name)

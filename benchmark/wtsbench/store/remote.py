@@ -18,7 +18,7 @@ import pyarrow.ipc
 
 from wtsbench.errors import StoreError
 from wtsbench.spec.address import split_address
-from wtsbench.spec.files import read_plain
+from wtsbench.spec.files import read_small
 from wtsbench.spec.paths import token_file, user_path
 from wtsbench.store import wire
 from wtsbench.store.lock import patience, persistently
@@ -295,7 +295,7 @@ def _file(variable: str) -> bytes | None:
     if not named:
         return None
     try:
-        return read_plain(user_path(named))
+        return read_small(user_path(named))
     except OSError as error:
         raise StoreError(
             f"{variable} names {named}, which cannot be read: {error.strerror}", remedy="correct it, or unset it."
@@ -307,7 +307,7 @@ def _token(address: str) -> str | None:
     if path is None:
         return None
     try:
-        words = read_plain(path).decode().split()
+        words = read_small(path).decode().split()
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(
             f"the token file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}",

@@ -67,7 +67,7 @@ def backup(uri: str, out: str) -> dict[str, Any]:
 
     address = _address(uri)
     if address is None:
-        return back_up(_folder(uri), Path(out))
+        return back_up(_folder(uri), user_path(out))
     return _ask(address, "backup", {"name": out})
 
 

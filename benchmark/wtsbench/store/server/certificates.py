@@ -7,6 +7,7 @@ server.pem, server.key   the server's own, made anew when it is not valid, will 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wtsbench.errors import StoreError
-from wtsbench.spec.files import read_plain
+from wtsbench.errors import SpecError, StoreError
+from wtsbench.spec.files import read_small
+from wtsbench.spec.visible import shortened
 from wtsbench.store.server.tokens import write_private
 
 _YEARS = timedelta(days=3650)
@@ -26,6 +28,7 @@ _VALID = timedelta(days=397)
 _RENEW = timedelta(days=30)
 _SKEW = timedelta(days=1)
 """How far a client's clock may be behind."""
+_HOST = re.compile(r"[A-Za-z0-9*:._-]{1,253}")
 _PEM = serialization.Encoding.PEM
 
 
@@ -35,13 +38,22 @@ def server_certificate(folder: Path, names: list[str]) -> tuple[Path, Path]:
     Args:
         folder: where they are kept.
         names: host names and addresses that clients may call it by, beside those of this machine.
+
+    Raises:
+        SpecError: a name is none of a host.
     """
+    for name in names:
+        if not _HOST.fullmatch(name):
+            raise SpecError(f"{shortened(name)!r} is no host's name", remedy="write others than ASCII as xn--....")
     wanted = {"localhost", "127.0.0.1", "::1", socket.gethostname(), *names}
     certificate, key = folder / "server.pem", folder / "server.key"
     issuer = _read(authority(folder))
     if not (certificate.exists() and key.exists() and _fits(_read(certificate), wanted, issuer)):
         _sign(folder, socket.gethostname(), certificate, key, ExtendedKeyUsageOID.SERVER_AUTH, sorted(wanted))
     return certificate, key
+
+
+_CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 def client_certificate(folder: Path, name: str, out: Path) -> tuple[Path, Path]:
@@ -51,7 +63,15 @@ def client_certificate(folder: Path, name: str, out: Path) -> tuple[Path, Path]:
         folder: where the server's are kept.
         name: whose it is.
         out: folder for `NAME.pem` and `NAME.key`.
+
+    Raises:
+        SpecError: neither a certificate nor a file can have the name.
     """
+    if not _CLIENT.fullmatch(name):
+        raise SpecError(
+            f"{shortened(name)!r} is no client's name",
+            remedy="up to 64 letters, digits, dots, dashes, underscores and @, a letter or digit first.",
+        )
     out.mkdir(parents=True, exist_ok=True)
     certificate, key = out / f"{name}.pem", out / f"{name}.key"
     _sign(folder, name, certificate, key, ExtendedKeyUsageOID.CLIENT_AUTH, [name])
@@ -127,7 +147,7 @@ def expiring(path: Path) -> str | None:
 
 def _read(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(read_plain(path))
+        return x509.load_pem_x509_certificate(read_small(path))
     except OSError as error:
         raise StoreError(f"the certificate {path} cannot be read: {error.strerror}") from None
     except ValueError:

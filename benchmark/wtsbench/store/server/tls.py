@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from wtsbench.errors import SpecError, UserError
-from wtsbench.spec.files import read_plain
+from wtsbench.spec.files import read_small
 from wtsbench.store.server.certificates import authority, expiring, require_valid, server_certificate
 
 _LOOK_SECONDS = 600.0
@@ -78,6 +78,6 @@ class Tls:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return read_plain(path)
+        return read_small(path)
     except OSError as error:
         raise SpecError(f"{path} cannot be read: {error.strerror}") from None
