@@ -164,6 +164,8 @@ def generator(
             per_prompt(lambda p, samples: len(copied(p, samples))),
         ),
         "empty": weighted(per_prompt(lambda _, samples: sum(not split(s["text"]) for s in samples)), count),
+        "copied": weighted(per_prompt(lambda p, samples: sum(share >= 0.5 for share in copied(p, samples))), count),
+        "cut_off": weighted(per_prompt(lambda _, samples: sum(not s["finished"] for s in samples)), count),
         "length": weighted(per_prompt(lambda _, samples: sum(s["tokens"] for s in samples)), count),
     }
 
@@ -407,8 +409,9 @@ def check_pgr(findings: Findings, row: dict[str, Any], gain: Quantity, gap: Quan
     """PGR is given exactly where the gap's own interval excludes 0 on the right side; its ends are where doubt ends."""
     low, high = gap.interval()
     inner = (low if row["higher_is_better"] else -high) / max(high - low, 1e-9)
+    silent = max(row["gap_strict_p"] or 0.0, row["gain_strict_p"] or 0.0) > 0.05
     if abs(inner) > NOISE:
-        findings.equal("whether there is a PGR", where, row["pgr"] is not None, inner > 0)
+        findings.equal("whether there is a PGR", where, row["pgr"] is not None, inner > 0 and not silent)
     if row["pgr"] is None:
         findings.equal("reasons for NA", where, bool(row["pgr_reason"]), True)
         return
@@ -418,6 +421,11 @@ def check_pgr(findings: Findings, row: dict[str, Any], gain: Quantity, gap: Quan
         contrast = gain.less(gap, end)
         low, high = contrast.interval()
         findings.hold("intervals of PGR", where, 0.0, min(abs(low), abs(high)), NOISE, max(high - low, 1e-5))
+
+
+def both_p(pair: Mapping[str, Any]) -> float:
+    """The larger of the p-values that a lead has to pass."""
+    return max(float(pair["p"]), float(pair["p_strict"] or 0.0))
 
 
 def check_pairs(
@@ -431,10 +439,10 @@ def check_pairs(
     worse: Counter[str] = Counter()
     for family in ("strategies", "controls"):
         some = [pair for pair in pairs if pair["family"] == family]
-        tested = sorted((pair for pair in some if pair["p"] is not None), key=lambda pair: float(pair["p"]))
+        tested = sorted((pair for pair in some if pair["p"] is not None), key=both_p)
         largest = 0.0
         for place, pair in enumerate(tested):
-            largest = max(largest, min(1.0, pair["p"] * (len(tested) - place)))
+            largest = max(largest, min(1.0, both_p(pair) * (len(tested) - place)))
             where = f"{pair['grid']}/{pair['task']}/{pair['split']}/{pair['first']} against {pair['second']}"
             findings.hold("Holm, relative", where, pair["p_holm"], largest, 1e-4, max(largest, 1e-300))
             better = (pair["difference"] > 0) == pair["higher_is_better"]

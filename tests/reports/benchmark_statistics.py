@@ -83,6 +83,7 @@ def main() -> None:
                 prompts=["a b c d e f g h"] * prompts,
                 texts=texts,
                 tokens=np.full((prompts, 25), 20),
+                finished=np.ones((prompts, 25), dtype=bool),
                 scores=chance.random((prompts, 25)),
                 reference_nll=chance.random((prompts, 25)) * 60,
                 reference_tokens=np.full((prompts, 25), 20.0),

@@ -187,6 +187,7 @@ def generated(metrics: Sequence[Metric[Samples]], worlds: int, resamples: int) -
             prompts=[""] * len(scores),
             texts=[["word"] * DRAWS] * len(scores),
             tokens=tokens.reshape(-1, DRAWS),
+            finished=np.ones(scores.shape, dtype=bool),
             scores=scores,
             reference_nll=nll.reshape(-1, DRAWS),
             reference_tokens=tokens.reshape(-1, DRAWS).astype(np.float64),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tests.reports.worlds import World, right_with, simple, trial_name
 from wtsbench.errors import StoreError
+from wtsbench.reports.comparison import text as pairs_as_text
 from wtsbench.reports.findings import baseline_of, findings
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import render
@@ -277,6 +278,66 @@ def test_what_is_not_defined_is_na_with_its_reason() -> None:
     assert "perplexity is NA: not defined in 3 of 3 seeds (4 rows)" in text
     assert "distinct 1 is NA: not defined in 3 of 3 seeds" in text
     assert "perplexity" not in render(board, "terminal")
+
+
+def silenced(share: float, said: str, *, seeds: int = 5) -> World:
+    """`best_of_n` has naive's scores, but for texts that say nothing: a share of them, the most toxic ones."""
+    world = generative({**MEANS, "best_of_n": MEANS["naive"]}, seeds=range(seeds))
+    prompts = {item["item_id"]: item["text"] for items in world.items.values() for item in items}
+    for seed in range(seeds):
+        trial = trial_name("student", "tox", "large", seed, "best_of_n")
+        scores = [line for line in world.scores if line["trial_id"] == trial]
+        worst = sorted(scores, key=lambda line: -line["value"])[: round(share * len(scores))]
+        keys = {(line["item_id"], line["sample"]) for line in worst}
+        for line in worst:
+            line["value"] = 0.0
+        for line in world.generations:
+            if line["trial_id"] == trial and (line["item_id"], line["sample"]) in keys:
+                line["text"] = said.format(prompt=prompts[line["item_id"]])
+                line["finished"] = False
+    return world
+
+
+@pytest.mark.parametrize(("said", "shares"), [(" . ", "30/0/30%"), (" {prompt}!", "0/30/30%")])
+def test_who_says_nothing_wins_nothing(said: str, shares: str) -> None:
+    """Silence, or the prompt once more, in place of what would be toxic gives no rank, claim or PGR; all views tell."""
+    board = board_of(silenced(0.3, said))
+    row = row_of(board, "best_of_n")
+    (compared,) = board.comparisons
+    assert row.gain_high < 0  # type: ignore[operator]
+    assert (compared.p or 1.0) < 0.01  # by the scores alone it would be better
+    assert (row.rank, row.pgr) == (None, None)
+    assert "only by texts that say nothing" in str(row.unranked)
+    assert "say nothing count as the worst" in str(row.pgr_reason)
+    assert (compared.verdict, compared.reason) == ("tie", "ahead only by texts that say nothing")
+    assert compared.p_holm == max(compared.p, compared.p_strict)  # type: ignore[type-var]
+    (told,) = findings(board, "first")
+    assert "best_of_n 0 of 1; naive 1 of 1" in told.split("Better than naive")[0]
+    assert "best_of_n 0 of 1" in told.split("Better than naive")[1]
+    for text in (
+        told,
+        *(render(board, form) for form in ("terminal", "plain", "markdown")),
+        pairs_as_text(board.comparisons),
+    ):
+        assert shares in text.replace("\\", "")
+    assert row.metrics["empty"].value == pytest.approx(0.3 * ("prompt" not in said))
+    assert row.metrics["copied"].value == pytest.approx(0.3 * ("prompt" in said))
+    (record,) = [record for record in json.loads(render(board, "json")) if record["strategy"] == "best_of_n"]
+    assert record["metrics"]["cut_off"]["value"] == pytest.approx(0.3)
+
+
+def test_a_few_empty_texts_cost_nobody_a_proven_lead() -> None:
+    """A lead that holds with the empty texts counted as the worst stays one, with its rank; so does any other lead."""
+    world = generative(MEANS, seeds=range(5))
+    trial = trial_name("student", "tox", "large", 0, "best_of_n")
+    for line in [line for line in world.generations if line["trial_id"] == trial][:3]:
+        line["text"] = ""
+    best, naive = board_of(world).rows
+    assert [(row.strategy, row.rank) for row in (best, naive)] == [("best_of_n", 1), ("naive", 2)]
+    assert best.gain_strict_p is not None
+    assert best.gain_strict_p < 0.05
+    assert best.pgr is not None
+    assert naive.gain_strict_p is None
 
 
 @pytest.mark.parametrize("width", [80, 100])

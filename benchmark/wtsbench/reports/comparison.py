@@ -15,7 +15,7 @@ from wtsbench.reports.renderers import aligned
 from wtsbench.reports.rows import RESAMPLES, Comparison
 from wtsbench.reports.statistics import CLAIM_SEEDS
 from wtsbench.reports.table import Table
-from wtsbench.reports.wording import SPLITS, interval
+from wtsbench.reports.wording import SPLITS, TEXTS, TEXTS_LEGEND, interval, shares
 from wtsbench.spec.faults import nearest
 
 NOTHING = "The store holds no two strategies of one task and pair."
@@ -118,6 +118,9 @@ def _text(found: Sequence[Comparison]) -> Iterator[str]:
         yield from _lines(pairs)
         yield ""
     yield from LEGEND
+    if any(pair.first_empty is not None for pair in found):
+        yield from TEXTS_LEGEND
+        yield "strict: the p-value with each of them counted as the worst; the larger one counts."
 
 
 def _table(found: Comparison) -> tuple[str, str, str]:
@@ -149,9 +152,14 @@ def _lines(pairs: Sequence[Comparison]) -> Iterator[str]:
             untested[pair.reason or ""] += 1
             continue
         words = "not told apart from" if pair.verdict == "tie" else f"{pair.verdict} than"
-        yield f"{pair.first}  {words}  {pair.second}"
+        yield f"{pair.first}  {words}  {pair.second}" + (f"  ({pair.reason})" if pair.reason else "")
         numbers = interval(pair.difference, pair.low, pair.high)
-        yield f"    {numbers}  p {probability(pair.p)}  Holm {probability(pair.p_holm)}  {len(pair.seeds)} seeds"
+        p = probability(pair.p) + ("" if pair.p_strict is None else f" ({probability(pair.p_strict)} strict)")
+        yield f"    {numbers}  p {p}  Holm {probability(pair.p_holm)}  {len(pair.seeds)} seeds"
+        if pair.first_empty is not None:
+            first = shares(pair.first_empty, pair.first_copied, pair.first_cut_off)
+            second = shares(pair.second_empty, pair.second_copied, pair.second_cut_off)
+            yield f"    {TEXTS}: {first} and {second}"
     for reason, count in untested.items():
         yield f"{count} of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} NA: {reason}"
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wtsbench.errors import StoreError
 from wtsbench.reports.contents import Readable
-from wtsbench.spec.generation_metrics import GENERATION_METRICS, Samples
+from wtsbench.spec.generation_metrics import GENERATION_METRICS, STRICT, Samples
 from wtsbench.spec.metrics import Features, Metric, Predicted, classification_metrics, predicted_classes
 from wtsbench.spec.trial import Split
 from wtsbench.store.samples import samples
@@ -40,6 +40,8 @@ class ScoredItems:
     """What the leaderboard ranks by."""
     metrics: Mapping[str, Metric[Any]]
     """All that is reported, `metric` included."""
+    strict: Mapping[str, Metric[Any]]
+    """By metric, what a lead is tested by once more; empty for classification."""
     labels: tuple[str, ...]
     """Class names."""
     truth: NDArray[np.int64]
@@ -95,6 +97,7 @@ def scored_items(store: Readable, data_digest: str, split: Split = Split.TEST) -
         form=form,
         metric=metrics[row["metric"]],
         metrics=metrics,
+        strict=STRICT if form == "generation" else {},
         labels=tuple(row["labels"]),
         items=items,
         truth=np.empty(0, dtype=np.int64) if form == "generation" else items["label"].to_numpy().astype(np.int64),
@@ -134,7 +137,7 @@ def evidence(store: Readable, trial_ids: Sequence[str], tests: ScoredItems, scor
         StoreError: a trial's records are not one distribution over the classes for each item, or not the same number
             of scored samples for each prompt and trial.
     """
-    functions = list(dict.fromkeys(metric.features for metric in tests.metrics.values()))
+    functions = list(dict.fromkeys(metric.features for metric in (*tests.metrics.values(), *tests.strict.values())))
     made: dict[Callable[[Any], Features], list[Features]] = {function: [] for function in functions}
     classes: list[NDArray[np.int64]] = []
     counts: dict[int, str] = {}

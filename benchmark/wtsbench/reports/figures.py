@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wtsbench.reports.contents import GridCell
-from wtsbench.reports.rows import DECIMALS, Comparison
+from wtsbench.reports.rows import DECIMALS, SILENT, Comparison
 from wtsbench.reports.statistics import Estimate, Sample, holm, pooled_deviation, recovered
 from wtsbench.spec.metrics import Metric
 
@@ -41,22 +41,30 @@ def numbers_of(
 
 
 def decided(found: Sequence[Comparison]) -> list[Comparison]:
-    """With corrected p-values and verdicts, rounded."""
+    """With corrected p-values and verdicts, rounded. A lead has to pass both of its tests, where it has two."""
     tested = [comparison for comparison in found if comparison.p is not None]
-    corrected = dict(zip(map(id, tested), holm([comparison.p or 0.0 for comparison in tested]), strict=True))
-    return [_judged(comparison, corrected.get(id(comparison))) for comparison in found]
+    plain = _corrected([comparison.p or 0.0 for comparison in tested], tested)
+    both = _corrected([max(comparison.p or 0.0, comparison.p_strict or 0.0) for comparison in tested], tested)
+    return [_judged(comparison, both.get(id(comparison)), plain.get(id(comparison))) for comparison in found]
 
 
-def _judged(found: Comparison, p_holm: float | None) -> Comparison:
-    if p_holm is None or found.difference is None:
+def _corrected(p_values: Sequence[float], tested: Sequence[Comparison]) -> dict[int, float]:
+    return dict(zip(map(id, tested), holm(p_values), strict=True))
+
+
+def _judged(found: Comparison, p_holm: float | None, plain: float | None) -> Comparison:
+    if p_holm is None or plain is None or found.difference is None:
         return found
+    silent = plain <= ALPHA < p_holm and found.p_strict is not None and found.p_strict > ALPHA
     ahead = found.difference > 0 if found.higher_is_better else found.difference < 0
     numbers = {name: rounded(getattr(found, name)) for name in ("difference", "low", "high")}
     return replace(
         found,
         **numbers,
         p=_probability(found.p),
+        p_strict=_probability(found.p_strict),
         p_holm=_probability(p_holm),
+        reason=SILENT if silent else found.reason,
         verdict="tie" if p_holm > ALPHA else "better" if ahead else "worse",
     )
 

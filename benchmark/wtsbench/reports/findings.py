@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
+from wtsbench.reports.silence import proves_nothing
 from wtsbench.reports.statistics import CLAIM_SEEDS
-from wtsbench.reports.wording import SPLITS
+from wtsbench.reports.wording import SPLITS, spoken
 
 BASELINE = "naive"
 
@@ -37,7 +38,7 @@ def findings(board: Leaderboard, grid: str) -> list[str]:
     for split in dict.fromkeys(row.split for row in board.rows if row.grid == grid):
         rows = [row for row in board.rows if (row.grid, row.split) == (grid, split)]
         compared = [found for found in board.comparisons if (found.grid, found.split) == (grid, split)]
-        sentences = [*_gains(rows), *_baseline(compared), *_controls(compared), *_few(rows)]
+        sentences = [*_gains(rows), *_baseline(compared), *_controls(compared), *_silence(rows), *_few(rows)]
         if sentences:
             where = f"Which strategies help{SPLITS.get(split, '')}: "
             paragraphs.append(where + " ".join(sentences))
@@ -57,6 +58,8 @@ def _gains(rows: Sequence[Row]) -> Iterator[str]:
 def _gain(row: Row) -> str | None:
     if row.gain_low is None or row.gain_high is None or row.seeds_done < 2:
         return None
+    if proves_nothing(row):
+        return "tie"
     up, down = ("better", "worse") if row.higher_is_better else ("worse", "better")
     return up if row.gain_low > 0 else down if row.gain_high < 0 else "tie"
 
@@ -98,6 +101,23 @@ def _controls(compared: Sequence[Comparison]) -> Iterator[str]:
             f"the control {min(controls)}" if len(controls) == 1 else f"the {len(controls)} controls, each in its table"
         )
         yield f"Better than {which}: {_listed(counts)}."
+
+
+def _silence(rows: Sequence[Row]) -> Iterator[str]:
+    """Of generated texts, the most that any table of each strategy has of those that say nothing or were cut off."""
+    most: dict[str, Row] = {}
+    for row in rows:
+        if row.kind == "strategy" and spoken(row.metrics) is not None:
+            before = most.setdefault(row.strategy, row)
+            if _silent(row) > _silent(before):
+                most[row.strategy] = row
+    if most:
+        shares = "; ".join(f"{label} {spoken(row.metrics)}" for label, row in sorted(most.items()))
+        yield f"Texts without a word / only repeating the prompt / cut off, in the table with most of them: {shares}."
+
+
+def _silent(row: Row) -> float:
+    return sum(row.metrics[name].value or 0.0 for name in ("empty", "copied"))
 
 
 def _listed(counts: Mapping[str, _Count]) -> str:

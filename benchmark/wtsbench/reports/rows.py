@@ -10,6 +10,8 @@ RESAMPLES = 10_000
 DECIMALS = 6
 """Of every number in a row: more than the resampling tells, few enough that no machine's rounding shows."""
 
+SILENT = "ahead only by texts that say nothing"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeedTrials:
@@ -81,6 +83,11 @@ class Row:
     """student - weak."""
     gain_low: float | None = None
     gain_high: float | None = None
+    gain_strict_p: float | None = None
+    """For a gain or loss of which texts that say nothing may be the cause: its two-sided p-value when these count as
+    the worst. None where whoever is ahead does not say nothing more often."""
+    gap_strict_p: float | None = None
+    """The same of the gap."""
     detectable: float | None = None
     """Size of a gain that this row's seeds and items would prove 4 times in 5 (minimum detectable effect)."""
     pgr: float | None = None
@@ -155,14 +162,26 @@ class Comparison:
     high: float | None = None
     p: float | None = None
     """Two-sided, of no difference."""
+    p_strict: float | None = None
+    """For a lead of which texts that say nothing may be the cause: its p-value when these count as the worst. None
+    where whoever is ahead does not say nothing more often."""
     p_holm: float | None = None
-    """Corrected among the family."""
+    """The larger of the two, corrected among the family."""
     verdict: Literal["better", "worse", "tie"] | None = None
     """Of the first, by the corrected p-value at 5%; `tie` where no difference is proven."""
     reason: str | None = None
-    """Why there is no test."""
+    """Why there is no test, or why a difference proves nothing."""
     few_seeds: bool = True
     """Fewer than 5 common seeds: no claim."""
+    first_empty: float | None = None
+    """For generation: the share of the first's samples without a word."""
+    first_copied: float | None = None
+    """The share that only repeats the prompt."""
+    first_cut_off: float | None = None
+    """The share that was cut off at `max_new_tokens`."""
+    second_empty: float | None = None
+    second_copied: float | None = None
+    second_cut_off: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

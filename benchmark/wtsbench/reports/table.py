@@ -15,6 +15,7 @@ from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import decided, numbers_of, rounded
 from wtsbench.reports.resampling import Block, Resampler, Scores
 from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTrials
+from wtsbench.reports.silence import ahead_by_silence, gains_by_silence, strict_p, without_pgr
 from wtsbench.reports.statistics import (
     CLAIM_SEEDS,
     Sample,
@@ -96,9 +97,8 @@ class Table:
     def rows(self) -> list[Row]:
         """A row for each strategy, best first, those without a rank after them, controls last."""
         placed = self._ranks()
-        noise = self._noise()
         rows = [
-            replace(self._row(label, noise), rank=placed.get(label), unranked=self.unranked.get(label))
+            replace(self._rows[label], rank=placed.get(label), unranked=self.unranked.get(label))
             for label in self.strategies
         ]
         direction = self.tests.metric.direction
@@ -106,7 +106,7 @@ class Table:
         def place(row: Row) -> tuple[bool, int, float, str]:
             return (row.rank is None, row.rank or 0, -direction * (row.student_score or 0.0), row.strategy)
 
-        return sorted(rows, key=place) + [self._row(label, noise) for label in self.controls]
+        return sorted(rows, key=place) + [self._rows[label] for label in self.controls]
 
     def comparisons(self, name: str | None = None) -> Sequence[Comparison]:
         """Strategies with each other, and with the controls; by the metric that ranks, or by another.
@@ -120,11 +120,19 @@ class Table:
     def unranked(self) -> dict[str, str]:
         """Strategies with a finished seed that have no rank, and why: ranks are among the others alone."""
         done = {label: len(self._done(label)) for label in self.strategies}
-        return {
+        silent = {label: "the weak supervisor" for label in self.strategies if gains_by_silence(self._rows[label])}
+        silent |= dict(pair for found in self._by_rank if (pair := ahead_by_silence(found)) is not None)
+        return {label: f"ahead of {other} only by texts that say nothing" for label, other in silent.items()} | {
             label: f"{count} of {len(self._entries[label])} seeds"
             for label, count in done.items()
             if 0 < count < len(self._entries[label])
         }
+
+    @cached_property
+    def _rows(self) -> dict[str, Row]:
+        """By label, without ranks."""
+        noise = self._noise()
+        return {label: self._row(label, noise) for label in self._entries}
 
     @cached_property
     def _by_rank(self) -> list[Comparison]:
@@ -169,7 +177,8 @@ class Table:
             blocks.append(Block(features=features, values=tuple(metric.value for metric in metrics)))
 
         for function, features in made.features.items():
-            add([metric for metric in self.tests.metrics.values() if metric.features is function], features)
+            every = (*self.tests.metrics.values(), *self.tests.strict.values())
+            add([metric for metric in every if metric.features is function], features)
         if made.classes is not None:
             weak, student = (
                 made.classes[[self._column[pair[part]] for pair in self._pair]] for part in (0, 1)
@@ -219,9 +228,41 @@ class Table:
         if not all(sample.defined for sample in samples):
             return replace(found, reason=f"{metric.name} is not defined for all of them")
         estimate = (samples[0] - samples[1]).estimate()
+        sides = [[cell.student_trial for cell in cells if cell.seed in common] for cells in (one, two)]
         return replace(
-            found, difference=estimate.value, low=estimate.low, high=estimate.high, p=estimate.p
+            found,
+            difference=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            p=estimate.p,
+            p_strict=self._strict_p(metric, *sides),
+            **self._shares("first", sides[0]),
+            **self._shares("second", sides[1]),
         )  # rounded when all is decided
+
+    def _strict_p(self, metric: Metric[Any], first: Sequence[str], second: Sequence[str]) -> float | None:
+        """The second test of a difference of two sides' trials, seed by seed; None where there is none."""
+        strict = self.tests.strict.get(metric.name)
+        if strict is None:
+            return None
+        columns = [[self._column[trial_id] for trial_id in side] for side in (first, second)]
+        plain, worst = (
+            [self._resampler.sample(self._scores[name], side) for side in columns]
+            for name in (metric.name, strict.name)
+        )
+        silence = [self._share("empty", side) + self._share("copied", side) for side in (first, second)]
+        return strict_p(plain[0] - plain[1], worst[0] - worst[1], silence[0] - silence[1], metric.direction)
+
+    def _share(self, name: str, trial_ids: Sequence[str]) -> float:
+        """A metric's mean over trials."""
+        full, _ = self._scores[name]
+        return float(np.mean([full[self._column[trial_id]] for trial_id in trial_ids]))
+
+    def _shares(self, side: str, trial_ids: Sequence[str]) -> dict[str, Any]:
+        """What a comparison of generated texts says of one side's texts."""
+        if not self.tests.strict:
+            return {}
+        return {f"{side}_{name}": rounded(self._share(name, trial_ids)) for name in ("empty", "copied", "cut_off")}
 
     def _ranks(self) -> dict[str, int]:
         """Ranks of the strategies that have one."""
@@ -288,7 +329,15 @@ class Table:
         samples = {role: self._sample(metric, done, role) for role in ("weak", "student", "ceiling")}
         if not all(sample.defined for sample in samples.values()):
             return replace(row, pgr_reason=f"{metric.name} is not defined for every trial")
-        return replace(row, **numbers_of(metric, samples, done, noise))
+        trials = {role: [cell.trials[role] for cell in done] for role in samples}
+        return without_pgr(
+            replace(
+                row,
+                **numbers_of(metric, samples, done, noise),
+                gain_strict_p=rounded(self._strict_p(metric, trials["student"], trials["weak"])),
+                gap_strict_p=rounded(self._strict_p(metric, trials["ceiling"], trials["weak"])),
+            )
+        )
 
     def _measured(
         self, metrics: Mapping[str, Metric[Any]], cells: Sequence[GridCell], role: str

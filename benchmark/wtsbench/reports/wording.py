@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from wtsbench.errors import SpecError
-from wtsbench.reports.rows import Row
+from wtsbench.reports.rows import Measured, Row
 from wtsbench.reports.statistics import CLAIM_SEEDS
 
 MISSING = "-"
@@ -19,6 +19,36 @@ LEGEND = (
     "PGR: (student - weak) / (ceiling - weak), where the gap is proven, else NA.",
     "#: 1 + number of strategies proven better (5%, Holm-corrected); = marks ties.",
 )
+
+TEXTS = "empty/copy/cut"
+"""Heading of `spoken`."""
+TEXTS_LEGEND = (
+    f"{TEXTS}: share of texts without a word / that only repeat the prompt /",
+    "that were cut off at max_new_tokens. A lead of who has more of the first two is",
+    "claimed only if it holds with each of them counted as the worst; else no rank.",
+)
+
+
+def legend(rows: Sequence[Row]) -> Iterator[str]:
+    """What the columns mean."""
+    yield from LEGEND
+    if any(spoken(row.metrics) is not None for row in rows):
+        yield from TEXTS_LEGEND
+
+
+def spoken(metrics: Mapping[str, Measured]) -> str | None:
+    """What is to be known of generated texts beside their score, `58/0/2%`; None for classification."""
+    values = [metrics[name].value for name in ("empty", "copied", "cut_off") if name in metrics]
+    return shares(*values) if values else None
+
+
+def shares(*values: float | None) -> str:
+    """`58/0/2%`: a share that is not 0 is never shown as 0."""
+    return "/".join("?" if value is None else _percent(value) for value in values) + "%"
+
+
+def _percent(value: float) -> str:
+    return "<1" if 0 < value < 0.01 else f"{100 * value:.0f}"
 
 
 def interval(value: float | None, low: float | None, high: float | None, *, digits: int = 3) -> str:
@@ -50,6 +80,8 @@ class Baseline:
 
     name: str
     score: str
+    texts: str
+    """`spoken` of it; empty for classification."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +99,11 @@ class Group:
     def controls(self) -> tuple[Row, ...]:
         """What they are held against; not ranked."""
         return tuple(row for row in self.rows if row.kind == "control")
+
+    @property
+    def generated(self) -> bool:
+        """Whether it scores texts."""
+        return any(spoken(row.metrics) is not None for row in self.rows)
 
     @property
     def title(self) -> str:
@@ -130,7 +167,8 @@ class Group:
         for done, row in sorted(sets.items()):
             which = "" if len(sets) == 1 else f", seed{'s' * (len(done) > 1)} {_ranges(done)}"
             values = (getattr(row, f"{role}_{part}") for part in ("score", "low", "high"))
-            yield Baseline(name=f"{role} {model}{which}", score=interval(*values))
+            texts = spoken(getattr(row, f"{role}_metrics")) or ""
+            yield Baseline(name=f"{role} {model}{which}", score=interval(*values), texts=texts)
 
     def rank(self, row: Row) -> str:
         """`2`, or `1=` for ties."""
