@@ -32,6 +32,8 @@ def status(grid: StoredGridOption = None, store: StoreOption = None, json: JsonO
 
 
 def _show(found: Status, place: str) -> None:
+    from wtsbench.reports.wording import other_submissions
+
     print(f"store {place}\n")
     rows = [(one.grid, f"{one.cells_done:,}/{one.cells_total:,}", *_counts(one.trials)) for one in found.grids]
     if found.others.total:
@@ -40,6 +42,9 @@ def _show(found: Status, place: str) -> None:
         print("no grid was submitted to it yet")
         return
     print_table(("grid", *_NUMBERS), rows, right=_NUMBERS)
+    for one in found.grids:
+        for line in other_submissions([one.shown], one.grid):
+            print(f"\n{one.grid}: {line}")
     failures = [*(failure for one in found.grids for failure in one.failures), *found.other_failures]
     distinct = list({failure.trial_id: failure for failure in failures}.values())
     if distinct:

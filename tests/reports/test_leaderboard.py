@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,15 @@ import pytest
 
 from tests.reports.worlds import World, right_with, simple, trial_name
 from wtsbench.errors import SpecError, StoreError
+from wtsbench.reports.comparison import compare
+from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import RENDERERS, render
+from wtsbench.reports.status import status
 from wtsbench.spec import metrics
 from wtsbench.spec.metrics import METRICS
+from wtsbench.store.client import open_store
+from wtsbench.store.merge import merge
 
 ASKED_KEYS = {
     *("task", "weak", "strong", "strategy", "metric", "weak_score", "student_score", "student_low", "student_high"),
@@ -310,6 +316,43 @@ def test_the_newest_submission_of_each_grid_counts() -> None:
     with pytest.raises(SpecError, match="did you mean 'first'") as error:
         leaderboard(world.memory(), "fist")
     assert error.value.exit_code == 2
+
+
+def test_a_merge_hides_no_submission(tmp_path: Path) -> None:
+    """Of two submissions of one grid name the newest is shown, which is said, and the other one can be asked for."""
+    world = simple({"naive": 0.7}, items=40, seeds=range(5))
+    world.folder(tmp_path / "many")
+    (digest,) = world.items
+    world.grids.clear()
+    world.grid("first", {"colours": digest}, ["naive"], [0])
+    world.folder(tmp_path / "few")  # later, so that the one with fewer seeds is newer
+    merge(tmp_path / "few" / "store", tmp_path / "many" / "store")
+    store = open_store(str(tmp_path / "many" / "store"))
+    board = leaderboard(store, resamples=QUICK)
+    (row,) = board.rows
+    assert (row.seeds_done, row.seeds_total, row.submission, row.other_submissions) == (1, 1, 2, (1,))
+    (older,) = leaderboard(store, submission=1, resamples=QUICK).rows
+    assert (older.seeds_done, older.seeds_total, older.submission, older.other_submissions) == (5, 5, 1, (2,))
+    pairs = compare(store, "first", submission=1, resamples=50)
+    assert pairs.submissions[0].shown.submission == 1
+    (grid,) = status(store).grids
+    day = grid.shown.shown.submitted_at[:10]
+    said = rf"shown: submission 2 of {day} ..:.. \(1 cell\); not shown: 1 of {day} ..:.. \(5 cells\); --submission"
+    for form in ("plain", "terminal", "markdown"):
+        assert re.search(said, render(board, form).replace("\\", "").replace("\n", " "))
+    with pytest.raises(SpecError, match=r"no submission 3 of grid 'first'") as error:
+        leaderboard(store, "first", submission=3)
+    assert error.value.remedy == "it has 1, 2."
+
+
+def test_tables_of_another_submission_are_not_taken_from_the_cache(tmp_path: Path) -> None:
+    """What a kept table says of submissions is what the store has now."""
+    world, kept = simple({"naive": 0.7}), KeptTables(tmp_path)
+    leaderboard(world.memory(), resamples=QUICK, kept=kept)
+    (digest,) = world.items
+    world.grid("first", {"colours": digest}, ["naive"], [0, 1, 2], submission=2)
+    (row,) = leaderboard(world.memory(), resamples=QUICK, kept=kept).rows
+    assert (row.submission, row.other_submissions) == (2, (1,))
 
 
 def test_an_empty_store_is_an_empty_board() -> None:

@@ -17,7 +17,7 @@ from wtsbench.reports.comparison import text as pairs_as_text
 from wtsbench.reports.findings import baseline_of, findings
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import render
-from wtsbench.reports.rows import Leaderboard, Row
+from wtsbench.reports.rows import Comparisons, Leaderboard, Row
 
 ONE, TWO = "1" * 64, "2" * 64
 WORDS = ["red", "blue", "green", "fast", "slow", "warm", "cold", "tall", "small", "kind"]
@@ -317,7 +317,7 @@ def test_who_says_nothing_wins_nothing(said: str, shares: str) -> None:
     for text in (
         told,
         *(render(board, form) for form in ("terminal", "plain", "markdown")),
-        pairs_as_text(board.comparisons),
+        pairs_as_text(Comparisons(pairs=board.comparisons)),
     ):
         assert shares in text.replace("\\", "")
     assert row.metrics["empty"].value == pytest.approx(0.3 * ("prompt" not in said))

@@ -9,13 +9,13 @@ from dataclasses import asdict
 from itertools import groupby
 
 from wtsbench.errors import SpecError
-from wtsbench.reports.contents import Readable
+from wtsbench.reports.contents import Readable, submissions
 from wtsbench.reports.leaderboard import tables
 from wtsbench.reports.renderers import aligned
-from wtsbench.reports.rows import RESAMPLES, Comparison
+from wtsbench.reports.rows import RESAMPLES, Comparison, Comparisons
 from wtsbench.reports.statistics import CLAIM_SEEDS
 from wtsbench.reports.table import Table
-from wtsbench.reports.wording import SPLITS, TEXTS, TEXTS_LEGEND, interval, shares
+from wtsbench.reports.wording import SPLITS, TEXTS, TEXTS_LEGEND, interval, other_submissions, shares
 from wtsbench.spec.faults import nearest
 
 NOTHING = "The store holds no two strategies of one task and pair."
@@ -34,17 +34,19 @@ def compare(
     store: Readable,
     grid: str | None = None,
     *,
+    submission: int | None = None,
     task: str | None = None,
     pair: str | None = None,
     metric: str | None = None,
     split: str | None = None,
     resamples: int = RESAMPLES,
-) -> list[Comparison]:
+) -> Comparisons:
     """Every two strategies, and every strategy and control, of each table.
 
     Args:
         store: where the trials are.
         grid: only this grid.
+        submission: only this submission of a grid; by default the newest of each grid.
         task: only this task.
         pair: only this pair, written `weak:strong`.
         metric: any metric of the tasks; by default the one that ranks.
@@ -52,20 +54,21 @@ def compare(
         resamples: of the bootstrap.
 
     Raises:
-        SpecError: there is no grid, task, pair, split or metric of that name.
+        SpecError: there is no grid, submission, task, pair, split or metric of that name.
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
     seen: dict[str, list[str]] = {"task": [], "pair": [], "split": []}
     kept: list[Table] = []
-    for table in tables(store, grid, resamples=resamples):
+    shown = submissions(store, grid, submission)
+    for table in tables(store, shown, resamples=resamples):
         here = {"task": table.task, "pair": f"{table.weak}:{table.strong}", "split": table.tests.split.value}
         for kind, name in here.items():
             seen[kind].append(name)
         wanted = {"task": task, "pair": pair, "split": split}
         if all(wanted[kind] in (None, name) for kind, name in here.items()):
             kept.append(table)
-    for kind, asked in (("task", task), ("pair", pair), ("split", split)):
-        _require(kind, asked, seen[kind])
+    for kind, named in (("task", task), ("pair", pair), ("split", split)):
+        _require(kind, named, seen[kind])
     known = [table for table in kept if metric is None or metric in table.metrics]
     if metric is not None and not known:
         _require("metric", metric, [name for table in kept for name in table.metrics])
@@ -79,7 +82,7 @@ def compare(
     found: list[Comparison] = []
     while known:  # what a table has resampled is let go of with it
         found += known.pop(0).comparisons(metric)
-    return found
+    return Comparisons(pairs=tuple(found), submissions=tuple(one.shown for one in shown))
 
 
 def _require(kind: str, name: str | None, known: Sequence[str]) -> None:
@@ -92,23 +95,27 @@ def _require(kind: str, name: str | None, known: Sequence[str]) -> None:
         )
 
 
-def json_text(found: Sequence[Comparison]) -> str:
+def json_text(found: Comparisons) -> str:
     """A list of objects, one a pair."""
     return json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def text(found: Sequence[Comparison]) -> str:
+def text(found: Comparisons) -> str:
     """For each table a matrix of verdicts (row against column), the numbers of each pair, and why others have none."""
     return "".join(f"{line.rstrip()}\n" for line in _text(found))
 
 
-def _text(found: Sequence[Comparison]) -> Iterator[str]:
-    if not found:
+def _text(found: Comparisons) -> Iterator[str]:
+    if not found.pairs:
         yield NOTHING
         return
+    told: set[str] = set()
     for (grid, title, metric), some in groupby(found, key=_table):
         pairs = list(some)
         yield f"{grid}: {title}"
+        if grid not in told:
+            yield from other_submissions(found.submissions, grid)
+            told.add(grid)
         yield metric
         if any(pair.few_seeds for pair in pairs):
             yield f"fewer than {CLAIM_SEEDS} seeds: no claim"

@@ -22,6 +22,7 @@ from wtsbench.reports.wording import (
     groups,
     legend,
     missing_seeds,
+    other_submissions,
     score,
     seeds,
     spoken,
@@ -82,6 +83,8 @@ def renderables(board: Leaderboard, *, width: int = 80, details: bool = False) -
     notes = Notes(board.rows)
     for grid, tables in groups(board.rows):
         yield Text(grid, style="bold")
+        for line in other_submissions(board.submissions, grid):
+            yield Text(line, style="yellow")
         for group in tables:
             yield Text()
             yield Text.assemble((group.title, "bold cyan"), "  ", (group.facts, "dim"))
@@ -179,6 +182,7 @@ def _plain(board: Leaderboard, details: bool) -> Iterator[str]:
     notes = Notes(board.rows)
     for grid, tables in groups(board.rows):
         yield f"grid {grid}"
+        yield from other_submissions(board.submissions, grid)
         for group in tables:
             yield ""
             yield f"{group.title}: {group.facts}"
@@ -240,6 +244,8 @@ def _markdown(board: Leaderboard, details: bool) -> Iterator[str]:
     notes = Notes(board.rows)
     for grid, tables in groups(board.rows):
         yield f"## {_escaped(grid)}"
+        for line in other_submissions(board.submissions, grid):
+            yield from ("", _escaped(line))
         for group in tables:
             heading, *rest = _lines(group, notes)
             yield from ("", f"### {_escaped(group.title)}", "", f"{_escaped(group.facts)}", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,6 +54,10 @@ class Row:
     """
 
     grid: str
+    submission: int | None = None
+    """Number of the grid's submission whose cells these are."""
+    other_submissions: tuple[int, ...] = ()
+    """Submissions of the same name that are in the store and not shown."""
     task: str
     weak: str
     strong: str
@@ -143,6 +148,7 @@ class Comparison:
     """Two entries of a table, by one metric, on the seeds that both have done."""
 
     grid: str
+    submission: int | None = None
     task: str
     weak: str
     strong: str
@@ -185,12 +191,48 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """One submission of a grid."""
+
+    submission: int
+    """Its number in the store; numbers are in the order of time, so a merge may number anew."""
+    submitted_at: str
+    """ISO 8601, UTC, to the second."""
+    cells: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Which submission of a grid is shown, and which of the same name are not."""
+
+    grid: str
+    shown: Submitted
+    others: tuple[Submitted, ...]
+    """Newest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparisons:
+    """Pairs of entries, table by table."""
+
+    pairs: tuple[Comparison, ...] = ()
+    submissions: tuple[Shown, ...] = ()
+
+    def __iter__(self) -> Iterator[Comparison]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Leaderboard:
     """Rows by grid, task, pair and split in the order the grid names them, then by rank and score, controls last."""
 
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...] = ()
     """All of them, by the metric that ranks."""
+    submissions: tuple[Shown, ...] = ()
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as JSON values."""

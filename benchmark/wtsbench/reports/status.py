@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from wtsbench.reports.contents import Ending, Readable, Submission, endings, submissions
+from wtsbench.reports.rows import Shown
 
 State = Literal["done", "failed", "running", "waiting"]
 
@@ -50,6 +51,8 @@ class GridStatus:
 
     grid: str
     submission: int
+    shown: Shown
+    """When that was, and which earlier ones of the same name the store has."""
     cells_done: int
     """Cells of which weak supervisor, ceiling and student are all done."""
     cells_total: int
@@ -150,6 +153,7 @@ def _grid(submission: Submission, ended: Mapping[str, Ending], begun: set[str]) 
     return GridStatus(
         grid=submission.grid,
         submission=submission.submission,
+        shown=submission.shown,
         cells_done=len(done),
         cells_total=len(submission.cells),
         trials=_count(submission.trial_ids, ended, begun),

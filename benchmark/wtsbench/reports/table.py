@@ -14,7 +14,7 @@ from wtsbench.reports.contents import Ending, GridCell, Readable
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import decided, numbers_of, rounded
 from wtsbench.reports.resampling import Block, Resampler, Scores
-from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTrials
+from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTrials, Shown
 from wtsbench.reports.silence import ahead_by_silence, gains_by_silence, strict_p, without_pgr
 from wtsbench.reports.statistics import (
     CLAIM_SEEDS,
@@ -43,7 +43,7 @@ class Table:
 
     Args:
         store: where the trials are.
-        grid: the grid's name.
+        shown: the grid's submission.
         cells: of one task and pair.
         ended: how trials ended.
         tests: the items to score on.
@@ -54,7 +54,7 @@ class Table:
     def __init__(
         self,
         store: Readable,
-        grid: str,
+        shown: Shown,
         cells: Sequence[GridCell],
         ended: Mapping[str, Ending],
         tests: ScoredItems,
@@ -62,7 +62,8 @@ class Table:
         *,
         resampler: Resampler,
     ) -> None:
-        self.grid = grid
+        self.grid = shown.grid
+        self._shown = shown
         self.task, self.weak, self.strong = cells[0].task, cells[0].weak, cells[0].strong
         self.tests = tests
         self.scorer = scorer
@@ -207,6 +208,7 @@ class Table:
         common = sorted({cell.seed for cell in one} & {cell.seed for cell in two})
         found = Comparison(
             grid=self.grid,
+            submission=self._shown.shown.submission,
             task=self.task,
             weak=self.weak,
             strong=self.strong,
@@ -295,6 +297,8 @@ class Table:
         metric = self.tests.metric
         row = Row(
             grid=self.grid,
+            submission=self._shown.shown.submission,
+            other_submissions=tuple(other.submission for other in self._shown.others),
             task=self.task,
             weak=self.weak,
             strong=self.strong,

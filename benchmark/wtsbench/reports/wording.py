@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from wtsbench.errors import SpecError
-from wtsbench.reports.rows import Measured, Row
+from wtsbench.reports.rows import Measured, Row, Shown, Submitted
 from wtsbench.reports.statistics import CLAIM_SEEDS
 
 MISSING = "-"
 SHOWN_FAILURES = 8
+SHOWN_SUBMISSIONS = 3
 SPLITS = {"ood": " out of distribution"}
 """What a title says of a split; nothing of `test`."""
 LEGEND = (
@@ -27,6 +28,21 @@ TEXTS_LEGEND = (
     "that were cut off at max_new_tokens. A lead of who has more of the first two is",
     "claimed only if it holds with each of them counted as the worst; else no rank.",
 )
+
+
+def other_submissions(submissions: Iterable[Shown], grid: str) -> Iterator[str]:
+    """Which submission of a grid is shown, where the store has others of its name; nothing where it has not."""
+    for known in submissions:
+        if known.grid == grid and known.others:
+            more = len(known.others) - SHOWN_SUBMISSIONS
+            listed = ", ".join(map(submitted, known.others[:SHOWN_SUBMISSIONS])) + (f", {more} more" * (more > 0))
+            yield f"shown: submission {submitted(known.shown)}; not shown: {listed}; --submission NUMBER shows one"
+
+
+def submitted(one: Submitted) -> str:
+    """`3 of 2026-11-29 22:30 (5 cells)`."""
+    at = one.submitted_at[:16].replace("T", " ")
+    return f"{one.submission} of {at} ({one.cells:,} cell{'s' * (one.cells != 1)})"
 
 
 def legend(rows: Sequence[Row]) -> Iterator[str]:
