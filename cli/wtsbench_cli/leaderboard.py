@@ -64,12 +64,10 @@ def show(
     details: bool = False,
 ) -> None:
     """Print the leaderboard of a store, or of one of its grids."""
-    from wtsbench.reports.kept import KeptTables
-    from wtsbench.reports.leaderboard import leaderboard as board_of
+    from wtsbench import api
     from wtsbench.reports.renderers import render
-    from wtsbench.store.client import open_store
 
-    board = board_of(open_store(store), grid, submission=submission, kept=KeptTables.of_user())
+    board = api.leaderboard(store, grid, submission=submission)
     if form is not Format.TABLE:
         text = render(board, form.value, details=details)
     elif sys.stdout.isatty():

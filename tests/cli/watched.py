@@ -38,7 +38,7 @@ def session() -> Session:
     plan = make_plan(grid, inputs)
     return Session(
         grid=grid,
-        source=Path("small.yaml"),
+        source="small.yaml",
         yaml="",
         plan=plan,
         report=compare(plan, {}),

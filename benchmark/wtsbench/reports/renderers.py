@@ -73,6 +73,18 @@ def terminal(board: Leaderboard, *, width: int = 80, color: bool = False, detail
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
+def html(board: Leaderboard, *, width: int) -> str:
+    """The same in HTML, for notebooks."""
+    from rich.console import Console
+
+    console = Console(
+        file=io.StringIO(), record=True, width=width, markup=False, highlight=False, emoji=False, force_jupyter=False
+    )
+    for part in renderables(board, width=width):
+        console.print(part)
+    return console.export_html(inline_styles=True, code_format='<pre style="line-height:normal">{code}</pre>')
+
+
 def renderables(board: Leaderboard, *, width: int = 80, details: bool = False) -> Iterator[RenderableType]:
     """The board as things that a rich console prints."""
     from rich.text import Text

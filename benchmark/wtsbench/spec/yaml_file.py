@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
 from wtsbench.spec.wording import worded
-from wtsbench.spec.yaml_tree import Node, read
+from wtsbench.spec.yaml_tree import Node, parse, read
 
 Model = TypeVar("Model", bound=BaseModel)
 Checks = Callable[[Node], Iterable[Fault]]
@@ -29,7 +29,15 @@ def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
     Raises:
         SpecFaults: the file cannot be read, or is wrong; all faults are in it.
     """
-    tree, faults = read(path)
+    return _loaded(*read(path), model, checks)
+
+
+def load_text(text: str, name: str, model: type[Model], checks: Checks | None = None) -> Model:
+    """The same for YAML that is in no file; faults call it by the name given."""
+    return _loaded(*parse(text, name), model, checks)
+
+
+def _loaded(tree: Node, faults: list[Fault], model: type[Model], checks: Checks | None) -> Model:
     loaded: Model | None = None
     try:
         loaded = model.model_validate(tree.value)

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-from wtsbench.errors import ExitCode
-
-_SHOW_CURSOR = "\x1b[?25h"
-
 
 class Interruption:
     """While entered, SIGINT and SIGTERM mean the same.
 
     Before `stop_cleanly` they raise KeyboardInterrupt: nothing was begun that must be ended. After it, the first sets
-    `stop` and tells so, the second ends the process.
+    `stop` and tells so, the second calls `at_once`. In a thread that is not the main one, which gets no signals,
+    nothing changes.
 
     Args:
         told: called once, at the first signal of a clean stop; it must not print into a live display.
-        terminal: whether a live display may have hidden the cursor.
+        at_once: called at the second one, in the signal's handler: to end the process, or to raise.
     """
 
-    def __init__(self, told: Callable[[], None], *, terminal: bool) -> None:
+    def __init__(self, told: Callable[[], None], *, at_once: Callable[[], None]) -> None:
         self.stop = threading.Event()
         self._told = told
-        self._terminal = terminal
+        self._at_once = at_once
         self._running = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.getsignal(number)
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         self.claim()
         return self
 
@@ -56,9 +52,7 @@ class Interruption:
         if not self._running:
             raise KeyboardInterrupt
         if self.stop.is_set():
-            # Nothing here may wait. Trials end by themselves when nobody renews their lease.
-            end = (_SHOW_CURSOR if self._terminal else "") + "\nstopped at once; what was stored is kept\n"
-            os.write(2, end.encode())
-            os._exit(ExitCode.INTERRUPTED)
+            self._at_once()
+            return
         self.stop.set()
         self._told()
