@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 
 from wtsbench.execution.session import Event, Options, Session
 from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask, make_plan
