@@ -90,8 +90,10 @@ class Row:
     pgr_reason: str | None = None
     """Why there is no PGR, or what to know about it."""
     rank: int | None = None
-    """Within a table: 1 plus the number of strategies that are proven better, corrected for the number of
-    comparisons; None for controls."""
+    """Within a table: 1 plus the number of ranked strategies that are proven better, corrected for the number of
+    comparisons; None for controls, and for strategies that `unranked` speaks of."""
+    unranked: str | None = None
+    """Why a strategy with a finished seed has no rank."""
     weak_sd: float | None = None
     """Standard deviation over seeds; None with one seed, or where one trial serves all seeds."""
     student_sd: float | None = None

@@ -94,10 +94,13 @@ class Table:
         return [label for label in self.order if self._entries[label][0].kind == "control"]
 
     def rows(self) -> list[Row]:
-        """A row for each strategy, best first, those without a finished seed after them, controls last."""
+        """A row for each strategy, best first, those without a rank after them, controls last."""
         placed = self._ranks()
         noise = self._noise()
-        rows = [replace(self._row(label, noise), rank=placed.get(label)) for label in self.strategies]
+        rows = [
+            replace(self._row(label, noise), rank=placed.get(label), unranked=self.unranked.get(label))
+            for label in self.strategies
+        ]
         direction = self.tests.metric.direction
 
         def place(row: Row) -> tuple[bool, int, float, str]:
@@ -112,6 +115,16 @@ class Table:
         pairs of strategies, and among the pairs of a strategy and a control.
         """
         return self._by_rank if name in (None, self.tests.metric.name) else self._compared(self.metrics[name])
+
+    @cached_property
+    def unranked(self) -> dict[str, str]:
+        """Strategies with a finished seed that have no rank, and why: ranks are among the others alone."""
+        done = {label: len(self._done(label)) for label in self.strategies}
+        return {
+            label: f"{count} of {len(self._entries[label])} seeds"
+            for label, count in done.items()
+            if 0 < count < len(self._entries[label])
+        }
 
     @cached_property
     def _by_rank(self) -> list[Comparison]:
@@ -211,12 +224,12 @@ class Table:
         )  # rounded when all is decided
 
     def _ranks(self) -> dict[str, int]:
-        """Ranks of the strategies with a finished seed."""
-        labels = [label for label in self.strategies if self._done(label)]
+        """Ranks of the strategies that have one."""
+        labels = [label for label in self.strategies if self._done(label) and label not in self.unranked]
         place = {label: index for index, label in enumerate(labels)}
         better = np.zeros((len(labels), len(labels)), dtype=bool)
         for found in self.comparisons():
-            if found.family == "strategies" and found.verdict in ("better", "worse"):
+            if {found.first, found.second} <= place.keys() and found.verdict in ("better", "worse"):
                 first, second = place[found.first], place[found.second]
                 better[first, second], better[second, first] = found.verdict == "better", found.verdict == "worse"
         return dict(zip(labels, ranks(better), strict=True))
