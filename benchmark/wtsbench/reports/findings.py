@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
-from wtsbench.reports.statistics import CLAIM_SEEDS
+from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS
 from wtsbench.reports.wording import SPLITS
 
 BASELINE = "naive"
@@ -50,14 +50,18 @@ def _gains(rows: Sequence[Row]) -> Iterator[str]:
         if row.kind == "strategy":
             counts.setdefault(row.strategy, _Count()).add(_gain(row))
     if counts:
-        which = "a gain over the weak supervisor is proven (95% interval of each strategy alone) in this many tables"
+        which = (
+            "a gain over the weak supervisor is proven, corrected for all strategies (Holm, 5%), in this many tables"
+        )
         yield f"{which}: {_listed(counts)}."
 
 
 def _gain(row: Row) -> str | None:
-    if row.gain_low is None or row.gain_high is None or row.seeds_done < 2:
+    if row.gain_p_holm is None or row.gain_low is None or row.gain_high is None:
         return None
     up, down = ("better", "worse") if row.higher_is_better else ("worse", "better")
+    if row.gain_p_holm > ALPHA:
+        return "tie"
     return up if row.gain_low > 0 else down if row.gain_high < 0 else "tie"
 
 

@@ -114,6 +114,11 @@ def _table(group: Group, notes: Notes) -> Table:
         count = Text(seeds(row), style="" if row.complete else "red")
         best = "green" if row.rank == 1 and len(group.ranked) > 1 else ""
         table.add_row(Text(group.rank(row), style=best), row.strategy, score(row), _pgr(row, notes), count)
+    if group.ranked and group.unranked:
+        table.add_section()
+    for row in group.unranked:
+        count = Text(seeds(row), style="" if row.complete else "red")
+        table.add_row(group.rank(row), row.strategy, score(row), _pgr(row, notes), count)
     for baseline in group.ceiling:
         table.add_row("", baseline.name, baseline.score, "", "", style="dim")
     if group.controls:
@@ -178,7 +183,7 @@ def _lines(group: Group, notes: Notes) -> list[Sequence[str]]:
     return [
         COLUMNS,
         *((MISSING, baseline.name, baseline.score, MISSING, MISSING) for baseline in group.weak),
-        *((group.rank(row), row.strategy, score(row), notes.pgr(row), seeds(row)) for row in group.ranked),
+        *((group.rank(row), row.strategy, score(row), notes.pgr(row), seeds(row)) for row in group.strategies),
         *((MISSING, baseline.name, baseline.score, MISSING, MISSING) for baseline in group.ceiling),
         *((MISSING, f"{row.strategy} (control)", score(row), notes.pgr(row), seeds(row)) for row in group.controls),
     ]

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 RESAMPLES = 10_000
 """Of items and seeds, from which intervals come."""
+STATISTICS_VERSION = 2
+"""Raised when the same records give other intervals, tests or claims: version 1 claimed by intervals alone."""
 DECIMALS = 6
 """Of every number in a row: more than the resampling tells, few enough that no machine's rounding shows."""
 
@@ -81,10 +83,17 @@ class Row:
     """student - weak."""
     gain_low: float | None = None
     gain_high: float | None = None
+    gap_p: float | None = None
+    """Two-sided p-value of no gap; None with fewer than 3 seeds, of which nothing is claimed."""
+    gain_p: float | None = None
+    """Two-sided p-value of no gain; None for controls as well."""
+    gain_p_holm: float | None = None
+    """Corrected among the gains of the table's strategies."""
     detectable: float | None = None
-    """Size of a gain that this row's seeds and items would prove 4 times in 5 (minimum detectable effect)."""
+    """Size of a gain that this row's seeds and items would prove 4 times in 5, alone (minimum detectable effect): an
+    estimate, itself unsure with few seeds."""
     pgr: float | None = None
-    """Performance gap recovered, gain / gap; None where the gap is not proven."""
+    """Performance gap recovered, gain / gap; None where the gap is not proven, by its interval and its test."""
     pgr_low: float | None = None
     pgr_high: float | None = None
     pgr_reason: str | None = None
@@ -108,10 +117,12 @@ class Row:
     seeds: tuple[int, ...] = ()
     """The seeds done."""
     few_seeds: bool = True
-    """Fewer than 5 seeds done: no claim."""
+    """Fewer than 3 seeds done: no claim."""
     test_items: int | None = None
     test_groups: int | None = None
     """Groups of related test items, which are what the intervals resample."""
+    rarest_class: int | None = None
+    """For classification: groups with an item of the rarest class."""
     samples: int | None = None
     """For generation: continuations of each prompt."""
     data_digest: str
@@ -124,6 +135,7 @@ class Row:
     failures: tuple[SeedFailure, ...] = ()
     sandboxes: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
+    statistics: int = STATISTICS_VERSION
 
     @property
     def complete(self) -> bool:
@@ -158,11 +170,12 @@ class Comparison:
     p_holm: float | None = None
     """Corrected among the family."""
     verdict: Literal["better", "worse", "tie"] | None = None
-    """Of the first, by the corrected p-value at 5%; `tie` where no difference is proven."""
+    """Of the first, by the corrected p-value at 5% and the interval; `tie` where no difference is proven."""
     reason: str | None = None
     """Why there is no test."""
     few_seeds: bool = True
-    """Fewer than 5 common seeds: no claim."""
+    """Fewer than 3 common seeds: no claim."""
+    statistics: int = STATISTICS_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,15 +12,12 @@ import numpy as np
 
 from wtsbench.reports.contents import Ending, GridCell, Readable
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
-from wtsbench.reports.figures import decided, numbers_of, rounded
-from wtsbench.reports.resampling import Block, Resampler, Scores
+from wtsbench.reports.figures import Identity, corrections, decided, numbers_of, probability, rounded
+from wtsbench.reports.ranking import ranks, unranked
+from wtsbench.reports.resampling import Block, Resampler, Scores, effective_items
 from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTrials
-from wtsbench.reports.statistics import (
-    CLAIM_SEEDS,
-    Sample,
-    pooled_deviation,
-    ranks,
-)
+from wtsbench.reports.spread import CLAIM_SEEDS
+from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_deviation, score
 from wtsbench.spec.inheritance import INHERITANCE, Supervised
 from wtsbench.spec.metrics import Features, Metric
 
@@ -95,10 +92,17 @@ class Table:
 
     def rows(self) -> list[Row]:
         """A row for each strategy, best first, those without a rank after them, controls last."""
-        placed = self._ranks()
+        labels = [label for label in self.strategies if self._done(label) and label not in self.unranked]
+        placed = ranks(labels, self.comparisons())
         noise = self._noise()
         rows = [
-            replace(self._row(label, noise), rank=placed.get(label), unranked=self.unranked.get(label))
+            replace(
+                self._row(label, noise),
+                rank=placed.get(label),
+                unranked=self.unranked.get(label),
+                gain_p=self._gains[label][0] if label in self._gains else None,
+                gain_p_holm=self._gains[label][1] if label in self._gains else None,
+            )
             for label in self.strategies
         ]
         direction = self.tests.metric.direction
@@ -118,13 +122,9 @@ class Table:
 
     @cached_property
     def unranked(self) -> dict[str, str]:
-        """Strategies with a finished seed that have no rank, and why: ranks are among the others alone."""
-        done = {label: len(self._done(label)) for label in self.strategies}
-        return {
-            label: f"{count} of {len(self._entries[label])} seeds"
-            for label, count in done.items()
-            if 0 < count < len(self._entries[label])
-        }
+        """Strategies with a finished seed that have no rank, and why."""
+        done = {label: [cell.seed for cell in self._done(label)] for label in self.strategies}
+        return unranked(done, {label: len(self._entries[label]) for label in done})
 
     @cached_property
     def _by_rank(self) -> list[Comparison]:
@@ -135,6 +135,19 @@ class Table:
         among = [self._compare(metric, *pair, "strategies") for pair in combinations(self.strategies, 2)]
         beside = [self._compare(metric, one, two, "controls") for one in self.strategies for two in self.controls]
         return [*decided(among), *decided(beside)]
+
+    @cached_property
+    def _gains(self) -> dict[str, tuple[float, float]]:
+        """p-values of the gain of each strategy with seeds enough, and the same corrected among them."""
+        metric = self.tests.metric
+        found: dict[str, Estimate] = {}
+        for label in self.strategies:
+            if done := self._done(label):
+                student, weak = (self._sample(metric, done, role) for role in ("student", "weak"))
+                if student.defined and weak.defined:
+                    found[label] = difference(student, weak, metric.lowest, metric.highest)
+        tests = zip(found, corrections(list(found.values())), strict=True)
+        return {label: (probability(both[0]), probability(both[1])) for label, both in tests if both is not None}
 
     @cached_property
     def _evidence(self) -> Evidence | None:
@@ -185,7 +198,8 @@ class Table:
         }
 
     def _sample(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> Sample:
-        return self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role))
+        effective = effective_items(metric, self.tests.truth, self.tests.groups)
+        return self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role), effective)
 
     def _columns(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> list[int]:
         """Where in `_scores` a role's trials are."""
@@ -193,7 +207,7 @@ class Table:
             return [self._pair[cell.weak_trial, cell.trials[role]] for cell in cells]
         return [self._column[cell.trials[role]] for cell in cells]
 
-    def _compare(self, metric: Metric[Any], first: str, second: str, family: Any) -> Comparison:
+    def _compare(self, metric: Metric[Any], first: str, second: str, family: Any) -> tuple[Comparison, Estimate | None]:
         one, two = self._done(first), self._done(second)
         common = sorted({cell.seed for cell in one} & {cell.seed for cell in two})
         found = Comparison(
@@ -211,28 +225,15 @@ class Table:
             seeds=tuple(common),
             few_seeds=len(common) < CLAIM_SEEDS,
         )
-        if len(common) < 2:  # one seed says nothing about how seeds differ: no order is proven
-            return replace(found, reason=f"{len(common)} common seed{'s' * (len(common) != 1)}: 2 are needed")
-        samples = [
+        if len(common) < CLAIM_SEEDS:
+            told = f"{len(common)} common seed{'s' * (len(common) != 1)}: {CLAIM_SEEDS} are needed"
+            return replace(found, reason=told), None
+        sample, other = (
             self._sample(metric, [cell for cell in cells if cell.seed in common], "student") for cells in (one, two)
-        ]
-        if not all(sample.defined for sample in samples):
-            return replace(found, reason=f"{metric.name} is not defined for all of them")
-        estimate = (samples[0] - samples[1]).estimate()
-        return replace(
-            found, difference=estimate.value, low=estimate.low, high=estimate.high, p=estimate.p
-        )  # rounded when all is decided
-
-    def _ranks(self) -> dict[str, int]:
-        """Ranks of the strategies that have one."""
-        labels = [label for label in self.strategies if self._done(label) and label not in self.unranked]
-        place = {label: index for index, label in enumerate(labels)}
-        better = np.zeros((len(labels), len(labels)), dtype=bool)
-        for found in self.comparisons():
-            if {found.first, found.second} <= place.keys() and found.verdict in ("better", "worse"):
-                first, second = place[found.first], place[found.second]
-                better[first, second], better[second, first] = found.verdict == "better", found.verdict == "worse"
-        return dict(zip(labels, ranks(better), strict=True))
+        )
+        if not (sample.defined and other.defined):
+            return replace(found, reason=f"{metric.name} is not defined for all of them"), None
+        return found, difference(sample, other, metric.lowest, metric.highest)
 
     def _noise(self) -> float | None:
         """Standard deviation over seeds, pooled over configurations: the weak model, the ceiling, every entry."""
@@ -270,6 +271,7 @@ class Table:
             few_seeds=len(done) < CLAIM_SEEDS,
             test_items=self.tests.size,
             test_groups=self.tests.group_count,
+            rarest_class=self.tests.rarest_class,
             samples=None if self._evidence is None else self._evidence.samples,
             data_digest=self.tests.data_digest,
             trials=tuple(SeedTrials(seed=cell.seed, **cell.trials) for cell in done),
@@ -288,7 +290,19 @@ class Table:
         samples = {role: self._sample(metric, done, role) for role in ("weak", "student", "ceiling")}
         if not all(sample.defined for sample in samples.values()):
             return replace(row, pgr_reason=f"{metric.name} is not defined for every trial")
-        return replace(row, **numbers_of(metric, samples, done, noise))
+        return replace(row, **numbers_of(metric, samples, done, noise, self._identity(done)))
+
+    def _identity(self, cells: Sequence[GridCell]) -> Identity | None:
+        """Whether students made of every item what their weak supervisors, or their ceilings, made of it."""
+        assert self._evidence is not None
+        made = [self._evidence.classes] if self._evidence.classes is not None else [*self._evidence.features.values()]
+        weak, student, ceiling = (
+            [self._column[cell.trials[role]] for cell in cells] for role in ("weak", "student", "ceiling")
+        )
+        as_weak, as_ceiling = (
+            all(np.array_equal(values[student], values[other]) for values in made) for other in (weak, ceiling)
+        )
+        return "both" if as_weak and as_ceiling else "weak" if as_weak else "ceiling" if as_ceiling else None
 
     def _measured(
         self, metrics: Mapping[str, Metric[Any]], cells: Sequence[GridCell], role: str
@@ -300,7 +314,7 @@ class Table:
         if key not in self._known:  # rows share their weak models and ceilings
             sample = self._sample(metric, cells, role)
             if sample.defined:
-                estimate = sample.estimate(metric.lowest, metric.highest)
+                estimate = score(sample, metric.lowest, metric.highest)
                 value, low, high = (rounded(number) for number in (estimate.value, estimate.low, estimate.high))
                 self._known[key] = Measured(value=value, low=low, high=high)
             else:
