@@ -25,7 +25,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from wtsbench.reports.resampling import Block, Resampler, effective_items
 from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS, TAIL, Spread, between, bounded
-from wtsbench.reports.statistics import difference, holm, score
+from wtsbench.reports.statistics import Estimate, Moments, difference, holm, ratio, score
 from wtsbench.spec.metrics import METRICS, Floats, Predicted
 
 AT_ONCE = 3_000_000
@@ -120,7 +120,8 @@ def scores_and_gaps(law: Law, shares: tuple[float, float], worlds: int, *, old: 
     whole = {name: np.concatenate(parts, axis=-1) for name, parts in ends.items()}
     told: dict[str, float] = {}
     for name in ("score", "gap") if not old else ("score before", "score", "gap before", "gap"):
-        told[name] = held_by(*whole[name], shares[0] if "score" in name else shares[0] - shares[1])
+        low, high = whole[name]
+        told[name] = held_by(low, high, shares[0] if "score" in name else shares[0] - shares[1])
     if old:
         low, high = whole["gap before"]
         told["claims before"] = percent((low > 1e-7) | (high < -1e-7))
@@ -139,7 +140,10 @@ def families(law: Law, shares: Sequence[float], worlds: int) -> dict[str, float]
     chance = np.random.default_rng(2027)
     pairs = list(combinations(range(len(shares)), 2))
     null = [shares[one] == shares[two] for one, two in pairs]
-    any_before, any_now, found_before, found_now = [], [], [], []
+    any_before: list[NDArray[Any]] = []
+    any_now: list[NDArray[Any]] = []
+    found_before: list[NDArray[Any]] = []
+    found_now: list[NDArray[Any]] = []
     for hits in right(law, shares, worlds, chance):
         parts = [moments(hits[:, one] - hits[:, two]) for one, two in pairs]
         sizes = np.abs(np.stack([mean for mean, _ in parts], axis=-1))
@@ -156,12 +160,69 @@ def families(law: Law, shares: Sequence[float], worlds: int) -> dict[str, float]
             (spread.in_family().p(sizes), any_now, found_now, law.seeds >= CLAIM_SEEDS),
         ):
             claimed = (np.array([holm(each) for each in worlds_p.tolist()]) <= ALPHA) & may
-            anyone.append(claimed[:, null].any(axis=1))
+            anyone.append(np.asarray(claimed[:, null].any(axis=1)))
             found.append(claimed[:, ~np.array(null)].mean(axis=1) if not all(null) else np.empty(0))
     told = {"false before": percent(np.concatenate(any_before)), "false": percent(np.concatenate(any_now))}
     if not all(null):
         told |= {"found before": percent(np.concatenate(found_before)), "found": percent(np.concatenate(found_now))}
     return told
+
+
+def recoveries(law: Law, shares: tuple[float, float, float], worlds: int) -> dict[str, float]:
+    """Of worlds with a proven gap: coverage of PGR's interval and mean PGR; and the range of detectable gains.
+
+    Args:
+        law: of the worlds.
+        shares: accuracies of the weak supervisor, the student and the ceiling.
+        worlds: how many.
+    """
+    chance = np.random.default_rng(2029)
+    truth = (shares[1] - shares[0]) / (shares[2] - shares[0])
+    held: list[bool] = []
+    shown: list[float] = []
+    sizes: list[float] = []
+    found: list[bool] = []
+    for hits in right(law, shares, worlds, chance):
+        for weak, student, ceiling in hits:
+            mean, spread = moments(ceiling - weak)
+            gained, of_gain = moments(student - weak)
+            gain = Estimate(value=float(gained), low=0, high=0, spread=of_gain)
+            sizes.append(gain.detectable)
+            found.append(bool(gain.p <= ALPHA))
+            low, high = between(
+                (ceiling.mean(), weak.mean()),
+                (moments(ceiling)[1], moments(weak)[1]),
+                spread,
+                0,
+                1,
+                law.items,
+                law.items,
+            )
+            if low > 0 and spread.p(mean) <= ALPHA:
+                pgr = ratio(_together(student - weak, ceiling - weak))
+                held.append(bool(pgr.low <= truth <= pgr.high))
+                shown.append(pgr.value)
+    low, high = np.quantile(sizes, [0.05, 0.95])
+    return {
+        "PGR": percent(np.array(held or [np.nan])), "PGR shown": 100 * len(shown) / len(sizes), "its mean": float(np.mean(shown or [np.nan])),
+        "gain found": percent(np.array(found)), "detectable from": float(low), "to": float(high),
+    }  # fmt: skip
+
+
+def _together(one: NDArray[np.float32], two: NDArray[np.float32]) -> Moments:
+    """Moments of two quantities [K, N]."""
+    values = np.stack([one, two]).astype(np.float64)  # [2, K, N]
+    _, seeds, items = values.shape
+    by_seed, by_item = values.mean(axis=2), values.mean(axis=1)
+    rest = values - by_item[:, None]
+    rest -= rest.mean(axis=2, keepdims=True)
+    return Moments(
+        value=by_seed.mean(axis=1),
+        seeds=np.cov(by_seed) / seeds,
+        items=np.cov(by_item) / items,
+        interaction=np.einsum("qkn,rkn->qr", rest, rest) / (items - 1) / items / (seeds * (seeds - 1)),
+        freedom=(seeds - 1.0, items - 1.0),
+    )
 
 
 def by_class(
@@ -178,7 +239,10 @@ def by_class(
         resamples: of the items.
     """
     chance = np.random.default_rng(2028)
-    metric, held, apart, claims = METRICS[name], [], [], []
+    metric = METRICS[name]
+    held: list[bool] = []
+    apart: list[bool] = []
+    claims: list[bool] = []
     truth = _truth(name, law, positives / law.items, share)
     for hits in right(law, (share, share), worlds, chance):
         for world in range(len(hits)):
@@ -213,10 +277,8 @@ def _truth(name: str, law: Law, positive: float, share: float) -> float:
 
 def line(what: str, numbers: dict[str, float]) -> None:
     """Print a cell."""
-    told = "  ".join(
-        f"{name} {number:.3f}" if name == "width" else f"{name} {number:.1f}" for name, number in numbers.items()
-    )
-    print(f"{what:<46}{told}", flush=True)
+    told = [f"{name} {number:.{1 if number >= 1 or number == 0 else 3}f}" for name, number in numbers.items()]
+    print(f"{what:<46}{'  '.join(told)}", flush=True)
 
 
 def main(worlds: int = 2_000) -> None:
@@ -245,6 +307,11 @@ def main(worlds: int = 2_000) -> None:
             for items in (500, 2_000):
                 law = Law(seeds=seeds, items=items, seed=seed)
                 line(f"K {seeds:<3} N {items:<5} s {seed}", families(law, (0.75, 0.75, 0.75, 0.8), some // 2))
+    print(f"\n{some:,} worlds a cell; percent of PGR's intervals that hold the truth, and what of it is shown")
+    for three in ((0.7, 0.75, 0.8), (0.7, 0.7, 0.72), (0.7, 0.72, 0.9), (0.95, 0.96, 0.99)):
+        for seeds, items in ((3, 500), (5, 100), (5, 500), (10, 1_000)):
+            law = Law(seeds=seeds, items=items, seed=0.05)
+            line(f"K {seeds:<3} N {items:<5} {' '.join(map(str, three))}", recoveries(law, three, some))
     print(f"\n{some:,} worlds a cell; percent. Rare classes: N 100, of which some are of class 1")
     for name in ("f1", "balanced_accuracy"):
         for positives, share, seeds in (

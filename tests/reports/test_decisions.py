@@ -24,7 +24,8 @@ def test_where_only_seeds_differ_it_is_the_paired_t_test() -> None:
     values = np.repeat(np.concatenate([first, second])[:, None], 300, axis=1)  # every item of a seed scores the same
     features = np.stack([values, np.ones_like(values)], axis=-1)
     ((scores,),) = resampler.scores([Block(features=features, values=(share,))])
-    found = difference(*(resampler.sample(scores, range(k, k + 5)) for k in (0, 5)), -math.inf, math.inf)
+    one, two = (resampler.sample(scores, range(start, start + 5)) for start in (0, 5))
+    found = difference(one, two, -math.inf, math.inf)
     test = scipy.stats.ttest_rel(first, second)
     bounds = test.confidence_interval(0.95)
     assert found.p == pytest.approx(test.pvalue, rel=1e-6)

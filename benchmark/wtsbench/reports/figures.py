@@ -24,7 +24,11 @@ from wtsbench.spec.metrics import Metric
 
 Identity = Literal["weak", "ceiling", "both"]
 """Whose answers a student repeats on every item, in every seed."""
-_REPEATED = {"weak": "its weak supervisor", "ceiling": "its ceiling", "both": "its weak supervisor and its ceiling"}
+_REPEATED = {
+    "weak": "its weak supervisor does",
+    "ceiling": "its ceiling does",
+    "both": "its weak supervisor and its ceiling do",
+}
 
 
 def numbers_of(
@@ -89,7 +93,7 @@ def _judged(found: Comparison, estimate: Estimate, p: float, p_holm: float) -> C
 def _reason(gap: Estimate, metric: Metric[Any], seeds: int, identity: Identity | None) -> str | None:
     """Why there is no PGR."""
     if identity is not None:
-        return f"answers every item as {_REPEATED[identity]} does"
+        return f"answers every item as {_REPEATED[identity]}"
     if not gap.claims:
         return f"{seeds} seed{'s' * (seeds != 1)}: a claim takes {CLAIM_SEEDS}"
     numbers = f"ceiling - weak {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"

@@ -114,11 +114,11 @@ def _listed(counts: Mapping[str, _Count]) -> str:
 
 
 def _few(rows: Sequence[Row]) -> Iterator[str]:
-    """How many tables make no claim."""
+    """How many tables make no claim at all."""
     tables: dict[tuple[str, ...], bool] = {}
     for row in rows:
         key = (row.task, row.weak, row.strong, row.data_digest, row.scorer or "")
-        tables[key] = tables.get(key, False) or (row.few_seeds and row.kind == "strategy")
+        tables[key] = tables.get(key, True) and (row.few_seeds or row.kind == "control")
     few = sum(tables.values())
     if few:
         which = f"{few} of {len(tables)} tables" if len(tables) > 1 else "the table"

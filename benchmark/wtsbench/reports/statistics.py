@@ -221,7 +221,11 @@ def recovered(weak: Sample, student: Sample, ceiling: Sample) -> Recovered:
 
     Only where `ceiling - weak` is proven: elsewhere the interval may have no end.
     """
-    moments = Moments.of(student - weak, ceiling - weak)
+    return ratio(Moments.of(student - weak, ceiling - weak))
+
+
+def ratio(moments: Moments) -> Recovered:
+    """The first of two quantities over the second, which is proven, with its interval."""
     gain, gap = moments.value
     value = float(gain / gap)
     return Recovered(value=value, low=_edge(moments, value, -1.0), high=_edge(moments, value, 1.0))

@@ -295,7 +295,8 @@ class Table:
     def _identity(self, cells: Sequence[GridCell]) -> Identity | None:
         """Whether students made of every item what their weak supervisors, or their ceilings, made of it."""
         assert self._evidence is not None
-        made = [self._evidence.classes] if self._evidence.classes is not None else [*self._evidence.features.values()]
+        made = [self._evidence.features[self.tests.metric.features]]
+        made += [] if self._evidence.classes is None else [self._evidence.classes]
         weak, student, ceiling = (
             [self._column[cell.trials[role]] for cell in cells] for role in ("weak", "student", "ceiling")
         )
