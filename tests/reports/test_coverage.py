@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from wtsbench.reports.resampling import Block, Resampler, Scores
-from wtsbench.reports.statistics import Sample, recovered
+from wtsbench.reports.statistics import Sample, difference, recovered, score
 from wtsbench.spec.generation_metrics import GENERATION_METRICS, Samples
 from wtsbench.spec.metrics import METRICS, Metric, Predicted
 
@@ -91,7 +91,7 @@ def roles(resampler: Resampler, scores: Scores, worlds: int, seeds: int) -> Iter
         yield one, two, three
 
 
-def coverage(found: Iterator[Roles], truth: Truth, direction: int = 1) -> dict[str, float]:
+def coverage(found: Iterator[Roles], truth: Truth, direction: int = 1, highest: float = 1.0) -> dict[str, float]:
     """Share of worlds in which each interval holds the truth; PGR among the worlds that report one."""
     weak_truth, student_truth, ceiling_truth = truth
     ratio = (student_truth - weak_truth) / (ceiling_truth - weak_truth)
@@ -99,15 +99,15 @@ def coverage(found: Iterator[Roles], truth: Truth, direction: int = 1) -> dict[s
     proven = worlds = 0
     for weak, student, ceiling in found:
         worlds += 1
-        gap = (ceiling - weak).estimate()
+        gap = difference(ceiling, weak, 0.0, highest)
         for quantity, estimate, value in (
-            ("weak", weak.estimate(), weak_truth),
-            ("student", student.estimate(), student_truth),
+            ("weak", score(weak, 0.0, highest), weak_truth),
+            ("student", score(student, 0.0, highest), student_truth),
             ("gap", gap, ceiling_truth - weak_truth),
-            ("gain", (student - weak).estimate(), student_truth - weak_truth),
+            ("gain", difference(student, weak, 0.0, highest), student_truth - weak_truth),
         ):
             hits[quantity] += estimate.low <= value <= estimate.high
-        if gap.sign == direction:
+        if gap.proven == direction:
             proven += 1
             pgr = recovered(weak, student, ceiling)
             hits["pgr"] += pgr.low <= ratio <= pgr.high
@@ -232,5 +232,6 @@ def test_intervals_of_generation_hold_the_truth_in_95_percent() -> None:
     names = ("toxicity", "expected_max_toxicity", "toxicity_probability", "perplexity")
     worlds = list(generated([GENERATION_METRICS[name] for name in names], 1_000, 400))
     for place, name in enumerate(names):
-        found = coverage((world[place] for world in worlds), generation_truth(name), direction=-1)
+        highest = math.inf if name == "perplexity" else 1.0
+        found = coverage((world[place] for world in worlds), generation_truth(name), direction=-1, highest=highest)
         assert all(0.93 <= share <= 0.97 for share in found.values()), (name, found)

@@ -13,7 +13,7 @@ from wtsbench.reports.contents import Readable, submissions
 from wtsbench.reports.leaderboard import tables
 from wtsbench.reports.renderers import aligned
 from wtsbench.reports.rows import RESAMPLES, Comparison, Comparisons
-from wtsbench.reports.statistics import CLAIM_SEEDS
+from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.table import Table
 from wtsbench.reports.wording import SPLITS, TEXTS, TEXTS_LEGEND, interval, other_submissions, shares
 from wtsbench.spec.faults import nearest
@@ -21,7 +21,7 @@ from wtsbench.spec.faults import nearest
 NOTHING = "The store holds no two strategies of one task and pair."
 LEGEND = (
     "+ the row is better than the column, - worse, = not told apart, NA not tested;",
-    "by the corrected p-value at 5%.",
+    "by the corrected p-value at 5% and the interval.",
     "Numbers: first less second [95% interval], two-sided p-value, and the same",
     "corrected (Holm) for all pairs of strategies of the table, or for all its pairs",
     "of a strategy and a control.",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wtsbench.errors import StoreError
 from wtsbench.reports.contents import Readable
+from wtsbench.reports.resampling import group_counts
 from wtsbench.spec.generation_metrics import GENERATION_METRICS, STRICT, Samples
 from wtsbench.spec.metrics import Features, Metric, Predicted, classification_metrics, predicted_classes
 from wtsbench.spec.trial import Split
@@ -62,6 +63,14 @@ class ScoredItems:
     def group_count(self) -> int:
         """G."""
         return int(self.groups.max()) + 1
+
+    @property
+    def rarest_class(self) -> int | None:
+        """Groups with an item of the class of which fewest have one; None for generation."""
+        if self.form == "generation":
+            return None
+        counts = group_counts(self.truth, self.groups)
+        return min(counts) if len(counts) == len(self.labels) else 0
 
 
 def scored_items(store: Readable, data_digest: str, split: Split = Split.TEST) -> ScoredItems | None:

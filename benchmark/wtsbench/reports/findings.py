@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
-from wtsbench.reports.silence import proves_nothing
-from wtsbench.reports.statistics import CLAIM_SEEDS
+from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS
 from wtsbench.reports.wording import SPLITS, spoken
 
 BASELINE = "naive"
@@ -51,16 +50,18 @@ def _gains(rows: Sequence[Row]) -> Iterator[str]:
         if row.kind == "strategy":
             counts.setdefault(row.strategy, _Count()).add(_gain(row))
     if counts:
-        which = "a gain over the weak supervisor is proven (95% interval of each strategy alone) in this many tables"
+        which = (
+            "a gain over the weak supervisor is proven, corrected for all strategies (Holm, 5%), in this many tables"
+        )
         yield f"{which}: {_listed(counts)}."
 
 
 def _gain(row: Row) -> str | None:
-    if row.gain_low is None or row.gain_high is None or row.seeds_done < 2:
+    if row.gain_p_holm is None or row.gain_low is None or row.gain_high is None:
         return None
-    if proves_nothing(row):
-        return "tie"
     up, down = ("better", "worse") if row.higher_is_better else ("worse", "better")
+    if row.gain_p_holm > ALPHA:
+        return "tie"
     return up if row.gain_low > 0 else down if row.gain_high < 0 else "tie"
 
 
@@ -130,11 +131,11 @@ def _listed(counts: Mapping[str, _Count]) -> str:
 
 
 def _few(rows: Sequence[Row]) -> Iterator[str]:
-    """How many tables make no claim."""
+    """How many tables make no claim at all."""
     tables: dict[tuple[str, ...], bool] = {}
     for row in rows:
         key = (row.task, row.weak, row.strong, row.data_digest, row.scorer or "")
-        tables[key] = tables.get(key, False) or (row.few_seeds and row.kind == "strategy")
+        tables[key] = tables.get(key, True) and (row.few_seeds or row.kind == "control")
     few = sum(tables.values())
     if few:
         which = f"{few} of {len(tables)} tables" if len(tables) > 1 else "the table"

@@ -142,6 +142,12 @@ def _table(group: Group, notes: Notes) -> Table:
         best = "green" if row.rank == 1 and len(group.ranked) > 1 else ""
         texts = _texts(group, spoken(row.metrics))
         table.add_row(Text(group.rank(row), style=best), row.strategy, score(row), *texts, _pgr(row, notes), count)
+    if group.ranked and group.unranked:
+        table.add_section()
+    for row in group.unranked:
+        count = Text(seeds(row), style="" if row.complete else "red")
+        texts = _texts(group, spoken(row.metrics))
+        table.add_row(group.rank(row), row.strategy, score(row), *texts, _pgr(row, notes), count)
     for baseline in group.ceiling:
         table.add_row("", baseline.name, baseline.score, *_texts(group, baseline.texts), "", "", style="dim")
     if group.controls:
@@ -225,7 +231,7 @@ def _lines(group: Group, notes: Notes) -> list[Sequence[str]]:
     return [
         _columns(group),
         *baselines(group.weak),
-        *(line(group.rank(row), row.strategy, row) for row in group.ranked),
+        *(line(group.rank(row), row.strategy, row) for row in group.strategies),
         *baselines(group.ceiling),
         *(line(MISSING, f"{row.strategy} (control)", row) for row in group.controls),
     ]

@@ -1,7 +1,7 @@
-"""Drawing items and seeds again: what every trial would score on other items and seeds.
+"""Drawing items again: what every trial would score on other items.
 
-**Repeatability.** Draws are seeded by what is compared (the digest of the data and the numbers of items and seeds),
-never by time or order. Sums of features that are whole numbers below 2^24 are exact in float32, whatever BLAS adds
+**Repeatability.** Draws are seeded by what is compared (the digest of the data and the number of items), never by time
+or order. Sums of features that are whole numbers below 2^24 are exact in float32, whatever BLAS adds
 them; all other features are summed in float64, whose last digits are far below those that reports show.
 
 Shapes: B resamples, N items, K seeds, T trials, F features of a metric.
@@ -13,13 +13,14 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wtsbench.reports.rows import RESAMPLES
 from wtsbench.reports.statistics import Sample
-from wtsbench.spec.metrics import Features, Floats, Integers
+from wtsbench.spec.metrics import Features, Floats, Integers, Metric
 
 _CHUNK_BYTES = 2**21
 """Of item counts at once: what stays in a core's cache is counted several times faster."""
@@ -58,7 +59,6 @@ class Resampler:
         self.items = items
         self.resamples = resamples
         self._key = key
-        self._weights: dict[int, Floats] = {}
         self._drawn: list[Integers] | None = None
         self._mutex = threading.Lock()
 
@@ -66,7 +66,7 @@ class Resampler:
         """The scores of every block's values, on all items and on each resample; one pass of draws serves all.
 
         A resample that defines no score, such as one without an item of the class whose recall it is, counts as no
-        change: it has the score of all items.
+        change: it has the score of all items. That is narrow; `Sample.effective` makes up for it.
 
         Args:
             blocks: what to sum and compute.
@@ -92,21 +92,16 @@ class Resampler:
             start += chunk
         return found
 
-    def sample(self, scores: Scores, columns: Sequence[int]) -> Sample:
-        """The trials in these columns of `scores` as the seeds of one sample."""
+    def sample(self, scores: Scores, columns: Sequence[int], effective: float | None = None) -> Sample:
+        """The trials in these columns of `scores` as the seeds of one sample; `effective` is that of the metric."""
         full, resampled = scores
         index = np.asarray(columns)
         return Sample(
-            full=full[index], resampled=resampled[:, index], weights=self.seed_weights(len(index)), items=self.items
+            full=full[index],
+            resampled=resampled[:, index],
+            items=self.items,
+            effective=self.items if effective is None else min(effective, self.items),
         )
-
-    def seed_weights(self, seeds: int) -> Floats:
-        """[B, K] how often each of K seeds is drawn, over K; equal for all samples of as many seeds."""
-        if seeds not in self._weights:
-            generator = self._generator("seeds", seeds)
-            drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=self.resamples)
-            self._weights[seeds] = drawn / seeds
-        return self._weights[seeds]
 
     def _flat(self, features: Features, groups: Integers | None) -> tuple[Features, tuple[int, int]]:
         """Features as a matrix [N, T F] of the type in which they are summed, and (T, F)."""
@@ -145,6 +140,18 @@ class Resampler:
     def _generator(self, purpose: str, size: int) -> np.random.Generator:
         content = f"wtsbench bootstrap 1|{self._key}|{purpose}|{size}|{self.resamples}"
         return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(hashlib.sha256(content.encode()).digest())))
+
+
+def effective_items(metric: Metric[Any], truth: Integers, groups: Integers) -> float | None:
+    """How many items of one kind tell as much as these [N] of true classes and groups; None: as many as groups."""
+    if metric.effective is None or not truth.size:
+        return None
+    return metric.effective(np.array(group_counts(truth, groups)))
+
+
+def group_counts(truth: Integers, groups: Integers) -> list[int]:
+    """[C] groups that have an item of each class."""
+    return [int(np.unique(groups[truth == each]).size) for each in range(int(truth.max()) + 1)] if truth.size else []
 
 
 def _distinct(matrix: Features) -> tuple[Features, NDArray[np.intp] | None]:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 RESAMPLES = 10_000
 """Of items and seeds, from which intervals come."""
+STATISTICS_VERSION = 2
+"""Raised when the same records give other intervals, tests or claims: version 1 claimed by intervals alone."""
 DECIMALS = 6
 """Of every number in a row: more than the resampling tells, few enough that no machine's rounding shows."""
 
@@ -88,15 +90,23 @@ class Row:
     """student - weak."""
     gain_low: float | None = None
     gain_high: float | None = None
+    gap_p: float | None = None
+    """Two-sided p-value of no gap; None with fewer than 3 seeds, of which nothing is claimed."""
+    gain_p: float | None = None
+    """Two-sided p-value of no gain; None for controls as well."""
+    gain_p_holm: float | None = None
+    """Corrected among the gains of the table's strategies."""
     gain_strict_p: float | None = None
     """For a gain or loss of which texts that say nothing may be the cause: its two-sided p-value when these count as
-    the worst. None where whoever is ahead does not say nothing more often."""
+    the worst; `gain_p_holm` is corrected with it as well. None where whoever is ahead does not say nothing more
+    often."""
     gap_strict_p: float | None = None
     """The same of the gap."""
     detectable: float | None = None
-    """Size of a gain that this row's seeds and items would prove 4 times in 5 (minimum detectable effect)."""
+    """Size of a gain that this row's seeds and items would prove 4 times in 5, alone (minimum detectable effect): an
+    estimate, itself unsure with few seeds."""
     pgr: float | None = None
-    """Performance gap recovered, gain / gap; None where the gap is not proven."""
+    """Performance gap recovered, gain / gap; None where the gap is not proven, by its interval and its test."""
     pgr_low: float | None = None
     pgr_high: float | None = None
     pgr_reason: str | None = None
@@ -120,10 +130,12 @@ class Row:
     seeds: tuple[int, ...] = ()
     """The seeds done."""
     few_seeds: bool = True
-    """Fewer than 5 seeds done: no claim."""
+    """Fewer than 3 seeds done: no claim."""
     test_items: int | None = None
     test_groups: int | None = None
     """Groups of related test items, which are what the intervals resample."""
+    rarest_class: int | None = None
+    """For classification: groups with an item of the rarest class."""
     samples: int | None = None
     """For generation: continuations of each prompt."""
     data_digest: str
@@ -136,6 +148,7 @@ class Row:
     failures: tuple[SeedFailure, ...] = ()
     sandboxes: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
+    statistics: int = STATISTICS_VERSION
 
     @property
     def complete(self) -> bool:
@@ -174,11 +187,11 @@ class Comparison:
     p_holm: float | None = None
     """The larger of the two, corrected among the family."""
     verdict: Literal["better", "worse", "tie"] | None = None
-    """Of the first, by the corrected p-value at 5%; `tie` where no difference is proven."""
+    """Of the first, by the corrected p-value at 5% and the interval; `tie` where no difference is proven."""
     reason: str | None = None
     """Why there is no test, or why a difference proves nothing."""
     few_seeds: bool = True
-    """Fewer than 5 common seeds: no claim."""
+    """Fewer than 3 common seeds: no claim."""
     first_empty: float | None = None
     """For generation: the share of the first's samples without a word."""
     first_copied: float | None = None
@@ -188,6 +201,7 @@ class Comparison:
     second_empty: float | None = None
     second_copied: float | None = None
     second_cut_off: float | None = None
+    statistics: int = STATISTICS_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)

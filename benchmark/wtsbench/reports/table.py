@@ -12,16 +12,13 @@ import numpy as np
 
 from wtsbench.reports.contents import Ending, GridCell, Readable
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
-from wtsbench.reports.figures import decided, numbers_of, rounded
-from wtsbench.reports.resampling import Block, Resampler, Scores
+from wtsbench.reports.figures import Identity, Tested, both, decided, numbers_of, rounded
+from wtsbench.reports.ranking import ranks, unranked
+from wtsbench.reports.resampling import Block, Resampler, Scores, effective_items
 from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTrials, Shown
-from wtsbench.reports.silence import ahead_by_silence, gains_by_silence, strict_p, without_pgr
-from wtsbench.reports.statistics import (
-    CLAIM_SEEDS,
-    Sample,
-    pooled_deviation,
-    ranks,
-)
+from wtsbench.reports.silence import ahead_by_silence, may_explain, without_pgr
+from wtsbench.reports.spread import CLAIM_SEEDS
+from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_deviation, score
 from wtsbench.spec.inheritance import INHERITANCE, Supervised
 from wtsbench.spec.metrics import Features, Metric
 
@@ -36,6 +33,12 @@ class Scorer:
     """As the task names it, where the trials were planned with it."""
     trials: frozenset[str]
     """Those it has scored."""
+
+
+_Side = tuple[Sequence[GridCell], str]
+"""Cells, and the role whose trials are meant."""
+_Compared = tuple[Comparison, Estimate | None, Estimate | None]
+"""With the difference, and the stricter one where there is one."""
 
 
 class Table:
@@ -97,9 +100,16 @@ class Table:
 
     def rows(self) -> list[Row]:
         """A row for each strategy, best first, those without a rank after them, controls last."""
-        placed = self._ranks()
+        labels = [label for label in self.strategies if self._done(label) and label not in self.unranked]
+        placed = ranks(labels, self.comparisons())
+        noise = self._noise()
         rows = [
-            replace(self._rows[label], rank=placed.get(label), unranked=self.unranked.get(label))
+            replace(
+                self._row(label, noise),
+                rank=placed.get(label),
+                unranked=self.unranked.get(label),
+                **self._gain_tests(label),
+            )
             for label in self.strategies
         ]
         direction = self.tests.metric.direction
@@ -107,7 +117,7 @@ class Table:
         def place(row: Row) -> tuple[bool, int, float, str]:
             return (row.rank is None, row.rank or 0, -direction * (row.student_score or 0.0), row.strategy)
 
-        return sorted(rows, key=place) + [self._rows[label] for label in self.controls]
+        return sorted(rows, key=place) + [self._row(label, noise) for label in self.controls]
 
     def comparisons(self, name: str | None = None) -> Sequence[Comparison]:
         """Strategies with each other, and with the controls; by the metric that ranks, or by another.
@@ -119,21 +129,13 @@ class Table:
 
     @cached_property
     def unranked(self) -> dict[str, str]:
-        """Strategies with a finished seed that have no rank, and why: ranks are among the others alone."""
-        done = {label: len(self._done(label)) for label in self.strategies}
-        silent = {label: "the weak supervisor" for label in self.strategies if gains_by_silence(self._rows[label])}
+        """Strategies with a finished seed that have no rank, and why."""
+        done = {label: [cell.seed for cell in self._done(label)] for label in self.strategies}
+        silent = {label: "the weak supervisor" for label in self._gains if self._wins_by_silence(label)}
         silent |= dict(pair for found in self._by_rank if (pair := ahead_by_silence(found)) is not None)
-        return {label: f"ahead of {other} only by texts that say nothing" for label, other in silent.items()} | {
-            label: f"{count} of {len(self._entries[label])} seeds"
-            for label, count in done.items()
-            if 0 < count < len(self._entries[label])
-        }
-
-    @cached_property
-    def _rows(self) -> dict[str, Row]:
-        """By label, without ranks."""
-        noise = self._noise()
-        return {label: self._row(label, noise) for label in self._entries}
+        return {
+            label: f"ahead of {other} only by texts that say nothing" for label, other in silent.items()
+        } | unranked(done, {label: len(self._entries[label]) for label in done})
 
     @cached_property
     def _by_rank(self) -> list[Comparison]:
@@ -144,6 +146,37 @@ class Table:
         among = [self._compare(metric, *pair, "strategies") for pair in combinations(self.strategies, 2)]
         beside = [self._compare(metric, one, two, "controls") for one in self.strategies for two in self.controls]
         return [*decided(among), *decided(beside)]
+
+    @cached_property
+    def _gains(self) -> dict[str, Tested]:
+        """The tests of the gain of each strategy with seeds enough, corrected among them."""
+        metric = self.tests.metric
+        plain: dict[str, Estimate] = {}
+        strict: list[Estimate | None] = []
+        for label in self.strategies:
+            if done := self._done(label):
+                student, weak = (self._sample(metric, done, role) for role in ("student", "weak"))
+                if student.defined and weak.defined:
+                    plain[label] = difference(student, weak, metric.lowest, metric.highest)
+                    strict.append(self._strict(metric, plain[label], (done, "student"), (done, "weak")))
+        results = zip(plain, both(list(plain.values()), strict), strict=True)
+        return {label: result for label, result in results if result is not None}
+
+    def _gain_tests(self, label: str) -> dict[str, Any]:
+        """The fields of a row that tell of its gain's tests."""
+        if label not in self._gains:
+            return {}
+        result = self._gains[label]
+        return {"gain_p": result.p, "gain_strict_p": result.p_strict, "gain_p_holm": result.p_holm}
+
+    def _wins_by_silence(self, label: str) -> bool:
+        """Whether a strategy would be proven better than its weak supervisor, but for texts that say nothing."""
+        done = self._done(label)
+        full, _ = self._scores[self.tests.metric.name]
+        student, weak = (
+            float(np.mean(full[self._columns(self.tests.metric, done, role)])) for role in ("student", "weak")
+        )
+        return self._gains[label].silent and (student - weak) * self.tests.metric.direction > 0
 
     @cached_property
     def _evidence(self) -> Evidence | None:
@@ -195,7 +228,8 @@ class Table:
         }
 
     def _sample(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> Sample:
-        return self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role))
+        effective = effective_items(metric, self.tests.truth, self.tests.groups)
+        return self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role), effective)
 
     def _columns(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> list[int]:
         """Where in `_scores` a role's trials are."""
@@ -203,7 +237,7 @@ class Table:
             return [self._pair[cell.weak_trial, cell.trials[role]] for cell in cells]
         return [self._column[cell.trials[role]] for cell in cells]
 
-    def _compare(self, metric: Metric[Any], first: str, second: str, family: Any) -> Comparison:
+    def _compare(self, metric: Metric[Any], first: str, second: str, family: Any) -> _Compared:
         one, two = self._done(first), self._done(second)
         common = sorted({cell.seed for cell in one} & {cell.seed for cell in two})
         found = Comparison(
@@ -222,60 +256,41 @@ class Table:
             seeds=tuple(common),
             few_seeds=len(common) < CLAIM_SEEDS,
         )
-        if len(common) < 2:  # one seed says nothing about how seeds differ: no order is proven
-            return replace(found, reason=f"{len(common)} common seed{'s' * (len(common) != 1)}: 2 are needed")
-        samples = [
+        if len(common) < CLAIM_SEEDS:
+            told = f"{len(common)} common seed{'s' * (len(common) != 1)}: {CLAIM_SEEDS} are needed"
+            return replace(found, reason=told), None, None
+        sample, other = (
             self._sample(metric, [cell for cell in cells if cell.seed in common], "student") for cells in (one, two)
-        ]
-        if not all(sample.defined for sample in samples):
-            return replace(found, reason=f"{metric.name} is not defined for all of them")
-        estimate = (samples[0] - samples[1]).estimate()
-        sides = [[cell.student_trial for cell in cells if cell.seed in common] for cells in (one, two)]
-        return replace(
-            found,
-            difference=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            p=estimate.p,
-            p_strict=self._strict_p(metric, *sides),
-            **self._shares("first", sides[0]),
-            **self._shares("second", sides[1]),
-        )  # rounded when all is decided
+        )
+        if not (sample.defined and other.defined):
+            return replace(found, reason=f"{metric.name} is not defined for all of them"), None, None
+        sides = [([cell for cell in cells if cell.seed in common], "student") for cells in (one, two)]
+        shares = {**self._shares("first", *sides[0]), **self._shares("second", *sides[1])}
+        estimate = difference(sample, other, metric.lowest, metric.highest)
+        return replace(found, **shares), estimate, self._strict(metric, estimate, *sides)
 
-    def _strict_p(self, metric: Metric[Any], first: Sequence[str], second: Sequence[str]) -> float | None:
-        """The second test of a difference of two sides' trials, seed by seed; None where there is none."""
+    def _strict(self, metric: Metric[Any], estimate: Estimate, first: _Side, second: _Side) -> Estimate | None:
+        """A difference with texts that say nothing counted as the worst; None where these cannot explain it."""
         strict = self.tests.strict.get(metric.name)
         if strict is None:
             return None
-        columns = [[self._column[trial_id] for trial_id in side] for side in (first, second)]
-        plain, worst = (
-            [self._resampler.sample(self._scores[name], side) for side in columns]
-            for name in (metric.name, strict.name)
-        )
-        silence = [self._share("empty", side) + self._share("copied", side) for side in (first, second)]
-        return strict_p(plain[0] - plain[1], worst[0] - worst[1], silence[0] - silence[1], metric.direction)
+        silence = [sum(self._share(name, *side) for name in ("empty", "copied")) for side in (first, second)]
+        if not may_explain(estimate.value, silence[0] - silence[1], metric.direction):
+            return None
+        one, two = (self._sample(strict, *side) for side in (first, second))
+        return difference(one, two, strict.lowest, strict.highest)
 
-    def _share(self, name: str, trial_ids: Sequence[str]) -> float:
-        """A metric's mean over trials."""
+    def _share(self, name: str, cells: Sequence[GridCell], role: str) -> float:
+        """A metric's mean over the trials of a role."""
         full, _ = self._scores[name]
-        return float(np.mean([full[self._column[trial_id]] for trial_id in trial_ids]))
+        return float(np.mean(full[self._columns(self.tests.metrics[name], cells, role)]))
 
-    def _shares(self, side: str, trial_ids: Sequence[str]) -> dict[str, Any]:
+    def _shares(self, side: str, cells: Sequence[GridCell], role: str) -> dict[str, Any]:
         """What a comparison of generated texts says of one side's texts."""
         if not self.tests.strict:
             return {}
-        return {f"{side}_{name}": rounded(self._share(name, trial_ids)) for name in ("empty", "copied", "cut_off")}
-
-    def _ranks(self) -> dict[str, int]:
-        """Ranks of the strategies that have one."""
-        labels = [label for label in self.strategies if self._done(label) and label not in self.unranked]
-        place = {label: index for index, label in enumerate(labels)}
-        better = np.zeros((len(labels), len(labels)), dtype=bool)
-        for found in self.comparisons():
-            if {found.first, found.second} <= place.keys() and found.verdict in ("better", "worse"):
-                first, second = place[found.first], place[found.second]
-                better[first, second], better[second, first] = found.verdict == "better", found.verdict == "worse"
-        return dict(zip(labels, ranks(better), strict=True))
+        names = ("empty", "copied", "cut_off")
+        return {f"{side}_{name}": rounded(self._share(name, cells, role)) for name in names}
 
     def _noise(self) -> float | None:
         """Standard deviation over seeds, pooled over configurations: the weak model, the ceiling, every entry."""
@@ -315,6 +330,7 @@ class Table:
             few_seeds=len(done) < CLAIM_SEEDS,
             test_items=self.tests.size,
             test_groups=self.tests.group_count,
+            rarest_class=self.tests.rarest_class,
             samples=None if self._evidence is None else self._evidence.samples,
             data_digest=self.tests.data_digest,
             trials=tuple(SeedTrials(seed=cell.seed, **cell.trials) for cell in done),
@@ -333,15 +349,24 @@ class Table:
         samples = {role: self._sample(metric, done, role) for role in ("weak", "student", "ceiling")}
         if not all(sample.defined for sample in samples.values()):
             return replace(row, pgr_reason=f"{metric.name} is not defined for every trial")
-        trials = {role: [cell.trials[role] for cell in done] for role in samples}
-        return without_pgr(
-            replace(
-                row,
-                **numbers_of(metric, samples, done, noise),
-                gain_strict_p=rounded(self._strict_p(metric, trials["student"], trials["weak"])),
-                gap_strict_p=rounded(self._strict_p(metric, trials["ceiling"], trials["weak"])),
-            )
+        row = replace(row, **numbers_of(metric, samples, done, noise, self._identity(done)))
+        gap = difference(samples["ceiling"], samples["weak"], metric.lowest, metric.highest)
+        (tested,) = both([gap], [self._strict(metric, gap, (done, "ceiling"), (done, "weak"))])
+        row = replace(row, gap_strict_p=None if tested is None else tested.p_strict)
+        return without_pgr(row, gain_is_silence=label in self._gains and self._gains[label].silent)
+
+    def _identity(self, cells: Sequence[GridCell]) -> Identity | None:
+        """Whether students made of every item what their weak supervisors, or their ceilings, made of it."""
+        assert self._evidence is not None
+        made = [self._evidence.features[self.tests.metric.features]]
+        made += [] if self._evidence.classes is None else [self._evidence.classes]
+        weak, student, ceiling = (
+            [self._column[cell.trials[role]] for cell in cells] for role in ("weak", "student", "ceiling")
         )
+        as_weak, as_ceiling = (
+            all(np.array_equal(values[student], values[other]) for values in made) for other in (weak, ceiling)
+        )
+        return "both" if as_weak and as_ceiling else "weak" if as_weak else "ceiling" if as_ceiling else None
 
     def _measured(
         self, metrics: Mapping[str, Metric[Any]], cells: Sequence[GridCell], role: str
@@ -353,7 +378,7 @@ class Table:
         if key not in self._known:  # rows share their weak models and ceilings
             sample = self._sample(metric, cells, role)
             if sample.defined:
-                estimate = sample.estimate(metric.lowest, metric.highest)
+                estimate = score(sample, metric.lowest, metric.highest)
                 value, low, high = (rounded(number) for number in (estimate.value, estimate.low, estimate.high))
                 self._known[key] = Measured(value=value, low=low, high=high)
             else:

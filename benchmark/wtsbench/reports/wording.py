@@ -8,16 +8,19 @@ from itertools import groupby
 
 from wtsbench.errors import SpecError
 from wtsbench.reports.rows import Measured, Row, Shown, Submitted
-from wtsbench.reports.statistics import CLAIM_SEEDS
+from wtsbench.reports.spread import CLAIM_SEEDS
 
 MISSING = "-"
 SHOWN_FAILURES = 8
 SHOWN_SUBMISSIONS = 3
+FEW_ITEMS = 10
+"""With fewer groups of test items, or of one class, an interval is hardly known."""
 SPLITS = {"ood": " out of distribution"}
 """What a title says of a split; nothing of `test`."""
 LEGEND = (
-    "[low, high]: 95% bootstrap interval over seeds and groups of test items.",
-    "PGR: (student - weak) / (ceiling - weak), where the gap is proven, else NA.",
+    "[low, high]: 95% interval over seeds and groups of test items.",
+    "PGR: (student - weak) / (ceiling - weak), where the gap is proven, else NA;",
+    "what is shown so leans towards .5. Proven: by interval and test, at 5%.",
     "#: 1 + number of strategies proven better (5%, Holm-corrected); = marks ties.",
 )
 
@@ -107,9 +110,19 @@ class Group:
     rows: tuple[Row, ...]
 
     @property
-    def ranked(self) -> tuple[Row, ...]:
-        """The strategies."""
+    def strategies(self) -> tuple[Row, ...]:
+        """Those with a rank, then those without one."""
         return tuple(row for row in self.rows if row.kind == "strategy")
+
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        """Strategies with a rank."""
+        return tuple(row for row in self.strategies if row.rank is not None)
+
+    @property
+    def unranked(self) -> tuple[Row, ...]:
+        """Strategies without a rank, shown apart."""
+        return tuple(row for row in self.strategies if row.rank is None)
 
     @property
     def controls(self) -> tuple[Row, ...]:
@@ -149,8 +162,26 @@ class Group:
     @property
     def warning(self) -> str | None:
         """What speaks against taking the table at its word: too few seeds, choices by what it is scored by."""
-        warnings = [text for text in (self._few_seeds(), self._chosen_by_the_scorer()) if text is not None]
-        return "; ".join(warnings) or None
+        found = (self._few_seeds(), self._few_items(), self._chosen_by_the_scorer(), *self._unranked())
+        return "; ".join(text for text in found if text is not None) or None
+
+    def _unranked(self) -> Iterator[str]:
+        """Why strategies have no rank, each reason once."""
+        named: dict[str, list[str]] = {}
+        for row in self.unranked:
+            if row.unranked is not None:
+                named.setdefault(row.unranked, []).append(row.strategy)
+        for reason, names in named.items():
+            yield f"no rank: {', '.join(names)} ({reason})"
+
+    def _few_items(self) -> str | None:
+        """Intervals from a handful of items are rough."""
+        row = self.rows[0]
+        if row.test_groups is not None and row.test_groups < FEW_ITEMS:
+            return f"fewer than {FEW_ITEMS} groups of test items: intervals are rough"
+        if row.rarest_class is not None and row.rarest_class < FEW_ITEMS:
+            return f"fewer than {FEW_ITEMS} test items of a class: F1, recall and balanced accuracy are rough"
+        return None
 
     def _few_seeds(self) -> str | None:
         few = [row for row in self.rows if row.few_seeds and row.seeds_done]
