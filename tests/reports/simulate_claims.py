@@ -204,9 +204,13 @@ def recoveries(law: Law, shares: tuple[float, float, float], worlds: int) -> dic
                 shown.append(pgr.value)
     low, high = np.quantile(sizes, [0.05, 0.95])
     return {
-        "PGR": percent(np.array(held or [np.nan])), "PGR shown": 100 * len(shown) / len(sizes), "its mean": float(np.mean(shown or [np.nan])),
-        "gain found": percent(np.array(found)), "detectable from": float(low), "to": float(high),
-    }  # fmt: skip
+        "PGR": 100 * float(np.mean(held)) if held else np.nan,
+        "PGR shown": 100 * len(shown) / len(sizes),
+        "its mean": float(np.mean(shown)) if shown else np.nan,
+        "gain found": percent(np.array(found)),
+        "detectable from": float(low),
+        "to": float(high),
+    }
 
 
 def _together(one: NDArray[np.float32], two: NDArray[np.float32]) -> Moments:
