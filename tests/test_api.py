@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -36,9 +35,9 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store of six trials and more."""
+    """A folder with a store of twelve trials."""
     path = tmp_path_factory.mktemp("api")
-    simple({"naive": 0.7, "logconf": 0.8}, seeds=[0, 1], items=50).folder(path)
+    simple({"naive": 0.7, "logconf": 0.8}, seeds=[0, 1, 2], items=50).folder(path)
     return path / "store"
 
 
@@ -61,8 +60,8 @@ def test_a_store_gives_the_same_tables_from_a_folder_and_from_a_server(folder: P
         return [*tables, store.items(), store.sql(question, ["weak"])]
 
     here = asked(wtsbench.open_store(folder))
-    assert [table.num_rows for table in here] == [8, 8 * 51, 8 * 50, 0, 53, 1]  # type: ignore[attr-defined]
-    assert here[-1].to_pylist() == [{"task": "colours", "trials": 6}]  # type: ignore[attr-defined]
+    assert [table.num_rows for table in here] == [12, 12 * 51, 12 * 50, 0, 53, 1]  # type: ignore[attr-defined]
+    assert here[-1].to_pylist() == [{"task": "colours", "trials": 9}]  # type: ignore[attr-defined]
     with serving(folder) as running, asking_with(token_in(folder, "read")):
         assert asked(wtsbench.open_store(running.listen)) == here
         assert asked(wtsbench.open_store(folder)) == here  # the folder goes through the server now
@@ -77,7 +76,7 @@ def test_sql_only_reads_the_published_tables(folder: Path, statement: str) -> No
     store = wtsbench.open_store(folder)
     with pytest.raises(StoreError):
         store.sql(statement)
-    assert store.trials().num_rows == 8
+    assert store.trials().num_rows == 12
 
 
 def test_a_leaderboard_in_every_form(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -87,7 +86,7 @@ def test_a_leaderboard_in_every_form(folder: Path, monkeypatch: pytest.MonkeyPat
     table, frame = board.to_arrow(), board.to_pandas()
     assert table["strategy"].to_pylist() == [row.strategy for row in board.rows] == frame["strategy"].tolist()
     assert table["student_score"].to_pylist() == [row.student_score for row in board.rows]
-    assert str(table.schema.field("seeds").type) == "list<element: int64>" or table["seeds"][0].as_py() == [0, 1]
+    assert str(table.schema.field("seeds").type) == "list<element: int64>" or table["seeds"][0].as_py() == [0, 1, 2]
     shown = re.sub(r"<[^>]*>", "", board._repr_html_())
     for text in (board.to_markdown(), shown):
         assert "logconf" in text
@@ -144,7 +143,7 @@ def _program(folder: Path, grid: object, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, json.dumps(grid), *words],
         cwd=folder,
-        env={**os.environ, "WTSBENCH_CACHE": str(folder / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -177,9 +176,7 @@ def test_one_call_submits_a_dict_and_an_interruption_stops_it_cleanly(tmp_path: 
 @pytest.mark.slow
 def test_the_examples_run(tmp_path: Path) -> None:
     """The quickstart as a script, and the grid on a task of one's own."""
-    environment = {**os.environ, "WTSBENCH_CACHE": str(tmp_path / "cache")}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    begun = time.monotonic()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for arguments in (
         [str(ROOT / "examples" / "quickstart.py")],
         ["-m", "wtsbench_cli", "submit", str(ROOT / "examples" / "grid.yaml"), "--executor", "in-process"],
@@ -189,4 +186,3 @@ def test_the_examples_run(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert "logconf" in done.stdout
-    assert time.monotonic() - begun < 400
