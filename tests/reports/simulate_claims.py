@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from wtsbench.reports.resampling import Block, Resampler, effective_items
+from wtsbench.reports.resampling import Block, Resampler, group_counts
 from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS, TAIL, Spread, between, bounded
 from wtsbench.reports.statistics import Estimate, Moments, difference, holm, ratio, score
 from wtsbench.spec.metrics import METRICS, Floats, Predicted
@@ -257,7 +257,8 @@ def by_class(
             resampler = Resampler(f"{world} {len(held)}", law.items, resamples=resamples)
             features = metric.features(Predicted(labels=labels, classes=answers, count=2))
             ((scores,),) = resampler.scores([Block(features=features, values=(metric.value,))])
-            effective = effective_items(metric, labels, np.arange(law.items))
+            counts = group_counts(labels, np.arange(law.items), 2)
+            effective = None if metric.effective is None else metric.effective(counts)
             one, two = (
                 resampler.sample(scores, range(start, start + law.seeds), effective) for start in (0, law.seeds)
             )
@@ -296,13 +297,15 @@ def main(worlds: int = 2_000) -> None:
                     where = f"K {seeds:<3} N {items:<4} {shares[0]} and {shares[1]}, s {seed}"
                     line(where, scores_and_gaps(law, shares, worlds))
     some = max(1, worlds // 4)
-    print(f"\n{some:,} worlds a cell; percent. Any false claim among S equal models, N 500")
+    print(
+        f"\n{some:,} worlds a cell, {worlds:,} where S is 2 or 3; percent. Any false claim among S equal models, N 500"
+    )
     for models in (2, 3, 8, 15):
         for seeds in (2, 3, 5, 10):
             for seed, failing in ((0.05, 0.0), (0.3, 0.0), (0.05, 0.25)):
                 law = Law(seeds=seeds, items=500, seed=seed, failing=failing)
                 where = f"S {models:<3} K {seeds:<3} s {seed}{', 1 of 4 seeds fails' if failing else ''}"
-                line(where, families(law, (0.75,) * models, some))
+                line(where, families(law, (0.75,) * models, worlds if models < 4 else some))
     print(
         f"\n{some:,} worlds a cell; percent. One of 4 models is better by .05: how often each of its 3 pairs is found"
     )

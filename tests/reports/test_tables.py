@@ -455,3 +455,22 @@ def test_nothing_varies() -> None:
         assert row.metrics["error_inheritance"].reason == "not defined in 5 of 5 seeds"
     assert {row.rank for row in board.rows if row.kind == "strategy"} == {1}
     assert {(found.p, found.p_holm, found.verdict) for found in board.comparisons} == {(1.0, 1.0, "tie")}
+
+
+def test_a_class_without_a_test_item_has_no_recall() -> None:
+    """A class that no test item has is NA, and the table warns; the other metrics are computed."""
+    world = World()
+    labels = np.tile([0, 1], 30)
+    digest = world.dataset("colours", labels.tolist(), classes=3)
+    world.grid("first", {"colours": digest}, ["naive"], [0, 1, 2])
+    for seed in range(3):
+        for role, model, strategy in (
+            ("weak", "small", None),
+            ("ceiling", "large", None),
+            ("student", "large", "naive"),
+        ):
+            world.trial(role, "colours", model, seed, digest, strategy=strategy, predicted=labels, classes=3)
+    (row,) = board_of(world).rows
+    assert row.metrics["recall[class 2]"].reason == "not defined in 3 of 3 seeds"
+    assert (row.metrics["balanced_accuracy"].value, row.rarest_class) == (1, 0)
+    assert "fewer than 10 test items of a class" in render(board_of(world), "plain")

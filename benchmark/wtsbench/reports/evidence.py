@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from wtsbench.errors import StoreError
 from wtsbench.reports.contents import Readable
 from wtsbench.reports.resampling import group_counts
 from wtsbench.spec.generation_metrics import GENERATION_METRICS, STRICT, Samples
-from wtsbench.spec.metrics import Features, Metric, Predicted, classification_metrics, predicted_classes
+from wtsbench.spec.metrics import Features, Integers, Metric, Predicted, classification_metrics, predicted_classes
 from wtsbench.spec.trial import Split
 from wtsbench.store.samples import samples
 
@@ -64,13 +65,14 @@ class ScoredItems:
         """G."""
         return int(self.groups.max()) + 1
 
-    @property
-    def rarest_class(self) -> int | None:
-        """Groups with an item of the class of which fewest have one; None for generation."""
-        if self.form == "generation":
-            return None
-        counts = group_counts(self.truth, self.groups)
-        return min(counts) if len(counts) == len(self.labels) else 0
+    @cached_property
+    def class_groups(self) -> Integers:
+        """[C] groups that have an item of each class; empty for generation."""
+        return group_counts(self.truth, self.groups, len(self.labels) if self.truth.size else 0)
+
+    def effective(self, metric: Metric[Any]) -> float | None:
+        """How many groups of one kind tell as much of a metric; None: as many as there are."""
+        return None if metric.effective is None else metric.effective(self.class_groups)
 
 
 def scored_items(store: Readable, data_digest: str, split: Split = Split.TEST) -> ScoredItems | None:

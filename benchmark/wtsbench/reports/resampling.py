@@ -13,14 +13,13 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wtsbench.reports.rows import RESAMPLES
 from wtsbench.reports.statistics import Sample
-from wtsbench.spec.metrics import Features, Floats, Integers, Metric
+from wtsbench.spec.metrics import Features, Floats, Integers
 
 _CHUNK_BYTES = 2**21
 """Of item counts at once: what stays in a core's cache is counted several times faster."""
@@ -142,16 +141,9 @@ class Resampler:
         return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(hashlib.sha256(content.encode()).digest())))
 
 
-def effective_items(metric: Metric[Any], truth: Integers, groups: Integers) -> float | None:
-    """How many items of one kind tell as much as these [N] of true classes and groups; None: as many as groups."""
-    if metric.effective is None or not truth.size:
-        return None
-    return metric.effective(np.array(group_counts(truth, groups)))
-
-
-def group_counts(truth: Integers, groups: Integers) -> list[int]:
-    """[C] groups that have an item of each class."""
-    return [int(np.unique(groups[truth == each]).size) for each in range(int(truth.max()) + 1)] if truth.size else []
+def group_counts(truth: Integers, groups: Integers, classes: int) -> Integers:
+    """[C] groups [N] that have an item of each true class [N]."""
+    return np.array([np.unique(groups[truth == each]).size for each in range(classes)], dtype=np.int64)
 
 
 def _distinct(matrix: Features) -> tuple[Features, NDArray[np.intp] | None]:

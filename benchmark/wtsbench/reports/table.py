@@ -14,7 +14,7 @@ from wtsbench.reports.contents import Ending, GridCell, Readable
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import Identity, Tested, both, decided, numbers_of, rounded
 from wtsbench.reports.ranking import ranks, unranked
-from wtsbench.reports.resampling import Block, Resampler, Scores, effective_items
+from wtsbench.reports.resampling import Block, Resampler, Scores
 from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTrials, Shown
 from wtsbench.reports.silence import ahead_by_silence, may_explain, without_pgr
 from wtsbench.reports.spread import CLAIM_SEEDS
@@ -228,7 +228,7 @@ class Table:
         }
 
     def _sample(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> Sample:
-        effective = effective_items(metric, self.tests.truth, self.tests.groups)
+        effective = self.tests.effective(metric)
         return self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role), effective)
 
     def _columns(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> list[int]:
@@ -330,7 +330,7 @@ class Table:
             few_seeds=len(done) < CLAIM_SEEDS,
             test_items=self.tests.size,
             test_groups=self.tests.group_count,
-            rarest_class=self.tests.rarest_class,
+            rarest_class=int(self.tests.class_groups.min()) if self.tests.class_groups.size else None,
             samples=None if self._evidence is None else self._evidence.samples,
             data_digest=self.tests.data_digest,
             trials=tuple(SeedTrials(seed=cell.seed, **cell.trials) for cell in done),
