@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wtsbench_cli.options import JsonOption, StoreOption, store_of
+from wtsbench_cli.options import JsonOption, StoreOption, SubmissionOption
 
 
 def compare(
@@ -31,6 +31,7 @@ def compare(
         str | None,
         typer.Option("--split", metavar="test|ood", help="Only this test set. Default: both.", show_default=False),
     ] = None,
+    submission: SubmissionOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -39,8 +40,8 @@ def compare(
     For each task, pair of models and test set: the difference of every two strategies, and of every strategy and
     control, with its 95% interval, p-value, p-value corrected for many comparisons (Holm), and verdict.
     """
+    from wtsbench import api
     from wtsbench.reports import comparison
-    from wtsbench.store.client import open_store
 
-    found = comparison.compare(open_store(store_of(store)), grid, task=task, pair=pair, metric=metric, split=split)
+    found = api.compare(store, grid, submission=submission, task=task, pair=pair, metric=metric, split=split)
     sys.stdout.write(comparison.json_text(found) if json else comparison.text(found))

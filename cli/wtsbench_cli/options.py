@@ -76,6 +76,15 @@ StoredGridOption = Annotated[
     str | None,
     typer.Option("--grid", metavar="NAME", help="Only this grid of the store. Default: all.", show_default=False),
 ]
+SubmissionOption = Annotated[
+    int | None,
+    typer.Option(
+        "--submission",
+        metavar="NUMBER",
+        help="Only this submission of a grid; `wtsbench status` lists them. Default: each grid's newest.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.", show_default=False)]
 NameArgument = Annotated[
     str | None,

@@ -60,7 +60,7 @@ def _record(session: Session, store: str) -> dict[str, Any]:
     return {
         "grid": session.grid.name,
         "grid_digest": session.plan.grid_digest,
-        "source": str(session.source),
+        "source": session.source,
         "store": store,
         "sandbox": session.sandbox_name,
         "cells": len(session.plan.cells),

@@ -35,6 +35,8 @@ def status(grid: StoredGridOption = None, store: StoreOption = None, json: JsonO
 
 
 def _show(found: Status, place: str) -> None:
+    from wtsbench.reports.wording import other_submissions
+
     print(f"store {place}\n")
     rows = [(one.grid, f"{one.cells_done:,}/{one.cells_total:,}", *_counts(one.trials)) for one in found.grids]
     if found.others.total:
@@ -50,6 +52,9 @@ def _show(found: Status, place: str) -> None:
             f"\n{duration(taken.seconds)} of trials in {count(taken.attempts, 'attempt')}"
             f"{failed if taken.failed_attempts else ''}"
         )
+    for one in found.grids:
+        for line in other_submissions([one.shown], one.grid):
+            print(f"\n{one.grid}: {line}")
     failures = [*(failure for one in found.grids for failure in one.failures), *found.other_failures]
     distinct = list({failure.trial_id: failure for failure in failures}.values())
     if distinct:

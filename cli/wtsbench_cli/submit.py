@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wtsbench.errors import ExitCode
 from wtsbench_cli.leaderboard import show
 from wtsbench_cli.options import (
     ExecutorName,
@@ -24,9 +27,11 @@ from wtsbench_cli.streams import OutputError, discard
 from wtsbench_cli.terminal import count, duration, watched
 
 if TYPE_CHECKING:
+    from wtsbench.execution.interruption import Interruption
     from wtsbench.execution.session import Event, Session, Summary
-    from wtsbench_cli.interruption import Interruption
     from wtsbench_cli.views import QuietView
+
+_SHOW_CURSOR = "\x1b[?25h"
 
 
 def submit(
@@ -52,8 +57,8 @@ def submit(
 
     Submitting the same file again runs only what is missing. Ctrl-C stops cleanly; what is finished is kept.
     """
+    from wtsbench.execution.interruption import Interruption
     from wtsbench.execution.session import Options, prepare
-    from wtsbench_cli.interruption import Interruption
     from wtsbench_cli.views import LineView, LiveView, QuietView
 
     live = watched() and not quiet
@@ -66,7 +71,7 @@ def submit(
         executor="in-process" if in_process else "ray",
         mirror=mirror,
     )
-    with view, Interruption(view.stopping, terminal=live) as interruption:
+    with view, Interruption(view.stopping, at_once=partial(end_at_once, live)) as interruption:
         session = prepare(grid, options, note=view.note)
         view.begin(session)
         summary = _run(session, view, interruption)
@@ -78,6 +83,16 @@ def submit(
         print(f"\nresults: {options.store}")
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def end_at_once(terminal: bool) -> None:
+    """End the process, in a signal's handler. Nothing here may wait: trials end when nobody renews their lease.
+
+    Args:
+        terminal: whether a live display may have hidden the cursor.
+    """
+    os.write(2, f"{_SHOW_CURSOR * terminal}\nstopped at once; what was stored is kept\n".encode())
+    os._exit(ExitCode.INTERRUPTED)
 
 
 def _run(session: Session, view: QuietView, interruption: Interruption) -> Summary:

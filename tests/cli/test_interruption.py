@@ -12,10 +12,12 @@ from wtsbench.errors import ExitCode
 
 PROGRAM = """
 import signal, sys, time
-from wtsbench_cli.interruption import Interruption
+from functools import partial
+from wtsbench.execution.interruption import Interruption
+from wtsbench_cli.submit import end_at_once
 
 def run():
-    with Interruption(lambda: print("told", flush=True), terminal=True) as interruption:
+    with Interruption(lambda: print("told", flush=True), at_once=partial(end_at_once, True)) as interruption:
         if "clean" in sys.argv:
             interruption.stop_cleanly()
         if "ray" in sys.argv:  # somebody else takes the signal, as Ray does

@@ -155,7 +155,7 @@ def test_other_predictions_under_the_same_names_and_times_are_another_table(kept
         leaderboard(world.folder(tmp_path / name), resamples=QUICK, kept=kept)
         for name, world in (("one", one), ("two", two))
     )
-    assert second == leaderboard(two.memory(), resamples=QUICK)
+    assert second.rows == leaderboard(two.memory(), resamples=QUICK).rows
     assert second != first
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,9 @@ def test_compute_is_that_of_all_attempts() -> None:
 def test_a_real_store_has_the_same_status(tmp_path: Path) -> None:
     """What a folder holds and what memory holds are counted the same."""
     world = half_way()
-    assert status(world.folder(tmp_path)) == status(world.memory())
+    folder, memory = status(world.folder(tmp_path)), status(world.memory())
+    same_time = [replace(grid, shown=memory.grids[0].shown) for grid in folder.grids]
+    assert replace(folder, grids=tuple(same_time)) == memory
 
 
 def test_one_grid_or_an_unknown_one() -> None:

@@ -25,12 +25,11 @@ from wtsbench.execution.scheduler import Event, Executor, Listener, Summary, run
 from wtsbench.execution.supervise import done_trials, sweep, tidy_up
 from wtsbench.models import external
 from wtsbench.models.fetch import fetch
-from wtsbench.planning.check import load_checked_grid
+from wtsbench.planning.check import GridSource, given_grid
 from wtsbench.planning.plan import Plan, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare, title
 from wtsbench.sandbox.base import Sandbox, make_sandbox
 from wtsbench.sandbox.extras import require_packages
-from wtsbench.spec.files import read_plain
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.paths import data_mirror, spool_folder
 from wtsbench.spec.trial import TrialSpec
@@ -59,7 +58,8 @@ class Session:
     """A grid, its plan, and how the store stands to it."""
 
     grid: Grid
-    source: Path
+    source: str
+    """Path of the grid's file, or what stands for that."""
     yaml: str
     plan: Plan
     report: PlanReport
@@ -79,7 +79,7 @@ class Session:
         return self.sandbox.notice
 
 
-def prepare(source: str | Path, options: Options, *, note: Callable[[str], None]) -> Session:
+def prepare(source: GridSource, options: Options, *, note: Callable[[str], None]) -> Session:
     """Load and check a grid, prepare its data, resolve its models, plan it and hold the plan against the store.
 
     Creates no store and runs no trial.
@@ -87,16 +87,17 @@ def prepare(source: str | Path, options: Options, *, note: Callable[[str], None]
     Raises:
         UserError: the grid, a task's data, a model, the sandbox or the store is not as it must be.
     """
-    grid, path = load_checked_grid(source)
+    given = given_grid(source)
+    grid = given.grid
     sandbox = make_sandbox(options.sandbox, image=grid.image)
-    resolved = resolve(grid, path.parent, sandbox, mirror=options.mirror or data_mirror(), note=note)
+    resolved = resolve(grid, given.base, sandbox, mirror=options.mirror or data_mirror(), note=note)
     plan = make_plan(grid, resolved.inputs)
     report = compare(plan, _stored(options.store))
     require_labels(report.trials, resolved.datasets)
     return Session(
         grid=grid,
-        source=path,
-        yaml=read_plain(path).decode(),
+        source=given.source,
+        yaml=given.yaml,
         plan=plan,
         report=report,
         datasets=dict(resolved.datasets),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from wtsbench.errors import SpecError
+from wtsbench.reports.rows import Shown, Submitted
 from wtsbench.spec.faults import nearest
 
 
@@ -70,11 +72,13 @@ class GridCell(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """The newest submission of a grid."""
+    """A submission of a grid, by default the newest."""
 
     grid: str
     submission: int
     cells: tuple[GridCell, ...]
+    shown: Shown
+    """Which one this is, and which others there are."""
 
     @property
     def trial_ids(self) -> list[str]:
@@ -87,34 +91,56 @@ class Submission:
         return sorted({*self.trial_ids, *(trial_id for cell in self.cells for trial_id in cell.others)})
 
 
-def submissions(store: Readable, grid: str | None = None) -> list[Submission]:
-    """The newest submission of each grid name, or of one, by name.
+def submissions(store: Readable, grid: str | None = None, submission: int | None = None) -> list[Submission]:
+    """The newest submission of each grid name, or of one, by name; or one submission by its number.
 
     Raises:
-        SpecError: the store holds no grid of that name.
+        SpecError: the store holds no grid of that name, or no such submission of it.
     """
-    newest: dict[str, dict[str, Any]] = {}
-    for row in store.grids().select(["name", "submission", "cells"]).to_pylist():
-        known = newest.get(row["name"])
-        if known is None or row["submission"] > known["submission"]:
-            newest[row["name"]] = row
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in store.grids().select(["name", "submission", "submitted_at", "cells"]).to_pylist():
+        rows.setdefault(row["name"], []).append(row)
     if grid is not None:
-        if grid not in newest:
-            near = nearest(grid, newest)
-            known_names = ", ".join(sorted(newest)) or "none"
+        if grid not in rows:
+            near = nearest(grid, rows)
+            known_names = ", ".join(sorted(rows)) or "none"
             raise SpecError(
                 f"the store {store.uri} holds no grid {grid!r}",
                 remedy=f"did you mean {near!r}?" if near else f"grids in it: {known_names}.",
             )
-        newest = {grid: newest[grid]}
-    return [
-        Submission(
-            grid=name,
-            submission=row["submission"],
-            cells=tuple(_cell(entry) for entry in json.loads(row["cells"])),
-        )
-        for name, row in sorted(newest.items())
-    ]
+        rows = {grid: rows[grid]}
+    if submission is not None:
+        numbers = sorted(row["submission"] for of_grid in rows.values() for row in of_grid)
+        rows = {name: some for name, some in rows.items() if submission in [row["submission"] for row in some]}
+        if not rows:
+            of_which = "" if grid is None else f" of grid {grid!r}"
+            raise SpecError(
+                f"the store {store.uri} holds no submission {submission}{of_which}",
+                remedy=f"it has {', '.join(map(str, numbers)) or 'none'}.",
+            )
+    return [_chosen(some, submission) for _, some in sorted(rows.items())]
+
+
+def _chosen(rows: Sequence[dict[str, Any]], submission: int | None) -> Submission:
+    """Of a grid's submissions, the one of a number, or the newest: numbers are in the order of time."""
+    ordered = sorted(rows, key=lambda row: -int(row["submission"]))
+    row = next(row for row in ordered if submission in (None, row["submission"]))
+    others = tuple(_submitted(other) for other in ordered if other is not row)
+    return Submission(
+        grid=row["name"],
+        submission=row["submission"],
+        cells=tuple(_cell(entry) for entry in json.loads(row["cells"])),
+        shown=Shown(grid=row["name"], shown=_submitted(row), others=others),
+    )
+
+
+_A_CELL = '"student_trial":'
+"""What stands in the JSON of cells once for each, and in no text, where quotes are escaped: counting is quick."""
+
+
+def _submitted(row: Mapping[str, Any]) -> Submitted:
+    at = row["submitted_at"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Submitted(submission=row["submission"], submitted_at=at, cells=row["cells"].count(_A_CELL))
 
 
 def _cell(entry: Mapping[str, Any]) -> GridCell:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from wtsbench.reports.contents import Ending, GridCell, Readable, endings, submissions
+from wtsbench.reports.contents import Ending, GridCell, Readable, Submission, endings, submissions
 from wtsbench.reports.kept import KeptTables
-from wtsbench.reports.rows import RESAMPLES, Leaderboard
+from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
 
 if TYPE_CHECKING:  # what computes is imported where it does: where all tables are kept, it is not
     from wtsbench.reports.evidence import ScoredItems
@@ -33,21 +33,28 @@ _AT_ONCE = 4
 
 
 def leaderboard(
-    store: Readable, grid: str | None = None, *, resamples: int = RESAMPLES, kept: KeptTables | None = None
+    store: Readable,
+    grid: str | None = None,
+    *,
+    submission: int | None = None,
+    resamples: int = RESAMPLES,
+    kept: KeptTables | None = None,
 ) -> Leaderboard:
     """The leaderboard of a store.
 
     Args:
         store: where the trials are.
-        grid: the newest submission of this grid only; by default that of every grid.
+        grid: this grid only; by default every grid of the store.
+        submission: this submission of a grid only; by default the newest of each grid.
         resamples: of the bootstrap.
         kept: finished tables of earlier calls, to take and to add to; the leaderboard is the same with and without.
 
     Raises:
-        SpecError: there is no grid of that name.
+        SpecError: there is no grid of that name, or no such submission.
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
-    parts = list(_parts(store, grid))
+    asked = submissions(store, grid, submission)
+    parts = list(_parts(store, asked))
     keys = [None if kept is None else _key(kept, part, resamples) for part in parts]
     boards = [None if kept is None or key is None else kept.load(key) for key in keys]
     missing = [number for number, board in enumerate(boards) if board is None]
@@ -67,6 +74,7 @@ def leaderboard(
     return Leaderboard(
         rows=tuple(row for board in whole for row in board.rows),
         comparisons=tuple(each for board in whole for each in board.comparisons),
+        submissions=tuple(one.shown for one in asked),
     )
 
 
@@ -93,15 +101,14 @@ def _at_once(compute: Callable[[int], Leaderboard], numbers: Sequence[int]) -> I
         pool.shutdown(cancel_futures=True)
 
 
-def tables(store: Readable, grid: str | None = None, *, resamples: int = RESAMPLES) -> Iterator[Table]:
-    """The tables of a leaderboard: one for each grid, task, pair, split with items and, for generation, scorer.
+def tables(store: Readable, asked: Sequence[Submission], *, resamples: int = RESAMPLES) -> Iterator[Table]:
+    """The tables of submissions: one for each grid, task, pair, split with items and, for generation, scorer.
 
     Raises:
-        SpecError: there is no grid of that name.
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
     known = _Known(store, resamples)
-    for part in _parts(store, grid):
+    for part in _parts(store, asked):
         yield from known.tables(part)
 
 
@@ -109,7 +116,7 @@ def tables(store: Readable, grid: str | None = None, *, resamples: int = RESAMPL
 class _Part:
     """The cells of one grid, task and pair: a table for each split that has items, or one for each scorer."""
 
-    grid: str
+    shown: Shown
     cells: Sequence[GridCell]
     ended: dict[str, Ending]
     """Of all trials of the grid."""
@@ -125,7 +132,8 @@ class _Part:
         if any(one is not None and one.records_digest is None for one in trials.values()):
             return None
         return {
-            "grid": self.grid,
+            "grid": self.shown.grid,
+            "submission": [self.shown.shown.submission, *(other.submission for other in self.shown.others)],
             "cells": self.cells,
             "trials": trials,
             "dataset": self.dataset,
@@ -134,8 +142,7 @@ class _Part:
         }
 
 
-def _parts(store: Readable, grid: str | None) -> Iterator[_Part]:
-    asked = submissions(store, grid)
+def _parts(store: Readable, asked: Sequence[Submission]) -> Iterator[_Part]:
     columns = ["data_digest", "task", "form", "labels", "metric", "settings"]
     datasets = {row["data_digest"]: row for row in store.datasets().select(columns).to_pylist()} if asked else {}
     for submission in asked:
@@ -145,7 +152,7 @@ def _parts(store: Readable, grid: str | None) -> Iterator[_Part]:
         for cells in _pairs(submission.cells):
             digest = cells[0].data_digest
             yield _Part(
-                grid=submission.grid,
+                shown=submission.shown,
                 cells=cells,
                 ended=ended,
                 dataset=datasets.get(digest, {}),
@@ -172,7 +179,7 @@ class _Known:
             tests, resampler = self._shared(part.cells[0].data_digest, split)
             if tests is not None and resampler is not None:
                 for scorer in _scorers(self._store, part, tests):
-                    yield Table(self._store, part.grid, part.cells, part.ended, tests, scorer, resampler=resampler)
+                    yield Table(self._store, part.shown, part.cells, part.ended, tests, scorer, resampler=resampler)
 
     def board(self, part: _Part) -> Leaderboard:
         """The finished tables of a part."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from wtsbench.reports.contents import Ending, Readable, Submission, endings, submissions
+from wtsbench.reports.rows import Shown
 
 Attempt = tuple[str, int]
 """Id of a trial, and number of the attempt."""
@@ -67,6 +68,8 @@ class GridStatus:
 
     grid: str
     submission: int
+    shown: Shown
+    """When that was, and which earlier ones of the same name the store has."""
     cells_done: int
     """Cells of which weak supervisor, ceiling and student are all done."""
     cells_total: int
@@ -204,6 +207,7 @@ def _grid(
     return GridStatus(
         grid=submission.grid,
         submission=submission.submission,
+        shown=submission.shown,
         cells_done=len(done),
         cells_total=len(submission.cells),
         trials=_count(submission.planned, ended, begun),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
 from wtsbench.spec.wording import worded
-from wtsbench.spec.yaml_tree import Node, read
+from wtsbench.spec.yaml_tree import Node, parse, read
 
 Model = TypeVar("Model", bound=BaseModel)
 Checks = Callable[[Node], Iterable[Fault]]
@@ -44,6 +44,15 @@ def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
     found, wanted = _kind_of_file(tree), _kind_of_model(model)
     if found is not None and found != wanted:
         raise SpecFaults([tree.fault(f"this is {_CALLED[found]}, not {_CALLED[wanted]}")])
+    return _loaded(tree, faults, model, checks)
+
+
+def load_text(text: str, name: str, model: type[Model], checks: Checks | None = None) -> Model:
+    """The same for YAML that is in no file; faults call it by the name given."""
+    return _loaded(*parse(text, name), model, checks)
+
+
+def _loaded(tree: Node, faults: list[Fault], model: type[Model], checks: Checks | None) -> Model:
     loaded: Model | None = None
     try:
         loaded = model.model_validate(tree.value)

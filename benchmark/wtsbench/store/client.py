@@ -107,6 +107,17 @@ class Store(Protocol):
     def logs(self, trial_id: str, attempt: int | None = None) -> pa.Table:
         """Log lines of a trial's sealed attempts, by attempt, line, stream and text."""
 
+    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The answer to one SELECT over the published tables, in the order that it asks for; it changes nothing.
+
+        Args:
+            statement: DuckDB's SQL. A server has limits, which `docs/store.md` names.
+            parameters: for its `?`.
+
+        Raises:
+            StoreError: it is something else than one SELECT over these tables, or the answer is beyond the limits.
+        """
+
 
 def open_store(uri: str, *, create: bool = False, wait: float = 0.0) -> Store:
     """The store at an address.

@@ -340,6 +340,20 @@ class Engine:
         columns = [_typed(found[field.name], field.type) for field in query.schema]
         return pa.Table.from_arrays(columns, schema=query.schema)
 
+    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The answer to a reader's SQL, which is held against the same rules as at a server.
+
+        Raises:
+            StoreError: it is not one SELECT over the published tables, or the engine cannot answer it.
+        """
+        from wtsbench.store.server.guard import Refused, require_harmless
+
+        require_harmless(self._db, statement)
+        try:
+            return self._db.sql(statement, params=list(parameters)).to_arrow_table()
+        except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
+            raise Refused(f"the SQL cannot be answered: {str(error).splitlines()[0]}") from None
+
     def insert(self, table: str, rows: pa.Table) -> None:
         """Add rows to one of the engine's own tables; columns are matched by name."""
         # The engine's times carry no zone: with one, it would need an extension to handle them.

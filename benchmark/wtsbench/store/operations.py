@@ -37,6 +37,9 @@ class EngineCalls(Protocol):
     def read(self, query: Query) -> pa.Table:
         """The answer to a question."""
 
+    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The answer to one SELECT."""
+
 
 class StoreCalls:
     """The methods of a store; whoever inherits says how to reach its engine."""
@@ -51,6 +54,10 @@ class StoreCalls:
 
     def _read(self, query: Query) -> pa.Table:
         return self._ask(lambda engine: engine.read(query), read_only=True)
+
+    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The answer to one SELECT over the published tables."""
+        return self._ask(lambda engine: engine.sql(statement, parameters), read_only=True)
 
     def begin_attempt(self, trial_id: str, *, run: str) -> int:
         """Take the next attempt number of a trial."""

@@ -48,6 +48,7 @@ def samples(drawn: pa.Table, scored: pa.Table, items: pa.Table, threshold: float
         prompts=[unmarked(text) for text in items["text"].to_pylist()],
         texts=[texts[start : start + count] for start in range(0, len(texts), count)],
         tokens=matrix(drawn["tokens"]).astype(np.int64),
+        finished=matrix(drawn["finished"]) == 1,
         scores=matrix(scored["value"]),
         reference_nll=matrix(drawn["reference_nll"]),
         reference_tokens=matrix(drawn["reference_tokens"]),

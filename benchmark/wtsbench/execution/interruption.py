@@ -9,9 +9,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-from wtsbench.errors import ExitCode
-
-_SHOW_CURSOR = "\x1b[?25h"
 _STDOUT, _STDERR = 1, 2
 
 
@@ -19,29 +16,30 @@ class Interruption:
     """While entered, SIGINT, SIGTERM and SIGHUP mean the same; under `nohup` SIGHUP stays ignored.
 
     Before `stop_cleanly` they raise KeyboardInterrupt: nothing was begun that must be ended. After it, the first sets
-    `stop` and tells so, the second ends the process; but a SIGHUP is never the second, since a terminal that closes may
-    send several.
+    `stop` and tells so, the second calls `at_once`; but a SIGHUP is never the second, since a terminal that closes may
+    send several. In a thread that is not the main one, which gets no signals, nothing changes.
 
     Args:
         told: called once, at the first signal of a clean stop; it must not print into a live display.
-        terminal: whether a live display may have hidden the cursor.
+        at_once: called at the second one, in the signal's handler: to end the process, or to raise.
     """
 
-    def __init__(self, told: Callable[[], None], *, terminal: bool) -> None:
+    def __init__(self, told: Callable[[], None], *, at_once: Callable[[], None]) -> None:
         self.stop = threading.Event()
         self._told = told
-        self._terminal = terminal
+        self._at_once = at_once
         self._running = False
         self._hung_up = False
         self._before: dict[int, Any] = {}
         self._terminals: list[int] = []
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._before[number] = signal.getsignal(number)
-        if self._before[signal.SIGHUP] is signal.SIG_IGN:
-            del self._before[signal.SIGHUP]
-        self._terminals = [stream for stream in (_STDOUT, _STDERR) if os.isatty(stream)]
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                self._before[number] = signal.getsignal(number)
+            if self._before[signal.SIGHUP] is signal.SIG_IGN:
+                del self._before[signal.SIGHUP]
+            self._terminals = [stream for stream in (_STDOUT, _STDERR) if os.isatty(stream)]
         self.claim()
         return self
 
@@ -76,11 +74,8 @@ class Interruption:
         if not self._running:
             raise KeyboardInterrupt
         if self.stop.is_set():
-            if number == signal.SIGHUP:
-                return
-            # Nothing here may wait. Trials end by themselves when nobody renews their lease.
-            end = (_SHOW_CURSOR if self._terminal else "") + "\nstopped at once; what was stored is kept\n"
-            os.write(2, end.encode())
-            os._exit(ExitCode.INTERRUPTED)
+            if number != signal.SIGHUP:
+                self._at_once()
+            return
         self.stop.set()
         self._told()
