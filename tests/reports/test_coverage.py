@@ -264,8 +264,8 @@ def test_families_of_equal_strategies_rarely_hold_a_false_claim() -> None:
 
 @pytest.mark.slow
 def test_what_is_there_is_found() -> None:
-    """The price of few false claims: with 5 seeds most, with 10 nearly all true differences are found as before."""
-    for seeds, least in ((5, 0.65), (10, 0.95)):
+    """Few false claims cost nothing with 5 and 10 seeds: more true differences are found than by the t test before."""
+    for seeds, least in ((5, 1.1), (10, 0.99)):
         law = simulate_claims.Law(seeds=seeds, items=500, seed=0.05)
         found = simulate_claims.families(law, (0.75, 0.75, 0.75, 0.8), 300)
         assert found["found"] > least * found["found before"], found
