@@ -213,14 +213,22 @@ class Quantity:
         b, i = self._rest
         return math.sqrt(v), v**2 / (a**2 / (seeds - 1) + b**2 / rest + i**2 / ((seeds - 1) * rest))
 
-    def cautious(self, level: float, least: float = 0.0) -> float:
-        """Half the width of an interval that holds the truth in 1 - level at least (Banerjee 1960)."""
-        seeds, rest = len(self.full), max(self.worth - 1, 1)
+    def shared(self, family: Sequence[Quantity]) -> tuple[float, float, float]:
+        """Variance between seeds, whole variance, and degrees of freedom of seeds, as tests of a family have them."""
         a, v = self.parts()
-        if least > a:
-            b, i = self._rest
-            a, v = least, max(least + b - i, least, b)
-        of_seeds = 0.0 if seeds == 1 else stats.t.isf(level / 2, seeds - 1) ** 2 * a
+        if len(family) > 1 and len(self.full) > 1:
+            b, i = self._rest if v > 0 else (0.0, 0.0)
+            a = (a + float(np.mean([each.parts()[0] for each in family]))) / 2
+            v = max(a + b - i, a, b)
+            v = i if v <= 1e-9 * i else v
+        apart = (math.sqrt(8 * max(len(family), 1) + 1) - 1) / 2
+        return a, v, (len(self.full) - 1) * min(2.0, 1 / (0.25 + 0.75 / apart))
+
+    def cautious(self, level: float, family: Sequence[Quantity] = ()) -> float:
+        """Half the width of an interval that holds the truth in 1 - level at least (Banerjee 1960)."""
+        rest = max(self.worth - 1, 1)
+        a, v, freedom = self.shared(family)
+        of_seeds = 0.0 if freedom == 0 else stats.t.isf(level / 2, freedom) ** 2 * a
         return math.sqrt(of_seeds + stats.t.isf(level / 2, rest) ** 2 * (v - a))
 
     def times(self) -> float:
@@ -249,16 +257,19 @@ class Quantity:
         """95%, of a score."""
         return self.ends(self.times(), lowest, highest)
 
-    def p(self, least: float = 0.0) -> float:
-        """Two-sided, with no less variance between seeds than `least`."""
+    def p(self, family: Sequence[Quantity] = ()) -> float:
+        """Two-sided, in a family of tests."""
         if self.value == 0:
             return 1.0
-        signs = 2.0 ** -max(self.worth - 1, 1)
-        error, freedom = self.spread()
-        if error == 0 and least == 0:
+        rest = max(self.worth - 1, 1)
+        signs = 2.0**-rest
+        a, v, over_seeds = self.shared(family)
+        if v == 0:
             return float(signs)
-        far = optimize.brentq(lambda x: self.cautious(math.exp(x), least) - abs(self.value), -600, 0)
-        plain = 2 * stats.t.sf(abs(self.value) / error, freedom) if error else 0.0
+        far = optimize.brentq(lambda x: self.cautious(math.exp(x), family) - abs(self.value), -600, 0)
+        b, i = self._rest
+        freedom = v**2 / (a**2 / over_seeds + b**2 / rest + i**2 / (over_seeds * rest))
+        plain = 2 * stats.t.sf(abs(self.value) / math.sqrt(v), freedom)
         return float(max(math.exp(far), plain, signs))
 
 
@@ -542,13 +553,12 @@ def check_gains(findings: Findings, rows: Sequence[dict[str, Any]], entries: Map
             found[row["strategy"]] = table.quantity(done, "student", row["metric"]).less(
                 table.quantity(done, "weak", row["metric"])
             )
-    least = 0.1 * float(np.mean([gain.parts()[0] for gain in found.values()])) if found else 0.0
     told = {row["strategy"]: both_p(row, "gain_p", "gain_strict_p") for row in rows if row["strategy"] in found}
     ordered = sorted(told, key=lambda label: float(told[label]))
     largest = 0.0
     for row in rows:
         gain = found.get(row["strategy"])
-        check_p(findings, f"{row['strategy']} gain", row["gain_p"], None if gain is None else gain.p(least))
+        check_p(findings, f"{row['strategy']} gain", row["gain_p"], None if gain is None else gain.p([*found.values()]))
         if gain is None:
             findings.equal("Holm, relative", f"{row['strategy']} gain", row["gain_p_holm"], None)
     for place, label in enumerate(ordered):
@@ -579,11 +589,13 @@ def check_pairs(
         some = [pair for pair in pairs if pair["family"] == family]
         quantities = [check_pair(findings, pair, entries, table) for pair in some]
         compared = [found[0].less(found[1]) for found in quantities if found is not None]
-        least = 0.1 * float(np.mean([each.parts()[0] for each in compared])) if compared else 0.0
         for pair, found in zip(some, quantities, strict=True):
             if found is not None and pair["p"] is not None:
                 check_p(
-                    findings, f"{pair['first']} against {pair['second']}", pair["p"], found[0].less(found[1]).p(least)
+                    findings,
+                    f"{pair['first']} against {pair['second']}",
+                    pair["p"],
+                    found[0].less(found[1]).p(compared),
                 )
         tested = sorted((pair for pair in some if pair["p"] is not None), key=both_p)
         largest = 0.0

