@@ -21,6 +21,7 @@ import pyarrow as pa
 from pydantic import BaseModel, Field
 
 from wtsbench.errors import ScorerError, ScorerUnavailable, StoreError
+from wtsbench.execution.allowed import forbidden, further_splits
 from wtsbench.execution.judging import judged
 from wtsbench.execution.score import ScoringError, mean_supervision, score, score_generations
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
@@ -28,7 +29,7 @@ from wtsbench.execution.untrusted import read_json
 from wtsbench.sandbox.staging import remove_tree
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import provenance
-from wtsbench.spec.trial import Role, TrialJob
+from wtsbench.spec.trial import Role, TrialJob, TrialSpec
 from wtsbench.store import schemas
 from wtsbench.store.client import Store
 from wtsbench.store.courier import deliver
@@ -79,7 +80,7 @@ def _seal_and_deliver(
     result = result if result is not None else {}
     if not store.sealed(job.trial_id, job.attempt):
         outbox = Outbox(folder.outbox, trial_id=job.trial_id, attempt=job.attempt)
-        failure = _claim(folder, outbox) or failure
+        failure = _claim(folder, outbox, note) or failure
         written = {file.sequence for file in outbox.pending()}
         if SEAL_SEQUENCE not in written:
             measured = result.setdefault("measurements", {})
@@ -95,32 +96,30 @@ def _seal_and_deliver(
     return Ended(failure=failure)
 
 
-def _claim(folder: AttemptFolder, outbox: Outbox) -> Failure | None:
+def _claim(folder: AttemptFolder, outbox: Outbox, note: AttemptNote) -> Failure | None:
     """From here on the last records are the supervisor's: whatever the trial wrote in their place is no record.
 
     The mark is outside the trial folder, so no trial can set it; a sweep that finds it trusts what is there. What is no
-    whole record is taken out, and is the trial's failure: it must not stand in the way of other trials' records. That
-    is noted before, so that whoever is killed in between has not made the attempt a good one.
+    whole record, or none that the trial may write, is taken out, and is the trial's failure: it must not stand in the
+    way of other trials' records, nor reach a table. That is noted before, so that whoever is killed in between has not
+    made the attempt a good one.
     """
     if not folder.claimed.exists():
-        wrong = _wrong(folder, outbox)
+        wrong = _wrong(folder, outbox, note.job.spec)
         if wrong and not folder.verdict.exists():
             noted = folder.verdict.with_suffix(".new")
             noted.write_text(next(iter(wrong.values())))
             noted.rename(folder.verdict)
         for path in wrong:
             _discard(path)
-        for file in outbox.pending():
-            if file.sequence >= SCORES_SEQUENCE or file.table in ("trials", "scores"):
-                file.path.unlink()
         folder.claimed.touch()
     if not folder.verdict.exists():
         return None
     return Failure(failure_class=FailureClass.TRIAL_ERROR, message=folder.verdict.read_text())
 
 
-def _wrong(folder: AttemptFolder, outbox: Outbox) -> dict[Path, str]:
-    """What in the outbox is no record of this attempt, and why."""
+def _wrong(folder: AttemptFolder, outbox: Outbox, spec: TrialSpec) -> dict[Path, str]:
+    """What in the outbox is no record of this attempt, or none that the trial may write, and why."""
     wrong: dict[Path, str] = {}
     seen: set[int] = set()
     for path in sorted(folder.outbox.glob("*.arrow")):
@@ -129,6 +128,10 @@ def _wrong(folder: AttemptFolder, outbox: Outbox) -> dict[Path, str]:
             if (batch.trial_id, batch.attempt) != (outbox.trial_id, outbox.attempt) or batch.sequence in seen:
                 raise StoreError(f"{path} is no record of this attempt, or not the only one of its number")
             seen.add(batch.sequence)
+            if batch.sequence >= SCORES_SEQUENCE:
+                raise StoreError(f"{path} has a number of the supervisor's records")
+            if (what := forbidden(batch, spec)) is not None:
+                raise StoreError(f"{path.name} holds {what}")
         except StoreError as error:
             wrong[path] = error.message
     return wrong
@@ -175,7 +178,8 @@ def _scored_predictions(outbox: Outbox, job: TrialJob, store: Store) -> pa.Table
     if spec.role is Role.STUDENT:
         supervision = mean_supervision(store.predictions(spec.parents, splits=["transfer"]))
     items = store.items(spec.data_digest)
-    return score(job.trial_id, job.attempt, _written(outbox, "predictions"), items, job.labels, supervision)
+    made = _written(outbox, "predictions")
+    return score(job.trial_id, job.attempt, made, items, job.labels, supervision, further=further_splits(spec))
 
 
 def _scored_generations(outbox: Outbox, note: AttemptNote, store: Store, measured: dict[str, Any]) -> pa.Table:

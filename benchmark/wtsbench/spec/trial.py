@@ -53,6 +53,8 @@ LABELLED_SPLITS: dict[Role, frozenset[Split]] = {
 sandbox. For generation, ground truth is the continuation to learn from (`target`)."""
 PREDICTED_SPLITS = (Split.TRANSFER, Split.VALIDATION, Split.TEST, Split.OOD)
 """The splits a trial predicts, as far as the task has them."""
+CURVES = ("loss",)
+"""Metrics that a trial writes itself, over the steps of its training; all others are computed outside of it."""
 TEST_SPLITS = (Split.TEST, Split.OOD)
 """The splits that leaderboards are made of."""
 Form = Literal["classification", "generation"]

@@ -7,7 +7,9 @@
 
 Columns are those of `schemas`; of attempts only sealed ones have rows. `ledger` says which rows were one record, so
 that an export can be taken in again as the records that they were. With `arrow` in place of `parquet` the files are
-Arrow IPC files. Each file is written under a hidden name, flushed and renamed, and names what it was made of: exporting
+Arrow IPC files. Each file is written under a hidden name, flushed and renamed. The manifest has the SHA-256 of each
+file and its own, so whatever bit of an export is another later, it is found before anything is taken of it; other tools find
+damaged pages of Parquet files by the checksums in them. The manifest says as well what each file was made of: exporting
 again writes only what has changed, and an interrupted export goes on where it was.
 """
 
@@ -24,15 +26,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.identity import digest as canonical_digest
 from wtsbench.store.archive import LEDGER, SCOPED
 from wtsbench.store.outbox import Batch, normal, sync_folder, widened
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 
 Form = Literal["parquet", "arrow"]
 MANIFEST = "manifest.json"
-_FINGERPRINT = b"wtsbench.fingerprint"
 _SHARDS = "0123456789abcdef"
 _TRIES = 20
 
@@ -64,25 +67,31 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
     Raises:
         StoreError: the folder holds something else, or cannot be written.
     """
-    before = _manifest(out)
-    if before is not None and before["form"] != form:
-        raise StoreError(f"{out} holds an export as {before['form']}", remedy="choose another folder, or that form.")
-    if before is None and out.is_dir() and {path.name for path in out.iterdir()} - {*TABLES, "ledger", f".{MANIFEST}"}:
+    before = _read_manifest(out / MANIFEST)
+    if before is not None and before.form != form:
+        raise StoreError(f"{out} holds an export as {before.form}", remedy="choose another folder, or that form.")
+    hidden = out / f".{MANIFEST}"
+    known = {*TABLES, "ledger", hidden.name, _new(hidden).name}
+    if before is None and out.is_dir() and {path.name for path in out.iterdir()} - known:
         raise StoreError(f"{out} holds other files", remedy="choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
-    (out / MANIFEST).unlink(missing_ok=True)
-    files: dict[str, dict[str, Any]] = {}
+    if before is not None:
+        (out / MANIFEST).rename(hidden)
+    there = _left_over(hidden)
+    files: dict[str, _File] = {}
     written = 0
 
     def put(name: str, fingerprint: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
         nonlocal written
         path = out / f"{name}.{form}"
-        rows = _rows_of(path, form, fingerprint)
-        if rows is None:
-            rows = _write(path, form, schema, batches, fingerprint)
+        entry = there.get(f"{name}.{form}")
+        if entry is None or entry.fingerprint != fingerprint or entry.sha256 is None or entry.sha256 != _sha256(path):
+            rows = _write(path, form, schema, batches)
+            entry = _File(rows=rows, fingerprint=fingerprint, sha256=_sha256(path))
             written += 1
-        files[f"{name}.{form}"] = {"rows": rows, "fingerprint": fingerprint}
-        return rows
+            _write_manifest(hidden, form, {**there, **files, f"{name}.{form}": entry})
+        files[f"{name}.{form}"] = entry
+        return entry.rows
 
     for table in ("datasets", "grids"):
         found = reader.whole(table)
@@ -97,15 +106,12 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
         else:
             raise StoreError("the store grew faster than it could be exported", remedy="export a backup of it.")
     _remove_others(out, files)
-    manifest = {"schema_version": SCHEMA_VERSION, "form": form, "files": files}
-    hidden = out / f".{MANIFEST}"
-    with hidden.open("w") as file:
-        json.dump(manifest, file, indent=1, sort_keys=True)
-        file.flush()
+    manifest = _write_manifest(hidden, form, files)
+    with hidden.open("rb") as file:
         os.fsync(file.fileno())
     hidden.rename(out / MANIFEST)
     sync_folder(out)
-    return {**manifest, "written": written, "rows": sum(file["rows"] for file in files.values())}
+    return {**manifest.model_dump(), "written": written, "rows": sum(file.rows for file in files.values())}
 
 
 def _put_shard(reader: Reader, shard: str, put: Callable[..., int]) -> bool:
@@ -128,18 +134,20 @@ def _put_shard(reader: Reader, shard: str, put: Callable[..., int]) -> bool:
     return whole
 
 
-def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.RecordBatch], fingerprint: str) -> int:
+def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     hidden = path.with_name(f".{path.name}")
-    noted = schema.with_metadata({_FINGERPRINT: fingerprint})
     rows = 0
     try:
         with hidden.open("wb") as file:
-            writer = pq.ParquetWriter(file, noted) if form == "parquet" else pa.ipc.new_file(file, noted)
-            with writer:
+            with (
+                pq.ParquetWriter(file, schema, write_page_checksum=True)
+                if form == "parquet"
+                else pa.ipc.new_file(file, schema)
+            ) as writer:
                 for batch in batches:
                     rows += batch.num_rows
-                    writer.write_table(pa.Table.from_batches([batch]).cast(noted))
+                    writer.write_table(pa.Table.from_batches([batch]).cast(schema))
             file.flush()
             os.fsync(file.fileno())
         hidden.rename(path)
@@ -153,38 +161,93 @@ def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.Recor
     return rows
 
 
-def _rows_of(path: Path, form: Form, fingerprint: str) -> int | None:
-    """The rows of a file that an earlier export wrote of the same; None where there is none."""
-    if not path.exists():
-        return None
-    try:
-        if form == "parquet":
-            file = pq.ParquetFile(path)
-            with file:
-                metadata, rows = file.schema_arrow.metadata, file.metadata.num_rows
-        else:
-            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-                metadata = reader.schema.metadata
-                rows = sum(reader.get_batch(index).num_rows for index in range(reader.num_record_batches))
-    except (pa.ArrowException, OSError):  # not ours, or torn: it is written anew
-        return None
-    return rows if (metadata or {}).get(_FINGERPRINT) == fingerprint.encode() else None
-
-
-def _remove_others(out: Path, files: dict[str, dict[str, Any]]) -> None:
+def _remove_others(out: Path, files: dict[str, _File]) -> None:
     for path in [*out.glob("*/part.*"), *out.glob("*/*/part.*")]:
         if str(path.relative_to(out)) not in files:
             path.unlink()
 
 
-def _manifest(out: Path) -> dict[str, Any] | None:
+class _File(BaseModel):
+    """What a manifest says of a file."""
+
+    rows: int
+    fingerprint: str
+    """Digest of what it was made of."""
+    sha256: str | None = None
+    """None in exports of schema version 3 and before; so below."""
+
+
+class _Manifest(BaseModel):
+    """What is in an export. What a newer version says besides is not looked at."""
+
+    schema_version: int
+    form: Form
+    files: dict[str, _File]
+    sha256: str | None = None
+    """Of the rest of the manifest."""
+
+    def text(self) -> str:
+        """The one way in which it is written."""
+        return json.dumps(self.model_dump(exclude_none=True), indent=1, sort_keys=True)
+
+    def own_digest(self) -> str:
+        """What `sha256` has to be."""
+        return canonical_digest(self.model_dump(exclude_none=True, exclude={"sha256"}))
+
+
+def _write_manifest(path: Path, form: Form, files: dict[str, _File]) -> _Manifest:
+    """Write a manifest with its own digest, whole or not at all."""
+    manifest = _Manifest(schema_version=SCHEMA_VERSION, form=form, files=files)
+    manifest.sha256 = manifest.own_digest()
+    _new(path).write_text(manifest.text())
+    _new(path).rename(path)
+    return manifest
+
+
+def _read_manifest(path: Path) -> _Manifest | None:
+    """A manifest as it was written; None where there is none.
+
+    Raises:
+        StoreError: it is none, is of a newer version, or is not as it was written.
+    """
     try:
-        found: dict[str, Any] = json.loads((out / MANIFEST).read_text())
+        text = path.read_text()
+        found = _Manifest.model_validate_json(text, strict=True)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{out / MANIFEST} cannot be read: {error}") from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # no text, no JSON, or not what a manifest holds
+        raise StoreError(f"{path} is no manifest of an export", remedy="export into another folder.") from error
+    if found.schema_version > SCHEMA_VERSION:
+        raise StoreError(f"{path} is of schema version {found.schema_version}", remedy="use a newer wtsbench.")
+    old = found.sha256 is None and all(file.sha256 is None for file in found.files.values())
+    if not old and (found.sha256 != found.own_digest() or found.text() != text):
+        raise StoreError(f"{path} is not as it was written: its digest differs", remedy="export into another folder.")
     return found
+
+
+def _left_over(path: Path) -> dict[str, _File]:
+    """The files of an export that was interrupted, or was whole before this one; none where that cannot be told."""
+    try:
+        found = _read_manifest(path)
+    except StoreError:
+        return {}
+    return {} if found is None else found.files
+
+
+def _new(path: Path) -> Path:
+    """Where a file is until it is whole."""
+    return path.with_name(f"{path.name}.new")
+
+
+def _sha256(path: Path) -> str | None:
+    """Of a file; None where there is none."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def _digest(rows: Sequence[dict[str, Any]]) -> str:
@@ -200,15 +263,15 @@ class ExportSource:
         Raises:
             StoreError: there is none, it is of a newer version, or a file is missing or another.
         """
-        manifest = _manifest(out)
+        manifest = _read_manifest(out / MANIFEST)
         if manifest is None:
             raise StoreError(f"{out} is no whole export", remedy="run the export again: it goes on where it was.")
-        if manifest["schema_version"] > SCHEMA_VERSION:
-            raise StoreError(f"{out} is of schema version {manifest['schema_version']}", remedy="use a newer wtsbench.")
         self._out = out
-        self._form: Form = manifest["form"]
-        for name, file in manifest["files"].items():
-            if _rows_of(out / name, self._form, file["fingerprint"]) != file["rows"]:
+        self._form: Form = manifest.form
+        self._files = frozenset(manifest.files)
+        for name, file in manifest.files.items():
+            found = _sha256(out / name)
+            if found is None or (manifest.sha256 is not None and found != file.sha256):
                 raise StoreError(f"{out / name} is not the file that was exported", remedy="export again.")
         self._ledger: dict[tuple[str, int], list[Batch]] = {}
         self._shard = ""
@@ -262,7 +325,7 @@ class ExportSource:
 
     def _read(self, name: str, schema: pa.Schema) -> pa.Table:
         path = self._out / f"{name}.{self._form}"
-        if not path.exists():
+        if f"{name}.{self._form}" not in self._files:
             return schema.empty_table()
         if self._form == "parquet":
             table = pq.ParquetFile(path).read()
