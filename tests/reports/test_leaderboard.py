@@ -359,3 +359,18 @@ def test_a_student_equal_to_its_ceiling_recovers_the_gap() -> None:
         world.trial("student", "colours", "large", seed, digest, strategy="naive", predicted=made)
     row = rows_of(world)[0]
     assert (row.pgr, row.pgr_low, row.pgr_high) == pytest.approx((1, 1, 1), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "counted"), [("aab", {0, 1}), ("ab-", {2}), ("aaa", {0, 1, 2}), ("aa-", {0, 1, 2})]
+)
+def test_no_row_mixes_two_weights_of_one_revision(weights: str, counted: set[int]) -> None:
+    """What began with other weights than most trials of its model is no seed, and the row says why; nor is a tie."""
+    world = simple({"naive": 0.7}, seeds=[0, 1, 2], items=60)
+    for row in world.trials:
+        if row["role"] == "ceiling" and weights[row["seed"]] != "-":
+            row["measurements"] = json.dumps({"weights_sha256": weights[row["seed"]] * 64})
+    (row,) = leaderboard(world.memory(), resamples=200).rows
+    assert {*row.seeds} == counted
+    assert {failure.seed for failure in row.failures} == {0, 1, 2} - counted
+    assert all("at the same revision" in failure.message for failure in row.failures)

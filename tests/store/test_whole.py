@@ -114,6 +114,10 @@ def test_a_good_store_is_found_good(tmp_path: Path) -> None:
         ("DELETE FROM done", "a trial is done and does not count as such"),
         ("DELETE FROM trials_rows WHERE key = 1", "a trial counts as done and has no such attempt"),
         ("UPDATE trials_rows SET parents = ['x'] WHERE key = 3", "a student that is done has a parent that is not"),
+        (
+            """UPDATE trials_rows SET measurements = '{"weights_sha256": "' || key || '"}'""",
+            "trials of one model's revision began with different weights",
+        ),
         ("DELETE FROM datasets", "items of a data set that is not here"),
         ("UPDATE items SET text = 'other'", "a data set's items do not have its digest"),
         ("UPDATE items SET item_id = 'z' WHERE item_id = 'a'", "a prediction is of an item that is not here"),

@@ -25,7 +25,9 @@ from tests.trial.tiny import SHAPES, write_tiny_model
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.trial import Role, Split, TrialJob
 from wtsbench.strategies import registry
+from wtsbench.trial.faults import UnusableModelError
 from wtsbench.trial.run import run_folder
+from wtsbench.trial.weights import Weights
 
 ITEMS = made_items(120)
 QUICK: dict[str, Any] = {"epochs": 2.0, "learning_rate": 3e-3, "batch_size": 8}
@@ -76,6 +78,35 @@ def test_a_trial_writes_its_records_and_its_result(tmp_path: Path, tiny_llama: P
     assert {row["split"] for row in curve} == {Split.WEAK_TRAIN.value}
     assert curve[-1]["step"] == measured["steps"]
     assert result["last_sequence"] == 4
+
+
+def test_weights_that_are_not_those_of_the_plan_are_not_trained(tmp_path: Path) -> None:
+    """Whatever file of the model is another than planned, of the same size and time too, the trial says so and ends."""
+    model = write_tiny_model(tmp_path / "m", "llama")
+    write_folder(tmp_path / "t", ITEMS, model, **QUICK)
+    for name in ("model.safetensors", "config.json"):
+        path = model / name
+        whole, status = path.read_bytes(), path.stat()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert run_folder(tmp_path / "t") == 1
+        failure = result_of(tmp_path / "t")["failure"]
+        assert failure["failure_class"] == "trial_error"
+        assert "not those of the plan" in failure["message"]
+        assert not list((tmp_path / "t" / "outbox").glob("*.arrow"))
+        path.write_bytes(whole)
+
+
+def test_weights_that_change_while_a_trial_runs_make_no_result(tmp_path: Path) -> None:
+    """They are looked at again at the end; a file that was only touched is the same."""
+    model = write_tiny_model(tmp_path / "m", "llama")
+    job = write_folder(tmp_path / "t", ITEMS, model, **QUICK)
+    weights = Weights(model, job.spec.model)
+    (model / "model.safetensors").touch()
+    weights.require_unchanged()
+    (model / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(UnusableModelError, match="while the trial ran"):
+        weights.require_unchanged()
 
 
 def test_progress_ends_at_its_total(tmp_path: Path, tiny_llama: Path) -> None:

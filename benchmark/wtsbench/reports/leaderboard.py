@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from wtsbench.reports.contents import Ending, GridCell, Readable, endings, submissions
+from wtsbench.reports.contents import Ending, GridCell, Readable, endings, of_one_weights, submissions
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.rows import RESAMPLES, Leaderboard
 
@@ -139,7 +139,7 @@ def _parts(store: Readable, grid: str | None) -> Iterator[_Part]:
     columns = ["data_digest", "task", "form", "labels", "metric", "settings"]
     datasets = {row["data_digest"]: row for row in store.datasets().select(columns).to_pylist()} if asked else {}
     for submission in asked:
-        ended = endings(store, submission.trial_ids)
+        ended = of_one_weights(endings(store, submission.trial_ids))
         generative = {key for key, row in datasets.items() if row["form"] == "generation"}
         names = _scorer_names(store, [cell for cell in submission.cells if cell.data_digest in generative], ended)
         for cells in _pairs(submission.cells):

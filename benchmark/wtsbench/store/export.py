@@ -8,8 +8,8 @@
 Columns are those of `schemas`; of attempts only sealed ones have rows. `ledger` says which rows were one record, so
 that an export can be taken in again as the records that they were. With `arrow` in place of `parquet` the files are
 Arrow IPC files. Each file is written under a hidden name, flushed and renamed. The manifest has the SHA-256 of each
-file and its own, so whatever bit of an export is another later, it is found before anything is taken of it; other tools find
-damaged pages of Parquet files by the checksums in them. The manifest says as well what each file was made of: exporting
+file and its own, so whatever bit of an export is another later, it is found before anything is taken of it; other tools
+find damaged pages of Parquet files by the checksums in them. The manifest says what each file was made of: exporting
 again writes only what has changed, and an interrupted export goes on where it was.
 """
 

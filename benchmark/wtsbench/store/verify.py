@@ -49,6 +49,10 @@ _STATED = {
     " WHERE parent NOT IN (SELECT trial_id FROM done)",
     "a trial is of a data set that is not here": "SELECT DISTINCT trial_id FROM trials ANTI JOIN datasets"
     " USING (data_digest) WHERE status = 'done'",
+    "trials of one model's revision began with different weights": "SELECT model_revision FROM"
+    " (SELECT model_revision, CASE WHEN json_valid(measurements)"
+    " THEN json_extract_string(measurements, '$.weights_sha256') END AS weights FROM trials WHERE status = 'done')"
+    " GROUP BY ALL HAVING count(DISTINCT weights) > 1",
     "items of a data set that is not here": "SELECT DISTINCT data_digest FROM items ANTI JOIN datasets"
     " USING (data_digest)",
     "an item is there twice": "SELECT data_digest || ' ' || item_id FROM items GROUP BY data_digest, item_id, split"
