@@ -18,6 +18,7 @@ from wtsbench_cli.options import (
     SandboxName,
     SandboxOption,
     StoreOption,
+    TrustOption,
     store_of,
 )
 from wtsbench_cli.terminal import count, duration, watched
@@ -43,6 +44,7 @@ def submit(
         ),
     ] = None,
     mirror: MirrorOption = None,
+    trust: TrustOption = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print failures and the last line only.", show_default=False)
     ] = False,
@@ -63,6 +65,7 @@ def submit(
         ray=ray or None,
         executor="in-process" if executor is ExecutorName.IN_PROCESS else "ray",
         mirror=mirror,
+        trust=tuple(trust or ()),
     )
     with view, Interruption(view.stopping, terminal=live) as interruption:
         session = prepare(grid, options, note=view.note)

@@ -75,7 +75,12 @@ def test_the_digest_of_unchanged_files_is_remembered(tmp_path: Path, monkeypatch
     write_model_folder(tmp_path / "m")
     read: list[str] = []
     whole = layout.sha256
-    monkeypatch.setattr(layout, "sha256", lambda path: (read.append(path.name), whole(path))[1])
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return whole(path)
+
+    monkeypatch.setattr(layout, "sha256", counted)
     for _ in range(2):
         resolve("./m", base=tmp_path)
     assert read.count("model.safetensors") == 2

@@ -380,6 +380,17 @@ class MemoryStore:
         self.largest_read = max(self.largest_read, len(trial_ids))
         return _of_splits(_among(self._predictions, trial_ids), splits)
 
+    @property
+    def state(self) -> None:
+        """Read anew each time."""
+
+    def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
+        parts = (self._predictions, self._generations, self._scores)
+        rows = [row for part in parts for row in _among(part, trial_ids).to_pylist()]
+        mine = {one: sorted(repr(row) for row in rows if row["trial_id"] == one) for one in trial_ids}
+        items = {digest: sorted(map(repr, table.to_pylist())) for digest, table in self._items.items()}
+        return {key: hashlib.sha256(repr(one).encode()).hexdigest() for key, one in (*mine.items(), *items.items())}
+
     def generations(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         return _of_splits(_among(self._generations, trial_ids), splits)
 

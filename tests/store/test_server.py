@@ -22,6 +22,7 @@ from tests.store.making import fill_outbox, item_rows, seal, trial_id_of, whole_
 from tests.store.servers import Process, asking_with, half_sent, serving, token_in
 from tests.trial.processes import wait_for
 from wtsbench.errors import StoreError
+from wtsbench.spec.trial import id_within
 from wtsbench.store import upkeep, wire
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
@@ -294,10 +295,11 @@ def test_readers_that_do_not_read_on_keep_nobody_from_writing(folder: Path) -> N
     """All places for readers may be taken by slow ones: what a write asks the store first needs none."""
     limits = Limits(seconds=5, readers=1)
     with serving(folder, limits=limits) as running, asking_with(token_in(folder, "append:mine")):
-        store = open_store(running.listen)
+        store, own = open_store(running.listen), id_within("mine", A)
         _, slow = running.core.live.stream("SELECT trial_id FROM trials", [], limited=True)
-        assert store.append(whole_attempt(A, store.begin_attempt(A, run="mine")))[0].outcome == "stored"
-        assert store.sealed(A, 1)
+        attempt = store.begin_attempt(own, run="mine", shared_id=A)
+        assert store.append(whole_attempt(own, attempt))[0].outcome == "stored"
+        assert store.sealed(own, 1)
         slow.close()  # type: ignore[attr-defined]  # it is a generator
         assert store.trials().num_rows == 1
 

@@ -318,6 +318,23 @@ def test_a_store_an_outbox_and_an_export_of_the_second_version_still_load(tmp_pa
     assert upkeep.merge(Path(fill(tmp_path / "new").uri), Path(other.uri))["attempts"] == 0
 
 
+def test_a_store_of_the_third_version_still_loads(tmp_path: Path) -> None:
+    """It did not say who began an attempt; what is begun now does, and merging carries it."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / DATABASE).write_bytes(gzip.decompress((OLD / "v3.duckdb.gz").read_bytes()))
+    store = open_store(str(folder))
+    assert upkeep.verify(store.uri)["ok"]
+    with serving(folder) as running, asking_with(token_in(folder, "append")):
+        assert open_store(running.listen).begin_attempt(C, run="toy-3") == 3
+    upkeep.export(store.uri, tmp_path / "export", "parquet")
+    for source in (folder, tmp_path / "export"):
+        upkeep.merge(source, tmp_path / source.name / "merged")
+        merged = open_store(str(tmp_path / source.name / "merged"))
+        assert merged.attempts().equals(store.attempts())
+        assert sorted(map(str, merged.attempts()["scope"].to_pylist())) == ["None"] * 5 + ["append"]
+
+
 def test_attempts_of_the_second_version_are_merged_under_other_numbers(tmp_path: Path) -> None:
     """Their seals did not say how many records they have; merged again they are known."""
     with tarfile.open(OLD / "v2-export.tar.gz") as file:

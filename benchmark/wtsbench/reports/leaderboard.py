@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -48,7 +48,9 @@ def leaderboard(
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
     parts = list(_parts(store, grid))
-    keys = [None if kept is None else _key(kept, part, resamples) for part in parts]
+    named = sorted({trial_id for part in parts for cell in part.cells for trial_id in cell.trials.values()})
+    contents = {} if kept is None else kept.contents(store, named)
+    keys = [None if kept is None else _key(kept, part, resamples, contents) for part in parts]
     boards = [None if kept is None or key is None else kept.load(key) for key in keys]
     missing = [number for number, board in enumerate(boards) if board is None]
     known = _Known(store, resamples)
@@ -70,8 +72,8 @@ def leaderboard(
     )
 
 
-def _key(kept: KeptTables, part: _Part, resamples: int) -> str | None:
-    decided_by = part.decided_by(resamples)
+def _key(kept: KeptTables, part: _Part, resamples: int, contents: Mapping[str, str]) -> str | None:
+    decided_by = part.decided_by(resamples, contents)
     return None if decided_by is None else kept.key(decided_by)
 
 
@@ -118,7 +120,7 @@ class _Part:
     scorers: dict[str, str | None]
     """Names of scorers by digest, as the trials of the grid were planned with them."""
 
-    def decided_by(self, resamples: int) -> dict[str, Any] | None:
+    def decided_by(self, resamples: int, contents: Mapping[str, str]) -> dict[str, Any] | None:
         """All that the tables are a function of, beside the code; None where the store does not tell all of it."""
         named = {trial_id for cell in self.cells for trial_id in cell.trials.values()}
         trials = {trial_id: self.ended.get(trial_id) for trial_id in sorted(named)}
@@ -128,6 +130,7 @@ class _Part:
             "grid": self.grid,
             "cells": self.cells,
             "trials": trials,
+            "contents": [contents.get(key) for key in (*trials, self.cells[0].data_digest)],
             "dataset": self.dataset,
             "scorers": self.scorers,
             "resamples": resamples,

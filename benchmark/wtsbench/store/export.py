@@ -31,6 +31,7 @@ from pydantic import BaseModel
 from wtsbench.errors import StoreError
 from wtsbench.spec.identity import digest as canonical_digest
 from wtsbench.store.archive import LEDGER, SCOPED
+from wtsbench.store.engine import Begun
 from wtsbench.store.outbox import Batch, normal, sync_folder, widened
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 
@@ -276,12 +277,12 @@ class ExportSource:
         self._ledger: dict[tuple[str, int], list[Batch]] = {}
         self._shard = ""
 
-    def attempts(self) -> Sequence[tuple[str, int, str | None, Any]]:
+    def attempts(self) -> Sequence[Begun]:
         """Every attempt."""
         found = []
         for shard in _SHARDS:
             table = self._scoped("attempts", shard)
-            found += list(zip(*(table[name].to_pylist() for name in SCOPED["attempts"].names), strict=True))
+            found += [Begun(*row) for row in zip(*(table[name].to_pylist() for name in Begun._fields), strict=True)]
         return found
 
     def records(self, trial_id: str, attempt: int) -> list[Batch]:

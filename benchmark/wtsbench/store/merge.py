@@ -24,7 +24,7 @@ from wtsbench.errors import StoreError
 from wtsbench.store.archive import Archive
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.digests import content_digest, grid_digest_of, holds, records_digest
-from wtsbench.store.engine import Engine
+from wtsbench.store.engine import Begun, Engine
 from wtsbench.store.export import MANIFEST, ExportSource
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
@@ -40,8 +40,8 @@ RESULTS = tuple(table for table in RECORD_TABLES if table not in ("trials", "log
 class Source(Protocol):
     """Where attempts come from."""
 
-    def attempts(self) -> Sequence[tuple[str, int, str | None, Any]]:
-        """Every attempt: trial id, number, submission, and when it was begun; these two null where it was elsewhere."""
+    def attempts(self) -> Sequence[Begun]:
+        """Every attempt."""
 
     def records(self, trial_id: str, attempt: int) -> list[Batch]:
         """An attempt's records; none where another attempt of the trial was done first."""
@@ -126,10 +126,10 @@ def merge_into(source: Source, engine: Engine) -> Merged:
         if grid_digest_of(row["name"], row["cells"]) != row["grid_digest"]:
             raise _altered(f"submission {row['submission']} of grid {row['name']}")
     merged.grids = archive.take_grids(grids)
-    for trial_id, attempt, run, started_at in source.attempts():
-        records = source.records(trial_id, attempt)
-        _require_as_sent(trial_id, attempt, records)
-        _take_attempt(archive, merged, trial_id, attempt, run, started_at, records)
+    for one in source.attempts():
+        records = source.records(one.trial_id, one.attempt)
+        _require_as_sent(one.trial_id, one.attempt, records)
+        _take_attempt(archive, merged, one, records)
     return merged
 
 
@@ -167,22 +167,15 @@ def _put_dataset(archive: Archive, row: dict[str, Any], items: pa.Table) -> bool
     return False
 
 
-def _take_attempt(
-    archive: Archive,
-    merged: Merged,
-    trial_id: str,
-    attempt: int,
-    run: str | None,
-    started_at: Any,
-    records: list[Batch],
-) -> None:
+def _take_attempt(archive: Archive, merged: Merged, one: Begun, records: list[Batch]) -> None:
+    trial_id, attempt = one.trial_id, one.attempt
     digests = {batch.sequence: batch.digest for batch in records}
     here = archive.ledger(trial_id)
     if not records:  # begun and nothing more, or superseded where it comes from
         if attempt in here:
             merged.known += 1
             return
-        archive.take_key(trial_id, attempt, run, started_at)
+        archive.take_key(one)
         merged.attempts += 1
         return
     seal = next((batch for batch in records if batch.table == "trials"), None)
@@ -219,7 +212,7 @@ def _take_attempt(
         number = max(here) + 1
         merged.renumbered += 1
     if number not in here:
-        archive.take_key(trial_id, number, run, started_at)
+        archive.take_key(one._replace(attempt=number))
     archive.append(records if number == attempt else [_renumbered(batch, number, len(records)) for batch in records])
     merged.attempts += 1
 
@@ -267,7 +260,7 @@ class StoreSource:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
 
-    def attempts(self) -> Sequence[tuple[str, int, str | None, Any]]:
+    def attempts(self) -> Sequence[Begun]:
         """Every attempt."""
         return self._archive.begun()
 

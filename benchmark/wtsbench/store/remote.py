@@ -93,10 +93,11 @@ class RemoteEngine:
 
     # -- the calls of an engine
 
-    def begin_attempt(self, trial_id: str, run: str) -> int:
+    def begin_attempt(self, trial_id: str, run: str, shared_id: str | None = None) -> int:
         """Take the next attempt number of a trial."""
         request = uuid.uuid4().hex  # asked again because the answer was lost, the server gives the same number
         asked = {"trial_id": trial_id, "run": run, "request": request, "schema_version": SCHEMA_VERSION}
+        asked |= {} if shared_id is None else {"shared_id": shared_id}
         return int(self._patient(lambda: self.action("begin_attempt", asked))["attempt"])
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
@@ -230,6 +231,11 @@ class ServerStore(StoreCalls):
     def uri(self) -> str:
         """The address."""
         return self._address
+
+    @property
+    def only_grid(self) -> str | None:
+        """The only grid that the token may submit."""
+        return str(self.remote.hello["scope"]).partition(":")[2] or None
 
     def _engine(self, *, read_only: bool = False) -> nullcontext[RemoteEngine]:
         return nullcontext(self.remote)

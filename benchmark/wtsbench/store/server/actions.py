@@ -60,10 +60,8 @@ def _begin_attempt(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str,
     """Take the next attempt number of a trial."""
     trial_id, run, request = str(asked["trial_id"]), str(asked["run"]), str(asked["request"])
     require_version(asked)
-    grant.require_append()
-    if not grant.may_write_run(run):
-        raise Denied(f"token {grant.name} may not begin attempts of run {run}")
-    return {"attempt": core.live.begin_attempt(trial_id, run, request)}
+    grant.require_trial(trial_id, run, asked.get("shared_id"))
+    return {"attempt": core.live.begin_attempt(trial_id, run, request, token=grant.name, scope=grant.scope)}
 
 
 def _sealed(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:

@@ -165,14 +165,15 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         return wire.pack_acks(self._core.live.append(records, len(records)))
 
     def _may_write(self, grant: Grant, owners: Callable[[], list[tuple[str, int]]]) -> None:
-        """Refuse records of attempts that are not of the token's own runs."""
-        if grant.may_write_run(None):
+        """Refuse records of attempts that were not begun under a token like this one."""
+        if not grant.limited:
             return
         named = owners()
-        runs = self._core.live.runs(named)
+        scopes = self._core.live.scopes(named)
         for attempt in named:
-            if not grant.may_write_run(runs.get(attempt)):
-                raise Denied(f"attempt {attempt[1]} of trial {attempt[0][:12]} is not of a run of token {grant.name}")
+            if not grant.may_append(scopes.get(attempt)):
+                what = f"attempt {attempt[1]} of trial {attempt[0][:12]}"
+                raise Denied(f"{what} was not begun under a token of scope {grant.scope}")
 
     def _put_dataset(self, grant: Grant, asked: dict[str, Any], chunks: Iterator[pa.RecordBatch]) -> None:
         schema = TABLES["items"]
@@ -195,7 +196,7 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         digests = set(items["data_digest"].unique().to_pylist())
         if digests - {known["data_digest"]}:
             raise Refused("some items are of another data set")
-        if not grant.may_write_run(None) and digest_of(known, items) != known["data_digest"]:
+        if grant.limited and digest_of(known, items) != known["data_digest"]:
             # Whoever may submit one grid only must not say what other grids are scored by.
             raise Denied("the items do not have the digest that they are to be kept under")
         self._core.live.call(lambda engine: engine.put_dataset(known, items), size)
