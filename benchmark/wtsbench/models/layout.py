@@ -109,16 +109,24 @@ def check_folder(folder: Path, *, what: str) -> tuple[str, ...]:
 def folder_revision(folder: Path, *, what: str) -> str:
     """SHA-256 over the names and contents of a model folder's needed files.
 
-    Digests of single files are kept in the cache folder, and taken from there while a file's stamp is the same: its
-    size, both of its times, and which file it is. No program can set the time of change of status (`ctime`), so whoever
-    writes other weights under the old size and time is found out. What is left is a machine whose clock was set back, a
-    file system that keeps no such time, and a disk that fails: so every trial reads its files whole
-    (`content_digests`) before it trains.
-
     Raises:
         ModelError: see `check_folder`; or a file cannot be read.
     """
-    files = check_folder(folder, what=what)
+    return revision_of(file_digests(folder, check_folder(folder, what=what), what=what))
+
+
+def file_digests(folder: Path, files: Iterable[str], *, what: str) -> dict[str, str]:
+    """SHA-256 of files of a folder, by name.
+
+    They are kept in the cache folder, and taken from there while a file's stamp is the same: its size, both of its
+    times, and which file it is. No program can set the time of change of status (`ctime`), so whoever writes other
+    weights under the old size and time is found out. What is left is a machine whose clock was set back, a file system
+    that keeps no such time, and a disk that fails: so every trial reads its files whole (`content_digests`) before it
+    trains.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
     notes = (
         cache_folder() / "models" / "digests" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
     )
@@ -139,7 +147,7 @@ def folder_revision(folder: Path, *, what: str) -> str:
         raise ModelError(f"{what}: {error.filename} cannot be read: {error.strerror}") from None
     if fresh != known:
         _write_notes(notes, fresh)
-    return revision_of(digests)
+    return digests
 
 
 def content_digests(folder: Path) -> dict[str, str]:
