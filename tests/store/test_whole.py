@@ -50,6 +50,7 @@ from wtsbench.store.database import create
 from wtsbench.store.digests import grid_digest_of
 from wtsbench.store.folder import DATABASE
 from wtsbench.store.lock import TURN_NAME, locked
+from wtsbench.store.manifest import read_manifest, sha256, write_manifest
 from wtsbench.store.outbox import Batch
 from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
@@ -653,10 +654,10 @@ def test_an_export_whose_manifest_was_made_to_fit_is_held_against_its_digests(tm
     table = pq.read_table(path)
     place = table.schema.get_field_index("item_id")
     pq.write_table(table.set_column(place, table.schema.field(place), [["b", *table["item_id"].to_pylist()[1:]]]), path)
-    manifest = exporting._read_manifest(out / "manifest.json")
+    manifest = read_manifest(out / "manifest.json")
     assert manifest is not None
-    manifest.files[str(path.relative_to(out))].sha256 = exporting._sha256(path)
-    exporting._write_manifest(out / "manifest.json", "parquet", manifest.files)
+    manifest.files[str(path.relative_to(out))].sha256 = sha256(path)
+    write_manifest(out / "manifest.json", "parquet", manifest.files)
     with pytest.raises(StoreError, match=r"record 1 of attempt 1 .* digest differs"):
         upkeep.merge(out, tmp_path / "other")
 

@@ -20,23 +20,29 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
-from pydantic import BaseModel
 
 from wtsbench.errors import StoreError
-from wtsbench.spec.identity import digest as canonical_digest
 from wtsbench.store.archive import LEDGER, SCOPED
 from wtsbench.store.engine import Begun
+from wtsbench.store.manifest import (
+    MANIFEST,
+    File,
+    Form,
+    left_over,
+    read_manifest,
+    sha256,
+    unfinished,
+    write_manifest,
+)
 from wtsbench.store.outbox import Batch, normal, sync_folder, widened
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 
-Form = Literal["parquet", "arrow"]
-MANIFEST = "manifest.json"
 _SHARDS = "0123456789abcdef"
 _TRIES = 20
 
@@ -68,29 +74,29 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
     Raises:
         StoreError: the folder holds something else, or cannot be written.
     """
-    before = _read_manifest(out / MANIFEST)
+    before = read_manifest(out / MANIFEST)
     if before is not None and before.form != form:
         raise StoreError(f"{out} holds an export as {before.form}", remedy="choose another folder, or that form.")
     hidden = out / f".{MANIFEST}"
-    known = {*TABLES, "ledger", hidden.name, _new(hidden).name}
+    known = {*TABLES, "ledger", hidden.name, unfinished(hidden).name}
     if before is None and out.is_dir() and {path.name for path in out.iterdir()} - known:
         raise StoreError(f"{out} holds other files", remedy="choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     if before is not None:
         (out / MANIFEST).rename(hidden)
-    there = _left_over(hidden)
-    files: dict[str, _File] = {}
+    there = left_over(hidden)
+    files: dict[str, File] = {}
     written = 0
 
     def put(name: str, fingerprint: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
         nonlocal written
         path = out / f"{name}.{form}"
         entry = there.get(f"{name}.{form}")
-        if entry is None or entry.fingerprint != fingerprint or entry.sha256 is None or entry.sha256 != _sha256(path):
+        if entry is None or entry.fingerprint != fingerprint or entry.sha256 is None or entry.sha256 != sha256(path):
             rows = _write(path, form, schema, batches)
-            entry = _File(rows=rows, fingerprint=fingerprint, sha256=_sha256(path))
+            entry = File(rows=rows, fingerprint=fingerprint, sha256=sha256(path))
             written += 1
-            _write_manifest(hidden, form, {**there, **files, f"{name}.{form}": entry})
+            write_manifest(hidden, form, {**there, **files, f"{name}.{form}": entry})
         files[f"{name}.{form}"] = entry
         return entry.rows
 
@@ -107,7 +113,7 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
         else:
             raise StoreError("the store grew faster than it could be exported", remedy="export a backup of it.")
     _remove_others(out, files)
-    manifest = _write_manifest(hidden, form, files)
+    manifest = write_manifest(hidden, form, files)
     with hidden.open("rb") as file:
         os.fsync(file.fileno())
     hidden.rename(out / MANIFEST)
@@ -162,93 +168,10 @@ def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.Recor
     return rows
 
 
-def _remove_others(out: Path, files: dict[str, _File]) -> None:
+def _remove_others(out: Path, files: dict[str, File]) -> None:
     for path in [*out.glob("*/part.*"), *out.glob("*/*/part.*")]:
         if str(path.relative_to(out)) not in files:
             path.unlink()
-
-
-class _File(BaseModel):
-    """What a manifest says of a file."""
-
-    rows: int
-    fingerprint: str
-    """Digest of what it was made of."""
-    sha256: str | None = None
-    """None in exports of schema version 3 and before; so below."""
-
-
-class _Manifest(BaseModel):
-    """What is in an export. What a newer version says besides is not looked at."""
-
-    schema_version: int
-    form: Form
-    files: dict[str, _File]
-    sha256: str | None = None
-    """Of the rest of the manifest."""
-
-    def text(self) -> str:
-        """The one way in which it is written."""
-        return json.dumps(self.model_dump(exclude_none=True), indent=1, sort_keys=True)
-
-    def own_digest(self) -> str:
-        """What `sha256` has to be."""
-        return canonical_digest(self.model_dump(exclude_none=True, exclude={"sha256"}))
-
-
-def _write_manifest(path: Path, form: Form, files: dict[str, _File]) -> _Manifest:
-    """Write a manifest with its own digest, whole or not at all."""
-    manifest = _Manifest(schema_version=SCHEMA_VERSION, form=form, files=files)
-    manifest.sha256 = manifest.own_digest()
-    _new(path).write_text(manifest.text())
-    _new(path).rename(path)
-    return manifest
-
-
-def _read_manifest(path: Path) -> _Manifest | None:
-    """A manifest as it was written; None where there is none.
-
-    Raises:
-        StoreError: it is none, is of a newer version, or is not as it was written.
-    """
-    try:
-        text = path.read_text()
-        found = _Manifest.model_validate_json(text, strict=True)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # no text, no JSON, or not what a manifest holds
-        raise StoreError(f"{path} is no manifest of an export", remedy="export into another folder.") from error
-    if found.schema_version > SCHEMA_VERSION:
-        raise StoreError(f"{path} is of schema version {found.schema_version}", remedy="use a newer wtsbench.")
-    old = found.sha256 is None and all(file.sha256 is None for file in found.files.values())
-    if not old and (found.sha256 != found.own_digest() or found.text() != text):
-        raise StoreError(f"{path} is not as it was written: its digest differs", remedy="export into another folder.")
-    return found
-
-
-def _left_over(path: Path) -> dict[str, _File]:
-    """The files of an export that was interrupted, or was whole before this one; none where that cannot be told."""
-    try:
-        found = _read_manifest(path)
-    except StoreError:
-        return {}
-    return {} if found is None else found.files
-
-
-def _new(path: Path) -> Path:
-    """Where a file is until it is whole."""
-    return path.with_name(f"{path.name}.new")
-
-
-def _sha256(path: Path) -> str | None:
-    """Of a file; None where there is none."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
 
 
 def _digest(rows: Sequence[dict[str, Any]]) -> str:
@@ -264,14 +187,14 @@ class ExportSource:
         Raises:
             StoreError: there is none, it is of a newer version, or a file is missing or another.
         """
-        manifest = _read_manifest(out / MANIFEST)
+        manifest = read_manifest(out / MANIFEST)
         if manifest is None:
             raise StoreError(f"{out} is no whole export", remedy="run the export again: it goes on where it was.")
         self._out = out
         self._form: Form = manifest.form
         self._files = frozenset(manifest.files)
         for name, file in manifest.files.items():
-            found = _sha256(out / name)
+            found = sha256(out / name)
             if found is None or (manifest.sha256 is not None and found != file.sha256):
                 raise StoreError(f"{out / name} is not the file that was exported", remedy="export again.")
         self._ledger: dict[tuple[str, int], list[Batch]] = {}

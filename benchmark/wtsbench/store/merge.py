@@ -25,9 +25,10 @@ from wtsbench.store.archive import Archive
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.digests import content_digest, grid_digest_of, holds, records_digest
 from wtsbench.store.engine import Begun, Engine
-from wtsbench.store.export import MANIFEST, ExportSource
+from wtsbench.store.export import ExportSource
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
+from wtsbench.store.manifest import MANIFEST
 from wtsbench.store.outbox import Batch, check_batch, normal
 from wtsbench.store.owner import living_owner
 from wtsbench.store.schemas import RECORD_TABLES

@@ -11,7 +11,7 @@ from typing import Any
 
 from wtsbench import __version__
 from wtsbench.store import wire
-from wtsbench.store.export import Form
+from wtsbench.store.manifest import Form
 from wtsbench.store.schemas import SCHEMA_VERSION
 from wtsbench.store.server.bounds import Room
 from wtsbench.store.server.guard import Refused
