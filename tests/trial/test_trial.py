@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -227,20 +228,13 @@ def test_a_missing_weak_label_fails_the_trial(tmp_path: Path, tiny_llama: Path) 
 
 def test_divergence_is_a_failure(tmp_path: Path, tiny_llama: Path) -> None:
     """A loss that becomes NaN or infinite ends the trial as diverged, with no prediction left behind."""
-    job = write_folder(
-        tmp_path, ITEMS, tiny_llama, epochs=4.0, learning_rate=10.0, batch_size=8, max_gradient_norm=1e30
-    )
-    model = tmp_path / "broken"
-    model.mkdir()
-    for file in tiny_llama.iterdir():
-        (model / file.name).write_bytes(file.read_bytes())
     from safetensors.torch import load_file, save_file
 
+    model = Path(shutil.copytree(tiny_llama, tmp_path / "broken"))
     weights = load_file(model / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"] * float("inf")
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
-    (tmp_path / "model").unlink()
-    (tmp_path / "model").symlink_to(model)
+    job = write_folder(tmp_path, ITEMS, model, epochs=4.0, learning_rate=10.0, batch_size=8, max_gradient_norm=1e30)
     assert run_folder(tmp_path) == 1
     failure = result_of(tmp_path)["failure"]
     assert failure["failure_class"] == "diverged"
