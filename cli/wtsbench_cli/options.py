@@ -49,6 +49,15 @@ SandboxOption = Annotated[
         show_default=False,
     ),
 ]
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="GRID",
+        help="Take trials that were finished under a token for this grid only; may be repeated. Default: none.",
+        show_default=False,
+    ),
+]
 MirrorOption = Annotated[
     Path | None,
     typer.Option(

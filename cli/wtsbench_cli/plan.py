@@ -15,6 +15,7 @@ from wtsbench_cli.options import (
     SandboxName,
     SandboxOption,
     StoreOption,
+    TrustOption,
     store_of,
 )
 from wtsbench_cli.terminal import count, doing, print_json, print_table
@@ -33,6 +34,7 @@ def plan(
     store: StoreOption = None,
     sandbox: SandboxOption = None,
     mirror: MirrorOption = None,
+    trust: TrustOption = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="List every trial with its state.", show_default=False)
     ] = False,
@@ -46,7 +48,7 @@ def plan(
     from wtsbench.execution.session import Options, prepare
 
     place = store_of(store)
-    options = Options(store=place, sandbox=sandbox or SandboxName.AUTO, mirror=mirror)
+    options = Options(store=place, sandbox=sandbox or SandboxName.AUTO, mirror=mirror, trust=tuple(trust or ()))
     with doing() as note:
         session = prepare(grid, options, note=note)
     if json:

@@ -20,6 +20,7 @@ from wtsbench_cli.options import (
     SandboxName,
     SandboxOption,
     StoreOption,
+    TrustOption,
     cluster_of,
     store_of,
 )
@@ -49,6 +50,7 @@ def submit(
         ),
     ] = None,
     mirror: MirrorOption = None,
+    trust: TrustOption = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print failures and the last line only.", show_default=False)
     ] = False,
@@ -70,6 +72,7 @@ def submit(
         ray=None if in_process else cluster_of(ray),
         executor="in-process" if in_process else "ray",
         mirror=mirror,
+        trust=tuple(trust or ()),
     )
     with view, Interruption(view.stopping, at_once=partial(end_at_once, live)) as interruption:
         session = prepare(grid, options, note=view.note)

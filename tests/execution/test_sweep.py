@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from tests.planning.grids import plan_of
 from wtsbench.errors import SandboxError
-from wtsbench.execution.ending import SEAL_SEQUENCE, seal_row
+from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE, seal_row
 from wtsbench.execution.job import Job
 from wtsbench.execution.score import ScoringError, score
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, abandoned
@@ -181,6 +182,61 @@ def test_what_is_no_record_is_the_trials_failure(spec: TrialSpec, store: Store, 
     (row,) = store.trials().to_pylist()
     assert (row["status"], row["failure_class"]) == ("failed", "trial_error")
     assert "mine.arrow" in row["failure_message"]
+
+
+def _metric(name: str, split: str, step: int | None, value: float = 0.999) -> list[dict[str, Any]]:
+    return [{"name": name, "split": split, "step": step, "value": value}]
+
+
+@pytest.mark.parametrize(
+    ("table", "rows", "sequence"),
+    [
+        ("metrics", _metric("accuracy", "test", None), None),
+        ("metrics", _metric("accuracy", "test", None), METRICS_SEQUENCE),
+        ("metrics", _metric("loss", "weak_train", None), None),
+        ("metrics", _metric("accuracy", "weak_train", 1), None),
+        ("metrics", _metric("loss", "test", 1), None),
+        ("metrics", _metric("loss", "weak_train", 1) * 2, None),
+        ("predictions", [{"split": "transfer~1", "item_id": "transfer0", "probabilities": [1.0, 0.0]}], None),
+        ("predictions", [{"split": "weak_train", "item_id": "x", "probabilities": [1.0, 0.0]}], None),
+        ("predictions", [{"split": "test", "item_id": "test0", "probabilities": [1.0, 0.0]}], None),
+        ("predictions", [{"split": "test", "item_id": "other", "probabilities": [1.0, 0.0]}], None),
+        ("generations", [], None),
+        ("scores", [], None),
+        ("logs", [{"line": 1, "stream": "output", "text": "mine"}], None),
+    ],
+)
+def test_what_a_trial_may_not_write_is_its_failure(
+    spec: TrialSpec, store: Store, tmp_path: Path, table: str, rows: list[dict[str, Any]], sequence: int | None
+) -> None:
+    """A score of its own, an item twice, a split that is not its own: the attempt fails, and no such row is stored."""
+    folder, _, outbox = begun(spec, store, tmp_path / "spool")
+    predict(outbox, store, spec)
+    whole = [{"trial_id": spec.trial_id, "attempt": outbox.attempt, **row} for row in rows]
+    outbox.append(table, pa.Table.from_pylist(whole, schema=schemas.RECORD_TABLES[table]), sequence=sequence)
+    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    sweep(tmp_path / "spool", store)
+    (row,) = store.trials().to_pylist()
+    assert (row["status"], row["failure_class"]) == ("failed", "trial_error")
+    assert store.metrics([spec.trial_id]).num_rows == 0
+    assert store.scores([spec.trial_id]).num_rows == 0
+    assert not store.logs(spec.trial_id).num_rows
+
+
+def test_a_training_curve_comes_home(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
+    """Beside its predictions a trial writes its loss over the steps; every final metric is there once."""
+    folder, _, outbox = begun(spec, store, tmp_path / "spool")
+    predict(outbox, store, spec)
+    points = [_metric("loss", "weak_train", step, 0.5)[0] for step in (1, 2)]
+    whole = [{"trial_id": spec.trial_id, "attempt": outbox.attempt, **row} for row in points]
+    outbox.append("metrics", pa.Table.from_pylist(whole, schema=schemas.METRICS))
+    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    sweep(tmp_path / "spool", store)
+    found = store.metrics([spec.trial_id]).to_pylist()
+    assert [row["step"] for row in found if row["name"] == "loss"] == [1, 2]
+    final = [(row["split"], row["name"]) for row in found if row["step"] is None]
+    assert ("test", "accuracy") in final
+    assert len(final) == len({*final})
 
 
 DYING = """

@@ -502,3 +502,18 @@ def test_few_items_of_a_class_are_told() -> None:
     answers = {name: made[:, 5:14] for name, made in answers.items()}
     text = render(leaderboard(answering(answers, labels[5:14], 3).memory(), resamples=QUICK), "plain")
     assert "fewer than 10 groups of test items: intervals are rough" in text
+
+
+@pytest.mark.parametrize(
+    ("weights", "counted"), [("aab", {0, 1}), ("ab-", {2}), ("aaa", {0, 1, 2}), ("aa-", {0, 1, 2})]
+)
+def test_no_row_mixes_two_weights_of_one_revision(weights: str, counted: set[int]) -> None:
+    """What began with other weights than most trials of its model is no seed, and the row says why; nor is a tie."""
+    world = simple({"naive": 0.7}, seeds=[0, 1, 2], items=60)
+    for row in world.trials:
+        if row["role"] == "ceiling" and weights[row["seed"]] != "-":
+            row["measurements"] = json.dumps({"weights_sha256": weights[row["seed"]] * 64})
+    (shown,) = leaderboard(world.memory(), resamples=200).rows
+    assert {*shown.seeds} == counted
+    assert {failure.seed for failure in shown.failures} == {0, 1, 2} - counted
+    assert all("at the same revision" in failure.message for failure in shown.failures)

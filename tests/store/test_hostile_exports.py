@@ -25,7 +25,7 @@ from tests.store.test_whole import fill
 from wtsbench.errors import StoreError
 from wtsbench.store import upkeep
 from wtsbench.store.client import open_store
-from wtsbench.store.export import MANIFEST
+from wtsbench.store.manifest import MANIFEST
 
 FUZZ = settings(
     max_examples=EXAMPLES,

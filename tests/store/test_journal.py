@@ -290,22 +290,22 @@ def test_a_record_that_is_shorter_than_it_says_is_refused(served: LiveStore) -> 
         served.append(short, len(short))
 
 
-def test_one_reader_of_runs_does_not_make_another_forget(served: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_reader_of_scopes_does_not_make_another_forget(served: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is remembered is thrown away now and then, while other requests ask for it: none is denied for that."""
     attempts = [(trial_id_of(name), 1) for name in "abc"]
     for trial_id, _ in attempts:
-        served.begin_attempt(trial_id, "run", trial_id)
-    served.runs(attempts[:1])
+        served.begin_attempt(trial_id, "run", trial_id, scope="append:run")
+    served.scopes(attempts[:1])
     monkeypatch.setattr(durable, "REMEMBERED", 0)
-    look_up = Engine.runs
+    look_up = Engine.scopes
 
     def overtaken(engine: Engine, asked: Any) -> dict[tuple[str, int], str | None]:
-        monkeypatch.setattr(Engine, "runs", look_up)
-        served.runs(attempts[2:])
+        monkeypatch.setattr(Engine, "scopes", look_up)
+        served.scopes(attempts[2:])
         return look_up(engine, asked)
 
-    monkeypatch.setattr(Engine, "runs", overtaken)
-    assert served.runs(attempts[:2]) == dict.fromkeys(attempts[:2], "run")
+    monkeypatch.setattr(Engine, "scopes", overtaken)
+    assert served.scopes(attempts[:2]) == dict.fromkeys(attempts[:2], "append:run")
 
 
 def test_a_backup_of_what_a_killed_server_left_is_whole(served: LiveStore, tmp_path: Path) -> None:

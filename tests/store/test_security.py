@@ -22,6 +22,7 @@ from tests.store.making import batch, fill_outbox, item_rows, rows, seal, trial_
 from tests.store.servers import Process, asking_with, serving, token_in
 from wtsbench.data.dataset import digest_items, with_digest
 from wtsbench.errors import SpecError, StoreError
+from wtsbench.spec.trial import id_within
 from wtsbench.store import wire
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
@@ -111,7 +112,8 @@ def test_scopes(running: Running, folder: Path) -> None:
         reader.trials()
         assert len(_writes(reader)) == 4
     with asking_with(token_in(folder, "append:mine")):
-        mine = open_store(running.listen)
+        mine, own = open_store(running.listen), id_within("mine", A)
+        assert mine.only_grid == "mine"
         assert len(_writes(mine)) == 4
         items = rows("items", [{"item_id": "a", "split": "test"}])
         digest = digest_items(task="t", labels=("no", "yes"), metric="m", items=items)
@@ -129,14 +131,21 @@ def test_scopes(running: Running, folder: Path) -> None:
         assert mine.has_dataset(digest)
         for run in ("mine-other-20260102T030405Z-7", "mine2", f"x{RUN}", f"{RUN}x"):
             with pytest.raises(StoreDenied):
-                mine.begin_attempt(A, run=run)
+                mine.begin_attempt(own, run=run, shared_id=A)
+        for trial_id, shared_id in ((A, A), (A, None), (id_within("other", A), A), (own, B)):
+            with pytest.raises(StoreDenied, match="within grid mine only"):
+                mine.begin_attempt(trial_id, run=RUN, shared_id=shared_id)
         mine.put_grid(name="mine", grid_digest="g", yaml="", cells=[])
-        assert mine.append([*whole_attempt(A, mine.begin_attempt(A, run=RUN))])[0].outcome == "stored"
-        open_store(str(folder)).begin_attempt(B, run="theirs")
-        with pytest.raises(StoreDenied, match="not of a run"):
-            mine.append([seal(B, 1, 1)])
-        with pytest.raises(StoreDenied, match="not of a run"):
-            mine.append([batch("logs", A, 1, 9, []), seal(B, 7, 1)])
+        attempt = mine.begin_attempt(own, run=RUN, shared_id=A)
+        assert mine.append(whole_attempt(own, attempt))[0].outcome == "stored"
+        for trial_id, run in ((B, "theirs"), (own, RUN)):  # the owner's submission of the same grid, too
+            number = open_store(str(folder)).begin_attempt(trial_id, run=run)
+            with pytest.raises(StoreDenied, match="not begun under a token of scope append:mine"):
+                mine.append([seal(trial_id, number, 1)])
+        with pytest.raises(StoreDenied, match="not begun under"):
+            mine.append([batch("logs", own, 1, 9, []), seal(B, 7, 1)])
+        begun = [(row["token"], row["scope"]) for row in mine.attempts([own]).to_pylist()]
+        assert begun == [("append:mine of a test", "append:mine"), ("owner", "admin")]
         assert not mine.sealed(B, 1)
     for scope, allowed in (("append", False), ("admin", True)):
         with asking_with(token_in(folder, scope)), RemoteEngine.open(running.listen) as engine:
@@ -459,8 +468,8 @@ def test_nothing_secret_is_kept_shown_or_logged(tmp_path: Path, capfd: pytest.Ca
     try:
         with asking_with(tmp_path / "token"):
             store = open_store(server.listen)
-            attempt = store.begin_attempt(A, run=RUN)
-            outbox = fill_outbox(tmp_path / "outbox", whole_attempt(A, attempt))
+            attempt = store.begin_attempt(id_within("mine", A), run=RUN, shared_id=A)
+            outbox = fill_outbox(tmp_path / "outbox", whole_attempt(id_within("mine", A), attempt))
             deliver(outbox.folder, store)
             assert server.process is not None
             for pid in (server.process.pid, os.getpid()):

@@ -22,6 +22,7 @@ from tests.store.making import fill_outbox, item_rows, predictions, seal, trial_
 from tests.store.servers import Process, asking_with, half_sent, serving, token_in
 from tests.trial.processes import wait_for
 from wtsbench.errors import StoreError
+from wtsbench.spec.trial import id_within
 from wtsbench.store import upkeep, wire
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
@@ -293,17 +294,21 @@ def test_free_sql_has_limits_of_rows_and_time(folder: Path) -> None:
 
 def test_readers_that_do_not_read_on_keep_nobody_from_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All places for readers may be taken by slow ones: what a write asks the store first needs none."""
-    limits, token = Limits(seconds=5, readers=1), token_in(folder, "append")
+    limits, token = Limits(seconds=5, readers=1), token_in(folder, "append:mine")
     monkeypatch.setenv("WTSBENCH_STORE_PATIENCE_SECONDS", "0")
     with serving(folder, limits=limits) as running, asking_with(token):
         store = ServerStore(running.listen)
-        store.append([predictions(B, 1, 1, *(f"{number:01000d}" for number in range(20_000))), seal(B, 1, 2)])
+        own, other = id_within("mine", A), id_within("mine", B)
+        attempt = store.begin_attempt(other, run="mine", shared_id=B)
+        many = predictions(other, attempt, 1, *(f"{number:01000d}" for number in range(20_000)))
+        store.append([many, seal(other, attempt, 2)])
         options = flight.FlightCallOptions(headers=[(b"authorization", b"Bearer " + token.read_bytes())])
         with flight.connect(running.listen) as client:
             slow = client.do_get(flight.Ticket(b'{"table": "predictions"}'), options)
             slow.read_chunk()
-            assert store.append(whole_attempt(A, store.begin_attempt(A, run="mine")))[0].outcome == "stored"
-            assert store.sealed(A, 1)
+            attempt = store.begin_attempt(own, run="mine", shared_id=A)
+            assert store.append(whole_attempt(own, attempt))[0].outcome == "stored"
+            assert store.sealed(own, 1)
             with pytest.raises(StoreBusy, match="too many questions"):
                 store.remote.read(Query("trials"))
             slow.cancel()

@@ -20,6 +20,7 @@ import pyarrow as pa
 from pydantic import BaseModel, Field
 
 from wtsbench.errors import ScorerError, ScorerUnavailable, StoreError
+from wtsbench.execution.allowed import forbidden, further_splits
 from wtsbench.execution.judging import judged
 from wtsbench.execution.score import ScoringError, mean_supervision, score, score_generations
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
@@ -120,8 +121,9 @@ def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
     """From here on the last records are the supervisor's: whatever the trial wrote in their place is no record.
 
     The mark is outside the trial folder, so no trial can set it; a sweep that finds it trusts what is there. What is no
-    whole record is taken out, and is the trial's failure: it must not stand in the way of other trials' records. That
-    is noted before, so that whoever is killed in between has not made the attempt a good one.
+    whole record, or none that the trial may write, is taken out, and is the trial's failure: it must not stand in the
+    way of other trials' records, nor reach a table. That is noted before, so that whoever is killed in between has not
+    made the attempt a good one.
     """
     if not folder.claimed.exists():
         replaced = reclaim(folder.trial)
@@ -132,10 +134,6 @@ def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
             noted.rename(folder.verdict)
         for path in wrong:
             remove_tree(path)
-        outbox = Outbox(folder.outbox, trial_id=job.trial_id, attempt=job.attempt)
-        for file in outbox.pending():
-            if file.sequence >= SCORES_SEQUENCE or file.table in ("trials", "scores"):
-                file.path.unlink()
         folder.claimed.touch()
     if not folder.verdict.exists():
         return None
@@ -143,7 +141,7 @@ def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
 
 
 def _wrong(folder: AttemptFolder, job: TrialJob) -> dict[Path, str]:
-    """What in the outbox is no record of this attempt, and why."""
+    """What in the outbox is no record of this attempt, or none that the trial may write, and why."""
     wrong: dict[Path, str] = {}
     seen: set[int] = set()
     for path in sorted(folder.outbox.glob("*.arrow")):
@@ -152,6 +150,10 @@ def _wrong(folder: AttemptFolder, job: TrialJob) -> dict[Path, str]:
             if (batch.trial_id, batch.attempt) != (job.trial_id, job.attempt) or batch.sequence in seen:
                 raise StoreError(f"{path} is no record of this attempt, or not the only one of its number")
             seen.add(batch.sequence)
+            if batch.sequence >= SCORES_SEQUENCE:
+                raise StoreError(f"{path} has a number of the supervisor's records")
+            if (what := forbidden(batch, job.spec)) is not None:
+                raise StoreError(f"{path.name} holds {what}")
         except StoreError as error:
             wrong[path] = error.message
     return wrong
@@ -190,7 +192,8 @@ def _scored_predictions(outbox: Outbox, job: TrialJob, store: Store) -> pa.Table
     if spec.role is Role.STUDENT:
         supervision = mean_supervision(store.predictions(spec.parents, splits=["transfer"]))
     items = store.items(spec.data_digest)
-    return score(job.trial_id, job.attempt, _written(outbox, "predictions"), items, job.labels, supervision)
+    made = _written(outbox, "predictions")
+    return score(job.trial_id, job.attempt, made, items, job.labels, supervision, further=further_splits(spec))
 
 
 def _scored_generations(outbox: Outbox, note: AttemptNote, store: Store, measured: dict[str, Any]) -> pa.Table:

@@ -26,7 +26,7 @@ from wtsbench.execution.supervise import done_trials, sweep, tidy_up
 from wtsbench.models import external
 from wtsbench.models.fetch import fetch
 from wtsbench.planning.check import GridSource, given_grid
-from wtsbench.planning.plan import Plan, make_plan
+from wtsbench.planning.plan import Plan, Reuse, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare, title
 from wtsbench.sandbox.base import Sandbox, make_sandbox
 from wtsbench.sandbox.extras import require_packages
@@ -51,6 +51,8 @@ class Options:
     executor: Literal["ray", "in-process"] = "ray"
     mirror: Path | None = None
     """Folder that stands in for the canonical places of data and models."""
+    trust: tuple[str, ...] = ()
+    """Grids whose trials are taken though they were finished under tokens for these grids only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +93,10 @@ def prepare(source: GridSource, options: Options, *, note: Callable[[str], None]
     grid = given.grid
     sandbox = make_sandbox(options.sandbox, image=grid.image)
     resolved = resolve(grid, given.base, sandbox, mirror=options.mirror or data_mirror(), note=note)
-    plan = make_plan(grid, resolved.inputs)
-    report = compare(plan, _stored(options.store))
+    stored, only = _stored(options.store)
+    done = frozenset(trial.trial_id for trial in stored.values() if trial.status == "done")
+    plan = make_plan(grid, resolved.inputs, Reuse(grid=only, trusted=options.trust, done=done))
+    report = compare(plan, stored)
     require_labels(report.trials, resolved.datasets)
     return Session(
         grid=grid,
@@ -199,12 +203,15 @@ def _start(session: Session, specs: list[TrialSpec], listener: Listener) -> Exec
     return executor
 
 
-def _stored(uri: str) -> dict[str, StoredTrial]:
-    """Every trial the store knows, with its best attempt; empty where there is no store yet."""
+def _stored(uri: str) -> tuple[dict[str, StoredTrial], str | None]:
+    """Every trial the store knows, with its best attempt; and the only grid that may be submitted to it, if one.
+
+    There is nothing where there is no store yet.
+    """
     try:
         store = open_store(uri)
     except NoStore:
-        return {}
+        return {}, None
     known: dict[str, StoredTrial] = {}
     for row in store.trials().select(["trial_id", "status", "failure_class", "failure_message", "spec"]).to_pylist():
         before = known.get(row["trial_id"])
@@ -213,12 +220,20 @@ def _stored(uri: str) -> dict[str, StoredTrial]:
                 trial_id=row["trial_id"],
                 status=row["status"],
                 message=f"{row['failure_class']}: {row['failure_message']}",
-                spec=TrialSpec.model_validate(json.loads(row["spec"])),
+                spec=_spec(row["spec"]),
             )
     for trial_id in store.attempts()["trial_id"].unique().to_pylist():
         if trial_id not in known:
             known[trial_id] = StoredTrial(trial_id=trial_id, status="running", message="", spec=None)
-    return known
+    return known, store.only_grid
+
+
+def _spec(text: str) -> TrialSpec | None:
+    """A stored trial's specification; None where this version cannot read it: it only explains what differs."""
+    try:
+        return TrialSpec.model_validate(json.loads(text))
+    except ValueError:
+        return None
 
 
 def _spool(session: Session) -> Path:

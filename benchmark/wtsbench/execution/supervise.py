@@ -48,7 +48,7 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
         return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=True)
     sandbox = _sandbox(job)
     _require_environment(job, sandbox)
-    attempt = store.begin_attempt(job.trial_id, run=job.run)
+    attempt = store.begin_attempt(job.trial_id, run=job.run, shared_id=job.spec.shared_id)
     folder = AttemptFolder.of(Path(job.spool), job.trial_id, attempt)
     with writable(folder), folder.owned(wait=_SWEEP_SECONDS) as owned:
         if not owned:

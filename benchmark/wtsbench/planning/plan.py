@@ -110,18 +110,40 @@ class Plan:
         }
 
 
-def make_plan(grid: Grid, inputs: Inputs) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class Reuse:
+    """Whose finished trials a plan takes in place of new ones."""
+
+    grid: str | None = None
+    """The only grid whose trials the submitter may finish; None where they count for all."""
+    trusted: tuple[str, ...] = ()
+    """Further grids, whose own trials are taken too."""
+    done: frozenset[str] = frozenset()
+    """Trials that the store holds as done."""
+
+    def chosen(self, spec: TrialSpec) -> TrialSpec:
+        """The trial as it is stored: the submitter's own, else one for all grids, else a trusted one; or a new one."""
+        every = [spec.model_copy(update={"grid": grid}) for grid in (self.grid, None, *self.trusted)]
+        return next((one for one in every if one.trial_id in self.done), every[0])
+
+
+EVERYBODYS = Reuse()
+"""Trials that count for all grids."""
+
+
+def make_plan(grid: Grid, inputs: Inputs, reuse: Reuse = EVERYBODYS) -> Plan:
     """The DAG of trials for a grid. Equal trials are planned once, whatever cells need them.
 
     Raises:
         SpecError: a model cannot do what is asked of it; all such cases at once.
     """
-    return _Planner(grid, inputs).plan()
+    return _Planner(grid, inputs, reuse).plan()
 
 
 class _Planner:
-    def __init__(self, grid: Grid, inputs: Inputs) -> None:
+    def __init__(self, grid: Grid, inputs: Inputs, reuse: Reuse) -> None:
         self._grid = grid
+        self._reuse = reuse
         self._inputs = inputs
         self._trials: dict[str, TrialSpec] = {}
         self._refused: dict[str, str] = {}
@@ -229,6 +251,7 @@ class _Planner:
             environment=self._inputs.environment,
         )
         self._check(spec, model, task)
+        spec = self._reuse.chosen(spec)
         self._trials.setdefault(spec.trial_id, spec)
         return spec.trial_id
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any, Literal, NamedTuple, Protocol
@@ -36,6 +37,13 @@ class Readable(Protocol):
 
     def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
         """Sealed attempts; all columns where none are named."""
+
+    @property
+    def state(self) -> str | None:
+        """Another whenever what is stored is; None where that cannot be told without reading it."""
+
+    def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
+        """Fingerprints of the rows that results of trials are made of, by trial id and data digest."""
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded."""
@@ -165,16 +173,55 @@ class Ending(NamedTuple):
     attempt: int
     records_digest: str | None
     """Of all that the attempt recorded: which execution of the trial this was, in whatever store."""
+    model_revision: str
+    weights: str | None
+    """SHA-256 of the weights, as the trial measured them; None where nothing was trained."""
+
+
+OTHER_WEIGHTS = "other_weights"
+"""Failure class of a trial that is done and does not count, for it began with other weights than its revision names."""
+_COLUMNS = {"done": "status", "weights": "measurements"}
+"""Columns of `trials` that fields of an `Ending` are made of, where their names are others."""
 
 
 def endings(store: Readable, trial_ids: Sequence[str] | None = None) -> dict[str, Ending]:
     """How each trial with a sealed attempt ended, by id; all trials of the store where no ids are given."""
-    names = ["status" if name == "done" else name for name in Ending._fields]
-    table = store.trials(trial_ids, columns=names)
+    table = store.trials(trial_ids, columns=[_COLUMNS.get(name, name) for name in Ending._fields])
+    read: dict[str, Callable[[Any], Any]] = {"done": lambda status: status == "done", "weights": _weights}
     columns = [
-        [value == "done" for value in table[name].to_pylist()] if name == "status" else table[name].to_pylist()
-        for name in names
+        [*map(read.get(name, lambda value: value), table[_COLUMNS.get(name, name)].to_pylist())]
+        for name in Ending._fields
     ]
     every = [Ending(*values) for values in zip(*columns, strict=True)]
     last = {one.trial_id: one for one in sorted(every, key=lambda one: (one.done, one.attempt))}
     return dict(sorted(last.items()))
+
+
+def _weights(measurements: str) -> str | None:
+    found: str | None = json.loads(measurements).get("weights_sha256")
+    return found
+
+
+def of_one_weights(ended: Mapping[str, Ending]) -> dict[str, Ending]:
+    """The same trials, but those that began with other weights than most trials of their model's revision failed.
+
+    A revision stands for one set of weights, so no number may be made of two. Where as many trials began with one as
+    with another, nobody can tell which is right, and none of them counts.
+    """
+    found: dict[str, Counter[str]] = {}
+    for one in ended.values():
+        if one.done and one.weights is not None:
+            found.setdefault(one.model_revision, Counter())[one.weights] += 1
+    mixed = {revision: counts.most_common(2) for revision, counts in found.items() if len(counts) > 1}
+    right = {revision: first if often > less else None for revision, ((first, often), (_, less)) in mixed.items()}
+    return {
+        trial_id: one
+        if not one.done or one.model_revision not in right or one.weights in (None, right[one.model_revision])
+        else one._replace(
+            done=False,
+            failure_class=OTHER_WEIGHTS,
+            failure_message=f"it began with weights {str(one.weights)[:12]}, others of model {one.model} at the same"
+            " revision with others: `wtsbench store verify` lists them",
+        )
+        for trial_id, one in ended.items()
+    }

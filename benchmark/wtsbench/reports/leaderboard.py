@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from wtsbench.reports.contents import Ending, GridCell, Readable, Submission, endings, submissions
+from wtsbench.reports.contents import Ending, GridCell, Readable, Submission, endings, of_one_weights, submissions
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
 
@@ -55,7 +55,9 @@ def leaderboard(
     """
     asked = submissions(store, grid, submission)
     parts = list(_parts(store, asked))
-    keys = [None if kept is None else _key(kept, part, resamples) for part in parts]
+    named = sorted({trial_id for part in parts for cell in part.cells for trial_id in cell.trials.values()})
+    contents = {} if kept is None else kept.contents(store, named)
+    keys = [None if kept is None else _key(kept, part, resamples, contents) for part in parts]
     boards = [None if kept is None or key is None else kept.load(key) for key in keys]
     missing = [number for number, board in enumerate(boards) if board is None]
     known = _Known(store, resamples)
@@ -78,8 +80,8 @@ def leaderboard(
     )
 
 
-def _key(kept: KeptTables, part: _Part, resamples: int) -> str | None:
-    decided_by = part.decided_by(resamples)
+def _key(kept: KeptTables, part: _Part, resamples: int, contents: Mapping[str, str]) -> str | None:
+    decided_by = part.decided_by(resamples, contents)
     return None if decided_by is None else kept.key(decided_by)
 
 
@@ -125,7 +127,7 @@ class _Part:
     scorers: dict[str, str | None]
     """Names of scorers by digest, as the trials of the grid were planned with them."""
 
-    def decided_by(self, resamples: int) -> dict[str, Any] | None:
+    def decided_by(self, resamples: int, contents: Mapping[str, str]) -> dict[str, Any] | None:
         """All that the tables are a function of, beside the code; None where the store does not tell all of it."""
         named = {trial_id for cell in self.cells for trial_id in cell.trials.values()}
         trials = {trial_id: self.ended.get(trial_id) for trial_id in sorted(named)}
@@ -136,6 +138,7 @@ class _Part:
             "submission": [self.shown.shown.submission, *(other.submission for other in self.shown.others)],
             "cells": self.cells,
             "trials": trials,
+            "contents": [contents.get(key) for key in (*trials, self.cells[0].data_digest)],
             "dataset": self.dataset,
             "scorers": self.scorers,
             "resamples": resamples,
@@ -146,7 +149,7 @@ def _parts(store: Readable, asked: Sequence[Submission]) -> Iterator[_Part]:
     columns = ["data_digest", "task", "form", "labels", "metric", "settings"]
     datasets = {row["data_digest"]: row for row in store.datasets().select(columns).to_pylist()} if asked else {}
     for submission in asked:
-        ended = endings(store, submission.trial_ids)
+        ended = of_one_weights(endings(store, submission.trial_ids))
         generative = {key for key, row in datasets.items() if row["form"] == "generation"}
         names = _scorer_names(store, [cell for cell in submission.cells if cell.data_digest in generative], ended)
         for cells in _pairs(submission.cells):

@@ -28,12 +28,17 @@ class Store(Protocol):
     def uri(self) -> str:
         """Where it is; `open_store` of it gives the same store."""
 
-    def begin_attempt(self, trial_id: str, *, run: str) -> int:
+    @property
+    def only_grid(self) -> str | None:
+        """The only grid that may be submitted, where the token is for one; then trials have ids within it."""
+
+    def begin_attempt(self, trial_id: str, *, run: str, shared_id: str | None = None) -> int:
         """Take the next attempt number of a trial; two callers never get the same.
 
         Args:
             trial_id: the trial.
             run: name of the submission that the attempt belongs to, for people.
+            shared_id: the trial's id if its result counted for every grid; needed where there is an `only_grid`.
         """
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
@@ -95,6 +100,13 @@ class Store(Protocol):
 
     def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Scores of those generations, by trial id, scorer, split, item id and sample."""
+
+    @property
+    def state(self) -> str | None:
+        """Another whenever what is stored is; None where that cannot be told without reading it."""
+
+    def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
+        """Fingerprints of the rows that results of trials are made of, by trial id and by digest of their data sets."""
 
     def metrics(self, trial_ids: Sequence[str], *, final_only: bool = False) -> pa.Table:
         """Metrics of sealed attempts, by trial id, attempt, split, name, step (final ones first) and value.

@@ -7,7 +7,9 @@
 
 Columns are those of `schemas`; of attempts only sealed ones have rows. `ledger` says which rows were one record, so
 that an export can be taken in again as the records that they were. With `arrow` in place of `parquet` the files are
-Arrow IPC files. Each file is written under a hidden name, flushed and renamed, and names what it was made of: exporting
+Arrow IPC files. Each file is written under a hidden name, flushed and renamed. The manifest has the SHA-256 of each
+file and its own, so whatever bit of an export is another later, it is found before anything is taken of it; other tools
+find damaged pages of Parquet files by the checksums in them. The manifest says what each file was made of: exporting
 again writes only what has changed, and an interrupted export goes on where it was.
 """
 
@@ -18,25 +20,32 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
 
 from wtsbench.errors import StoreError
-from wtsbench.spec.files import read_plain, require_plain
+from wtsbench.spec.files import require_plain
 from wtsbench.spec.paths import naming
 from wtsbench.store.archive import LEDGER, SCOPED
+from wtsbench.store.engine import Begun
+from wtsbench.store.manifest import (
+    MANIFEST,
+    File,
+    Form,
+    left_over,
+    read_manifest,
+    sha256,
+    unfinished,
+    write_manifest,
+)
 from wtsbench.store.outbox import Batch, check_batch, normal, sync_folder, widened
 from wtsbench.store.plain import FILE_MAGIC, read_rows, require_columns
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 
-Form = Literal["parquet", "arrow"]
-MANIFEST = "manifest.json"
-_FINGERPRINT = b"wtsbench.fingerprint"
 _SHARDS = "0123456789abcdef"
 _TRIES = 20
 
@@ -68,25 +77,31 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
     Raises:
         StoreError: the folder holds something else, or cannot be written.
     """
-    before = _manifest(out)
-    if before is not None and before["form"] != form:
-        raise StoreError(f"{out} holds an export as {before['form']}", remedy="choose another folder, or that form.")
-    if before is None and out.is_dir() and {path.name for path in out.iterdir()} - {*TABLES, "ledger", f".{MANIFEST}"}:
+    before = read_manifest(out / MANIFEST)
+    if before is not None and before.form != form:
+        raise StoreError(f"{out} holds an export as {before.form}", remedy="choose another folder, or that form.")
+    hidden = out / f".{MANIFEST}"
+    known = {*TABLES, "ledger", hidden.name, unfinished(hidden).name}
+    if before is None and out.is_dir() and {path.name for path in out.iterdir()} - known:
         raise StoreError(f"{out} holds other files", remedy="choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
-    (out / MANIFEST).unlink(missing_ok=True)
-    files: dict[str, dict[str, Any]] = {}
+    if before is not None:
+        (out / MANIFEST).rename(hidden)
+    there = left_over(hidden)
+    files: dict[str, File] = {}
     written = 0
 
     def put(name: str, fingerprint: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
         nonlocal written
         path = out / f"{name}.{form}"
-        rows = _rows_of(path, form, fingerprint)
-        if rows is None:
-            rows = _write(path, form, schema, batches, fingerprint)
+        entry = there.get(f"{name}.{form}")
+        if entry is None or entry.fingerprint != fingerprint or entry.sha256 is None or entry.sha256 != sha256(path):
+            rows = _write(path, form, schema, batches)
+            entry = File(rows=rows, fingerprint=fingerprint, sha256=sha256(path))
             written += 1
-        files[f"{name}.{form}"] = {"rows": rows, "fingerprint": fingerprint}
-        return rows
+            write_manifest(hidden, form, {**there, **files, f"{name}.{form}": entry})
+        files[f"{name}.{form}"] = entry
+        return entry.rows
 
     for table in ("datasets", "grids"):
         found = reader.whole(table)
@@ -101,15 +116,13 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
         else:
             raise StoreError("the store grew faster than it could be exported", remedy="export a backup of it.")
     _remove_others(out, files)
-    manifest = {"schema_version": SCHEMA_VERSION, "form": form, "files": files}
-    hidden = out / f".{MANIFEST}"
-    with naming(out), hidden.open("w") as file:
-        json.dump(manifest, file, indent=1, sort_keys=True)
-        file.flush()
+    with naming(out):
+        manifest = write_manifest(hidden, form, files)
+    with hidden.open("rb") as file:
         os.fsync(file.fileno())
     hidden.rename(out / MANIFEST)
     sync_folder(out)
-    return {**manifest, "written": written, "rows": sum(file["rows"] for file in files.values())}
+    return {**manifest.model_dump(), "written": written, "rows": sum(file.rows for file in files.values())}
 
 
 def _put_shard(reader: Reader, shard: str, put: Callable[..., int]) -> bool:
@@ -132,18 +145,20 @@ def _put_shard(reader: Reader, shard: str, put: Callable[..., int]) -> bool:
     return whole
 
 
-def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.RecordBatch], fingerprint: str) -> int:
+def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     hidden = path.with_name(f".{path.name}")
-    noted = schema.with_metadata({_FINGERPRINT: fingerprint})
     rows = 0
     try:
         with hidden.open("wb") as file:
-            writer = pq.ParquetWriter(file, noted) if form == "parquet" else pa.ipc.new_file(file, noted)
-            with writer:
+            with (
+                pq.ParquetWriter(file, schema, write_page_checksum=True)
+                if form == "parquet"
+                else pa.ipc.new_file(file, schema)
+            ) as writer:
                 for batch in batches:
                     rows += batch.num_rows
-                    writer.write_table(pa.Table.from_batches([batch]).cast(noted))
+                    writer.write_table(pa.Table.from_batches([batch]).cast(schema))
             file.flush()
             os.fsync(file.fileno())
         hidden.rename(path)
@@ -157,55 +172,10 @@ def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.Recor
     return rows
 
 
-def _rows_of(path: Path, form: Form, fingerprint: str) -> int | None:
-    """The rows of a file that an earlier export wrote of the same; None where there is none."""
-    try:
-        require_plain(path)
-        if form == "parquet":
-            file = pq.ParquetFile(path)
-            with file:
-                metadata, rows = file.schema_arrow.metadata, file.metadata.num_rows
-        else:
-            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-                metadata = reader.schema.metadata
-                rows = sum(reader.get_batch(index).num_rows for index in range(reader.num_record_batches))
-    except (pa.ArrowException, OSError):  # not there, not ours, or torn: it is written anew
-        return None
-    return rows if (metadata or {}).get(_FINGERPRINT) == fingerprint.encode() else None
-
-
-def _remove_others(out: Path, files: dict[str, dict[str, Any]]) -> None:
+def _remove_others(out: Path, files: dict[str, File]) -> None:
     for path in [*out.glob("*/part.*"), *out.glob("*/*/part.*")]:
         if str(path.relative_to(out)) not in files:
             path.unlink()
-
-
-def _manifest(out: Path) -> dict[str, Any] | None:
-    path = out / MANIFEST
-    try:
-        found = json.loads(read_plain(path))
-        version = found.get("schema_version") if isinstance(found, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise StoreError(f"{out} is of schema version {version}", remedy="use a newer wtsbench.")
-        return _Manifest.model_validate(found).model_dump()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "")
-        raise StoreError(f"{path} is no manifest of an export: {reason}", remedy="export again.") from error
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True)
-    rows: Annotated[int, Field(ge=0)]
-    fingerprint: str
-
-
-class _Manifest(BaseModel):
-    model_config = ConfigDict(strict=True)
-    schema_version: Annotated[int, Field(ge=1)]
-    form: Form
-    files: dict[Annotated[str, Field(pattern=r"^[a-z]+(/[a-z_]+=[^/\x00]+)?/part\.[a-z]+$")], _Part]
 
 
 def _digest(rows: Sequence[dict[str, Any]]) -> str:
@@ -221,24 +191,25 @@ class ExportSource:
         Raises:
             StoreError: there is none, it is of a newer version, or a file is missing or another.
         """
-        manifest = _manifest(out)
+        manifest = read_manifest(out / MANIFEST)
         if manifest is None:
             raise StoreError(f"{out} is no whole export", remedy="run the export again: it goes on where it was.")
         self._out = out
-        self._names = frozenset(manifest["files"])
-        self._form: Form = manifest["form"]
-        for name, file in manifest["files"].items():
-            if _rows_of(out / name, self._form, file["fingerprint"]) != file["rows"]:
+        self._form: Form = manifest.form
+        self._files = frozenset(manifest.files)
+        for name, file in manifest.files.items():
+            found = sha256(out / name)
+            if found is None or (manifest.sha256 is not None and found != file.sha256):
                 raise StoreError(f"{out / name} is not the file that was exported", remedy="export again.")
         self._ledger: dict[tuple[str, int], list[Batch]] = {}
         self._shard = ""
 
-    def attempts(self) -> Sequence[tuple[str, int, str | None, Any]]:
+    def attempts(self) -> Sequence[Begun]:
         """Every attempt."""
         found = []
         for shard in _SHARDS:
             table = self._scoped("attempts", shard)
-            found += list(zip(*(table[name].to_pylist() for name in SCOPED["attempts"].names), strict=True))
+            found += [Begun(*row) for row in zip(*(table[name].to_pylist() for name in Begun._fields), strict=True)]
         return found
 
     def records(self, trial_id: str, attempt: int) -> list[Batch]:
@@ -251,7 +222,7 @@ class ExportSource:
         """Every data set."""
         for row in self._read("datasets/part", TABLES["datasets"]).to_pylist():
             older = f"items/data_digest={row['data_digest']}/part"  # as exports were before
-            name = older if f"{older}.{self._form}" in self._names else f"items/{row['data_digest']}/part"
+            name = older if f"{older}.{self._form}" in self._files else f"items/{row['data_digest']}/part"
             yield row, self._read(name, TABLES["items"])
 
     def grids(self) -> list[dict[str, Any]]:
@@ -303,6 +274,8 @@ class ExportSource:
 
     def _read(self, name: str, schema: pa.Schema) -> pa.Table:
         path = self._out / f"{name}.{self._form}"
+        if f"{name}.{self._form}" not in self._files:
+            return schema.empty_table()
         try:
             require_plain(path)
             if self._form == "parquet":
@@ -314,8 +287,6 @@ class ExportSource:
                     table = read_rows(source.read_buffer().slice(len(FILE_MAGIC)), schema)
             table.validate(full=True)
             table = widened(table, schema).select(schema.names).cast(schema)
-        except FileNotFoundError:
-            return schema.empty_table()
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._not_whole(f"{path} cannot be read: {next(iter(str(error).splitlines()), '')}") from error
         for column in schema:

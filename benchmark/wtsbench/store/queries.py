@@ -126,6 +126,40 @@ def _of_done(table: str, trial_ids: Sequence[str], splits: Sequence[str] | None)
     return query.where(_OF_DONE)
 
 
+CONTENTS = pa.schema([(name, pa.string()) for name in ("id", "table_name", "fingerprint")])
+"""Columns of `contents`."""
+
+
+def contents(trial_ids: Sequence[str]) -> tuple[str, list[list[str]]]:
+    """SQL, with its parameters: by trial or data set (`id`) and table, a fingerprint of all that results are made of.
+
+    It is computed of the rows themselves, so it is another where a row is, whatever the digests beside it say.
+    """
+    parts = [
+        f"SELECT {key} AS id, '{table}' AS table_name, count(*) || ' ' || sum(hash({columns})::HUGEINT) AS fingerprint"
+        f" FROM {table} {where} GROUP BY {key}"
+        for table, key, columns, where in (
+            *((table, "trial_id", columns, _AMONG) for table, columns in _RESULTS.items()),
+            (
+                "items",
+                "data_digest",
+                "item_id, group_id, split, text, label, target",
+                f"WHERE data_digest IN ({_THEIRS})",
+            ),
+        )
+    ]
+    return " UNION ALL ".join(parts) + " ORDER BY id, table_name", [list(trial_ids)] * len(parts)
+
+
+_RESULTS = {
+    "predictions": "split, item_id, probabilities",
+    "generations": "split, item_id, sample, text, tokens, finished, reference_nll, reference_tokens",
+    "scores": "split, item_id, sample, scorer, value",
+}
+_AMONG = "WHERE trial_id IN (SELECT unnest(?::VARCHAR[]))"
+_THEIRS = f"SELECT data_digest FROM trials {_AMONG}"
+
+
 def metrics(trial_ids: Sequence[str], *, final_only: bool) -> Query:
     """Metrics of sealed attempts."""
     query = Query("metrics").among("trial_id", trial_ids)

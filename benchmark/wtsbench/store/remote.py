@@ -95,10 +95,11 @@ class RemoteEngine:
 
     # -- the calls of an engine
 
-    def begin_attempt(self, trial_id: str, run: str) -> int:
+    def begin_attempt(self, trial_id: str, run: str, shared_id: str | None = None) -> int:
         """Take the next attempt number of a trial."""
         request = uuid.uuid4().hex  # asked again because the answer was lost, the server gives the same number
         asked = {"trial_id": trial_id, "run": run, "request": request, "schema_version": SCHEMA_VERSION}
+        asked |= {} if shared_id is None else {"shared_id": shared_id}
         return int(self._patient(lambda: self.action("begin_attempt", asked))["attempt"])
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
@@ -141,6 +142,10 @@ class RemoteEngine:
     def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """The answer to one SELECT over the tables, within the server's limits."""
         return self._patient(lambda: self._get({"sql": statement, "parameters": list(parameters)}))
+
+    def contents(self, trial_ids: Sequence[str]) -> pa.Table:
+        """Fingerprints of what results are made of."""
+        return self._patient(lambda: self._get({"contents": list(trial_ids)}))
 
     def scoped(self, table: str, shard: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """One of `archive.SCOPED`, of the trials whose id begins so, in the order of records."""
@@ -233,6 +238,11 @@ class ServerStore(StoreCalls):
     def uri(self) -> str:
         """The address."""
         return self._address
+
+    @property
+    def only_grid(self) -> str | None:
+        """The only grid that the token may submit."""
+        return str(self.remote.hello["scope"]).partition(":")[2] or None
 
     def _engine(self, *, read_only: bool = False) -> nullcontext[RemoteEngine]:
         return nullcontext(self.remote)

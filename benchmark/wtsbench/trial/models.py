@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import json
 from collections.abc import Iterator, Sequence
@@ -159,18 +158,6 @@ def _pretrained(folder: Path, *, classes: int, pad_id: int, seed: int, round_: i
             "are they of another architecture?"
         )
     return model
-
-
-def weights_sha256(folder: Path) -> str:
-    """SHA-256 of the weights: of the one file, or of the digests of its shards in order of name."""
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    digests = []
-    for path in files:
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 from wtsbench import __version__
 from wtsbench.store import wire
-from wtsbench.store.export import Form
+from wtsbench.store.manifest import Form
 from wtsbench.store.schemas import SCHEMA_VERSION
 from wtsbench.store.server.bounds import MESSAGE_SECONDS, RECEIVING, WORKERS, Places, Room
 from wtsbench.store.server.guard import Refused
@@ -78,10 +78,8 @@ def _begin_attempt(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str,
     """Take the next attempt number of a trial."""
     trial_id, run, request = str(asked["trial_id"]), str(asked["run"]), str(asked["request"])
     require_version(asked)
-    grant.require_append()
-    if not grant.may_write_run(run):
-        raise Denied(f"token {grant.name} may not begin attempts of run {run}")
-    return {"attempt": core.live.begin_attempt(trial_id, run, request)}
+    grant.require_trial(trial_id, run, asked.get("shared_id"))
+    return {"attempt": core.live.begin_attempt(trial_id, run, request, token=grant.name, scope=grant.scope)}
 
 
 def _sealed(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class LiveStore:
         self._wanted = 1
         """Requests that the writer waits for: to wake it for each would cost more than the waiting."""
         self._closing = False
-        self._runs: dict[tuple[str, int], str] = {}
+        self._scopes: dict[tuple[str, int], str] = {}
         self._begun: dict[str, int] = {}
         self._begun_now: dict[str, int] = {}
         self._pause = threading.Lock()
@@ -120,19 +120,23 @@ class LiveStore:
         """Make any other change durable, in one transaction with whatever else waits."""
         return self._queued(_Job(size=size, call=change))
 
-    def begin_attempt(self, trial_id: str, run: str, request: str) -> int:
+    def begin_attempt(
+        self, trial_id: str, run: str, request: str, *, token: str | None = None, scope: str | None = None
+    ) -> int:
         """Take the next attempt number of a trial.
 
         Args:
             trial_id: the trial.
             run: name of the submission.
             request: the client's name for this request; asking again under it gives the same number.
+            token: name of the token of whoever asks.
+            scope: that token's.
         """
 
         def begin(engine: Engine) -> int:  # the writer's thread only
             known = self._begun.get(request) or self._begun_now.get(request)
             if known is None:  # remembered for good only when the transaction is durable
-                known = self._begun_now[request] = engine.begin_attempt(trial_id, run)
+                known = self._begun_now[request] = engine.begin_attempt(trial_id, run, token=token, scope=scope)
             return known
 
         return int(self.call(begin))
@@ -251,22 +255,22 @@ class LiveStore:
         with self._cursor() as cursor:
             return Engine(cursor).sealed(trial_id, attempt)
 
-    def runs(self, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
-        """The submissions that attempts belong to, as `Engine.runs`.
+    def scopes(self, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
+        """Scopes of the tokens that attempts were begun under, as `Engine.scopes`; needs no turn either.
 
-        An attempt belongs to its submission for ever, so those seen once are remembered. Attempts of other stores may
-        be in the journal only, and have none.
+        An attempt is for ever of the token that began it, so those seen once are remembered. Attempts of other stores
+        may be in the journal only, and have none here.
         """
-        remembered = self._runs
+        remembered = self._scopes
         known = {one: remembered[one] for one in attempts if one in remembered}
         unknown = [one for one in attempts if one not in known]
         if unknown:
             with self._cursor() as cursor:
-                found = Engine(cursor).runs(unknown)
-            known |= {one: run for one, run in found.items() if run is not None}
-            if len(self._runs) > durable.REMEMBERED:
-                self._runs = {}  # other threads do so as well: each answers out of what it found itself
-            self._runs.update(known)
+                found = Engine(cursor).scopes(unknown)
+            known |= {one: scope for one, scope in found.items() if scope is not None}
+            if len(self._scopes) > durable.REMEMBERED:
+                self._scopes = {}  # other threads do so as well: each answers out of what it found itself
+            self._scopes.update(known)
         return {one: known.get(one) for one in attempts}
 
     @contextmanager

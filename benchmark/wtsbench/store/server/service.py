@@ -32,7 +32,7 @@ from wtsbench.store.archive import SCOPED, scoped_sql
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.outbox import widened
 from wtsbench.store.plain import require_columns
-from wtsbench.store.queries import Query
+from wtsbench.store.queries import CONTENTS, Query, contents
 from wtsbench.store.schemas import TABLES
 from wtsbench.store.server.actions import ACTIONS, LONG, Core
 from wtsbench.store.server.bounds import Stop
@@ -154,14 +154,15 @@ class StoreService:
         return wire.pack_acks(self._core.live.append(records, len(records)))
 
     def _may_write(self, grant: Grant, owners: Callable[[], list[tuple[str, int]]]) -> None:
-        """Refuse records of attempts that are not of the token's own runs."""
-        if grant.may_write_run(None):
+        """Refuse records of attempts that were not begun under a token like this one."""
+        if not grant.limited:
             return
         named = owners()
-        runs = self._core.live.runs(named)
+        scopes = self._core.live.scopes(named)
         for attempt in named:
-            if not grant.may_write_run(runs.get(attempt)):
-                raise Denied(f"attempt {attempt[1]} of trial {attempt[0][:12]} is not of a run of token {grant.name}")
+            if not grant.may_append(scopes.get(attempt)):
+                what = f"attempt {attempt[1]} of trial {attempt[0][:12]}"
+                raise Denied(f"{what} was not begun under a token of scope {grant.scope}")
 
     def _put_dataset(
         self, grant: Grant, asked: dict[str, Any], sent: pa.Schema, batches: Sequence[pa.RecordBatch]
@@ -181,7 +182,7 @@ class StoreService:
         digests = set(items["data_digest"].unique().to_pylist())
         if digests - {known["data_digest"]}:
             raise Refused("some items are of another data set")
-        if not grant.may_write_run(None) and digest_of(known, items) != known["data_digest"]:
+        if grant.limited and digest_of(known, items) != known["data_digest"]:
             # Whoever may submit one grid only must not say what other grids are scored by.
             raise Denied("the items do not have the digest that they are to be kept under")
         self._core.live.call(lambda engine: engine.put_dataset(known, items), size)
@@ -220,6 +221,9 @@ class StoreService:
             if table not in SCOPED:
                 raise Refused(f"{table!r} is no table of an archive")
             return live.stream(scoped_sql(table), [shard], schema=SCOPED[table], stop=stop)
+        if "contents" in asked:
+            sql, ids = contents([str(trial_id) for trial_id in asked["contents"]])
+            return live.stream(sql, ids, schema=CONTENTS, stop=stop)
         table = asked["table"]
         if table not in TABLES:
             raise Refused(f"{table!r} is no table of the store")

@@ -24,9 +24,10 @@ from wtsbench.spec.address import split_address
 from wtsbench.spec.paths import naming
 from wtsbench.store.archive import Archive
 from wtsbench.store.backup import back_up_live
-from wtsbench.store.export import Form, export
+from wtsbench.store.export import export
 from wtsbench.store.folder import BACKUPS, DATABASE, EXPORTS, SERVER, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
+from wtsbench.store.manifest import Form
 from wtsbench.store.merge import Merged, merge_into, opened
 from wtsbench.store.owner import Owner, living_owner, noted_owner, remove_owner, write_owner
 from wtsbench.store.server.actions import Core
