@@ -91,7 +91,7 @@ def test_full_disk(grid: Path, wtsbench: Wtsbench) -> None:
             text=True,
         )
     assert done.returncode == 5
-    assert done.stderr.startswith("error: No space left on device")
+    assert done.stderr.startswith("error: standard output cannot be written: No space left on device")
     assert "Traceback" not in done.stderr
 
 
