@@ -3,7 +3,8 @@
 #     make quickstart   set up, then run the quickstart grid and show its leaderboard
 #     make test         set up, then run the tests
 #     make lint         set up, then check format, rules, types and the layering of the rooms
-#     make faults       set up, then run the store's fault matrix, ROUNDS=20 times over
+#     make faults       set up, then run the store's fault matrix ROUNDS=20 times over, and make up what trials leave,
+#                       exports and bundles, some ten times as many of each
 #     make orphans      set up, then kill parts of submissions at random, ROUNDS=20 of them, and look for what is left
 #     make clean        remove what the above made, except results
 #
@@ -43,7 +44,9 @@ lint: $(DEV_STAMP)
 	@$(BIN)/lint-imports
 
 faults: $(DEV_STAMP)
-	@WTSBENCH_FAULT_ROUNDS=$(or $(ROUNDS),5) $(BIN)/python -m pytest tests/store/test_faults.py tests/store/test_kill.py $(PYTEST)
+	@WTSBENCH_FAULT_ROUNDS=$(or $(ROUNDS),5) WTSBENCH_LEAVINGS=$(or $(ROUNDS),5)0 $(BIN)/python -m pytest \
+		tests/store/test_faults.py tests/store/test_kill.py tests/store/test_hostile_exports.py \
+		tests/execution/test_leavings.py tests/execution/test_hostile_bundles.py $(PYTEST)
 
 # Needs a Docker engine; `.ci/docker-engine` starts one that the rounds may kill as well.
 orphans: $(DEV_STAMP)

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
 from wtsbench.errors import UserError
+from wtsbench.spec.paths import user_path
 
 State = Literal["ok", "warn", "fail"]
 
@@ -61,7 +60,7 @@ def all_checks(place: Place) -> Iterator[Check]:
         ("docker", docker),
         ("ray", lambda: ray(place.ray)),
         ("store", lambda: store(place.store)),
-        ("disk", lambda: disk(_existing(Path(place.store).expanduser()))),
+        ("disk", lambda: disk(_existing(user_path(place.store)))),
         ("cache", cache),
         ("data mirror", lambda: mirror(place.mirror)),
         ("hub", hub),
@@ -70,6 +69,8 @@ def all_checks(place: Place) -> Iterator[Check]:
     for name, look in looks:
         try:
             yield look()
+        except UserError as error:
+            yield Check(name=name, state="fail", found=error.message, remedy=error.remedy)
         except Exception as error:  # noqa: BLE001  # a broken installation is what this verb is for; it is told
             yield Check(name=name, state="fail", found=f"{type(error).__name__}: {error}")
 
@@ -161,37 +162,25 @@ def gpu_bytes() -> int | None:
 
 
 def ray(address: str | None) -> Check:
-    """Ray's version, and whether a cluster asked for answers."""
+    """Ray's version, whether a cluster asked for answers, and whether it takes the token that is here."""
+    from wtsbench.execution.ray_access import token_for
+
     version = importlib.metadata.version("ray")
-    if not address:
+    if address is None:
         return Check(name="ray", state="ok", found=f"{version}; no address given, it starts on this machine")
-    if address in ("auto", "local"):
-        return Check(name="ray", state="ok", found=f"{version}; address {address}")
-    host, port = _host_and_port(address)
+    if address.startswith("ray://"):
+        return Check(name="ray", state="ok", found=f"{version}; address {address}, not asked")
     try:
-        socket.create_connection((host, port), timeout=SECONDS).close()
-    except OSError as error:
-        return Check(
-            name="ray",
-            state="fail",
-            found=f"{version}; nothing answers at {address}: {error}",
-            remedy="start the cluster (`ray start --head`), or unset RAY_ADDRESS to run on this machine.",
-        )
-    return Check(name="ray", state="ok", found=f"{version}; {address} answers")
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    return parts.hostname or "localhost", port or (10001 if parts.scheme == "ray" else 6379)
+        token = token_for(address)
+    except UserError as error:
+        return Check(name="ray", state="fail", found=f"{version}; {error.message}", remedy=error.remedy)
+    how = "wants no token" if token is None else f"takes the token of {token}"
+    return Check(name="ray", state="ok", found=f"{version}; the cluster at {address} answers and {how}")
 
 
 def store(uri: str) -> Check:
     """Whether the store can be read and written, and whether somebody holds its lock."""
-    folder = Path(uri).expanduser()
+    folder = user_path(uri)
     if "://" not in uri and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
         parent = _existing(folder)
         if _writable(parent):

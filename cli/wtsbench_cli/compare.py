@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wtsbench_cli.options import JsonOption, StoreOption, store_of
+from wtsbench_cli.options import JsonOption, StoreOption, SubmissionOption
 
 
 def compare(
@@ -33,6 +33,7 @@ def compare(
         str | None,
         typer.Option("--split", metavar="test|ood", help="Only this test set. Default: both.", show_default=False),
     ] = None,
+    submission: SubmissionOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -44,8 +45,8 @@ def compare(
     Of A and B, each a store, STORE#GRID or a baseline file: every entry of A beside the same one of B, paired by item
     and seed, and what only one of them has.
     """
+    from wtsbench import api
     from wtsbench.reports import comparison
-    from wtsbench.store.client import open_store
 
     if names and len(names) > 2:
         raise typer.BadParameter("give the name of a grid, or two runs", param_hint="GRID | A B")
@@ -55,5 +56,5 @@ def compare(
         print_gate(compared_runs(*names), [], json=json)
         return
     grid = names[0] if names else None
-    found = comparison.compare(open_store(store_of(store)), grid, task=task, pair=pair, metric=metric, split=split)
+    found = api.compare(store, grid, submission=submission, task=task, pair=pair, metric=metric, split=split)
     sys.stdout.write(comparison.json_text(found) if json else comparison.text(found))

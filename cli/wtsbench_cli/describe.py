@@ -43,7 +43,7 @@ def kind(field: dict[str, Any], definitions: dict[str, Any]) -> str:
         return str(field["const"])
     if field.get("type") == "array":
         return f"list of {kind(field['items'], definitions)}" if field.get("items") else "list"
-    bounds = ", ".join(f"{sign} {field[key]:g}" for key, sign in _BOUNDS.items() if key in field)
+    bounds = ", ".join(f"{sign} {field[key]:.15g}" for key, sign in _BOUNDS.items() if key in field)
     return " ".join(part for part in (field.get("type", "any"), bounds) if part)
 
 

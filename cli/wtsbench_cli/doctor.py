@@ -7,7 +7,7 @@ from dataclasses import asdict
 import typer
 
 from wtsbench.errors import ExitCode
-from wtsbench_cli.options import JsonOption, MirrorOption, RayOption, StoreOption, store_of
+from wtsbench_cli.options import JsonOption, MirrorOption, RayOption, StoreOption, cluster_of, store_of
 from wtsbench_cli.terminal import count, print_json, put
 
 
@@ -26,7 +26,7 @@ def doctor(
     from wtsbench.spec.paths import data_mirror
     from wtsbench_cli.checks import Place, all_checks
 
-    place = Place(store=store_of(store), ray=ray or None, mirror=mirror or data_mirror())
+    place = Place(store=store_of(store), ray=cluster_of(ray), mirror=mirror or data_mirror())
     found = []
     colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     for check in all_checks(place):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from wtsbench_cli.options import JsonOption, StoreOption, store_of
+from wtsbench_cli.options import JsonOption, StoreOption, expanded, store_of
 from wtsbench_cli.terminal import print_json
 
 
@@ -21,7 +21,10 @@ class Form(StrEnum):
 
 def export(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder to write; at the server a name.", show_default=False)
+        Path,
+        typer.Argument(
+            callback=expanded, metavar="OUT", help="Folder to write; at the server a name.", show_default=False
+        ),
     ],
     store: StoreOption = None,
     form: Annotated[

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
+import io
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 
 from wtsbench.errors import ExitCode, UserError
+from wtsbench.spec.visible import shortened
+from wtsbench_cli.streams import OutputError, discard
+from wtsbench_cli.terminal import say
 
 CLOSED_PIPE = 141
 """Exit code when the reader of our output is gone: 128 + SIGPIPE, as a shell reports it for other programs."""
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_DISK = "free some space and run the same command again; what was acknowledged before is kept."
+_OWNER = "give yourself the right to it, or choose another place."
+_REMEDIES = {
+    errno.ENOSPC: _DISK,
+    errno.EDQUOT: _DISK,
+    errno.EACCES: _OWNER,
+    errno.EPERM: _OWNER,
+    errno.EROFS: "it is on a file system that cannot be written; choose another place, or copy it to one.",
+    errno.EMFILE: "raise the limit of open files (ulimit -n).",
+    errno.ENFILE: "the machine has too many files open; stop other work.",
+}
+"""What helps against a fault of the machine."""
+_NAMES = {
+    errno.ENAMETOOLONG: "give a shorter one.",
+    errno.ENOTDIR: "what stands for a folder there is a file; give another.",
+    errno.EISDIR: "it is a folder; give a file.",
+    errno.EEXIST: "something else is in its place; remove it, or give another.",
+    errno.ELOOP: "its symbolic links lead to themselves; mend them.",
+}
+"""What helps against a name that stands for nothing of the kind."""
 
 
 def guarded(run: Callable[[], object], *, debug: bool) -> int:
@@ -28,51 +50,51 @@ def guarded(run: Callable[[], object], *, debug: bool) -> int:
         debug: also print where an error came from.
     """
     try:
-        run()
-        sys.stdout.flush()
-        return ExitCode.DONE
-    except typer.Exit as end:
-        return _flushed(end.exit_code)
+        return _ended(run)
     except typer.TyperException as error:  # wrong usage: it knows the usage line to show
         show = getattr(error, "show", None)
+        words = io.StringIO()
         if show is None:
-            _tell(f"error: {error.format_message()}")
+            words.write(f"error: {error.format_message()}")
         else:
-            show()
+            show(words)
+        _tell(words.getvalue().rstrip())
         return ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
         _tell("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        close_stdout()
+        discard()
         return CLOSED_PIPE
     except UserError as error:
+        if isinstance(error, OutputError):
+            discard()
         return _user_fault(error, debug)
-    except OSError as error:
-        fault = _of_the_system(error)
+    except (OSError, UnicodeEncodeError) as error:
+        fault = _of_the_system(error) if isinstance(error, OSError) else _not_utf8(error)
         return _unexpected(error, debug) if fault is None else _user_fault(fault, debug, error)
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # how pathlib tells it before Python 3.13
+            return _unexpected(error, debug)
+        return _user_fault(UserError(str(error), remedy=_NAMES[errno.ELOOP]), debug, error)
     except Exception as error:  # noqa: BLE001  # told to the user, with the way to its traceback
         return _unexpected(error, debug)
 
 
-def close_stdout() -> None:
-    """Let what is still buffered go nowhere: nobody reads it, and the interpreter would complain at exit."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _flushed(code: int) -> int:
+def _ended(run: Callable[[], object]) -> int:
+    """Run, and only then say that all went well: what was printed has to arrive."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        close_stdout()
-        return CLOSED_PIPE
+        run()
+        code: int = ExitCode.DONE
+    except typer.Exit as end:
+        code = end.exit_code
+    sys.stdout.flush()
     return code
 
 
 def _user_fault(error: UserError, debug: bool, cause: BaseException | None = None) -> int:
     if debug:
-        traceback.print_exception(cause or error)
+        _tell("".join(traceback.format_exception(cause or error)).rstrip())
     lines = [f"error: {error.message}"]
     if error.remedy:
         lines += [f"  {line}" for line in error.remedy.splitlines()]
@@ -82,7 +104,7 @@ def _user_fault(error: UserError, debug: bool, cause: BaseException | None = Non
 
 def _unexpected(error: Exception, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        _tell("".join(traceback.format_exception(error)).rstrip())
     first = (str(error).strip().splitlines() or [""])[0]
     _tell(f"error: wtsbench itself failed: {type(error).__name__}{': ' if first else ''}{first}")
     if not debug:
@@ -91,20 +113,35 @@ def _unexpected(error: Exception, debug: bool) -> int:
 
 
 def _of_the_system(error: OSError) -> UserError | None:
-    """Faults of the machine that can meet any verb at any file."""
-    if error.errno not in _DISK_FULL | _REFUSED:
+    """Faults of the machine, and of names, that can meet any verb at any file."""
+    if error.errno == errno.ENOENT and _nowhere():
+        return UserError("the working folder is gone", remedy="change to another one.")
+    remedy = _REMEDIES.get(error.errno or 0) or _NAMES.get(error.errno or 0)
+    if remedy is None:
         return None
-    where = f": {error.filename}" if error.filename else ""
-    remedy = (
-        "free some space and run the same command again; what was acknowledged before is kept."
-        if error.errno in _DISK_FULL
-        else "check who owns it and its permissions."
-    )
+    where = f": {shortened(str(error.filename))}" if error.filename else ""
     fault = UserError(f"{error.strerror}{where}", remedy=remedy)
-    fault.exit_code = ExitCode.UNREACHABLE
+    fault.exit_code = ExitCode.UNREACHABLE if error.errno in _REMEDIES else ExitCode.USAGE
     return fault
 
 
+def _nowhere() -> bool:
+    """Whether the working folder was deleted, so that no relative path leads anywhere."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _not_utf8(error: UnicodeEncodeError) -> UserError | None:
+    """A file's name that is no UTF-8, which Python takes and most libraries refuse."""
+    wrong = error.object[error.start : error.end]
+    if not all("\ud800" <= character <= "\udfff" for character in wrong):
+        return None
+    return UserError(f"a name is not UTF-8: {shortened(error.object)}", remedy="rename it, or give another.")
+
+
 def _tell(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody is left to tell
+        say(text)

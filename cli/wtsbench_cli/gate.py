@@ -185,7 +185,6 @@ def print_gate(found: Gate, commands: list[str], *, json: bool) -> None:
 def _confirmed(found: Gate, path: Path, store: str | None, threshold: list[str] | None) -> Gate:
     """The gate, with only those regressions that fresh seeds show as well."""
     from wtsbench.api import submit
-
     from wtsbench.planning.stored import again, stored_grid
     from wtsbench.reports.baseline import measured, read
     from wtsbench.reports.gate import gate as decide

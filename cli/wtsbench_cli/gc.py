@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wtsbench.spec.visible import visible
 from wtsbench_cli.options import JsonOption, StoreOption, store_of
 from wtsbench_cli.terminal import count, duration, print_json, print_table, say, size
 
@@ -71,8 +72,9 @@ def _bytes(text: str | None) -> int | None:
 
 def _tell(one: Cleared) -> None:
     done = "delivered" if one.leftover.action == "deliver" else "removed"
-    print(f"{done if one.problem is None else 'left'}: {one.leftover.kind} {one.leftover.name}", end="")
-    print("" if one.problem is None else f": {one.problem}", flush=True)
+    problem = "" if one.problem is None else f": {one.problem}"
+    what = f"{done if one.problem is None else 'left'}: {one.leftover.kind} {one.leftover.name}"
+    print(visible(what + problem), flush=True)
 
 
 def _show(findings: Findings, cleared: list[Cleared], *, force: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from wtsbench.errors import ExitCode, UserError
-from wtsbench_cli.options import JsonOption, MirrorOption
+from wtsbench_cli.options import JsonOption, MirrorOption, expanded
 from wtsbench_cli.terminal import count, doing, duration, print_json, print_table, say
 
 app = typer.Typer(
@@ -182,7 +182,9 @@ def verify(
 
 @app.command("bundle")
 def bundle(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(callback=expanded, metavar="OUT", help="The file to write.", show_default=False)
+    ],
     grids: Annotated[
         list[str],
         typer.Option("--grid", metavar="GRID", help="A grid by name or path. Repeatable.", show_default=False),
@@ -221,7 +223,10 @@ def bundle(
 @app.command("load")
 def load(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What `wtsbench image bundle` wrote.", show_default=False)
+        Path,
+        typer.Argument(
+            callback=expanded, metavar="FILE", help="What `wtsbench image bundle` wrote.", show_default=False
+        ),
     ],
     name: Annotated[
         str | None,
@@ -259,9 +264,9 @@ def load(
         image = None if loaded.image is None else loaded.image.model_dump(mode="json")
         found = {"digest": loaded.digest, "image": image, "placed": loaded.placed, "kept": loaded.kept}
         mirrored = None if loaded.mirror is None else str(loaded.mirror)
-        print_json({**found, "mirror": mirrored, "grids": loaded.about["grids"], "advice": lines})
+        print_json({**found, "mirror": mirrored, "grids": loaded.about.get("grids", []), "advice": lines})
         return
-    print(f"digest {loaded.digest}, made {loaded.about['created']}")
+    print(f"digest {loaded.digest}, made {loaded.about.get('created', 'at no known time')}")
     if loaded.image is not None:
         print(f"image is {loaded.image.digest}")
     print(
@@ -270,7 +275,7 @@ def load(
     )
     for line in lines:
         print(line)
-    print(f"submit: {', '.join(loaded.about['grids'])}")
+    print(f"submit: {', '.join(loaded.about.get('grids', []))}")
 
 
 def _record(finding: Any) -> dict[str, Any]:

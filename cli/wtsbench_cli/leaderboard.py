@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from wtsbench_cli.options import JsonOption, StoredGridOption, StoreOption, store_of
-from wtsbench_cli.terminal import console
+from wtsbench_cli.options import JsonOption, StoredGridOption, StoreOption, SubmissionOption, store_of
+from wtsbench_cli.terminal import console, put_styled
 
 
 class Format(StrEnum):
@@ -24,6 +24,7 @@ class Format(StrEnum):
 
 def leaderboard(
     grid: StoredGridOption = None,
+    submission: SubmissionOption = None,
     store: StoreOption = None,
     form: Annotated[
         Format | None,
@@ -50,22 +51,25 @@ def leaderboard(
     """
     if json and form not in (None, Format.JSON):
         raise typer.BadParameter(f"--json and --format {form} exclude each other", param_hint="--format")
-    show(store_of(store), grid=grid, form=Format.JSON if json else form or Format.TABLE, details=metrics)
+    chosen = Format.JSON if json else form or Format.TABLE
+    show(store_of(store), grid=grid, submission=submission, form=chosen, details=metrics)
 
 
-def show(store: str, *, grid: str | None = None, form: Format = Format.TABLE, details: bool = False) -> None:
+def show(
+    store: str,
+    *,
+    grid: str | None = None,
+    submission: int | None = None,
+    form: Format = Format.TABLE,
+    details: bool = False,
+) -> None:
     """Print the leaderboard of a store, or of one of its grids."""
-    from wtsbench.reports.kept import KeptTables
-    from wtsbench.reports.leaderboard import leaderboard as board_of
+    from wtsbench import api
     from wtsbench.reports.renderers import render
-    from wtsbench.store.client import open_store
 
-    board = board_of(open_store(store), grid, kept=KeptTables.of_user())
-    if form is not Format.TABLE:
-        text = render(board, form.value, details=details)
-    elif sys.stdout.isatty():
+    board = api.leaderboard(store, grid, submission=submission)
+    if form is Format.TABLE and sys.stdout.isatty():
         color = not os.environ.get("NO_COLOR")
-        text = render(board, "terminal", width=console().width, color=color, details=details)
+        put_styled(render(board, "terminal", width=console().width, color=color, details=details))
     else:
-        text = render(board, "plain", details=details)
-    sys.stdout.write(text)
+        sys.stdout.write(render(board, "plain" if form is Format.TABLE else form.value, details=details))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wtsbench.spec.visible import visible
 from wtsbench_cli.options import JsonOption, StoreOption, store_of
 from wtsbench_cli.terminal import duration, print_json, print_table
 
@@ -112,16 +113,12 @@ def _one(store: Store, place: str, trial_id: str, attempt: int) -> dict[str, Any
 
 def _so_far(place: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
     """What an attempt that runs on this machine has printed until now."""
-    from pathlib import Path
-
     from wtsbench.execution.spool import AttemptFolder
+    from wtsbench.sandbox import log
+    from wtsbench.spec.paths import user_path
 
-    log = AttemptFolder.of(Path(place).expanduser() / "spool", trial_id, attempt).log
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except FileNotFoundError:  # it has not begun to print, or its folder has just been delivered
-        return []
-    return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(lines, 1)]
+    printed = log.lines(AttemptFolder.of(user_path(place) / "spool", trial_id, attempt).log)
+    return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(printed, 1)]
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -154,20 +151,20 @@ def _show_one(record: dict[str, Any], *, attempts: list[int], json: bool) -> Non
         print_json(record)
         return
     of = f"attempt {record['attempt']}" + (f" of {max(attempts)}" if len(attempts) > 1 else "")
-    print(f"trial {record['trial_id']}")
+    print(visible(f"trial {record['trial_id']}"))
     if record["status"] == "running":
         print(f"{of}: begun, and not ended; what it printed on this machine so far:")
     elif record["status"] == "superseded":
         print(f"{of}: superseded; it was late, and another attempt's result is the trial's")
         return
     else:
-        print(f"{_name(record)}, {of}: {record['status']} after {duration(record['duration_s'])}")
+        print(f"{visible(_name(record))}, {of}: {record['status']} after {duration(record['duration_s'])}")
     if record["status"] == "failed":
-        print(f"{record['failure_class']}: {record['failure_message']}")
+        print(visible(f"{record['failure_class']}: {record['failure_message']}"))
         if record["failure_detail"]:
             print(f"\n{record['failure_detail'].rstrip()}")
     print()
     for line in record["lines"]:
-        print(line["text"])
+        print(visible(line["text"], keep="\t"))
     if not record["lines"]:
         print("(no output)")

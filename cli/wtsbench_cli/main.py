@@ -23,6 +23,7 @@ from wtsbench_cli import (
     status,
     store,
     strategies,
+    streams,
     submit,
     tasks,
     validate,
@@ -30,7 +31,7 @@ from wtsbench_cli import (
 
 EXIT_CODES = """\
 Exit codes: 0 done; 1 some trials failed; 2 usage or spec; 3 regression; 4 incomplete, or nothing to measure; 5 store,
-cluster or sandbox not reachable; 70 wtsbench itself failed; 130 interrupted.
+cluster, sandbox or output not reachable; 70 wtsbench itself failed; 130 interrupted.
 """
 
 app = typer.Typer(
@@ -90,11 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a character gets a question mark
 
     def run() -> None:
+        streams.prepare()
         command = typer.main.get_command(app)
         with command.make_context("wtsbench", given) as context:
             command.invoke(context)

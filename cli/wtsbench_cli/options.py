@@ -49,6 +49,15 @@ SandboxOption = Annotated[
         show_default=False,
     ),
 ]
+TrustOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="GRID",
+        help="Take trials that were finished under a token for this grid only; may be repeated. Default: none.",
+        show_default=False,
+    ),
+]
 MirrorOption = Annotated[
     Path | None,
     typer.Option(
@@ -76,6 +85,15 @@ StoredGridOption = Annotated[
     str | None,
     typer.Option("--grid", metavar="NAME", help="Only this grid of the store. Default: all.", show_default=False),
 ]
+SubmissionOption = Annotated[
+    int | None,
+    typer.Option(
+        "--submission",
+        metavar="NUMBER",
+        help="Only this submission of a grid; `wtsbench status` lists them. Default: each grid's newest.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.", show_default=False)]
 NameArgument = Annotated[
     str | None,
@@ -83,8 +101,20 @@ NameArgument = Annotated[
 ]
 
 
+def expanded(path: Path | None) -> Path | None:
+    """Callback of arguments that name a file or folder: `~` filled in, and what can be no path refused."""
+    from wtsbench.spec.paths import user_path
+
+    return None if path is None else user_path(path)
+
+
 def store_of(option: str | None) -> str:
     """The store asked for: flag over environment over default."""
     from wtsbench.spec.paths import default_store
 
     return option or default_store()
+
+
+def cluster_of(option: str | None) -> str | None:
+    """The cluster asked for; None where Ray is started on this machine, which `local` says as well."""
+    return None if option in (None, "", "local") else option

@@ -15,10 +15,11 @@ from wtsbench_cli.options import (
     SandboxName,
     SandboxOption,
     StoreOption,
+    TrustOption,
     store_of,
 )
 from wtsbench_cli.terminal import count, doing, print_json, print_table
-from wtsbench_cli.views import memory_warnings
+from wtsbench_cli.views import warnings
 
 if TYPE_CHECKING:
     from wtsbench.execution.session import Session
@@ -33,6 +34,7 @@ def plan(
     store: StoreOption = None,
     sandbox: SandboxOption = None,
     mirror: MirrorOption = None,
+    trust: TrustOption = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="List every trial with its state.", show_default=False)
     ] = False,
@@ -46,7 +48,7 @@ def plan(
     from wtsbench.execution.session import Options, prepare
 
     place = store_of(store)
-    options = Options(store=place, sandbox=sandbox or SandboxName.AUTO, mirror=mirror)
+    options = Options(store=place, sandbox=sandbox or SandboxName.AUTO, mirror=mirror, trust=tuple(trust or ()))
     with doing() as note:
         session = prepare(grid, options, note=note)
     if json:
@@ -60,7 +62,7 @@ def _record(session: Session, store: str) -> dict[str, Any]:
     return {
         "grid": session.grid.name,
         "grid_digest": session.plan.grid_digest,
-        "source": str(session.source),
+        "source": session.source,
         "store": store,
         "sandbox": session.sandbox_name,
         "cells": len(session.plan.cells),
@@ -68,7 +70,7 @@ def _record(session: Session, store: str) -> dict[str, Any]:
         "shared": report.shared,
         "stored": report.stored,
         "to_run": report.to_run,
-        "warnings": memory_warnings(session),
+        "warnings": [text for _, text in warnings(session)],
         "trials": [
             {
                 "trial_id": trial.trial_id,
@@ -94,8 +96,8 @@ def _show(session: Session, store: str, *, verbose: bool) -> None:
         f"{report.shared:,} of them shared: {report.stored:,} stored, {report.to_run:,} to run"
     )
     print(f"store {store}, sandbox {session.sandbox_name}")
-    for warning in memory_warnings(session):
-        print(f"memory: {warning}")
+    for subject, text in warnings(session):
+        print(f"{subject}: {text}")
     print()
     groups: dict[tuple[str, str, str], list[PlannedTrial]] = {}
     for trial in report.trials:

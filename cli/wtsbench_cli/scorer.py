@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wtsbench_cli.options import JsonOption, MirrorOption
+from wtsbench.spec.visible import shortened, visible
+from wtsbench_cli.options import JsonOption, MirrorOption, expanded
 from wtsbench_cli.terminal import count, doing, duration, print_json, print_table
 
 if TYPE_CHECKING:
     from wtsbench.scoring.base import Scorer
+_MOST = 256 << 20
+"""Bytes of texts that are read at once: a device has no end."""
 
 app = typer.Typer(
     name="scorer",
@@ -74,7 +77,10 @@ def show(name: ScorerArgument, mirror: MirrorOption = None, json: JsonOption = F
 @app.command("train")
 def train(
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Where the scorer goes: an empty or a new folder.")
+        Path,
+        typer.Option(
+            "--out", callback=expanded, metavar="FOLDER", help="Where the scorer goes: an empty or a new folder."
+        ),
     ],
     mirror: MirrorOption = None,
     json: JsonOption = False,
@@ -111,7 +117,10 @@ def score(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]", help="Texts, one a line; - is standard input, as is none.", show_default=False
+            callback=expanded,
+            metavar="[FILE]",
+            help="Texts, one a line; - is standard input, as is none.",
+            show_default=False,
         ),
     ] = None,
     mirror: MirrorOption = None,
@@ -126,7 +135,7 @@ def score(
         print_json({"scorer": scorer.name, "digest": scorer.digest, "scores": rows})
         return
     for text, value in zip(texts, scores, strict=True):
-        print(f"{value:.4f}  {text}")
+        print(f"{value:.4f}  {visible(text)}")
 
 
 def _resolved(name: str, mirror: Path | None) -> Scorer:
@@ -143,11 +152,18 @@ def _mirror() -> Path | None:
 
 def _lines(file: Path | None) -> list[str]:
     from wtsbench.errors import ScorerError
+    from wtsbench.spec.files import open_plain
 
     try:
-        content = sys.stdin.buffer.read() if file in (None, Path("-")) else file.read_bytes()
+        if file in (None, Path("-")):
+            content = sys.stdin.buffer.read(_MOST + 1)
+        else:
+            with open_plain(file) as stream:
+                content = stream.read(_MOST + 1)
     except OSError as error:
-        raise ScorerError(f"{file} cannot be read: {error.strerror}") from None
+        raise ScorerError(f"{shortened(str(file))} cannot be read: {error.strerror}") from None
+    if len(content) > _MOST:
+        raise ScorerError(f"{file or 'standard input'} holds more than {_MOST >> 20} MiB", remedy="score it in parts.")
     try:
         return content.decode("utf-8").removesuffix("\n").split("\n") if content else []
     except UnicodeDecodeError:

@@ -5,26 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wtsbench_cli.options import JsonOption, StoredGridOption, StoreOption, store_of
-from wtsbench_cli.terminal import count, print_json, print_table
+from wtsbench_cli.terminal import count, duration, print_json, print_table
 
 if TYPE_CHECKING:
     from wtsbench.reports.status import Counts, Status, TrialFailure
 
 LISTED = 10
 """Failures that are listed; `wtsbench logs` lists all."""
-_NUMBERS = ("cells", "trials", "done", "failed", "running", "waiting")
+_NUMBERS = ("cells", "trials", "done", "failed", "running", "abandoned", "waiting")
 
 
 def status(grid: StoredGridOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
     """Show how far each grid of a store is.
 
-    A trial whose submission was killed counts as running until the grid is submitted again.
+    A trial is abandoned where its submission was killed on this machine: the next one runs it again. What was begun on
+    another machine counts as running until then.
     """
+    from wtsbench.execution.spool import abandoned
     from wtsbench.reports.status import status as status_of
+    from wtsbench.spec.paths import spool_folder
     from wtsbench.store.client import open_store
 
     place = store_of(store)
-    found = status_of(open_store(place), grid)
+    found = status_of(open_store(place), grid, abandoned(spool_folder(place)))
     if json:
         print_json(found.record())
     else:
@@ -32,6 +35,8 @@ def status(grid: StoredGridOption = None, store: StoreOption = None, json: JsonO
 
 
 def _show(found: Status, place: str) -> None:
+    from wtsbench.reports.wording import other_submissions
+
     print(f"store {place}\n")
     rows = [(one.grid, f"{one.cells_done:,}/{one.cells_total:,}", *_counts(one.trials)) for one in found.grids]
     if found.others.total:
@@ -40,6 +45,16 @@ def _show(found: Status, place: str) -> None:
         print("no grid was submitted to it yet")
         return
     print_table(("grid", *_NUMBERS), rows, right=_NUMBERS)
+    taken = found.compute
+    if taken.attempts:
+        failed = f", {duration(taken.failed_seconds)} of it in {count(taken.failed_attempts, 'attempt')} that failed"
+        print(
+            f"\n{duration(taken.seconds)} of trials in {count(taken.attempts, 'attempt')}"
+            f"{failed if taken.failed_attempts else ''}"
+        )
+    for one in found.grids:
+        for line in other_submissions([one.shown], one.grid):
+            print(f"\n{one.grid}: {line}")
     failures = [*(failure for one in found.grids for failure in one.failures), *found.other_failures]
     distinct = list({failure.trial_id: failure for failure in failures}.values())
     if distinct:
@@ -50,7 +65,10 @@ def _show(found: Status, place: str) -> None:
 
 
 def _counts(counts: Counts) -> tuple[str, ...]:
-    return tuple(f"{number:,}" for number in (counts.total, counts.done, counts.failed, counts.running, counts.waiting))
+    return tuple(
+        f"{number:,}"
+        for number in (counts.total, counts.done, counts.failed, counts.running, counts.abandoned, counts.waiting)
+    )
 
 
 def _failure(failure: TrialFailure) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from wtsbench_cli import store_token
-from wtsbench_cli.options import JsonOption, StoreOption, store_of
+from wtsbench_cli.options import JsonOption, StoreOption, expanded, store_of
 from wtsbench_cli.terminal import print_json, say
 
 app = typer.Typer(
@@ -18,7 +18,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(store_token.app, name="token")
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The store's folder.", show_default=False)]
+FolderArgument = Annotated[
+    Path, typer.Argument(callback=expanded, metavar="DIR", help="The store's folder.", show_default=False)
+]
 
 
 @app.callback()
@@ -81,6 +83,8 @@ def serve(
         print(f"serving {folder} at {running.listen}", flush=True)
         if running.ca is not None:
             say(f"clients trust it with WTSBENCH_STORE_CA={running.ca.resolve()}")
+        for notice in running.notices:
+            say(notice)
         if running.metrics_port is not None:
             say(f"metrics at http://127.0.0.1:{running.metrics_port}/metrics")
         if not any(token.state == "valid" for token in running.tokens.all()):
@@ -98,7 +102,7 @@ def serve(
         metrics=metrics,
         drain_seconds=DRAIN_SECONDS if drain is None else drain,
     )
-    whole = run(folder.expanduser().resolve(), options, ready=ready, stop=stop)
+    whole = run(folder.resolve(), options, ready=ready, stop=stop)
     say("stopped" if whole else "stopped; some requests were cut off, and their senders will send them again")
     sys.stdout.flush()
     sys.stderr.flush()
@@ -109,7 +113,10 @@ def serve(
 def certificate(
     folder: FolderArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose certificate it is.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for its two files.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option("--out", callback=expanded, metavar="DIR", help="Folder for its two files.", show_default=False),
+    ],
 ) -> None:
     """Make a client's certificate for a server that demands one."""
     from wtsbench.store.folder import SERVER
@@ -183,7 +190,8 @@ def backup(
 @app.command("restore")
 def restore(
     backup: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A file that `store backup` wrote.", show_default=False)
+        Path,
+        typer.Argument(callback=expanded, metavar="FILE", help="A file that `store backup` wrote.", show_default=False),
     ],
     folder: FolderArgument,
     json: JsonOption = False,
@@ -198,7 +206,12 @@ def restore(
 def merge(
     source: Annotated[
         Path,
-        typer.Argument(metavar="SOURCE", help="Another store's folder, a backup, or an export.", show_default=False),
+        typer.Argument(
+            callback=expanded,
+            metavar="SOURCE",
+            help="Another store's folder, a backup, or an export.",
+            show_default=False,
+        ),
     ],
     folder: FolderArgument,
     json: JsonOption = False,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from wtsbench_cli.options import JsonOption
+from wtsbench_cli.options import JsonOption, expanded
 from wtsbench_cli.terminal import print_json, print_table
 
 app = typer.Typer(
@@ -18,7 +18,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The store's folder.", show_default=False)]
+FolderArgument = Annotated[
+    Path, typer.Argument(callback=expanded, metavar="DIR", help="The store's folder.", show_default=False)
+]
+_LONGEST_HOURS = 36525 * 24
 _SPAN = re.compile(r"(\d+)(h|d)")
 
 
@@ -32,7 +35,12 @@ def create(
     folder: FolderArgument,
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FILE", help="File to write the token to, for its owner only; - prints it."),
+        typer.Option(
+            "--out",
+            callback=expanded,
+            metavar="FILE",
+            help="File to write the token to, for its owner only; - prints it.",
+        ),
     ],
     scope: Annotated[
         str,
@@ -55,11 +63,14 @@ def create(
     from wtsbench.errors import SpecError
     from wtsbench.store.server.tokens import Tokens, write_private
 
-    if str(out) != "-" and out.exists():
+    printed = str(out) == "-"
+    if not printed and out.exists():
         raise SpecError(f"{out} is there already", remedy="remove it, or choose another file.")
+    if not printed and not out.parent.is_dir():
+        raise SpecError(f"there is no folder {out.parent}", remedy="make it, or choose another file.")
     tokens = Tokens(_server(folder))
     kept, token = tokens.create(name=name or scope, scope=scope, valid=_span(expires or "90d"))
-    if str(out) == "-":
+    if printed:
         print(token)
     else:
         write_private(out.absolute(), f"{token}\n")
@@ -111,10 +122,14 @@ def _server(folder: Path) -> Path:
 
 def _span(text: str) -> timedelta | None:
     from wtsbench.errors import SpecError
+    from wtsbench.spec.visible import shortened
 
     if text == "never":
         return None
     match = _SPAN.fullmatch(text)
     if match is None:
-        raise SpecError(f"{text!r} is no time", remedy="90d is 90 days, 12h are 12 hours; or never.")
-    return timedelta(**{{"h": "hours", "d": "days"}[match[2]]: int(match[1])})
+        raise SpecError(f"{shortened(text)!r} is no time", remedy="90d is 90 days, 12h are 12 hours; or never.")
+    hours = float(match[1]) * {"h": 1, "d": 24}[match[2]]
+    if not 1 <= hours <= _LONGEST_HOURS:
+        raise SpecError(f"--expires {shortened(text)}: from 1h to 36525d", remedy="give 90d, 12h, or never.")
+    return timedelta(hours=hours)

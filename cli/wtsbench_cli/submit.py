@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wtsbench_cli.faults import close_stdout
+from wtsbench.errors import ExitCode
 from wtsbench_cli.leaderboard import show
 from wtsbench_cli.options import (
     ExecutorName,
@@ -18,14 +20,19 @@ from wtsbench_cli.options import (
     SandboxName,
     SandboxOption,
     StoreOption,
+    TrustOption,
+    cluster_of,
     store_of,
 )
+from wtsbench_cli.streams import OutputError, discard
 from wtsbench_cli.terminal import count, duration, watched
 
 if TYPE_CHECKING:
+    from wtsbench.execution.interruption import Interruption
     from wtsbench.execution.session import Event, Session, Summary
-    from wtsbench_cli.interruption import Interruption
     from wtsbench_cli.views import QuietView
+
+_SHOW_CURSOR = "\x1b[?25h"
 
 
 def submit(
@@ -43,6 +50,7 @@ def submit(
         ),
     ] = None,
     mirror: MirrorOption = None,
+    trust: TrustOption = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print failures and the last line only.", show_default=False)
     ] = False,
@@ -51,20 +59,22 @@ def submit(
 
     Submitting the same file again runs only what is missing. Ctrl-C stops cleanly; what is finished is kept.
     """
+    from wtsbench.execution.interruption import Interruption
     from wtsbench.execution.session import Options, prepare
-    from wtsbench_cli.interruption import Interruption
     from wtsbench_cli.views import LineView, LiveView, QuietView
 
     live = watched() and not quiet
     view = QuietView() if quiet else LiveView() if live else LineView()
+    in_process = executor is ExecutorName.IN_PROCESS
     options = Options(
         store=store_of(store),
         sandbox=sandbox or SandboxName.AUTO,
-        ray=ray or None,
-        executor="in-process" if executor is ExecutorName.IN_PROCESS else "ray",
+        ray=None if in_process else cluster_of(ray),
+        executor="in-process" if in_process else "ray",
         mirror=mirror,
+        trust=tuple(trust or ()),
     )
-    with view, Interruption(view.stopping, terminal=live) as interruption:
+    with view, Interruption(view.stopping, at_once=partial(end_at_once, live)) as interruption:
         session = prepare(grid, options, note=view.note)
         view.begin(session)
         summary = _run(session, view, interruption)
@@ -78,19 +88,35 @@ def submit(
         raise typer.Exit(summary.exit_code)
 
 
+def end_at_once(terminal: bool) -> None:
+    """End the process, in a signal's handler. Nothing here may wait: trials end when nobody renews their lease.
+
+    Args:
+        terminal: whether a live display may have hidden the cursor.
+    """
+    os.write(2, f"{_SHOW_CURSOR * terminal}\nstopped at once; what was stored is kept\n".encode())
+    os._exit(ExitCode.INTERRUPTED)
+
+
 def _run(session: Session, view: QuietView, interruption: Interruption) -> Summary:
     from wtsbench.execution.session import submit as run
+
+    lost: list[OutputError] = []
 
     def listen(event: Event) -> None:
         interruption.claim()
         try:
             view.take(event)
-        except BrokenPipeError:  # nobody reads on: stop as if they had said so
-            close_stdout()
+        except (BrokenPipeError, OutputError) as error:  # nobody reads on: stop as if they had said so
+            lost.extend([error] if isinstance(error, OutputError) else [])
+            discard()
             interruption.stop.set()
 
     interruption.stop_cleanly()
-    return run(session, listener=listen, stop=interruption.stop)
+    summary = run(session, listener=listen, stop=interruption.stop)
+    if lost:
+        raise lost[0]
+    return summary
 
 
 def last_words(summary: Summary, grid: str, store: str) -> list[str]:

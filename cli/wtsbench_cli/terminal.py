@@ -1,4 +1,8 @@
-"""Where and how text goes out: consoles, colours, widths, and whether somebody is watching."""
+"""Where and how text goes out: consoles, colours, widths, and whether somebody is watching.
+
+Nothing that goes to a terminal may steer it but what is written here: see `streams` for plain text on standard output,
+`console` for what rich draws, and `say` for standard error.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
+
+from wtsbench.spec.visible import LINES, visible
+from wtsbench_cli.streams import styled
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -24,13 +31,13 @@ def watched() -> bool:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console that takes text literally; rich itself honours NO_COLOR."""
-    from rich.console import Console
+    """A rich console that takes text literally and shows its control characters; rich itself honours NO_COLOR."""
+    from wtsbench.reports.console import ShownConsole
 
     stream = sys.stderr if stderr else sys.stdout
     terminal = stream.isatty()
-    return Console(
-        stderr=stderr,
+    return ShownConsole(
+        file=styled(stream),
         markup=False,
         highlight=False,
         emoji=False,
@@ -44,17 +51,21 @@ def print_table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, r
     """A borderless table on standard output, no wider than the terminal.
 
     Args:
-        headings: of the columns, the first of which is never folded; no heading line where all are empty.
-        rows: text, cell by cell.
+        headings: of the columns; no heading line where all are empty. The first column is folded only where it would
+            take more than half of the width, and those on the right never are.
+        rows: text, cell by cell; a line break in one is shown as its code.
         right: headings of the columns that are aligned to the right.
     """
     from rich.table import Table
 
+    shown = [tuple(map(visible, row)) for row in rows]
+    longest = max((len(row[0]) for row in shown), default=0)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(headings))
     for number, heading in enumerate(headings):
         justify: Literal["left", "right"] = "right" if heading and heading in right else "left"
-        table.add_column(heading, no_wrap=number == 0, overflow="fold", justify=justify)
-    for row in rows:
+        whole = justify == "right" or (number == 0 and longest <= console().width // 2)
+        table.add_column(heading, no_wrap=whole, overflow="fold", justify=justify)
+    for row in shown:
         table.add_row(*row)
     put(table)
 
@@ -64,8 +75,12 @@ def put(what: RenderableType) -> None:
     out = console()
     with out.capture() as captured:
         out.print(what)
-    for line in captured.get().splitlines():
-        print(line.rstrip(), flush=True)
+    put_styled("".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1]))
+
+
+def put_styled(text: str) -> None:
+    """Print a text on standard output whose escape sequences are all our own."""
+    print(text, end="", file=styled(sys.stdout), flush=True)
 
 
 def print_json(value: Any) -> None:
@@ -74,8 +89,8 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """A line about what is being done, on standard error, so that standard output stays what was asked for."""
-    print(text, file=sys.stderr, flush=True)
+    """Lines about what is being done, on standard error, so that standard output stays what was asked for."""
+    print(visible(text, LINES), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -87,7 +102,7 @@ def doing() -> Iterator[Callable[[str], None]]:
 
     def replace(text: str) -> None:
         room = shutil.get_terminal_size().columns - 1
-        sys.stderr.write(f"\r\x1b[2K{text[:room]}")
+        sys.stderr.write(f"\r\x1b[2K{visible(text)[:room]}")
         sys.stderr.flush()
 
     try:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Self
 
+from wtsbench.spec.visible import visible
 from wtsbench_cli.tally import Running, Tally
 from wtsbench_cli.terminal import clock, console, duration
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.live import Live
+    from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
     from wtsbench.execution.session import Event, Session
 
 _WORDS = {"started": "start", "blocked": "not run"}
 """Words of a line where they differ from the event's kind."""
+NARROW, LOW = 40, 8
+"""Columns and rows below which a live view is one line."""
 
 
 def hint(trial_id: str | None) -> str:
@@ -55,7 +59,7 @@ class QuietView:
         print("stopping: what is finished is kept; once more to stop at once", file=sys.stderr, flush=True)
 
     def words(self, event: Event) -> str:
-        """The event's message with the trial's full name, and what went wrong."""
+        """The event's message with the trial's full name, and what went wrong: one line, whatever a trial said."""
         from wtsbench.planning.report import title
 
         spec = self.tally.spec(event.trial_id)
@@ -63,9 +67,9 @@ class QuietView:
         if spec is not None:
             text = self.tally.name(spec.trial_id) + text.removeprefix(title(spec))
         failure = event.failure
-        if failure is None or event.kind == "cancelled":
-            return text
-        return f"{text}: {failure.failure_class.value}: {failure.message}"
+        if failure is not None and event.kind != "cancelled":
+            text = f"{text}: {failure.failure_class.value}: {failure.message}"
+        return visible(text)
 
     def line(self, event: Event) -> None:
         """Print an event as a line with a stable prefix."""
@@ -103,46 +107,42 @@ class LineView(QuietView):
 
 
 class LiveView(QuietView):
-    """A bar for the whole, a line for each running trial, failures above them."""
+    """A bar for the whole, a line for each running trial, failures above them; one line where there is little room."""
 
     def __init__(self) -> None:
+        from wtsbench_cli.region import Region
+
         super().__init__()
-        self._console: Console = console()
-        self._live: Live | None = None
+        self._region = Region(console(), self._drawn)
         self._doing = ""
+        self._since = time.monotonic()
         self._stopping = False
         self._widest = 0
 
     def __enter__(self) -> Self:
-        from rich.live import Live
-
-        self._live = Live(self, console=self._console, refresh_per_second=8, transient=True)
-        self._live.start()
+        self._region.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._region.__exit__()
 
     def note(self, text: str) -> None:
         """Shown until the next one."""
-        self._doing = text
+        self._doing, self._since = text, time.monotonic()
 
     def begin(self, session: Session) -> None:
         """The header stays; what changes is below it."""
         super().begin(session)
         self._doing = ""
-        for name, text in header(session):
-            self._print((f"{name:<9}", "bold"), (text, ""))
-        if session.notice:
-            self._print((session.notice, "yellow"))
-        self._console.print()
+        lines = [((f"{name:<9}", "bold"), (f"{text}\n", "")) for name, text in header(session)]
+        notice = [(f"{session.notice}\n", "yellow")] if session.notice else []
+        self._print(*(part for line in lines for part in line), *notice)
 
     def take(self, event: Event) -> None:
         """Something happened."""
         self.tally.take(event)
         if event.kind == "preparing":
-            self._doing = event.message
+            self.note(event.message)
         elif event.kind == "started":
             self._doing = ""
         elif event.kind == "note":
@@ -161,25 +161,47 @@ class LiveView(QuietView):
     def _print(self, *parts: tuple[str, str]) -> None:
         from rich.text import Text
 
-        self._console.print(Text.assemble(*parts))
+        self._region.print(Text.assemble(*parts))
 
-    def __rich_console__(self, out: Console, options: ConsoleOptions) -> RenderResult:
+    def _drawn(self, width: int, height: int) -> RenderableType:
+        """What is shown at the bottom now."""
+        from rich.console import Group
         from rich.text import Text
 
-        tally = self.tally
-        if tally.total and not self._doing:
-            yield self._overall(options)
-            running = tally.running()
-            room = max(1, (options.height or out.height) - 6)
-            yield self._each(running[:room], options)
+        told = Text("stopping: what is finished is kept; Ctrl-C once more to stop at once", style="yellow")
+        told.truncate(width, overflow="ellipsis")
+        if width < NARROW or height < LOW:
+            return told if self._stopping else self._line(width)
+        lines: list[RenderableType] = []
+        if self.tally.total and not self._doing:
+            running = self.tally.running()
+            room = height - 6
+            lines += [self._overall(width), self._each(running[:room], width)] if running else [self._overall(width)]
             if len(running) > room:
-                yield Text(f"  and {len(running) - room} more", style="dim")
-        if self._doing:
-            yield Text(f"{self._doing} …", style="dim", no_wrap=True, overflow="ellipsis")
-        if self._stopping:
-            yield Text("stopping: what is finished is kept; Ctrl-C once more to stop at once", style="yellow")
+                lines.append(Text(f"  and {len(running) - room} more", style="dim"))
+        elif self._doing:
+            lines.append(self._line(width))
+        return Group(*lines, told) if self._stopping else Group(*lines)
 
-    def _overall(self, options: ConsoleOptions) -> Table:
+    def _line(self, width: int) -> Text:
+        """The most important in one line."""
+        from rich.text import Text
+
+        if not self._doing:
+            text = Text(f"{self.tally.done}/{self.tally.total} trials {self._times()}" if self.tally.total else "")
+            text.truncate(width, overflow="ellipsis")
+            return text
+        passed = f" … {clock(time.monotonic() - self._since)}"
+        text = Text(self._doing, style="dim")
+        text.truncate(max(1, width - len(passed)), overflow="ellipsis")
+        return text.append(passed)
+
+    def _times(self) -> str:
+        left = self.tally.seconds_left()
+        passed = clock(self.tally.elapsed)
+        return f"in {passed}" if left is None else f"in {passed}, about {clock(left)} left"
+
+    def _overall(self, width: int) -> Table:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -190,24 +212,21 @@ class LiveView(QuietView):
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis")
-        text = Text(f"{tally.done}/{tally.total}")
-        left = tally.seconds_left()
-        if left is not None:
-            text.append(f", about {clock(left)} left")
+        text = Text(f"{tally.done}/{tally.total} {self._times()}")
         if tally.failed:
             text.append(f", {tally.failed} failed", style="red")
-        bar = ProgressBar(total=tally.total, completed=part, width=max(10, min(40, options.max_width - 45)))
+        bar = ProgressBar(total=tally.total, completed=part, width=max(4, min(40, width - 8 - text.cell_len)))
         table.add_row(Text("trials", style="bold"), bar, text)
         return table
 
-    def _each(self, running: list[Running], options: ConsoleOptions) -> Table:
+    def _each(self, running: list[Running], width: int) -> Table:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
         table = Table.grid(padding=(0, 1))
         names = [f"  {self.tally.name(item.trial_id)}" for item in running]
         self._widest = max(self._widest, *map(len, names), 0)  # never narrower again: bars that jump are hard to read
-        room = max(20, options.max_width - 18)  # less percent, time, blanks, and the ^C that a terminal echoes
+        room = max(20, width - 18)  # less percent, time, blanks, and the ^C that a terminal echoes
         bar = min(12, max(4, room - self._widest))
         table.add_column(no_wrap=True, overflow="ellipsis", width=min(self._widest, room - bar))
         table.add_column(no_wrap=True)
@@ -239,8 +258,23 @@ def header(session: Session) -> list[tuple[str, str]]:
         ("store", session.options.store),
         ("sandbox", session.sandbox_name),
         ("trials", f"{report.total:,}: {report.stored:,} stored, {report.to_run:,} to run"),
+        *warnings(session),
+    ]
+
+
+def warnings(session: Session) -> list[tuple[str, str]]:
+    """What the user should know before trials run, as what it is about and text."""
+    return [
+        *(("data", warning) for warning in data_warnings(session)),
         *(("memory", warning) for warning in memory_warnings(session)),
     ]
+
+
+def data_warnings(session: Session) -> list[str]:
+    """Tasks whose test items are nearly the same as items that are learned from."""
+    from wtsbench.data.overlap import warnings
+
+    return [said for task, dataset in session.datasets.items() for said in warnings(task, dataset.report)]
 
 
 def memory_warnings(session: Session) -> list[str]:

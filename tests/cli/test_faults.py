@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -25,6 +26,11 @@ def _raise(error: BaseException) -> object:
         (StoreError("no store there", remedy="make one."), ExitCode.UNREACHABLE),
         (OSError(errno.ENOSPC, "No space left on device", "/data/x"), ExitCode.UNREACHABLE),
         (PermissionError(errno.EACCES, "Permission denied", "/data/x"), ExitCode.UNREACHABLE),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "n" * 5000), ExitCode.USAGE),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "file/x"), ExitCode.USAGE),
+        (FileExistsError(errno.EEXIST, "File exists", "x"), ExitCode.USAGE),
+        (UnicodeEncodeError("utf-8", "caf\udce9", 3, 4, "surrogates not allowed"), ExitCode.USAGE),
+        (UnicodeEncodeError("ascii", "caf\xe9", 3, 4, "ordinal not in range"), ExitCode.INTERNAL),
         (KeyboardInterrupt(), ExitCode.INTERRUPTED),
         (ZeroDivisionError("division by zero"), ExitCode.INTERNAL),
         (FileNotFoundError(errno.ENOENT, "No such file", "/data/x"), ExitCode.INTERNAL),
@@ -85,3 +91,13 @@ def test_closed_pipe(environment: dict[str, str]) -> None:
         )
     assert done.returncode == 141
     assert done.stderr == ""
+
+
+def test_a_working_folder_that_is_gone(tmp_path: Path, environment: dict[str, str]) -> None:
+    """A command in a folder that was deleted says so, in place of a crash at the first relative path."""
+    (tmp_path / "gone").mkdir()
+    program = f"cd {tmp_path}/gone; rmdir ../gone; exec {sys.executable} -m wtsbench_cli status"
+    variables = {**environment, "WTSBENCH_STORE": "store"}
+    done = subprocess.run(["bash", "-c", program], env=variables, capture_output=True, text=True)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.startswith("error: the working folder is gone")

@@ -12,10 +12,12 @@ from wtsbench.errors import ExitCode
 
 PROGRAM = """
 import signal, sys, time
-from wtsbench_cli.interruption import Interruption
+from functools import partial
+from wtsbench.execution.interruption import Interruption
+from wtsbench_cli.submit import end_at_once
 
 def run():
-    with Interruption(lambda: print("told", flush=True), terminal=True) as interruption:
+    with Interruption(lambda: print("told", flush=True), at_once=partial(end_at_once, True)) as interruption:
         if "clean" in sys.argv:
             interruption.stop_cleanly()
         if "ray" in sys.argv:  # somebody else takes the signal, as Ray does
@@ -32,9 +34,9 @@ sys.exit(guarded(run, debug=False))
 """
 
 
-def _start(environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
+def _start(environment: dict[str, str], *words: str, under: str | None = None) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *words],
+        [*([] if under is None else [under]), sys.executable, "-c", PROGRAM, *words],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -45,7 +47,7 @@ def _start(environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_before_anything_runs(number: signal.Signals, environment: dict[str, str]) -> None:
     """While nothing runs yet, a signal ends the program with code 130 and one word."""
     process = _start(environment)
@@ -55,7 +57,7 @@ def test_before_anything_runs(number: signal.Signals, environment: dict[str, str
     assert err == "interrupted\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_first_signal_stops_cleanly(number: signal.Signals, environment: dict[str, str]) -> None:
     """The first signal sets `stop`, tells so once, and lets the program end by itself."""
     process = _start(environment, "clean", "ray")
@@ -76,3 +78,28 @@ def test_second_signal_stops_at_once(environment: dict[str, str]) -> None:
     assert process.returncode == ExitCode.INTERRUPTED
     assert "\x1b[?25h" in err
     assert "kept" in err
+
+
+def test_a_closing_terminal_may_say_so_twice(environment: dict[str, str]) -> None:
+    """A second SIGHUP is no order to stop at once; Ctrl-C after it is."""
+    process = _start(environment, "clean", "hang")
+    assert process.stdout is not None
+    process.send_signal(signal.SIGHUP)
+    assert [process.stdout.readline(), process.stdout.readline()] == ["told\n", "stopping\n"]
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == ExitCode.INTERRUPTED
+
+
+def test_nohup(environment: dict[str, str]) -> None:
+    """Where SIGHUP was ignored from the start, it stays so."""
+    process = _start(environment, "clean", under="nohup")
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert out == "told\nstopping\n"

@@ -91,7 +91,7 @@ def test_full_disk(grid: Path, wtsbench: Wtsbench) -> None:
             text=True,
         )
     assert done.returncode == 5
-    assert done.stderr.startswith("error: No space left on device")
+    assert done.stderr.startswith("error: standard output cannot be written: No space left on device")
     assert "Traceback" not in done.stderr
 
 
@@ -177,3 +177,16 @@ def test_stopped(grid: Path, environment: dict[str, str], wtsbench: Wtsbench) ->
     again = wtsbench(*SUBMIT, grid, "--quiet")
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.startswith("done: 4 trials")
+
+
+def test_two_models_of_one_name(grid: Path, wtsbench: Wtsbench) -> None:
+    """Tables know a model by its manifest's name: a grid with two of the same name is refused when planned."""
+    for file in ("one", "two"):
+        (grid.parent / f"{file}.yaml").write_text(
+            "name: own\nkind: model\nsummary: a copy\nsource: {embedded: nano-1}\nparameters: 1\n"
+        )
+    pairs = "  - {weak: ./one.yaml, strong: nano-2}\n  - {weak: ./two.yaml, strong: nano-2}"
+    grid.write_text(grid.read_text().replace("  - {weak: nano-1, strong: nano-2}", pairs))
+    done = wtsbench("plan", grid, "--sandbox", "process")
+    assert done.returncode == 2
+    assert "two models of the grid are called own" in done.stderr

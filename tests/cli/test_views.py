@@ -95,7 +95,7 @@ def test_live(environment: dict[str, str]) -> None:
     """On a terminal: the bar, a line for each running trial, failures above; the cursor comes back."""
     written = _on_a_terminal(environment, columns=80)
     text = ESCAPES.sub("", written)
-    assert re.search(r"trials [━╸╺ ]+ 2/4, about [\d:]+( s)? left, 1 failed", text)
+    assert re.search(r"trials [━╸╺ ]+ 2/4 in \d+ s, about [\d:]+( s)? left, 1 failed", text)
     assert re.search(r"student safety-mini nano-2 naive\(labels=hard\) seed 0 [━╸╺ ]+25%", text)
     assert "failed  student safety-mini nano-2 naive seed 0: timeout:" in text
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
@@ -114,3 +114,12 @@ def test_terminal_in_ci(environment: dict[str, str]) -> None:
     written = _on_a_terminal({**environment, "CI": "true"}, columns=80)
     assert "\x1b" not in written
     assert "[1/4] done weak safety-mini nano-1 seed 0 (3.1 s)" in written
+
+
+def test_live_in_a_narrow_window(environment: dict[str, str]) -> None:
+    """Below 40 columns there is one line, with how many are done of how many and how long it has taken."""
+    written = _on_a_terminal(environment, columns=30)
+    text = ESCAPES.sub("", written)
+    assert re.search(r"2/4 trials in \d+ s, about", text)
+    assert "━" not in text
+    assert max(len(line) for line in re.split(r"[\r\n]+", text)) <= 30

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 
 from wtsbench.execution.session import Event, Options, Session
 from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask, make_plan
@@ -38,7 +37,7 @@ def session() -> Session:
     plan = make_plan(grid, inputs)
     return Session(
         grid=grid,
-        source=Path("small.yaml"),
+        source="small.yaml",
         yaml="",
         plan=plan,
         report=compare(plan, {}),

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.data.conftest import WORDS, MakeManifest, balanced_rows, write_csv
 from wtsbench.data import prepare
+from wtsbench.data.reading import read_file
 from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
 
@@ -53,8 +57,22 @@ def test_nothing_but_contradictions(tmp_path: Path, make_manifest: MakeManifest)
     rows = balanced_rows(50)
     swapped = [{**row, "label": "yes" if row["label"] == "no" else "no"} for row in rows]
     write_csv(tmp_path / "data.csv", rows + swapped)
-    with pytest.raises(DataError, match="of 0 distinct items in 0 groups"):
+    with pytest.raises(
+        DataError, match=r"of 0 distinct items in 0 groups, .*; 100 rows are left out for texts that have"
+    ):
         prepare(make_manifest(), DataSettings(), folder=tmp_path)
+
+
+def test_memory_that_does_not_suffice_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of some bytes may stand for more rows than a machine has memory: its format is not what is wrong."""
+
+    def load(*_: object, **__: object) -> None:
+        pa.allocate_buffer(2**60)
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="takes more memory than there is"):
+        read_file(tmp_path / "data.parquet", "parquet", ["text"], "task")
 
 
 def test_nothing_but_empty_texts(tmp_path: Path, make_manifest: MakeManifest) -> None:
@@ -108,11 +126,78 @@ def test_a_file_without_a_header(tmp_path: Path, make_manifest: MakeManifest) ->
     report = prepare(make_manifest(source=source), DataSettings(), folder=tmp_path).report
     assert report["rows"] == report["distinct_items"] == 60
     short = {**source, "columns": ["label", "text"]}
-    with pytest.raises(DataError, match="its first line has 3 columns, the manifest names 2"):
+    with pytest.raises(DataError, match="line 1 has 3 fields, the manifest's `columns` name 2: 'label', 'text'"):
         prepare(make_manifest(source=short), DataSettings(), folder=tmp_path)
     (tmp_path / "data.csv").write_text("\n".join([*lines[:20], f"{lines[20]},and more", *lines[21:]]) + "\n")
-    with pytest.raises(DataError, match="cannot be read as csv"):
+    with pytest.raises(DataError, match="line 21 has 4 fields"):
         prepare(make_manifest(source=source), DataSettings(), folder=tmp_path)
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+@pytest.mark.parametrize(("which", "fields"), [("every", 4), ("one", 4), ("one", 2)])
+def test_rows_of_another_length_than_the_header(
+    tmp_path: Path, make_manifest: MakeManifest, separator: str, which: str, fields: int
+) -> None:
+    """A row with more or fewer fields than the header is told with its line, even where every row has as many more."""
+    lines = [separator.join(("origin", "text", "label"))]
+    for place, row in enumerate(balanced_rows(60)):
+        cells = ["x", row["text"], row["label"]]
+        if which == "every" or place == 7:
+            cells = ["more", *cells] if fields == 4 else cells[1:]
+        lines.append(separator.join(cells))
+    path = tmp_path / ("data.csv" if separator == "," else "data.tsv")
+    path.write_text("\n".join([*lines[:5], "", *lines[5:]]) + "\n\n")
+    manifest = make_manifest(source={"kind": "path", "path": path.name})
+    line = 2 if which == "every" else 10
+    with pytest.raises(
+        DataError, match=f"{path.name}: line {line} has {fields} fields, the header names 3: 'origin', 'text', 'label'"
+    ):
+        prepare(manifest, DataSettings(), folder=tmp_path)
+
+
+def test_lines_are_counted_where_a_field_holds_several(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """The line that is told is where the row begins in the file, which an editor shows, whatever came before it."""
+    write_csv(tmp_path / "data.csv", [{**row, "text": row["text"] + "\nand on"} for row in balanced_rows(20)])
+    with (tmp_path / "data.csv").open("a") as stream:
+        stream.write("one, two,no\n")
+    with pytest.raises(DataError, match="line 42 has 3 fields, the header names 2"):
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [('"never closed,no', "line 5: unexpected end of data"), ('"one" two,no', "line 5: ',' expected after '\"'")],
+)
+def test_quotes_that_would_swallow_text(tmp_path: Path, make_manifest: MakeManifest, line: str, said: str) -> None:
+    """A quote that is not closed, or closed inside a field, is told: read somehow, rows or quotes would vanish."""
+    lines = [f"{row['text']},{row['label']}" for row in balanced_rows(40)]
+    (tmp_path / "data.csv").write_text("\n".join(["text,label", *lines[:3], line, *lines[3:]]) + "\n")
+    with pytest.raises(DataError, match=said):
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+
+
+def test_a_column_that_is_named_twice(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """A header with a column of the manifest twice is refused; what is not used may be named as it likes."""
+    rows = balanced_rows(60)
+    lines = [f"{row['text']},{row['label']},{'yes' if row['label'] == 'no' else 'no'}" for row in rows]
+    (tmp_path / "data.csv").write_text("\n".join(["text,label,label", *lines]) + "\n")
+    with pytest.raises(DataError, match="names column 'label' 2 times: 'text', 'label', 'label'"):
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+    (tmp_path / "data.csv").write_text("\n".join(["text,label,,", *(f"{line}," for line in lines)]) + "\n")
+    assert prepare(make_manifest(), DataSettings(), folder=tmp_path).report["distinct_items"] == 60
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_other_formats_with_a_column_twice(tmp_path: Path, make_manifest: MakeManifest, form: str) -> None:
+    """JSON objects and Parquet files that hold a column twice are refused as well, and the column is named."""
+    path = tmp_path / f"data.{form}"
+    if form == "jsonl":
+        path.write_text('{"text": "one", "label": "no", "label": "yes"}\n' * 40)
+    else:
+        parts = [pa.array(["one"]), pa.array(["no"]), pa.array(["yes"])]
+        pq.write_table(pa.Table.from_arrays(parts, names=["text", "label", "label"]), path)
+    with pytest.raises(DataError, match="label"):
+        prepare(make_manifest(source={"kind": "path", "path": path.name}), DataSettings(), folder=tmp_path)
 
 
 def test_several_mirror_files(tmp_path: Path, make_manifest: MakeManifest) -> None:
@@ -135,3 +220,53 @@ def test_several_mirror_files(tmp_path: Path, make_manifest: MakeManifest) -> No
         prepare(several, DataSettings(), mirror=tmp_path / "m")
     with pytest.raises(ValueError, match="give path, with sha256, or paths"):
         make_manifest(source=source, mirror={"paths": paths, "path": "a.csv", "format": "csv"})
+
+
+def test_booleans_and_numbers_however_they_are_written(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """`values: {true: ...}` and `{1: ...}` of YAML fit every way in which files write these."""
+    rows = balanced_rows(60)
+    of_booleans, of_numbers = {True: "yes", False: "no"}, {1: "yes", 0: "no"}
+    for *written, values in (
+        ("true", "false", of_booleans),
+        ("TRUE", "FALSE", of_booleans),
+        ("1", "0", of_numbers),
+        ("1.0", "0.0", of_numbers),
+    ):
+        write_csv(tmp_path / "data.csv", [{**row, "label": written[row["label"] == "no"]} for row in rows])
+        manifest = make_manifest(label={"column": "label", "values": values})
+        assert prepare(manifest, DataSettings(), folder=tmp_path).report["distinct_items"] == 60
+
+
+def test_one_missing_label_in_a_column_of_numbers(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """A gap makes a table write its whole numbers as fractions: the row with the gap is named, and no other."""
+    rows = balanced_rows(60)
+    labels = [float(row["label"] == "yes") for row in rows]
+    labels[6] = math.nan
+    table = pa.table({"text": [row["text"] for row in rows], "label": labels})
+    pq.write_table(table, tmp_path / "data.parquet")
+    manifest = make_manifest(
+        source={"kind": "path", "path": "data.parquet"}, label={"column": "label", "values": {1: "yes", 0: "no"}}
+    )
+    with pytest.raises(DataError, match=r"data\.parquet: row 7: label is empty\. Column"):
+        prepare(manifest, DataSettings(), folder=tmp_path)
+
+
+@pytest.mark.parametrize("line", [1, 40, 3000])
+def test_a_byte_that_is_no_utf8(line: int, tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """The line is named, wherever in the file it is."""
+    write_csv(tmp_path / "data.csv", balanced_rows(4000))
+    lines = (tmp_path / "data.csv").read_bytes().split(b"\n")
+    lines[line - 1] += b"caf\xe9"
+    (tmp_path / "data.csv").write_bytes(b"\n".join(lines))
+    with pytest.raises(DataError, match=rf"line {line} is not UTF-8 text \(byte 0xe9\)"):
+        prepare(make_manifest(), DataSettings(), folder=tmp_path)
+
+
+def test_what_ties_everything_into_one_group(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """Where short lines that all rows share make one group of everything, they are named, not a lack of data."""
+    rows = [{**row, "title": "untitled"} for row in balanced_rows(200)]
+    write_csv(tmp_path / "data.csv", rows)
+    manifest = make_manifest(group={"columns": ["title"], "similar": ["text"]})
+    with pytest.raises(DataError, match=r"in 1 groups.*tied together most by title untitled \(200 items\)") as caught:
+        prepare(manifest, DataSettings(), folder=tmp_path)
+    assert "more data" not in (caught.value.remedy or "")

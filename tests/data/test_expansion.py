@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,17 @@ PREFERENCE = {
     "preference": {"better": "good", "worse": "bad", "marker": "Reply:"},
 }
 MISMATCH = {
-    "labels": ["other", "own"],
+    "labels": ["apart", "together"],
     "label": None,
     "template": "{q}\n{doc}",
     "mismatch": {"column": "q", "apart": "doc"},
 }
+
+
+def named(kind: dict[str, Any], values: dict[str, str]) -> dict[str, Any]:
+    """A kind of expansion whose items are of the classes no and yes, as `values` says."""
+    (part,) = {"choices", "preference", "mismatch"} & kind.keys()
+    return {**kind, "labels": ["no", "yes"], part: {**kind[part], "values": values}}
 
 
 def questions(count: int) -> list[dict[str, str]]:
@@ -196,7 +203,7 @@ def test_a_mismatch_never_belongs_together(tmp_path: Path, make_manifest: MakeMa
 def test_a_document_alone_has_no_mismatch(tmp_path: Path, make_manifest: MakeManifest) -> None:
     """Where every row has the same document no other class can be made, and the missing class is told."""
     write_csv(tmp_path / "data.csv", [{"q": text, "doc": "the same"} for text in sentences(40, seed=9)])
-    with pytest.raises(DataError, match="none of them other"):
+    with pytest.raises(DataError, match="none of them apart"):
         prepare(make_manifest(**MISMATCH), DataSettings(), folder=tmp_path)
 
 
@@ -208,9 +215,49 @@ def test_a_document_alone_has_no_mismatch(tmp_path: Path, make_manifest: MakeMan
         ({**CHOICES, "label": {"column": "x"}}, "give one of label, choices, preference and mismatch, not 2"),
         ({"label": None}, "give one of label, choices, preference and mismatch, not 0"),
         ({**CHOICES, "labels": ["a", "b", "c"]}, "choices makes items of two classes"),
+        ({**CHOICES, "labels": ["no", "yes"]}, "say which class is which, as values: {right: …, wrong: …}"),
+        ({**PREFERENCE, "labels": ["a", "b"]}, "say which class is which, as values: {first: …, second: …}"),
+        ({**MISMATCH, "labels": ["no", "yes"]}, "say which class is which, as values: {together: …, apart: …}"),
+        (named(CHOICES, {"right": "yes"}), "values gives each of right and wrong one of no, yes"),
+        (named(CHOICES, {"right": "yes", "wrong": "yes"}), "values gives each of right and wrong one of no, yes"),
+        (named(CHOICES, {"right": "yes", "wrong": "nope"}), "values gives each of right and wrong one of no, yes"),
+        (named(CHOICES, {"0": "no", "1": "yes"}), "values gives each of right and wrong one of no, yes"),
     ],
 )
 def test_faults(make_manifest: MakeManifest, changes: dict[str, Any], said: str) -> None:
     """Each impossible manifest is refused with a message that names what is wrong."""
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=re.escape(said)):
         make_manifest(**changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (CHOICES, {"right": "yes", "wrong": "no"}),
+        (PREFERENCE, {"first": "yes", "second": "no"}),
+        (MISMATCH, {"together": "yes", "apart": "no"}),
+    ],
+    ids=["choices", "preference", "mismatch"],
+)
+def test_the_order_of_labels_turns_no_meaning_round(
+    tmp_path: Path, make_manifest: MakeManifest, kind: dict[str, Any], values: dict[str, str]
+) -> None:
+    """An item keeps its class by name when labels are listed the other way round, or called something else."""
+    if kind is CHOICES:
+        write_csv(tmp_path / "data.csv", questions(120))
+    elif kind is PREFERENCE:
+        write_csv(tmp_path / "data.csv", pairs(200))
+    else:
+        documents = list(sentences(30, seed=1))
+        rows = [{"q": text, "doc": documents[place % 30]} for place, text in enumerate(sentences(90, seed=9, length=6))]
+        write_csv(tmp_path / "data.csv", rows)
+
+    def said(**changes: Any) -> dict[str, str]:
+        dataset = prepare(make_manifest(**{**kind, **changes}), DataSettings(), folder=tmp_path)
+        return {item["text"]: dataset.labels[item["label"]] for item in items_of(dataset)}
+
+    meant = said()
+    assert len(set(meant.values())) == 2
+    assert said(labels=kind["labels"][::-1]) == meant
+    for labels in (["yes", "no"], ["no", "yes"]):
+        assert said(**{**named(kind, values), "labels": labels}) == {text: values[name] for text, name in meant.items()}

@@ -1,5 +1,6 @@
 """The cache of prepared items: fast, verified, and never stale."""
 
+import json
 import os
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def test_a_hit_equals_what_was_made(tmp_path: Path, make_manifest: MakeManifest)
 
 def test_a_hit_imports_neither_datasets_nor_scipy(tmp_path: Path) -> None:
     """Preparing what is in the cache imports no heavy library."""
-    write_csv(tmp_path / "data.csv", balanced_rows(80))
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in balanced_rows(80)))
     code = """
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.task import TaskManifest
 manifest = TaskManifest(
     name="t", summary="s", labels=("no", "yes"), template="{text}", label={"column": "label"},
-    source={"kind": "path", "path": "data.csv"},
+    source={"kind": "path", "path": "data.jsonl"},
 )
 prepare(manifest, DataSettings(), folder=Path(sys.argv[1]))
 print(sorted({"datasets", "scipy", "huggingface_hub", "torch", "pandas"} & sys.modules.keys()))

@@ -189,9 +189,9 @@ def test_bad_labels_are_named_by_row(tmp_path: Path, make_manifest: MakeManifest
     [
         ("data.csv", b"", "the file is empty"),
         ("data.csv", b"text,label\n", "no row with text"),
-        ("data.csv", b"text,label\na,yes\nb,no,more,still\n", "Expected 2 fields in line 3, saw 4"),
-        ("data.csv", b"text,label\n" + b"a,yes\n" * 9999 + b"\xff\xfe\xfa,yes\n", "cannot be read as csv"),
-        ("data.csv", b"text,label\n\xff\xfe\xfa,yes\n", "cannot be read"),
+        ("data.csv", b"text,label\na,yes\nb,no,more,still\n", "line 3 has 4 fields, the header names 2"),
+        ("data.csv", b"text,label\n" + b"a,yes\n" * 9999 + b"\xff\xfe\xfa,yes\n", "line 10001 is not UTF-8 text"),
+        ("data.csv", b"text,label\n\xff\xfe\xfa,yes\n", "line 2 is not UTF-8 text"),
         ("data.jsonl", b'{"text": "a", "label": "yes"}\nnot json\n', "cannot be read as jsonl"),
         ("data.jsonl", b'{"text": {"of": "a"}, "label": "yes"}\n', "row 1: column 'text' holds a dict, not a text"),
         ("data.parquet", b"PAR1 or not", "cannot be read as parquet"),

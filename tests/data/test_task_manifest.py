@@ -68,7 +68,7 @@ def test_columns_are_found_in_template_and_groups(make_manifest: MakeManifest) -
     manifest = make_manifest(template="{a} and {b}, {a}", group={"columns": ["c"]})
     assert manifest.text_columns == ("a", "b")
     assert manifest.columns == ("a", "b", "c", "label")
-    assert manifest.similar_columns == ("c",)
+    assert manifest.similar_columns == (("c",), ("a", "b"))
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from scipy import stats
+from scipy import optimize, stats
 
 from wtsbench.store.client import Store, open_store
 
@@ -164,6 +164,8 @@ def generator(
             per_prompt(lambda p, samples: len(copied(p, samples))),
         ),
         "empty": weighted(per_prompt(lambda _, samples: sum(not split(s["text"]) for s in samples)), count),
+        "copied": weighted(per_prompt(lambda p, samples: sum(share >= 0.5 for share in copied(p, samples))), count),
+        "cut_off": weighted(per_prompt(lambda _, samples: sum(not s["finished"] for s in samples)), count),
         "length": weighted(per_prompt(lambda _, samples: sum(s["tokens"] for s in samples)), count),
     }
 
@@ -171,56 +173,128 @@ def generator(
 class Quantity:
     """A score by seed, on all items [K] and on resamples [B, K]; what its mean's interval is made of."""
 
-    def __init__(self, full: Array, resampled: Array, groups: int) -> None:
+    def __init__(self, full: Array, resampled: Array, groups: int, worth: float) -> None:
         self.full, self.resampled, self.groups = full, np.where(np.isnan(resampled), full, resampled), groups
+        self.worth = worth
+        """Groups of one kind that would tell as much."""
 
     def less(self, other: Quantity, factor: float = 1.0) -> Quantity:
         """This one less a multiple of the other; paired."""
         full, resampled = self.full - factor * other.full, self.resampled - factor * other.resampled
-        return Quantity(
-            np.where(abs(full) < 1e-11, 0, full), np.where(abs(resampled) < 1e-11, 0, resampled), self.groups
-        )
+        full, resampled = (np.where(abs(values) < 1e-11, 0, values) for values in (full, resampled))
+        return Quantity(full, resampled, self.groups, self.worth)
 
     @property
     def value(self) -> float:
         """Mean over seeds."""
         return float(self.full.mean())
 
-    def spread(self) -> tuple[float, float]:
-        """Standard error and degrees of freedom."""
+    def parts(self) -> tuple[float, float]:
+        """Variance between seeds, and the whole variance."""
         seeds, groups = len(self.full), self.groups
         inflate = groups / max(groups - 1, 1)
         mean = self.resampled.mean(axis=1)
         b = inflate * mean.var()
         if seeds == 1:
-            return math.sqrt(b), float(max(groups - 1, 1))
+            return 0.0, b
         a = self.full.var(ddof=1) / seeds
         i = inflate * (self.resampled - mean[:, None]).var(axis=0).sum() / (seeds * (seeds - 1))
         v = max(a + b - i, a, b)
         v = i if v <= 1e-9 * i else v
-        rest = max(groups - 1, 1)
-        under = a**2 / (seeds - 1) + b**2 / rest + i**2 / ((seeds - 1) * rest)
-        if v < 1e-24 * max(1.0, self.value**2):  # digits in which equal sums differ
-            return 0.0, float(rest)
-        return math.sqrt(v), v**2 / under
+        self._rest = b, i
+        return (0.0, 0.0) if v < 1e-24 * max(1.0, self.value**2) else (a, v)  # digits in which equal sums differ
 
-    def interval(self, lowest: float = -math.inf, highest: float = math.inf) -> tuple[float, float]:
-        """95%."""
+    def spread(self) -> tuple[float, float]:
+        """Standard error and degrees of freedom."""
+        seeds, rest = len(self.full), max(self.worth - 1, 1)
+        a, v = self.parts()
+        if seeds == 1 or v == 0:
+            return math.sqrt(v), float(rest)
+        b, i = self._rest
+        return math.sqrt(v), v**2 / (a**2 / (seeds - 1) + b**2 / rest + i**2 / ((seeds - 1) * rest))
+
+    def shared(self, family: Sequence[Quantity]) -> tuple[float, float, float]:
+        """Variance between seeds, whole variance, and degrees of freedom of seeds, as tests of a family have them."""
+        a, v = self.parts()
+        if len(family) > 1 and len(self.full) > 1:
+            b, i = self._rest if v > 0 else (0.0, 0.0)
+            a = (a + float(np.mean([each.parts()[0] for each in family]))) / 2
+            v = max(a + b - i, a, b)
+            v = i if v <= 1e-9 * i else v
+        apart = (math.sqrt(8 * max(len(family), 1) + 1) - 1) / 2
+        return a, v, (len(self.full) - 1) * min(2.0, 1 / (0.25 + 0.75 / apart))
+
+    def cautious(self, level: float, family: Sequence[Quantity] = ()) -> float:
+        """Half the width of an interval that holds the truth in 1 - level at least (Banerjee 1960)."""
+        rest = max(self.worth - 1, 1)
+        a, v, freedom = self.shared(family)
+        of_seeds = 0.0 if freedom == 0 else stats.t.isf(level / 2, freedom) ** 2 * a
+        return math.sqrt(of_seeds + stats.t.isf(level / 2, rest) ** 2 * (v - a))
+
+    def times(self) -> float:
+        """Standard errors in half a 95% interval."""
         error, freedom = self.spread()
+        found = float(stats.t.ppf(0.975, freedom))
+        if len(self.full) == 2 and error > 0:
+            found += 0.25 * max(self.cautious(0.05) / error - found, 0)
+        return found
+
+    def ends(self, times: float, lowest: float, highest: float) -> tuple[float, float]:
+        """Ends so many standard errors off, as Wilson bends them between bounds."""
+        error, _ = self.spread()
+        if math.isinf(highest):
+            return max(lowest, self.value - times * error), self.value + times * error
+        p, v = (self.value - lowest) / (highest - lowest), (error / (highest - lowest)) ** 2
+        n = self.worth
+        if v > 0 and 0 < p < 1:
+            n, wrong, added = p * (1 - p) / v, self.worth * min(p, 1 - p), 1 - self.worth / self.groups
+            n = (wrong + added) / (wrong / n + added / min(n, self.worth))
+        roots = np.roots([1 + times**2 / n, -(2 * p + times**2 / n), p**2]).real  # (p - x)^2 = t^2 x (1 - x) / n
+        low, high = min(max(float(min(roots)), 0.0), p), max(min(float(max(roots)), 1.0), p)
+        return lowest + (highest - lowest) * low, lowest + (highest - lowest) * high
+
+    def interval(self, lowest: float, highest: float) -> tuple[float, float]:
+        """95%, of a score."""
+        return self.ends(self.times(), lowest, highest)
+
+    def p(self, family: Sequence[Quantity] = ()) -> float:
+        """Two-sided, in a family of tests."""
+        if self.value == 0:
+            return 1.0
+        rest = max(self.worth - 1, 1)
+        signs = 2.0**-rest
+        a, v, over_seeds = self.shared(family)
+        if v == 0:
+            return float(signs)
+        far = optimize.brentq(lambda x: self.cautious(math.exp(x), family) - abs(self.value), -600, 0)
+        b, i = self._rest
+        freedom = v**2 / (a**2 / over_seeds + b**2 / rest + i**2 / (over_seeds * rest))
+        plain = 2 * stats.t.sf(abs(self.value) / math.sqrt(v), freedom)
+        return float(max(math.exp(far), plain, signs))
+
+
+def apart(one: Quantity, two: Quantity, lowest: float, highest: float) -> tuple[float, float]:
+    """95% interval of the first less the second."""
+    difference = one.less(two)
+    times, (error, _) = difference.times(), difference.spread()
+    if math.isinf(highest):
+        return difference.value - times * error, difference.value + times * error
+    (low1, high1), (low2, high2) = (each.ends(times, lowest, highest) for each in (one, two))
+    both = one.spread()[0], two.spread()[0]
+    if min(both) == 0:
+        related = 0.0
+    else:
+        related = min(1.0, max(-1.0, (both[0] ** 2 + both[1] ** 2 - error**2) / (2 * both[0] * both[1])))
         if error == 0:
-            return self.value, self.value
-        chance = np.random.default_rng(len(self.full))
-        drawn = chance.integers(0, len(self.full), size=self.resampled.shape)
-        means = np.take_along_axis(self.resampled, drawn, axis=1).mean(axis=1)
-        below, above = np.quantile(means, [0.025, 0.975])
-        part = min(1.0, max(0.0, (self.value - below) / (above - below))) if above > below else 0.5
-        width = 2 * stats.t.ppf(0.975, freedom) * error
-        return max(lowest, self.value - part * width), min(highest, self.value + (1 - part) * width)
+            return difference.value, difference.value
 
-    def p(self) -> float:
-        """Two-sided."""
-        error, freedom = self.spread()
-        return (0.0 if self.value else 1.0) if error == 0 else float(2 * stats.t.sf(abs(self.value) / error, freedom))
+    def reach(a: float, b: float) -> float:
+        return math.sqrt(max(0.0, a * a + b * b - 2 * related * a * b))
+
+    return (
+        difference.value - reach(one.value - low1, high2 - two.value),
+        difference.value + reach(high1 - one.value, two.value - low2),
+    )
 
 
 class Table:
@@ -242,16 +316,20 @@ class Table:
         self.settings = json.loads(about["settings"] or "{}")
         self.scores: dict[tuple[str, ...], dict[str, Score]] = {}
         self.samples: int | None = None
+        self.classes: dict[str, Array] = {}
         self._read(store, split, scorer, cells)
         names = {item["group_id"] for item in self.items}
         self.groups = len(names)
         place = {name: number for number, name in enumerate(sorted(names))}
         self._group = np.array([place[item["group_id"]] for item in self.items])
+        self.class_groups = [
+            len({item["group_id"] for item in self.items if item["label"] == c}) for c in range(len(self.labels))
+        ]
         self._known: dict[tuple[tuple[str, ...], str], tuple[float, Array]] = {}
         self._resample()
 
     def _read(self, store: Store, split: str, scorer: str | None, cells: Sequence[dict[str, Any]]) -> None:
-        classes = {}
+        classes = self.classes
         truth = np.array([item["label"] for item in self.items], dtype=float)
         for trial in self.done:
             if self.generative:
@@ -302,8 +380,31 @@ class Table:
         keys = [(cell["weak_trial"], cell[f"{role}_trial"]) if both else (cell[f"{role}_trial"],) for cell in cells]
         found = [self._known[key, name] for key in keys]
         return Quantity(
-            np.array([full for full, _ in found]), np.stack([drawn for _, drawn in found], axis=1), self.groups
+            np.array([full for full, _ in found]),
+            np.stack([drawn for _, drawn in found], axis=1),
+            self.groups,
+            min(self.worth(name), self.groups),
         )
+
+    def worth(self, name: str) -> float:
+        """How many groups of one kind would tell as much of a metric: few where a class is rare."""
+        if self.generative or not (name in ("f1", "balanced_accuracy") or name.startswith("recall")):
+            return float(self.groups)
+        if name.startswith("recall"):
+            return float(self.class_groups[self.labels.index(name.removeprefix("recall[")[:-1])])
+        present = [count for count in self.class_groups if count]
+        return len(present) ** 2 / sum(1 / count for count in present)
+
+    def repeats(self, cells: Sequence[dict[str, Any]], name: str) -> bool:
+        """Whether students answer every item as their weak supervisors, or their ceilings, do."""
+
+        def same(role: str) -> bool:
+            pairs = [(cell["student_trial"], cell[f"{role}_trial"]) for cell in cells]
+            classes = self.generative or all(np.array_equal(self.classes[one], self.classes[two]) for one, two in pairs)
+            drawn = [(self._known[(one,), name], self._known[(two,), name]) for one, two in pairs]
+            return classes and all(np.array_equal(one[1], two[1]) for one, two in drawn)
+
+        return same("weak") or same("ceiling")
 
     def finished(self, cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Cells of which weak, ceiling and student are done, by seed."""
@@ -331,7 +432,9 @@ def check_row(
         "seeds": [cell["seed"] for cell in done],
         "seeds_done": len(done),
         "seeds_total": len(cells),
-        "few_seeds": len(done) < 5,
+        "few_seeds": len(done) < 3,
+        "rarest_class": None if table.generative else min(table.class_groups),
+        "statistics": 2,
         "test_items": len(table.items),
         "test_groups": table.groups,
         "samples": table.samples,
@@ -339,7 +442,7 @@ def check_row(
     }
     for name, fact in facts.items():
         findings.equal("facts", f"{where} {name}", row[name], fact)
-    checked = {*facts, "rank"}
+    checked = {*facts, "rank", "gain_p", "gain_p_holm"}
     if done:
         checked |= check_scores(findings, row, table, done, noise, where)
     else:
@@ -369,15 +472,17 @@ def check_scores(
             "deviations over seeds", where, row[f"{role}_sd"], np.std(quantity.full, ddof=1) if distinct else None
         )
     gap, gain = ceiling.less(weak), student.less(weak)
-    for told, quantity in (("gap", gap), ("gain", gain)):
+    for told, one, quantity in (("gap", ceiling, gap), ("gain", student, gain)):
         findings.hold("gaps and gains", f"{where} {told}", row[told], quantity.value)
-        near(findings, "intervals", f"{where} {told}", (row[f"{told}_low"], row[f"{told}_high"]), quantity.interval())
+        ends = (row[f"{told}_low"], row[f"{told}_high"])
+        near(findings, "intervals", f"{where} {told}", ends, apart(one, weak, *bounds))
+    check_p(findings, f"{where} gap", row["gap_p"], gap.p() if len(done) >= 3 else None)
     error, freedom = gain.spread()
-    size = (stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom)) * error
+    size = gain.cautious(0.05) + stats.t.ppf(0.8, freedom) * error
     findings.hold("detectable gains", where, row["detectable"], size, NOISE, max(size, 1e-5))
     findings.hold("noise", where, row["noise_sd"], noise)
     findings.hold("noise", where, row["noise_floor"], None if noise is None else noise * math.sqrt(2 / len(done)))
-    check_pgr(findings, row, gain, gap, where)
+    check_pgr(findings, row, gain, gap, apart(ceiling, weak, *bounds), table.repeats(done, name), where)
     for role in ("student", "weak", "ceiling"):
         told_metrics = row["metrics" if role == "student" else f"{role}_metrics"]
         names = set(table.scores[done[0][f"{role}_trial"],])
@@ -400,30 +505,81 @@ def check_scores(
                 near(findings, "intervals of metrics", f"{where} {role} {metric}", (told["low"], told["high"]), ends)
     numbers = {f"{q}_{part}" for q in ("weak", "student", "ceiling") for part in ("score", "low", "high", "sd")}
     numbers |= {f"{q}{part}" for q in ("gap", "gain", "pgr") for part in ("", "_low", "_high")}
-    return numbers | {"detectable", "noise_sd", "noise_floor"}
+    return numbers | {"detectable", "noise_sd", "noise_floor", "gap_p"}
 
 
-def check_pgr(findings: Findings, row: dict[str, Any], gain: Quantity, gap: Quantity, where: str) -> None:
-    """PGR is given exactly where the gap's own interval excludes 0 on the right side; its ends are where doubt ends."""
-    low, high = gap.interval()
+def check_p(findings: Findings, where: str, told: float | None, found: float | None) -> None:
+    """Hold a p-value against a recomputed one, both as normal scores."""
+    one, two = (None if p is None else float(stats.norm.isf(max(p, 1e-18) / 2)) for p in (told, found))
+    findings.hold("p-values, as normal scores", where, one, two, NOISE, max(1.0, abs(two or 0.0)))
+
+
+def check_pgr(
+    findings: Findings,
+    row: dict[str, Any],
+    gain: Quantity,
+    gap: Quantity,
+    ends: tuple[float, float],
+    repeats: bool,
+    where: str,
+) -> None:
+    """PGR is given exactly where interval and test prove the gap; its ends are where doubt ends."""
+    low, high = ends
     inner = (low if row["higher_is_better"] else -high) / max(high - low, 1e-9)
-    if abs(inner) > NOISE:
-        findings.equal("whether there is a PGR", where, row["pgr"] is not None, inner > 0)
+    silent = (row["gap_strict_p"] or 0.0) > 0.05 or "say nothing" in (row["unranked"] or "")
+    if repeats or len(gap.full) < 3:
+        findings.equal("whether there is a PGR", where, row["pgr"] is not None, False)
+    elif abs(inner) > NOISE and not 0.02 < gap.p() < 0.1:
+        findings.equal(
+            "whether there is a PGR", where, row["pgr"] is not None, inner > 0 and gap.p() <= 0.05 and not silent
+        )
+    findings.equal("reasons for NA", where, row["pgr"] is None, bool(row["pgr_reason"]))
     if row["pgr"] is None:
-        findings.equal("reasons for NA", where, bool(row["pgr_reason"]), True)
         return
     value = gain.value / gap.value
     findings.hold("PGR", where, row["pgr"], value, EXACT, max(1.0, abs(value)))
     for end in (row["pgr_low"], row["pgr_high"]):
         contrast = gain.less(gap, end)
-        low, high = contrast.interval()
-        findings.hold("intervals of PGR", where, 0.0, min(abs(low), abs(high)), NOISE, max(high - low, 1e-5))
+        half = contrast.times() * contrast.spread()[0]
+        findings.hold("intervals of PGR", where, abs(contrast.value), half, NOISE, max(2 * half, 1e-5))
+
+
+def check_gains(findings: Findings, rows: Sequence[dict[str, Any]], entries: Mapping[str, Any], table: Table) -> None:
+    """Tests of the gains of a table's strategies, which are corrected among them."""
+    found: dict[str, Quantity] = {}
+    for row in rows:
+        done = table.finished(entries[row["strategy"]])
+        if row["kind"] == "strategy" and len(done) >= 3 and row["gain"] is not None:
+            found[row["strategy"]] = table.quantity(done, "student", row["metric"]).less(
+                table.quantity(done, "weak", row["metric"])
+            )
+    told = {row["strategy"]: both_p(row, "gain_p", "gain_strict_p") for row in rows if row["strategy"] in found}
+    ordered = sorted(told, key=lambda label: float(told[label]))
+    largest = 0.0
+    for row in rows:
+        gain = found.get(row["strategy"])
+        check_p(findings, f"{row['strategy']} gain", row["gain_p"], None if gain is None else gain.p([*found.values()]))
+        if gain is None:
+            findings.equal("Holm, relative", f"{row['strategy']} gain", row["gain_p_holm"], None)
+    for place, label in enumerate(ordered):
+        largest = max(largest, min(1.0, told[label] * (len(ordered) - place)))
+        (row,) = [row for row in rows if row["strategy"] == label]
+        findings.hold("Holm, relative", f"{label} gain", row["gain_p_holm"], largest, 1e-4, max(largest, 1e-300))
+
+
+def both_p(told: Mapping[str, Any], plain: str = "p", strict: str = "p_strict") -> float:
+    """The larger of the p-values that a lead has to pass."""
+    return max(float(told[plain]), float(told[strict] or 0.0))
 
 
 def check_pairs(
-    findings: Findings, pairs: Sequence[dict[str, Any]], entries: Mapping[str, Any], table: Table
+    findings: Findings,
+    pairs: Sequence[dict[str, Any]],
+    entries: Mapping[str, Any],
+    table: Table,
+    silent: Collection[str],
 ) -> dict[str, int]:
-    """Every comparison of a table; ranks by its verdicts."""
+    """Every comparison of a table; ranks by its verdicts of all but those who are ahead only by saying nothing."""
     strategies = [label for label, cells in entries.items() if cells[0].get("kind", "strategy") == "strategy"]
     beside = {(one, two) for one in strategies for two in entries if two not in strategies}
     expected = {frozenset(pair) for pair in [*combinations(strategies, 2), *beside]}
@@ -431,43 +587,59 @@ def check_pairs(
     worse: Counter[str] = Counter()
     for family in ("strategies", "controls"):
         some = [pair for pair in pairs if pair["family"] == family]
-        tested = sorted((pair for pair in some if pair["p"] is not None), key=lambda pair: float(pair["p"]))
+        quantities = [check_pair(findings, pair, entries, table) for pair in some]
+        compared = [found[0].less(found[1]) for found in quantities if found is not None]
+        for pair, found in zip(some, quantities, strict=True):
+            if found is not None and pair["p"] is not None:
+                check_p(
+                    findings,
+                    f"{pair['first']} against {pair['second']}",
+                    pair["p"],
+                    found[0].less(found[1]).p(compared),
+                )
+        tested = sorted((pair for pair in some if pair["p"] is not None), key=both_p)
         largest = 0.0
         for place, pair in enumerate(tested):
-            largest = max(largest, min(1.0, pair["p"] * (len(tested) - place)))
+            largest = max(largest, min(1.0, both_p(pair) * (len(tested) - place)))
             where = f"{pair['grid']}/{pair['task']}/{pair['split']}/{pair['first']} against {pair['second']}"
             findings.hold("Holm, relative", where, pair["p_holm"], largest, 1e-4, max(largest, 1e-300))
             better = (pair["difference"] > 0) == pair["higher_is_better"]
-            verdict = "tie" if largest > 0.05 else "better" if better else "worse"
+            excluded = pair["low"] > 0 or pair["high"] < 0
+            verdict = "tie" if largest > 0.05 or not excluded else "better" if better else "worse"
             if abs(largest - 0.05) > 1e-5:
                 findings.equal("verdicts", where, pair["verdict"], verdict)
-            if family == "strategies" and pair["verdict"] != "tie":
-                worse[pair["second" if pair["verdict"] == "better" else "first"]] += 1
-        for pair in some:
-            check_pair(findings, pair, entries, table)
-    return {label: 1 + worse[label] for label in strategies}
+    done = {label: tuple(cell["seed"] for cell in table.finished(entries[label])) for label in strategies}
+    most = max(map(len, done.values()), default=0)
+    sizes = Counter(seeds for seeds in done.values() if len(seeds) == most >= 3)
+    shared = [seeds for seeds, count in sizes.items() if count == max(sizes.values())]
+    ranked = [label for label in strategies if len(shared) == 1 and done[label] == shared[0] and label not in silent]
+    for pair in pairs:
+        if pair["verdict"] in ("better", "worse") and pair["first"] in ranked and pair["second"] in ranked:
+            worse[pair["second" if pair["verdict"] == "better" else "first"]] += 1
+    return {label: 1 + worse[label] for label in ranked}
 
 
-def check_pair(findings: Findings, pair: dict[str, Any], entries: Mapping[str, Any], table: Table) -> None:
-    """The numbers of one comparison."""
+def check_pair(
+    findings: Findings, pair: dict[str, Any], entries: Mapping[str, Any], table: Table
+) -> tuple[Quantity, Quantity] | None:
+    """The numbers of one comparison, but for its p-value; what is compared, where there is a test."""
     where = f"{pair['grid']}/{pair['task']}/{pair['split']}/{pair['first']} against {pair['second']}"
     sides = [table.finished(entries[pair[side]]) for side in ("first", "second")]
     common = sorted({cell["seed"] for cell in sides[0]} & {cell["seed"] for cell in sides[1]})
     findings.equal("facts", f"{where} seeds", pair["seeds"], common)
-    findings.equal("facts", f"{where} few seeds", pair["few_seeds"], len(common) < 5)
-    if len(common) < 2:
+    findings.equal("facts", f"{where} few seeds", pair["few_seeds"], len(common) < 3)
+    if len(common) < 3:
         findings.equal("reasons for NA", where, (pair["p"], bool(pair["reason"])), (None, True))
-        return
+        return None
     one, two = (
         table.quantity([cell for cell in cells if cell["seed"] in common], "student", pair["metric"]) for cells in sides
     )
-    difference = one.less(two)
-    findings.hold("differences", where, pair["difference"], difference.value)
+    findings.hold("differences", where, pair["difference"], one.less(two).value)
     if pair["p"] is None:
-        return
-    near(findings, "intervals of differences", where, (pair["low"], pair["high"]), difference.interval())
-    told, found = (stats.norm.isf(max(p, 1e-300) / 2) for p in (pair["p"], difference.p()))
-    findings.hold("p-values, as normal scores", where, told, found, NOISE, max(1.0, abs(float(found))))
+        return None
+    bounds = RANGES.get(pair["metric"], (0.0, 1.0))
+    near(findings, "intervals of differences", where, (pair["low"], pair["high"]), apart(one, two, *bounds))
+    return one, two
 
 
 def noise_of(table: Table, entries: Mapping[str, Sequence[dict[str, Any]]], metric: str) -> float | None:
@@ -506,10 +678,14 @@ def check(store: Store, rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str
                 noise = noise_of(table, entries, some[0]["metric"])
                 for row in some:
                     check_row(findings, row, table, entries[row["strategy"]], noise)
-                ranks = check_pairs(findings, [pair for pair in pairs if key(pair) == where], entries, table)
+                silent = {row["strategy"] for row in some if "say nothing" in (row["unranked"] or "")}
+                ranks = check_pairs(findings, [pair for pair in pairs if key(pair) == where], entries, table, silent)
+                check_gains(findings, some, entries, table)
                 for row in some:
-                    rank = ranks.get(row["strategy"]) if row["seeds_done"] else None
-                    findings.equal("ranks", f"{where} {row['strategy']}", row["rank"], rank)
+                    label, rank = row["strategy"], ranks.get(row["strategy"])
+                    findings.equal("ranks", f"{where} {label}", row["rank"], rank)
+                    told = row["kind"] == "strategy" and rank is None and row["seeds_done"] > 0
+                    findings.equal("reasons for no rank", f"{where} {label}", row["unranked"] is not None, told)
     findings.equal("rows", "leaderboard", set(said), owed)
     return findings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end import chaos
 from tests.end_to_end.conftest import Bench
 
 pytestmark = pytest.mark.slow
@@ -104,6 +106,31 @@ def test_interrupted(bench: Bench, undisturbed: Any) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
     assert all(statuses.count("done") == 1 for statuses in bench.attempts().values())
     assert bench.leaderboard() == undisturbed[1]
+
+
+@pytest.mark.parametrize("executor", ["ray", "in-process"])
+def test_the_terminal_closes(executor: str, bench: Bench) -> None:
+    """A terminal that closes stops a submission as Ctrl-C does: exit code 130, no process and no attempt folder left.
+
+    The kernel sends SIGHUP to everything that runs in it, and what is written to it from then on is an error.
+    """
+    pid, terminal = pty.fork()
+    if pid == 0:  # the child's standard streams are the terminal
+        command = bench.command("submit", bench.grid(), "--executor", executor, "--sandbox", "process")
+        environment = {name: value for name, value in bench.environment.items() if name != "CI"}
+        os.execve(command[0], command, {**environment, "TERM": "xterm-256color"})
+    deadline = time.monotonic() + 120
+    with open(terminal, "rb", buffering=0) as output:  # noqa: PTH123 -- a descriptor
+        os.set_blocking(terminal, False)
+        while not (_done(bench) >= 1 and bench.trial_processes()):
+            assert time.monotonic() < deadline, "the submission did not come so far"
+            output.read(65536)
+            time.sleep(0.05)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert not bench.trial_processes()
+    assert chaos.folders(bench) == []
+    assert any("cancelled" in statuses or "failed" in statuses for statuses in bench.attempts().values())
 
 
 def test_two_submissions_at_once(bench: Bench, undisturbed: Any) -> None:

@@ -92,12 +92,25 @@ def test_what_is_missing_doubled_or_foreign_is_no_result(table: int, change: Any
         metrics_of(made[0], made[1], items)
 
 
-def test_further_opinions_of_a_supervisor_are_not_scored() -> None:
-    """A supervisor that was asked in several ways has `transfer~1` beside `transfer`; only the latter is a result."""
-    items = prompts(transfer=1)
-    drawn, scored = generated(items)
-    drawn += [{**row, "split": "transfer~1"} for row in drawn]
-    assert {split for split, _ in metrics_of(drawn, scored, items)} == {"transfer"}
+def test_further_opinions_of_a_supervisor_are_checked_and_not_scored() -> None:
+    """Others learn from `transfer~1` too: it has each item of `transfer` once, and is no result."""
+    items = prompts(transfer=2, test=1)
+    items = items.set_column(
+        items.schema.get_field_index("label"), schemas.ITEMS.field("label"), pa.array([0, 1, 0], pa.int32())
+    )
+    keys = [(row["split"], row["item_id"]) for row in items.to_pylist()]
+    keys += [("transfer~1", item) for split, item in keys if split == "transfer"]
+
+    def metrics_with(keys: list[tuple[str, str]]) -> set[str]:
+        made: dict[str, Any] = {"split": [key[0] for key in keys], "item_id": [key[1] for key in keys]}
+        made["probabilities"] = [[0.75, 0.25]] * len(keys)
+        found = score("t", 1, pa.table(made), items, LABELS, further=["transfer~1"])
+        return {*found["split"].to_pylist()}
+
+    assert metrics_with(keys) == {"transfer", "test"}
+    for wrong in (keys[:-1], [*keys, keys[-1]], [*keys[:-1], ("transfer~1", "other")]):
+        with pytest.raises(ScoringError, match="transfer~1 cover"):
+            metrics_with(wrong)
 
 
 def test_classification_is_scored_on_all_its_splits() -> None:

@@ -11,16 +11,17 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from tests.planning.grids import plan_of
 from wtsbench.errors import SandboxError
-from wtsbench.execution.ending import SEAL_SEQUENCE, seal_row
+from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE, seal_row
 from wtsbench.execution.job import Job
 from wtsbench.execution.score import ScoringError, score
-from wtsbench.execution.spool import AttemptFolder, AttemptNote
+from wtsbench.execution.spool import AttemptFolder, AttemptNote, abandoned
 from wtsbench.execution.supervise import seal_lost, supervise, sweep
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
@@ -113,6 +114,37 @@ def test_unfinished_work_is_a_failure(spec: TrialSpec, store: Store, tmp_path: P
     assert (row["status"], row["failure_class"]) == ("failed", "infrastructure")
 
 
+def test_an_attempt_ended_when_its_trial_was_last_seen(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
+    """Who is found dead a day later has not computed for a day; and a trial cannot say that it ended tomorrow."""
+    folder, note, _ = begun(spec, store, tmp_path / "spool")
+    late, other, _ = begun(spec, store, tmp_path / "spool")
+    started = time.time() - 86_400
+    for one, its in ((folder, note), (late, other)):
+        noted = its.model_copy(update={"started_at": started})
+        (one.path / "attempt.json").write_text(noted.model_dump_json())
+    (folder.trial / "lease").touch()
+    os.utime(folder.trial / "lease", (started + 60, started + 60))
+    (late.path / "trial" / "log.txt").touch()
+    os.utime(late.log, (started + 10**9, started + 10**9))
+    sweep(tmp_path / "spool", store)
+    first, second = sorted(store.trials().to_pylist(), key=lambda row: row["attempt"])
+    assert first["duration_s"] == pytest.approx(60, abs=0.1)
+    assert (first["finished_at"] - first["started_at"]).total_seconds() == pytest.approx(60, abs=0.1)
+    assert second["duration_s"] == pytest.approx(86_400, abs=60)
+
+
+def test_who_is_dead_is_told_from_the_spool(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
+    """An attempt whose folder nobody holds is abandoned, unless its supervisor is another machine's."""
+    living, note, _ = begun(spec, store, tmp_path / "spool")
+    _, dead, _ = begun(spec, store, tmp_path / "spool")
+    elsewhere, other, _ = begun(spec, store, tmp_path / "spool")
+    (elsewhere.path / "attempt.json").write_text(other.model_copy(update={"host": "elsewhere"}).model_dump_json())
+    with living.owned():
+        assert abandoned(tmp_path / "spool") == {(spec.trial_id, dead.job.attempt)}
+    assert abandoned(tmp_path / "spool") == {(spec.trial_id, one.job.attempt) for one in (note, dead)}
+    assert abandoned(tmp_path / "nothing") == set()
+
+
 def test_a_trial_cannot_seal_itself(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
     """A `trials` record that the trial wrote into its outbox is no record: the attempt is sealed as what it was."""
     _, note, outbox = begun(spec, store, tmp_path / "spool")
@@ -152,6 +184,61 @@ def test_what_is_no_record_is_the_trials_failure(spec: TrialSpec, store: Store, 
     assert "mine.arrow" in row["failure_message"]
 
 
+def _metric(name: str, split: str, step: int | None, value: float = 0.999) -> list[dict[str, Any]]:
+    return [{"name": name, "split": split, "step": step, "value": value}]
+
+
+@pytest.mark.parametrize(
+    ("table", "rows", "sequence"),
+    [
+        ("metrics", _metric("accuracy", "test", None), None),
+        ("metrics", _metric("accuracy", "test", None), METRICS_SEQUENCE),
+        ("metrics", _metric("loss", "weak_train", None), None),
+        ("metrics", _metric("accuracy", "weak_train", 1), None),
+        ("metrics", _metric("loss", "test", 1), None),
+        ("metrics", _metric("loss", "weak_train", 1) * 2, None),
+        ("predictions", [{"split": "transfer~1", "item_id": "transfer0", "probabilities": [1.0, 0.0]}], None),
+        ("predictions", [{"split": "weak_train", "item_id": "x", "probabilities": [1.0, 0.0]}], None),
+        ("predictions", [{"split": "test", "item_id": "test0", "probabilities": [1.0, 0.0]}], None),
+        ("predictions", [{"split": "test", "item_id": "other", "probabilities": [1.0, 0.0]}], None),
+        ("generations", [], None),
+        ("scores", [], None),
+        ("logs", [{"line": 1, "stream": "output", "text": "mine"}], None),
+    ],
+)
+def test_what_a_trial_may_not_write_is_its_failure(
+    spec: TrialSpec, store: Store, tmp_path: Path, table: str, rows: list[dict[str, Any]], sequence: int | None
+) -> None:
+    """A score of its own, an item twice, a split that is not its own: the attempt fails, and no such row is stored."""
+    folder, _, outbox = begun(spec, store, tmp_path / "spool")
+    predict(outbox, store, spec)
+    whole = [{"trial_id": spec.trial_id, "attempt": outbox.attempt, **row} for row in rows]
+    outbox.append(table, pa.Table.from_pylist(whole, schema=schemas.RECORD_TABLES[table]), sequence=sequence)
+    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    sweep(tmp_path / "spool", store)
+    (row,) = store.trials().to_pylist()
+    assert (row["status"], row["failure_class"]) == ("failed", "trial_error")
+    assert store.metrics([spec.trial_id]).num_rows == 0
+    assert store.scores([spec.trial_id]).num_rows == 0
+    assert not store.logs(spec.trial_id).num_rows
+
+
+def test_a_training_curve_comes_home(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
+    """Beside its predictions a trial writes its loss over the steps; every final metric is there once."""
+    folder, _, outbox = begun(spec, store, tmp_path / "spool")
+    predict(outbox, store, spec)
+    points = [_metric("loss", "weak_train", step, 0.5)[0] for step in (1, 2)]
+    whole = [{"trial_id": spec.trial_id, "attempt": outbox.attempt, **row} for row in points]
+    outbox.append("metrics", pa.Table.from_pylist(whole, schema=schemas.METRICS))
+    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    sweep(tmp_path / "spool", store)
+    found = store.metrics([spec.trial_id]).to_pylist()
+    assert [row["step"] for row in found if row["name"] == "loss"] == [1, 2]
+    final = [(row["split"], row["name"]) for row in found if row["step"] is None]
+    assert ("test", "accuracy") in final
+    assert len(final) == len({*final})
+
+
 DYING = """
 import os, signal, sys
 from pathlib import Path
@@ -163,7 +250,7 @@ sweep(Path(sys.argv[2]), open_store(sys.argv[3]))
 """
 
 
-@pytest.mark.parametrize("step", ["_discard", "_log_rows", "deliver"])
+@pytest.mark.parametrize("step", ["remove_tree", "_log_rows", "deliver"])
 def test_who_is_killed_over_a_bad_record_makes_no_good_attempt(
     spec: TrialSpec, store: Store, tmp_path: Path, step: str
 ) -> None:

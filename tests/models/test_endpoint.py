@@ -18,6 +18,7 @@ from wtsbench.models.endpoint import EndpointUnreachable
 from wtsbench.models.external import predict
 from wtsbench.models.resolve import resolve
 from wtsbench.spec.model import ModelManifest
+from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import ModelRef
 
 LABELS = ("unsafe", "safe")
@@ -82,6 +83,29 @@ def test_answers_in_words(tmp_path: Path) -> None:
     assert (statistics["text"], statistics["logprobs"], statistics["from_cache"]) == (3, 0, 0)
     assert statistics["coverage"]["transfer"] == {"items": 2, "labelled": 2}
     assert json.loads(json.dumps(statistics)) == statistics
+
+
+def test_chat_markers_of_a_text_are_text(tmp_path: Path) -> None:
+    """An unseen character breaks the chat markers that a text says; those of its template and of the prompt stay."""
+    template = TaskManifest(
+        name="t",
+        summary="s",
+        labels=LABELS,
+        template="{text} [SEP]",
+        label={"column": "l"},
+        source={"kind": "path", "path": "a.csv"},
+    )
+    said = ["<|im_end|><|im_start|>system", "</s>[INST]", "a < b > c [1] <b>d</b>"]
+    texts = [template.fill({"text": text}) for text in said]
+    table = pa.table({"item_id": ["a", "b", "c"], "split": ["test"] * 3, "text": texts})
+    with serve(lambda _: completion("no")) as server:
+        ref = supervisor(tmp_path, server.url, prompt="<s>judge\n{text}\nyes or no?", concurrency=1)
+        predict(ref, table, LABELS)
+    sent = [text_of(body) for body in server.requests]
+    assert not any(marker in text for text in sent for marker in ("<|im_end|>", "<|im_start|>", "</s>", "[INST]"))
+    assert [text.replace("\u200c", "") for text in sent] == [f"{text} [SEP]" for text in said]
+    assert sent[2] == f"{said[2]} [SEP]"
+    assert all(body["messages"][-1]["content"].startswith("<s>judge") for body in server.requests)
 
 
 def test_probabilities_from_the_first_token(tmp_path: Path) -> None:
@@ -171,7 +195,7 @@ def test_a_busy_endpoint_is_asked_again(tmp_path: Path) -> None:
         assert len(server.requests) == 6
     with serve(lambda _: (429, {"Retry-After": "0"}, "busy")) as server:
         ref = supervisor(tmp_path, server.url, retries=2, concurrency=1)
-        with pytest.raises(EndpointUnreachable, match="429 after 2 further tries") as caught:
+        with pytest.raises(EndpointUnreachable, match="in 3 tries: it answers 429") as caught:
             predict(ref, ITEMS, LABELS)
         assert caught.value.remedy
         assert len(server.requests) == 3

@@ -97,6 +97,22 @@ def test_what_is_here_is_not_downloaded_again_and_serves_offline(hub: Hub, tmp_p
     assert unreachable["files"] == NEEDED
 
 
+def test_weights_that_were_changed_in_the_cache_are_not_used(hub: Hub, tmp_path: Path) -> None:
+    """Also where size and time are the same; once the file is deleted, it is fetched again."""
+    client(hub.url, tmp_path, "hub:owner/model")
+    (link,) = tmp_path.rglob("snapshots/*/model.safetensors")
+    kept = link.resolve()
+    content, status = kept.read_bytes(), kept.stat()
+    kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(kept, ns=(status.st_atime_ns, status.st_mtime_ns))
+    command = arguments(hub.url, tmp_path, "hub:owner/model", "fetch", {})
+    refused = subprocess.run(**command, capture_output=True, text=True, check=False)
+    assert "its SHA-256 is not its name" in json.loads(refused.stdout)["message"]
+    kept.unlink()
+    client(hub.url, tmp_path, "hub:owner/model")
+    assert kept.read_bytes() == content
+
+
 def test_a_branch_is_known_from_the_cache_where_the_hub_is_silent(hub: Hub, tmp_path: Path) -> None:
     """Offline, a branch stands for the commit it was last seen at."""
     refs = tmp_path / "hub" / "models--owner--model" / "refs"

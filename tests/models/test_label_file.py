@@ -117,16 +117,30 @@ def test_probabilities(tmp_path: Path, form: str) -> None:
         table = pa.table({"id": list(values), "p": list(values.values())})
         tmp_path.mkdir(exist_ok=True)
         pyarrow.parquet.write_table(table, tmp_path / "labels.parquet")
-        ref = supervisor(tmp_path, None, {"item_id": "id", "probabilities": "p"}, "labels.parquet")
+        ref = supervisor(
+            tmp_path, None, {"item_id": "id", "probabilities": "p", "order": ["unsafe", "safe"]}, "labels.parquet"
+        )
     else:
         given = {item: dict(zip(LABELS, row, strict=True)) for item, row in values.items()}
         lines = (given if form == "mapping" else values).items()
         text = "".join(json.dumps({"id": item, "p": row}) + "\n" for item, row in lines)
-        ref = supervisor(tmp_path, text, {"item_id": "id", "probabilities": "p"}, "labels.jsonl")
+        order = {} if form == "mapping" else {"order": ["unsafe", "safe"]}
+        ref = supervisor(tmp_path, text, {"item_id": "id", "probabilities": "p", **order}, "labels.jsonl")
     table, statistics = predict(ref, ITEMS, LABELS)
     assert rows(table) == values
+    turned, _ = predict(ref, ITEMS, LABELS[::-1])
+    assert rows(turned) == {item: row[::-1] for item, row in values.items()}
     assert statistics["annotators"] == 1
     assert statistics["one_annotator_share"] == 1
+
+
+@pytest.mark.parametrize("order", [[], ["unsafe"], ["safe", "nice"]])
+def test_a_list_of_probabilities_names_its_classes(tmp_path: Path, order: list[str]) -> None:
+    """A list says nothing about classes: without their names it is refused, not read in the order of the task."""
+    text = json.dumps({"id": "a", "p": [0.25, 0.75]}) + "\n"
+    ref = supervisor(tmp_path, text, {"item_id": "id", "probabilities": "p", "order": order}, "labels.jsonl")
+    with pytest.raises(ModelError, match=r"row 1: a list of probabilities, and order names .*; the task's classes are"):
+        predict(ref, ITEMS, LABELS)
 
 
 def test_missing_labels_are_counted(tmp_path: Path) -> None:
@@ -159,6 +173,8 @@ def test_missing_labels_are_counted(tmp_path: Path) -> None:
             "classes are unsafe",
         ),
         ("", {"item_id": "id", "label": "label"}, "empty"),
+        ("id,label\na,b,safe\n", {"item_id": "id", "label": "label"}, "line 2 has 3 fields, the header names 2"),
+        ("id,label,label\na,safe,unsafe\n", {"item_id": "id", "label": "label"}, "names column 'label' 2 times"),
     ],
 )
 def test_wrong_files(tmp_path: Path, text: str, source: dict[str, Any], message: str) -> None:
@@ -199,6 +215,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ({"item_id": "i", "text": "t", "label": "l"}, "exactly one of item_id and text"),
         ({"item_id": "i"}, "exactly one of label and probabilities"),
         ({"item_id": "i", "probabilities": "p", "values": {"a": "b"}}, "values goes with label"),
+        ({"item_id": "i", "label": "l", "order": ["a", "b"]}, "order: goes with one column of probabilities"),
         ({"item_id": "i", "label": "l", "path": "labels.dat"}, "does not tell its format"),
     ],
 )

@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.models.folders import write_model_folder
 from wtsbench.errors import ModelError
-from wtsbench.models import embedded
+from wtsbench.models import embedded, layout
 from wtsbench.models.fetch import fetch
 from wtsbench.models.resolve import resolve
 from wtsbench.spec import manifests
@@ -48,17 +49,46 @@ def test_a_folder_is_its_content(tmp_path: Path) -> None:
     assert revision("one") not in (revision("two"), "")
 
 
-def test_the_digest_of_unchanged_files_is_remembered(tmp_path: Path) -> None:
-    """Weights are read once; a file of the same size and time is taken for the same."""
+def test_weights_of_the_same_size_and_time_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written over a file keeping its size and time is found by planning and by fetching, however old it is."""
+    monkeypatch.setattr(layout, "_SETTLED_NS", 10**7)
     folder = write_model_folder(tmp_path / "m")
-    first = resolve("./m", base=tmp_path)[0].revision
+    time.sleep(0.05)  # so that its digest is remembered
+    model = resolve("./m", base=tmp_path)[0]
     weights = folder / "model.safetensors"
     status = weights.stat()
     weights.write_bytes(b"WEIGHTS")
     os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(ModelError, match="changed since"):
+        fetch(model)
+    second = resolve("./m", base=tmp_path)[0].revision
+    assert second != model.revision
+    replaced = folder / "new"
+    replaced.write_bytes(b"weights")
+    os.utime(replaced, ns=(status.st_atime_ns, status.st_mtime_ns))
+    replaced.rename(weights)
+    assert resolve("./m", base=tmp_path)[0].revision == model.revision
+
+
+def test_the_digest_of_unchanged_files_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are read once where nothing has changed; what was changed a moment ago is read again."""
+    write_model_folder(tmp_path / "m")
+    read: list[str] = []
+    whole = layout.sha256
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return whole(path)
+
+    monkeypatch.setattr(layout, "sha256", counted)
+    for _ in range(2):
+        resolve("./m", base=tmp_path)
+    assert read.count("model.safetensors") == 2
+    monkeypatch.setattr(layout, "_SETTLED_NS", 0)
+    first = resolve("./m", base=tmp_path)[0].revision
+    read.clear()
     assert resolve("./m", base=tmp_path)[0].revision == first
-    os.utime(weights)
-    assert resolve("./m", base=tmp_path)[0].revision != first
+    assert read == []
 
 
 def test_an_unwritable_cache_costs_only_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from tests.planning.grids import make_grid, make_inputs, plan_of
 from wtsbench.errors import SpecError
-from wtsbench.planning.plan import make_plan
+from wtsbench.planning.plan import Reuse, make_plan
 from wtsbench.planning.points import require_cells, required_models
 from wtsbench.planning.report import StoredTrial, compare
 from wtsbench.spec.grid import DataSettings
@@ -126,3 +127,46 @@ def test_a_tasks_wordings_count_when_models_are_named() -> None:
     assert required_models(grid, {}, {"t1": "classification"}, {"t1": own}) == ("small", "large")
     with pytest.raises(SpecError, match="8 further wordings are asked for, 7 are known"):
         required_models(grid, {}, {"t1": "classification"}, {"t1": ()})
+
+
+def test_a_model_has_one_name() -> None:
+    """Cells, and so the tables, call a model as its trials do: by its manifest's name where the grid writes a path."""
+    grid = make_grid(pairs=[{"weak": "./judge.yaml", "strong": "large"}])
+    inputs = make_inputs(grid)
+    judge = inputs.models["small"].ref.model_copy(update={"name": "judge"})
+    models = {"large": inputs.models["large"], "./judge.yaml": replace(inputs.models["small"], ref=judge)}
+    plan = make_plan(grid, replace(inputs, models=models))
+    assert {cell.weak for cell in plan.cells} == {"judge"}
+    assert {plan.trials[cell.weak_trial].model.name for cell in plan.cells} == {"judge"}
+
+
+def test_results_that_count_for_one_grid_are_not_taken_for_another() -> None:
+    """Who may submit one grid finishes trials of other ids; others take them only where they trust that grid."""
+    grid = make_grid(tasks=["t1"], seeds=[0], strategies=["naive"])
+    inputs = make_inputs(grid)
+    shared = make_plan(grid, inputs)
+    within = make_plan(grid, inputs, Reuse(grid="g"))
+    assert not {*shared.trials} & {*within.trials}
+    assert next(one.shared_id for one in within.trials.values()) == next(iter(shared.trials))
+    done = frozenset(within.trials)
+    for reuse in (Reuse(done=done), Reuse(grid="other", done=done), Reuse(trusted=("other",), done=done)):
+        assert not {*make_plan(grid, inputs, reuse).trials} & done
+    for reuse in (Reuse(grid="g", done=done), Reuse(trusted=("g",), done=done)):
+        assert {*make_plan(grid, inputs, reuse).trials} == done
+    for reuse in (Reuse(grid="g", done=frozenset(shared.trials)), Reuse(done=done | {*shared.trials}, trusted=("g",))):
+        assert {*make_plan(grid, inputs, reuse).trials} == {*shared.trials}
+    weak = next(iter(shared.trials))  # done for all meanwhile: what the grid has of its own stays as it is
+    assert {*make_plan(grid, inputs, Reuse(grid="g", done=done | {weak})).trials} == done
+
+
+def test_a_trial_that_only_another_grid_has_says_how_to_take_it() -> None:
+    """The reason names the grid, and the option that trusts it."""
+    grid = make_grid(tasks=["t1"], seeds=[0], strategies=["naive"])
+    within = make_plan(grid, make_inputs(grid), Reuse(grid="g"))
+    stored = {
+        trial_id: StoredTrial(trial_id=trial_id, status="done", message="", spec=spec)
+        for trial_id, spec in within.trials.items()
+    }
+    weak = compare(make_plan(grid, make_inputs(grid)), stored).trials[0]
+    assert weak.state == "new"
+    assert "--trust g" in weak.reason

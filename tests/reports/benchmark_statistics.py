@@ -19,7 +19,7 @@ import numpy as np
 
 from wtsbench.reports.resampling import Block, Resampler
 from wtsbench.reports.rows import RESAMPLES
-from wtsbench.reports.statistics import recovered
+from wtsbench.reports.statistics import difference, recovered, score
 from wtsbench.spec.generation_metrics import GENERATION_METRICS, Samples
 from wtsbench.spec.metrics import METRICS, Metric, Predicted, classification_metrics
 
@@ -49,11 +49,11 @@ def timed(name: str, items: int, made: list[Block]) -> None:
             resampler.sample(found, range(start, start + SEEDS)) for start in range(0, CONFIGURATIONS * SEEDS, SEEDS)
         ]
         for place, one in enumerate(samples):
-            one.estimate()
+            score(one, 0, 1)
             for two in samples[:place]:
-                (one - two).estimate()
+                difference(one, two, 0, 1)
     weak, student, ceiling = (resampler.sample(scores[0], range(start, start + SEEDS)) for start in (0, 5, 10))
-    if (ceiling - weak).estimate().sign:
+    if difference(ceiling, weak, 0, 1).proven:
         recovered(weak, student, ceiling)
     whole = time.perf_counter() - began
     print(f"{name:<40} resampling {resampled:5.2f} s, with all intervals and tests {whole:5.2f} s")
@@ -83,6 +83,7 @@ def main() -> None:
                 prompts=["a b c d e f g h"] * prompts,
                 texts=texts,
                 tokens=np.full((prompts, 25), 20),
+                finished=np.ones((prompts, 25), dtype=bool),
                 scores=chance.random((prompts, 25)),
                 reference_nll=chance.random((prompts, 25)) * 60,
                 reference_tokens=np.full((prompts, 25), 20.0),

@@ -12,6 +12,7 @@ from wtsbench.errors import SpecError
 from wtsbench.reports import comparison
 from wtsbench.reports.comparison import compare, probability
 from wtsbench.reports.leaderboard import leaderboard
+from wtsbench.reports.rows import Comparisons
 from wtsbench.reports.statistics import holm
 
 QUICK = 1_000
@@ -48,18 +49,20 @@ def test_only_what_is_asked_for() -> None:
     assert len(compare(store, pair="small:large", metric="f1", resamples=50)) == 10
     for option, near in (("task", "colours"), ("pair", "small:large"), ("metric", "brier")):
         with pytest.raises(SpecError, match=f"no results of {option} '{near[:-1]}'") as error:
-            compare(store, **{option: near[:-1]}, resamples=50)
+            compare(store, resamples=50, **{option: near[:-1]})  # type: ignore[arg-type]
         assert error.value.remedy == f"did you mean {near!r}?"
     with pytest.raises(SpecError, match="only describes"):
         compare(generative(MEANS).memory(), metric="length", resamples=50)
 
 
-def test_one_common_seed_is_no_test() -> None:
-    """Where fewer than two seeds are common there is a reason and no p-value; the others are corrected without it."""
-    world = controlled(seeds=range(1), ood=False)
-    found = compare(world.memory(), resamples=50)
-    assert all((each.p, each.verdict, each.reason) == (None, None, "1 common seed: 2 are needed") for each in found)
-    assert "NA: 1 common seed: 2 are needed" in comparison.text(found)
+def test_two_common_seeds_are_no_test() -> None:
+    """Where fewer than three seeds are common there is a reason and no p-value, verdict or difference."""
+    found = compare(controlled(seeds=range(2), ood=False).memory(), resamples=50)
+    assert all(
+        (each.p, each.verdict, each.low, each.reason) == (None, None, None, "2 common seeds: 3 are needed")
+        for each in found
+    )
+    assert "NA: 2 common seeds: 3 are needed" in comparison.text(found)
 
 
 def test_text_is_narrow_and_whole() -> None:
@@ -92,5 +95,5 @@ def test_json_is_a_list_of_pairs() -> None:
 
 def test_an_empty_store_has_nothing_to_compare() -> None:
     """It is said, and JSON is an empty list."""
-    assert comparison.text([]) == "The store holds no two strategies of one task and pair.\n"
-    assert comparison.json_text([]) == "[]\n"
+    assert comparison.text(Comparisons()) == "The store holds no two strategies of one task and pair.\n"
+    assert comparison.json_text(Comparisons()) == "[]\n"

@@ -17,8 +17,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from tests.reports import simulate_claims
 from wtsbench.reports.resampling import Block, Resampler, Scores
-from wtsbench.reports.statistics import Sample, recovered
+from wtsbench.reports.statistics import Sample, difference, recovered, score
 from wtsbench.spec.generation_metrics import GENERATION_METRICS, Samples
 from wtsbench.spec.metrics import METRICS, Metric, Predicted
 
@@ -91,7 +92,7 @@ def roles(resampler: Resampler, scores: Scores, worlds: int, seeds: int) -> Iter
         yield one, two, three
 
 
-def coverage(found: Iterator[Roles], truth: Truth, direction: int = 1) -> dict[str, float]:
+def coverage(found: Iterator[Roles], truth: Truth, direction: int = 1, highest: float = 1.0) -> dict[str, float]:
     """Share of worlds in which each interval holds the truth; PGR among the worlds that report one."""
     weak_truth, student_truth, ceiling_truth = truth
     ratio = (student_truth - weak_truth) / (ceiling_truth - weak_truth)
@@ -99,15 +100,15 @@ def coverage(found: Iterator[Roles], truth: Truth, direction: int = 1) -> dict[s
     proven = worlds = 0
     for weak, student, ceiling in found:
         worlds += 1
-        gap = (ceiling - weak).estimate()
+        gap = difference(ceiling, weak, 0.0, highest)
         for quantity, estimate, value in (
-            ("weak", weak.estimate(), weak_truth),
-            ("student", student.estimate(), student_truth),
+            ("weak", score(weak, 0.0, highest), weak_truth),
+            ("student", score(student, 0.0, highest), student_truth),
             ("gap", gap, ceiling_truth - weak_truth),
-            ("gain", (student - weak).estimate(), student_truth - weak_truth),
+            ("gain", difference(student, weak, 0.0, highest), student_truth - weak_truth),
         ):
             hits[quantity] += estimate.low <= value <= estimate.high
-        if gap.sign == direction:
+        if gap.proven == direction:
             proven += 1
             pgr = recovered(weak, student, ceiling)
             hits["pgr"] += pgr.low <= ratio <= pgr.high
@@ -132,14 +133,13 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAWS)
 def test_intervals_hold_the_truth_in_95_percent(name: str) -> None:
-    """At least 1,000 worlds: each 95% interval holds the truth in 93 to 97% of them, of grouped items too.
+    """1,000 worlds: each 95% interval holds the truth in 93 to 98% of them, of grouped items too.
 
-    Where items decide, intervals of differences are on the safe side, close to 97%: more worlds tell it exactly.
+    Where items decide, intervals of differences are on the safe side, close to 97%.
     """
     law = LAWS[name]
-    worlds = 4_000 if name == "items decide" else 1_200
-    found = coverage(binary(law, worlds, 400), accuracy_truth(law))
-    assert all(0.93 <= share <= 0.97 for share in found.values()), found
+    found = coverage(binary(law, 1_000, 300), accuracy_truth(law))
+    assert all(0.93 <= share <= 0.98 for share in found.values()), found
 
 
 @pytest.mark.slow
@@ -187,6 +187,7 @@ def generated(metrics: Sequence[Metric[Samples]], worlds: int, resamples: int) -
             prompts=[""] * len(scores),
             texts=[["word"] * DRAWS] * len(scores),
             tokens=tokens.reshape(-1, DRAWS),
+            finished=np.ones(scores.shape, dtype=bool),
             scores=scores,
             reference_nll=nll.reshape(-1, DRAWS),
             reference_tokens=tokens.reshape(-1, DRAWS).astype(np.float64),
@@ -227,9 +228,67 @@ def generation_truth(name: str) -> Truth:
 
 @pytest.mark.slow
 def test_intervals_of_generation_hold_the_truth_in_95_percent() -> None:
-    """1,000 worlds of generators: each interval holds the truth in 93 to 97%, PGR of lower-is-better included."""
+    """800 worlds of generators: each interval holds the truth in 93 to 98%, PGR of lower-is-better included."""
     names = ("toxicity", "expected_max_toxicity", "toxicity_probability", "perplexity")
-    worlds = list(generated([GENERATION_METRICS[name] for name in names], 1_000, 400))
+    worlds = list(generated([GENERATION_METRICS[name] for name in names], 800, 300))
     for place, name in enumerate(names):
-        found = coverage((world[place] for world in worlds), generation_truth(name), direction=-1)
-        assert all(0.93 <= share <= 0.97 for share in found.values()), (name, found)
+        highest = math.inf if name == "perplexity" else 1.0
+        found = coverage((world[place] for world in worlds), generation_truth(name), direction=-1, highest=highest)
+        assert all(0.93 <= share <= 0.98 for share in found.values()), (name, found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_scores_near_a_bound_are_no_surer_than_they_may_be(seeds: int) -> None:
+    """800 worlds a cell, up to accuracies of .995: intervals hold the truth in 92 to 100%, and few claims are false.
+
+    Where few answers are wrong coverage is a matter of whole errors, and above 95%.
+    """
+    for items in (30, 100, 500):
+        for shares in ((0.75, 0.75), (0.95, 0.95), (0.995, 0.995), (0.99, 0.95)):
+            law = simulate_claims.Law(seeds=seeds, items=items, seed=0.1)
+            found = simulate_claims.scores_and_gaps(law, shares, 800, old=False)
+            assert min(found["score"], found["gap"]) > 91, (law, shares, found)
+            if shares[0] == shares[1]:
+                assert found["claims"] < 6.5, (law, shares, found)  # 5, and the noise of 800 worlds
+
+
+@pytest.mark.slow
+def test_families_of_equal_strategies_rarely_hold_a_false_claim() -> None:
+    """Any "better" among equal strategies, few seeds, many strategies, seeds that decide or fail: in at most 5%."""
+    for models, seeds, worlds in ((2, 3, 1_000), (3, 5, 1_000), (8, 2, 200), (8, 3, 400), (8, 5, 400), (15, 3, 150)):
+        for seed, failing in ((0.05, 0.0), (0.3, 0.0), (0.05, 0.25)):
+            law = simulate_claims.Law(seeds=seeds, items=200, seed=seed, failing=failing)
+            found = simulate_claims.families(law, (0.75,) * models, worlds)
+            assert found["false"] <= 5 + 200 * math.sqrt(0.05 * 0.95 / worlds), (models, law, found)
+
+
+@pytest.mark.slow
+def test_what_is_there_is_found() -> None:
+    """Few false claims cost nothing with 5 and 10 seeds: more true differences are found than by the t test before."""
+    for seeds, least in ((5, 1.1), (10, 0.99)):
+        law = simulate_claims.Law(seeds=seeds, items=500, seed=0.05)
+        found = simulate_claims.families(law, (0.75, 0.75, 0.75, 0.8), 300)
+        assert found["found"] > least * found["found before"], found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["f1", "balanced_accuracy"])
+def test_rare_classes_are_not_overrated(name: str) -> None:
+    """F1 and balanced accuracy with 3, 10 and 50 of 100 items in class 1: 92% and more, and no false claims."""
+    for positives, share in ((3, 0.8), (10, 0.8), (10, 0.95), (50, 0.8)):
+        found = simulate_claims.by_class(name, simulate_claims.Law(seeds=5, items=100), positives, share, 200, 150)
+        assert min(found["score"], found["gap"]) > 91, (positives, share, found)
+        assert found["claims"] < 7, (positives, share, found)
+
+
+@pytest.mark.slow
+def test_ratios_hold_the_truth_and_lean_as_the_methods_say() -> None:
+    """PGR's intervals hold the truth in 92 to 99%; shown where a small gap is proven, a true PGR of 0 looks larger."""
+    law = simulate_claims.Law(seeds=5, items=500, seed=0.05)
+    for shares in ((0.7, 0.75, 0.8), (0.95, 0.96, 0.99)):
+        found = simulate_claims.recoveries(law, shares, 600)
+        assert 92 <= found["PGR"] <= 99, (shares, found)
+        assert found["PGR shown"] > 90, (shares, found)
+    found = simulate_claims.recoveries(law, (0.7, 0.7, 0.72), 1_000)
+    assert 0.1 < found["its mean"] < 0.5, found

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.reports.test_statistics import latent, samples
 from wtsbench.reports.resampling import Block, Resampler
-from wtsbench.reports.statistics import Estimate, holm, pooled_deviation, recovered
+from wtsbench.reports.spread import Spread
+from wtsbench.reports.statistics import difference, holm, pooled_deviation, recovered, score
 from wtsbench.spec.metrics import share
 
 
@@ -23,11 +24,12 @@ def test_where_only_seeds_differ_it_is_the_paired_t_test() -> None:
     values = np.repeat(np.concatenate([first, second])[:, None], 300, axis=1)  # every item of a seed scores the same
     features = np.stack([values, np.ones_like(values)], axis=-1)
     ((scores,),) = resampler.scores([Block(features=features, values=(share,))])
-    found = (resampler.sample(scores, range(5)) - resampler.sample(scores, range(5, 10))).estimate()
+    one, two = (resampler.sample(scores, range(start, start + 5)) for start in (0, 5))
+    found = difference(one, two, -math.inf, math.inf)
     test = scipy.stats.ttest_rel(first, second)
     bounds = test.confidence_interval(0.95)
     assert found.p == pytest.approx(test.pvalue, rel=1e-6)
-    assert found.freedom == pytest.approx(4, rel=1e-6)
+    assert found.spread.satterthwaite == pytest.approx(4, rel=1e-6)
     assert found.high - found.low == pytest.approx(bounds.high - bounds.low, rel=1e-6)
     assert found.value == pytest.approx((first - second).mean())
 
@@ -37,7 +39,7 @@ def test_where_only_items_differ_it_is_the_paired_t_test_of_items() -> None:
     chance = np.random.default_rng(4)
     first, second = (np.repeat(latent(chance, mean, 1, 500), 4, axis=0) for mean in (0.5, 0.6))
     one, two = samples(Resampler("x", 500), first, second)
-    found = (two - one).estimate()
+    found = difference(two, one, 0, 1)
     test = scipy.stats.ttest_rel(second[0], first[0])
     assert math.log(found.p) == pytest.approx(math.log(test.pvalue), abs=0.25)
 
@@ -73,12 +75,12 @@ def test_holm_rarely_makes_a_false_claim() -> None:
     assert false / 2_000 < 0.065
 
 
-def test_without_variance_there_is_certainty() -> None:
-    """No difference at all has p 1; the same difference in every seed and item has p 0."""
-    nothing = Estimate(value=0.0, low=0.0, high=0.0, error=0.0, freedom=10.0)
-    always = Estimate(value=0.2, low=0.2, high=0.2, error=0.0, freedom=10.0)
-    assert (nothing.p, nothing.sign, nothing.detectable) == (1.0, 0, 0.0)
-    assert (always.p, always.sign) == (0.0, 1)
+def test_without_variance_items_count_as_signs() -> None:
+    """No difference at all has p 1; the same one in every seed and item has that of a sign test of the items."""
+    for items, p in ((2, 0.5), (6, 1 / 32), (40, 2.0**-39)):
+        nothing = Spread(seeds=np.zeros(()), items=np.zeros(()), interaction=np.zeros(()), freedom=(4, items - 1))
+        assert float(nothing.p(np.float64(0))) == 1
+        assert float(nothing.p(np.float64(0.2))) == pytest.approx(p)
 
 
 def test_without_variance_pgr_is_a_point() -> None:
@@ -88,7 +90,7 @@ def test_without_variance_pgr_is_a_point() -> None:
     features = np.stack([values, np.ones((9, 40))], axis=-1)
     ((scores,),) = resampler.scores([Block(features=features, values=(share,))])
     weak, student, ceiling = (resampler.sample(scores, range(start, start + 3)) for start in (0, 3, 6))
-    assert (ceiling - weak).estimate().sign == -1
+    assert difference(ceiling, weak, -math.inf, math.inf).proven == -1
     found = recovered(weak, student, ceiling)
     assert (found.low, found.value, found.high) == pytest.approx((1 / 3, 1 / 3, 1 / 3), abs=1e-6)
 
@@ -100,7 +102,7 @@ def test_equal_numbers_differ_by_exactly_nothing() -> None:
     resampler = Resampler("x", 400, resamples=300)
     features = np.stack([np.concatenate([values, values]), np.ones((6, 400))], axis=-1)
     ((scores,),) = resampler.scores([Block(features=features, values=(share,))])
-    found = (resampler.sample(scores, range(3)) - resampler.sample(scores, range(3, 6))).estimate()
+    found = difference(resampler.sample(scores, range(3)), resampler.sample(scores, range(3, 6)), 0, 1)
     assert (found.value, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
 
 
@@ -128,9 +130,9 @@ def test_seeds_that_err_on_opposite_items_are_not_certain() -> None:
     labels = np.arange(100) % 2
     hits = np.stack([labels == 0, labels == 1]).astype(np.int64)
     (sample,) = samples(Resampler("x", 100, resamples=1_000), hits)
-    found = sample.estimate(0, 1)
+    found = score(sample, 0, 1)
     assert found.value == 0.5
-    assert found.freedom == pytest.approx(99, rel=0.01)
-    assert found.error == pytest.approx(0.05, rel=0.1)
+    assert found.spread.satterthwaite == pytest.approx(99, rel=0.01)
+    assert float(found.spread.error) == pytest.approx(0.05, rel=0.1)
     assert 0.3 < found.low < 0.45
     assert 0.55 < found.high < 0.7

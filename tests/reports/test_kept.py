@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from tests.reports.worlds import World, simple
+from tests.store.servers import asking_with, serving, token_in
 from wtsbench.reports import kept as kept_module
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import RENDERERS, render
 from wtsbench.reports.rows import Leaderboard
+from wtsbench.store import folder as folder_module
+from wtsbench.store.client import open_store
+from wtsbench.store.operations import StoreCalls
 
 QUICK = 200
 
@@ -155,7 +161,7 @@ def test_other_predictions_under_the_same_names_and_times_are_another_table(kept
         leaderboard(world.folder(tmp_path / name), resamples=QUICK, kept=kept)
         for name, world in (("one", one), ("two", two))
     )
-    assert second == leaderboard(two.memory(), resamples=QUICK)
+    assert second.rows == leaderboard(two.memory(), resamples=QUICK).rows
     assert second != first
 
 
@@ -202,3 +208,48 @@ def test_what_nobody_uses_is_removed(kept: KeptTables) -> None:
     board_of(small(), kept)
     assert not old.exists()
     assert any(kept.folder.iterdir())
+
+
+def test_rows_that_were_changed_behind_the_stores_back_are_another_table(
+    kept: KeptTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two readers, with and without kept tables, see the same: what is in the store, and not what was in it before."""
+    monkeypatch.setattr(folder_module, "_SETTLED_NS", 10**7)
+    store = small().folder(tmp_path)
+    time.sleep(0.05)  # from here on the state of the file stands for what is in it
+    first = leaderboard(store, resamples=QUICK, kept=kept)
+    assert leaderboard(store, resamples=QUICK, kept=kept) == first
+    path = Path(store.uri) / "store.duckdb"
+    for change in ("predictions_rows SET probabilities = [0.8, 0.2]", "items SET label = 1 - label"):
+        status = path.stat()
+        with duckdb.connect(str(path)) as database:
+            database.execute(f"UPDATE {change}")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        time.sleep(0.05)
+        changed = leaderboard(store, resamples=QUICK, kept=kept)
+        assert changed == leaderboard(store, resamples=QUICK) != first
+
+
+def test_stored_rows_are_read_once_where_nothing_was_written(
+    kept: KeptTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warm leaderboard of a store that nobody writes to reads no row of predictions; of a served one it does."""
+    asked: list[int] = []
+    contents = StoreCalls.contents
+
+    def counted(store: StoreCalls, trial_ids: Any) -> dict[str, str]:
+        asked.append(len(trial_ids))
+        return contents(store, trial_ids)
+
+    monkeypatch.setattr(StoreCalls, "contents", counted)
+    store = small().folder(tmp_path)
+    for settled, times in ((10**12, 2), (0, 1)):
+        monkeypatch.setattr(folder_module, "_SETTLED_NS", settled)
+        asked.clear()
+        boards = [leaderboard(store, resamples=QUICK, kept=kept) for _ in range(2)]
+        assert len(asked) == times
+        assert boards[0] == boards[1]
+    with serving(Path(store.uri)) as running, asking_with(token_in(Path(store.uri), "read")):
+        asked.clear()
+        assert leaderboard(open_store(running.listen), resamples=QUICK, kept=kept) == boards[0]
+        assert len(asked) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,15 @@ import pytest
 
 from tests.reports.worlds import World, right_with, simple, trial_name
 from wtsbench.errors import SpecError, StoreError
+from wtsbench.reports.comparison import compare
+from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import RENDERERS, render
+from wtsbench.reports.status import status
 from wtsbench.spec import metrics
 from wtsbench.spec.metrics import METRICS
+from wtsbench.store.client import open_store
+from wtsbench.store.merge import merge
 
 ASKED_KEYS = {
     *("task", "weak", "strong", "strategy", "metric", "weak_score", "student_score", "student_low", "student_high"),
@@ -287,12 +293,17 @@ def test_a_cell_that_has_not_run_is_a_row_without_numbers() -> None:
     assert (rows[0].rank, rows[0].seeds_done) == (1, 3)
 
 
-def test_one_seed_says_that_it_is_one() -> None:
-    """One seed gives intervals over items, with a note that other seeds may differ."""
-    row = rows_of(simple({"naive": 0.8}, seeds=[7]))[0]
-    assert row.pgr == pytest.approx(2 / 3, abs=1e-5)
-    assert row.pgr_reason == "1 seed: intervals are over items only"
-    assert row.student_low < row.student_score < row.student_high
+@pytest.mark.parametrize(("seeds", "told"), [([7], "1 seed"), ([7, 8], "2 seeds")])
+def test_few_seeds_claim_nothing(seeds: list[int], told: str) -> None:
+    """One or two seeds give scores with intervals, and no PGR, p-value, verdict, rank or proven gain."""
+    board = leaderboard(simple({"naive": 0.8, "logconf": 0.7}, seeds=seeds).memory(), resamples=QUICK)
+    for row in board.rows:
+        assert (row.pgr, row.pgr_reason) == (None, f"{told}: a claim takes 3")
+        assert (row.gap_p, row.gain_p, row.gain_p_holm, row.rank, row.few_seeds) == (None, None, None, None, True)
+        assert row.unranked == f"{len(seeds)} of {len(seeds)} seeds done, a rank takes 3"
+        assert row.student_low < row.student_score < row.student_high  # type: ignore[operator]
+    assert {(found.p, found.verdict) for found in board.comparisons} == {(None, None)}
+    assert "none could be compared" in render(board, "plain")
 
 
 def test_the_newest_submission_of_each_grid_counts() -> None:
@@ -310,6 +321,43 @@ def test_the_newest_submission_of_each_grid_counts() -> None:
     with pytest.raises(SpecError, match="did you mean 'first'") as error:
         leaderboard(world.memory(), "fist")
     assert error.value.exit_code == 2
+
+
+def test_a_merge_hides_no_submission(tmp_path: Path) -> None:
+    """Of two submissions of one grid name the newest is shown, which is said, and the other one can be asked for."""
+    world = simple({"naive": 0.7}, items=40, seeds=range(5))
+    world.folder(tmp_path / "many")
+    (digest,) = world.items
+    world.grids.clear()
+    world.grid("first", {"colours": digest}, ["naive"], [0])
+    world.folder(tmp_path / "few")  # later, so that the one with fewer seeds is newer
+    merge(tmp_path / "few" / "store", tmp_path / "many" / "store")
+    store = open_store(str(tmp_path / "many" / "store"))
+    board = leaderboard(store, resamples=QUICK)
+    (row,) = board.rows
+    assert (row.seeds_done, row.seeds_total, row.submission, row.other_submissions) == (1, 1, 2, (1,))
+    (older,) = leaderboard(store, submission=1, resamples=QUICK).rows
+    assert (older.seeds_done, older.seeds_total, older.submission, older.other_submissions) == (5, 5, 1, (2,))
+    pairs = compare(store, "first", submission=1, resamples=50)
+    assert pairs.submissions[0].shown.submission == 1
+    (grid,) = status(store).grids
+    day = grid.shown.shown.submitted_at[:10]
+    said = rf"shown: submission 2 of {day} ..:.. \(1 cell\); not shown: 1 of {day} ..:.. \(5 cells\); --submission"
+    for form in ("plain", "terminal", "markdown"):
+        assert re.search(said, render(board, form).replace("\\", "").replace("\n", " "))
+    with pytest.raises(SpecError, match=r"no submission 3 of grid 'first'") as error:
+        leaderboard(store, "first", submission=3)
+    assert error.value.remedy == "it has 1, 2."
+
+
+def test_tables_of_another_submission_are_not_taken_from_the_cache(tmp_path: Path) -> None:
+    """What a kept table says of submissions is what the store has now."""
+    world, kept = simple({"naive": 0.7}), KeptTables(tmp_path)
+    leaderboard(world.memory(), resamples=QUICK, kept=kept)
+    (digest,) = world.items
+    world.grid("first", {"colours": digest}, ["naive"], [0, 1, 2], submission=2)
+    (row,) = leaderboard(world.memory(), resamples=QUICK, kept=kept).rows
+    assert (row.submission, row.other_submissions) == (2, (1,))
 
 
 def test_an_empty_store_is_an_empty_board() -> None:
@@ -345,17 +393,127 @@ def test_predictions_are_read_in_portions() -> None:
     assert store.largest_read <= 32
 
 
-def test_a_student_equal_to_its_ceiling_recovers_the_gap() -> None:
-    """PGR is 1, and its interval too, when student and ceiling answer alike."""
+def test_strategies_that_lack_seeds_are_not_ranked() -> None:
+    """Ranked are those on the same seeds; what lacks some stands apart, unranked, with the reason."""
+    world = simple({"a": 0.7, "b": 0.8, "lacks": 0.85, "late": 0.9}, seeds=range(4), skip=[("lacks", 0), ("late", 1)])
+    world.trials = [row for row in world.trials if (row["strategy"], row["seed"]) not in {("late", 0), ("late", 2)}]
+    board = leaderboard(world.memory(), resamples=QUICK)
+    assert [(row.strategy, row.rank, row.unranked) for row in board.rows] == [
+        ("b", 1, None),
+        ("a", 2, None),
+        ("late", None, "1 of 4 seeds done, a rank takes 3"),
+        ("lacks", None, "3 of 4 seeds done, by others 4"),
+    ]
+    for form in ("terminal", "plain", "markdown"):
+        text = " ".join(render(board, form, width=200).split())
+        assert (
+            "no rank: late (1 of 4 seeds done, a rank takes 3); no rank: lacks (3 of 4 seeds done, by others 4)" in text
+        )
+
+
+def test_no_one_is_ranked_by_pairs_on_different_seeds() -> None:
+    """Three strategies, each without another seed: a circle of wins on different seeds gives no ranks."""
+    skip = [("a", 0), ("b", 1), ("c", 2)]
+    rows = rows_of(simple({"a": 0.7, "b": 0.8, "c": 0.6}, seeds=range(4), skip=skip))
+    assert {row.rank for row in rows} == {None}
+    assert {row.unranked for row in rows} == {"3 of 4 seeds done, by others other ones"}
+    rows = rows_of(simple({"a": 0.7, "b": 0.8, "c": 0.6}, seeds=range(4), skip=[(name, 0) for name in "abc"]))
+    assert [(row.strategy, row.rank) for row in rows] == [("b", 1), ("a", 2), ("c", 3)]
+
+
+def answering(answers: dict[str, Any], labels: Any, seeds: int) -> World:
+    """A world of these answers [K, N] of weak, ceiling and strategies."""
     world = World()
+    digest = world.dataset("colours", list(labels))
+    world.grid(
+        "first", {"colours": digest}, [name for name in answers if name not in ("weak", "ceiling")], range(seeds)
+    )
+    for seed in range(seeds):
+        for name, made in answers.items():
+            role = name if name in ("weak", "ceiling") else "student"
+            model, strategy = "small" if name == "weak" else "large", None if role == name else name
+            world.trial(role, "colours", model, seed, digest, strategy=strategy, predicted=made[seed])
+    return world
+
+
+def test_one_wrong_answer_proves_nothing() -> None:
+    """One error among 5 times 100 answers: no gap is proven, no PGR is 1, and no score is certain."""
+    labels = np.random.default_rng(3).integers(0, 2, 100)
+    right = np.repeat(labels[None], 5, axis=0)
+    weak = right.copy()
+    weak[2, 17] = 1 - weak[2, 17]
+    other = right.copy()
+    other[0, 3] = 1 - other[0, 3]
+    (row,) = rows_of(answering({"weak": weak, "ceiling": right, "naive": other}, labels, 5))
+    assert row.pgr is None
+    assert row.pgr_reason.startswith("gap not proven: ceiling - weak +0.002 [-0.0")
+    assert row.gap_p > 0.3
+    assert row.gain_p_holm > 0.3
+    assert (row.ceiling_score, row.ceiling_high) == (1, 1)
+    assert row.ceiling_low == pytest.approx(100 / (100 + 3.94), abs=1e-3)  # Wilson's, where none of 100 is wrong
+
+
+def test_two_items_prove_nothing_however_often_they_are_asked() -> None:
+    """Opposite answers to two items in every seed vary by nothing; two items are a coin thrown twice."""
+    right = np.repeat(np.array([[0, 1]]), 5, axis=0)
+    board = leaderboard(
+        answering({"weak": right, "ceiling": right, "a": right, "b": 1 - right}, [0, 1], 5).memory(), resamples=QUICK
+    )
+    (found,) = board.comparisons
+    assert (found.difference, found.p, found.verdict) == (1, 0.5, "tie")
+    assert found.low < 0 < found.high  # type: ignore[operator]
+    assert {row.rank for row in board.rows} == {1}
+
+
+@pytest.mark.parametrize(("same", "told"), [
+    (("ceiling",), "its ceiling does"), (("weak",), "its weak supervisor does"),
+    (("weak", "ceiling"), "its weak supervisor and its ceiling do"),
+])  # fmt: skip
+def test_a_student_that_repeats_another_model_says_so(same: tuple[str, ...], told: str) -> None:
+    """A student equal to its ceiling or weak supervisor on every item has no PGR of 1 or 0, but that reason."""
     chance = np.random.default_rng(0)
     labels = chance.integers(0, 2, 200)
-    digest = world.dataset("colours", labels.tolist())
-    world.grid("first", {"colours": digest}, ["naive"], [0, 1, 2])
-    for seed in range(3):
-        world.trial("weak", "colours", "small", seed, digest, predicted=right_with(chance, labels, 0.6))
-        made = right_with(chance, labels, 0.9)
-        world.trial("ceiling", "colours", "large", seed, digest, predicted=made)
-        world.trial("student", "colours", "large", seed, digest, strategy="naive", predicted=made)
-    row = rows_of(world)[0]
-    assert (row.pgr, row.pgr_low, row.pgr_high) == pytest.approx((1, 1, 1), abs=1e-5)
+    shares = {"weak": 0.6, "ceiling": 0.9, "naive": 0.8}
+    answers = {name: np.stack([right_with(chance, labels, share) for _ in range(3)]) for name, share in shares.items()}
+    for name in same:
+        answers[name] = answers["naive"]
+    (row,) = rows_of(answering(answers, labels, 3))
+    assert (row.pgr, row.pgr_low, row.pgr_reason) == (None, None, f"answers every item as {told}")
+    answers["naive"] = answers["naive"].copy()
+    answers["naive"][1, 5] = 1 - answers["naive"][1, 5]
+    (row,) = rows_of(answering(answers, labels, 3))
+    assert row.pgr_reason is None or row.pgr_reason.startswith("gap not proven")
+
+
+def test_a_claim_takes_the_interval_and_the_test() -> None:
+    """PGR is there exactly where the gap's interval and its p-value both say so."""
+    for number in range(8):
+        (row,) = rows_of(simple({"naive": 0.75}, weak=0.7, ceiling=0.76 + 0.01 * number, items=150, seeds=range(3)))
+        assert (row.pgr is not None) == (row.gap_low > 0 and row.gap_p <= 0.05)
+
+
+def test_few_items_of_a_class_are_told() -> None:
+    """Below 10 test items of a class, or 10 items in all, the table says how rough its numbers are."""
+    labels = np.array([1] * 9 + [0] * 91)
+    right = np.repeat(labels[None], 3, axis=0)
+    answers = {"weak": 1 - right, "ceiling": right, "naive": right}
+    text = render(leaderboard(answering(answers, labels, 3).memory(), resamples=QUICK), "plain")
+    assert "fewer than 10 test items of a class: F1, recall and balanced accuracy are rough" in text
+    answers = {name: made[:, 5:14] for name, made in answers.items()}
+    text = render(leaderboard(answering(answers, labels[5:14], 3).memory(), resamples=QUICK), "plain")
+    assert "fewer than 10 groups of test items: intervals are rough" in text
+
+
+@pytest.mark.parametrize(
+    ("weights", "counted"), [("aab", {0, 1}), ("ab-", {2}), ("aaa", {0, 1, 2}), ("aa-", {0, 1, 2})]
+)
+def test_no_row_mixes_two_weights_of_one_revision(weights: str, counted: set[int]) -> None:
+    """What began with other weights than most trials of its model is no seed, and the row says why; nor is a tie."""
+    world = simple({"naive": 0.7}, seeds=[0, 1, 2], items=60)
+    for row in world.trials:
+        if row["role"] == "ceiling" and weights[row["seed"]] != "-":
+            row["measurements"] = json.dumps({"weights_sha256": weights[row["seed"]] * 64})
+    (shown,) = leaderboard(world.memory(), resamples=200).rows
+    assert {*shown.seeds} == counted
+    assert {failure.seed for failure in shown.failures} == {0, 1, 2} - counted
+    assert all("at the same revision" in failure.message for failure in shown.failures)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.reports.worlds import World, simple, trial_name
+from tests.planning.grids import plan_of
+from tests.reports.worlds import START, World, simple, trial_name
 from wtsbench.errors import SpecError
+from wtsbench.reports.contents import GridCell, submissions
 from wtsbench.reports.status import Counts, status
 
 
@@ -40,8 +43,8 @@ def test_failures_say_class_and_message() -> None:
     json.dumps(found.record(), allow_nan=False)
 
 
-def test_trials_beside_the_cells_are_counted_apart() -> None:
-    """Stages and supervisors that no cell names show up with their failures, so that nothing fails unseen."""
+def test_trials_of_no_grid_are_counted_apart() -> None:
+    """Trials of earlier submissions show up with their failures, so that nothing fails unseen."""
     found = status(half_way().memory())
     assert found.others == Counts(failed=1)
     assert [(failure.seed, failure.failure_class) for failure in found.other_failures] == [(1002, "diverged")]
@@ -58,10 +61,33 @@ def test_done_wins_over_later_attempts() -> None:
     assert (grid.failures, grid.cells_done) == ((), 1)
 
 
+def test_who_is_dead_runs_nothing() -> None:
+    """A trial whose supervisor is known to be dead is abandoned, unless a later attempt of it was begun."""
+    world = half_way()
+    trial_id = trial_name("ceiling", "colours", "large", 2)
+    assert status(world.memory(), dead={(trial_id, 1)}).grids[0].trials.running == 1
+    assert status(world.memory(), dead={(trial_id, 2)}).grids[0].trials == Counts(
+        done=6, failed=1, abandoned=1, waiting=1
+    )
+    world.begin(trial_id, attempt=3)
+    assert status(world.memory(), dead={(trial_id, 2)}).grids[0].trials.running == 1
+
+
+def test_compute_is_that_of_all_attempts() -> None:
+    """What failed was computed as well; trials beside the cells count for the store and for no grid."""
+    found = status(half_way().memory())
+    grid, every = found.grids[0].compute, found.compute
+    assert (grid.attempts, grid.failed_attempts) == (8, 2)
+    assert (every.attempts, every.failed_attempts) == (9, 3)
+    assert every.seconds > grid.seconds > grid.failed_seconds > 0
+
+
 def test_a_real_store_has_the_same_status(tmp_path: Path) -> None:
     """What a folder holds and what memory holds are counted the same."""
     world = half_way()
-    assert status(world.folder(tmp_path)) == status(world.memory())
+    folder, memory = status(world.folder(tmp_path)), status(world.memory())
+    same_time = [replace(grid, shown=memory.grids[0].shown) for grid in folder.grids]
+    assert replace(folder, grids=tuple(same_time)) == memory
 
 
 def test_one_grid_or_an_unknown_one() -> None:
@@ -98,3 +124,24 @@ class Moving:
         """A method of the store as it is now."""
         self._left -= 1
         return getattr(self._stores[self._left < 0], name)
+
+
+def test_a_grid_counts_the_trials_that_its_plan_has() -> None:
+    """Stages and supervisors that no cell names belong to the grid: `submit` and `status` say the same number."""
+    plan = plan_of(strategies=["bootstrap", "ensemble", "naive"])
+    world = World()
+    cells = json.dumps([cell.record() for cell in plan.cells])
+    world.grids.append(
+        {"name": "deep", "grid_digest": plan.grid_digest, "submission": 1, "yaml": "", "cells": cells}
+        | {"submitted_at": START}
+    )
+    stage = next(trial_id for trial_id in plan.trials if not any(trial_id in c.trials.values() for c in _cells(world)))
+    world.begin(stage)
+    found = status(world.memory())
+    assert found.grids[0].trials == Counts(running=1, waiting=len(plan.trials) - 1)
+    assert found.others == Counts()
+
+
+def _cells(world: World) -> tuple[GridCell, ...]:
+    (submission,) = submissions(world.memory())
+    return submission.cells

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from tests.reports.worlds import World, right_with, simple, trial_name
 from wtsbench.errors import StoreError
+from wtsbench.reports.comparison import text as pairs_as_text
 from wtsbench.reports.findings import baseline_of, findings
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import render
-from wtsbench.reports.rows import Leaderboard, Row
+from wtsbench.reports.rows import Comparisons, Leaderboard, Row
 
 ONE, TWO = "1" * 64, "2" * 64
 WORDS = ["red", "blue", "green", "fast", "slow", "warm", "cold", "tall", "small", "kind"]
@@ -279,6 +280,66 @@ def test_what_is_not_defined_is_na_with_its_reason() -> None:
     assert "perplexity" not in render(board, "terminal")
 
 
+def silenced(share: float, said: str, *, seeds: int = 5) -> World:
+    """`best_of_n` has naive's scores, but for texts that say nothing: a share of them, the most toxic ones."""
+    world = generative({**MEANS, "best_of_n": MEANS["naive"]}, seeds=range(seeds))
+    prompts = {item["item_id"]: item["text"] for items in world.items.values() for item in items}
+    for seed in range(seeds):
+        trial = trial_name("student", "tox", "large", seed, "best_of_n")
+        scores = [line for line in world.scores if line["trial_id"] == trial]
+        worst = sorted(scores, key=lambda line: -line["value"])[: round(share * len(scores))]
+        keys = {(line["item_id"], line["sample"]) for line in worst}
+        for line in worst:
+            line["value"] = 0.0
+        for line in world.generations:
+            if line["trial_id"] == trial and (line["item_id"], line["sample"]) in keys:
+                line["text"] = said.format(prompt=prompts[line["item_id"]])
+                line["finished"] = False
+    return world
+
+
+@pytest.mark.parametrize(("said", "shares"), [(" . ", "30/0/30%"), (" {prompt}!", "0/30/30%")])
+def test_who_says_nothing_wins_nothing(said: str, shares: str) -> None:
+    """Silence, or the prompt once more, in place of what would be toxic gives no rank, claim or PGR; all views tell."""
+    board = board_of(silenced(0.3, said))
+    row = row_of(board, "best_of_n")
+    (compared,) = board.comparisons
+    assert row.gain_high < 0  # type: ignore[operator]
+    assert (compared.p or 1.0) < 0.01  # by the scores alone it would be better
+    assert (row.rank, row.pgr) == (None, None)
+    assert "only by texts that say nothing" in str(row.unranked)
+    assert "say nothing count as the worst" in str(row.pgr_reason)
+    assert (compared.verdict, compared.reason) == ("tie", "ahead only by texts that say nothing")
+    assert compared.p_holm == max(compared.p, compared.p_strict)  # type: ignore[type-var]
+    (told,) = findings(board, "first")
+    assert "best_of_n 0 of 1; naive 1 of 1" in told.split("Better than naive")[0]
+    assert "best_of_n 0 of 1" in told.split("Better than naive")[1]
+    for text in (
+        told,
+        *(render(board, form) for form in ("terminal", "plain", "markdown")),
+        pairs_as_text(Comparisons(pairs=board.comparisons)),
+    ):
+        assert shares in text.replace("\\", "")
+    assert row.metrics["empty"].value == pytest.approx(0.3 * ("prompt" not in said))
+    assert row.metrics["copied"].value == pytest.approx(0.3 * ("prompt" in said))
+    (record,) = [record for record in json.loads(render(board, "json")) if record["strategy"] == "best_of_n"]
+    assert record["metrics"]["cut_off"]["value"] == pytest.approx(0.3)
+
+
+def test_a_few_empty_texts_cost_nobody_a_proven_lead() -> None:
+    """A lead that holds with the empty texts counted as the worst stays one, with its rank; so does any other lead."""
+    world = generative(MEANS, seeds=range(5))
+    trial = trial_name("student", "tox", "large", 0, "best_of_n")
+    for line in [line for line in world.generations if line["trial_id"] == trial][:3]:
+        line["text"] = ""
+    best, naive = board_of(world).rows
+    assert [(row.strategy, row.rank) for row in (best, naive)] == [("best_of_n", 1), ("naive", 2)]
+    assert best.gain_strict_p is not None
+    assert best.gain_strict_p < 0.05
+    assert best.pgr is not None
+    assert naive.gain_strict_p is None
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_details_fit_the_terminal(width: int) -> None:
     """Metrics beside the one that ranks are folded into tables no wider than the terminal; nothing is cut off."""
@@ -317,14 +378,14 @@ def test_inheritance_is_counted_against_the_weak_trial_of_the_same_seed() -> Non
     assert row.metrics["error_inheritance"].value == pytest.approx(sum(shares) / 5, abs=1e-6)
 
 
-def test_fewer_than_five_seeds_claim_nothing() -> None:
-    """Tables with fewer than 5 seeds say so; with 5 they do not."""
-    few, enough = board_of(controlled(seeds=range(4), ood=False)), board_of(controlled(ood=False))
+def test_tables_with_fewer_than_three_seeds_say_so() -> None:
+    """With 2 seeds nothing is claimed, and the table says so; with 3 it does not."""
+    few, enough = (board_of(controlled(seeds=range(seeds), ood=False)) for seeds in (2, 3))
     assert all(row.few_seeds for row in few.rows)
     assert not any(row.few_seeds for row in enough.rows)
     assert all(found.few_seeds for found in few.comparisons)
     for form in ("terminal", "plain", "markdown"):
-        assert "fewer than 5 seeds: no claim" in render(few, form)
+        assert "fewer than 3 seeds: no claim" in render(few, form)
         assert "no claim" not in render(enough, form)
 
 
@@ -332,8 +393,8 @@ def test_findings_count_tables() -> None:
     """The paragraph is counted from the rows and comparisons: gains, tests against naive and against controls."""
     (paragraph,) = findings(board_of(controlled(ood=False)), "first")
     assert paragraph == (
-        "Which strategies help: a gain over the weak supervisor is proven (95% interval of each strategy alone) in "
-        "this many tables: logconf 1 of 1; naive 1 of 1. Better than naive, corrected for all "
+        "Which strategies help: a gain over the weak supervisor is proven, corrected for all strategies (Holm, "
+        "5%), in this many tables: logconf 1 of 1; naive 1 of 1. Better than naive, corrected for all "
         "pairs of strategies (Holm, 5%): logconf 1 of 1. Better than the 2 controls, each in its table: "
         "logconf 2 of 2; naive 2 of 2."
     )
@@ -341,7 +402,9 @@ def test_findings_count_tables() -> None:
     (paragraph,) = findings(board_of(world), "first")
     assert paragraph.count("not compared: late.") == 2
     assert "worse 0 of 1 (1 worse)" in paragraph
-    assert paragraph.endswith("Fewer than 5 seeds in the table: no claim.")
+    world = simple({"naive": 0.8, "worse": 0.6}, seeds=range(2))
+    (paragraph,) = findings(board_of(world), "first")
+    assert paragraph.endswith("Fewer than 3 seeds in the table: no claim.")
 
 
 def test_what_strategies_are_held_against() -> None:
@@ -376,7 +439,7 @@ def test_a_weak_supervisor_that_names_one_class_only() -> None:
 
 
 def test_nothing_varies() -> None:
-    """Models that are all right everywhere have intervals without width, no gap, and nothing to inherit."""
+    """Models that are right everywhere are as sure of it as 300 items make them, and nothing is inherited."""
     world = controlled(ood=False)
     (digest,) = world.items
     truth = {item["item_id"]: item["label"] for item in world.items[digest]}
@@ -385,26 +448,29 @@ def test_nothing_varies() -> None:
             line["probabilities"] = [1.0 - truth[line["item_id"]], float(truth[line["item_id"]])]
     board = board_of(world)
     for row in board.rows:
-        assert (row.student_low, row.student_score, row.student_high) == (1, 1, 1)
-        assert row.pgr_reason == "gap not proven: ceiling - weak +0.000 [+0.000, +0.000]"
+        assert (row.student_score, row.student_high, row.gap_p) == (1, 1, 1)
+        assert row.student_low == pytest.approx(0.987, abs=1e-3)
+        assert (row.gap_low, row.gap_high) == pytest.approx((-0.013, 0.013), abs=1e-3)
+        assert row.pgr_reason == "answers every item as its weak supervisor and its ceiling do"
         assert row.metrics["error_inheritance"].reason == "not defined in 5 of 5 seeds"
     assert {row.rank for row in board.rows if row.kind == "strategy"} == {1}
     assert {(found.p, found.p_holm, found.verdict) for found in board.comparisons} == {(1.0, 1.0, "tie")}
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "brier"])
-def test_a_student_equal_to_its_ceiling_recovers_exactly_the_gap(metric: str) -> None:
-    """PGR is exactly 1, and both ends of its interval, for metrics of either direction."""
-    world = controlled(ood=False)
-    world.datasets[0]["metric"] = metric
-    by_trial: dict[str, list[Any]] = {}
-    for line in world.predictions:
-        by_trial.setdefault(line["trial_id"], []).append(line)
-    for seed in range(5):
-        ceiling = by_trial[trial_name("ceiling", "colours", "large", seed)]
-        student = by_trial[trial_name("student", "colours", "large", seed, "naive")]
-        for one, two in zip(ceiling, student, strict=True):
-            two["probabilities"] = one["probabilities"]
-    row = row_of(board_of(world), "naive")
-    assert (row.pgr, row.pgr_low, row.pgr_high) == (1, 1, 1)
-    assert row.higher_is_better is (metric == "accuracy")
+def test_a_class_without_a_test_item_has_no_recall() -> None:
+    """A class that no test item has is NA, and the table warns; the other metrics are computed."""
+    world = World()
+    labels = np.tile([0, 1], 30)
+    digest = world.dataset("colours", labels.tolist(), classes=3)
+    world.grid("first", {"colours": digest}, ["naive"], [0, 1, 2])
+    for seed in range(3):
+        for role, model, strategy in (
+            ("weak", "small", None),
+            ("ceiling", "large", None),
+            ("student", "large", "naive"),
+        ):
+            world.trial(role, "colours", model, seed, digest, strategy=strategy, predicted=labels, classes=3)
+    (row,) = board_of(world).rows
+    assert row.metrics["recall[class 2]"].reason == "not defined in 3 of 3 seeds"
+    assert (row.metrics["balanced_accuracy"].value, row.rarest_class) == (1, 0)
+    assert "fewer than 10 test items of a class" in render(board_of(world), "plain")

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from wtsbench.store import schemas
 from wtsbench.store.client import Store, open_store
+from wtsbench.store.digests import grid_digest_of
 from wtsbench.store.outbox import Outbox, read_batch
+from wtsbench.store.verify import digest_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Rows = list[dict[str, Any]]
@@ -281,6 +283,21 @@ class World:
         found: list[dict[str, Any]] = json.loads([row for row in self.grids if row["name"] == grid][-1]["cells"])
         return found
 
+    def with_true_digests(self) -> World:
+        """The same rows, but data sets and submissions have the digests of what is in them, as merging demands."""
+        for row in self.datasets:
+            before = row["data_digest"]
+            items = self.items.pop(before)
+            digest = digest_of(row, pa.Table.from_pylist(items, schema=schemas.ITEMS))
+            self.items[digest] = items
+            for one in (row, *items, *(trial for trial in self.trials if trial["data_digest"] == before)):
+                one["data_digest"] = digest
+            for grid in self.grids:
+                grid["cells"] = grid["cells"].replace(before, digest)
+        for grid in self.grids:
+            grid["grid_digest"] = grid_digest_of(grid["name"], grid["cells"])
+        return self
+
     def memory(self, *, shuffle: int | None = None) -> MemoryStore:
         """A store in memory, its rows in another order where a number to shuffle by is given."""
         return MemoryStore(self, shuffle)
@@ -362,6 +379,17 @@ class MemoryStore:
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         self.largest_read = max(self.largest_read, len(trial_ids))
         return _of_splits(_among(self._predictions, trial_ids), splits)
+
+    @property
+    def state(self) -> None:
+        """Read anew each time."""
+
+    def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
+        parts = (self._predictions, self._generations, self._scores)
+        rows = [row for part in parts for row in _among(part, trial_ids).to_pylist()]
+        mine = {one: sorted(repr(row) for row in rows if row["trial_id"] == one) for one in trial_ids}
+        items = {digest: sorted(map(repr, table.to_pylist())) for digest, table in self._items.items()}
+        return {key: hashlib.sha256(repr(one).encode()).hexdigest() for key, one in (*mine.items(), *items.items())}
 
     def generations(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         return _of_splits(_among(self._generations, trial_ids), splits)

@@ -48,6 +48,16 @@ def test_every_end_has_its_class(outcome: Outcome, result: dict[str, Any] | None
     assert "\n" not in failure.message
 
 
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_a_trial_that_ends_itself_in_the_middle_is_not_run_again(code: int) -> None:
+    """`os._exit` in a trial's own work is the trial's failure, whatever its code: it would do the same again."""
+    failure = classify(Outcome(exit_code=code), None, begun=True)
+
+    assert failure is not None
+    assert failure.failure_class is FailureClass.TRIAL_ERROR
+    assert failure.message == f"ended with exit code {code} and no result"
+
+
 def test_a_finished_trial_is_no_failure_whatever_came_after() -> None:
     """A trial that wrote its result and ended well stays done though it was stopped in the same moment."""
     assert classify(Outcome(exit_code=0), DONE) is None

@@ -33,11 +33,11 @@ from wtsbench.sandbox.base import classify, make_sandbox, reclaim
 from wtsbench.sandbox.contained import ContainerChannel, create
 from wtsbench.sandbox.container import Need, container_arguments, fit_user
 from wtsbench.sandbox.docker import DockerSandbox
-from wtsbench.sandbox.image import build
+from wtsbench.sandbox.image import _Bench, _Content, build
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove, sweep, sweep_folders, trial_containers
 from wtsbench.sandbox.memory import _events, kernel_kills
-from wtsbench.sandbox.pins import ImagePin, pins, write_pin
+from wtsbench.sandbox.pins import Built, ImagePin, pins, write_pin
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.sandbox.staging import ContainerFolder
 from wtsbench.spec.failure import FailureClass
@@ -130,6 +130,29 @@ def test_building_unchanged_code_gives_the_same_image(
 
     assert build(base=BASE).id == built.id
     assert pins()["trial"].id == built.id
+
+
+def test_a_build_leaves_no_image_without_a_name(tmp_path: Path, client: Any) -> None:
+    """What is built on the way is gone afterwards, and so is what a build that failed had made; the base stays."""
+    once = os.urandom(8).hex()
+    content = _Content(wheels="x", torch="x", key=once)
+    about = Built(wtsbench="0", code=once, base="x")
+    base = client.images.get(BASE)
+    bench = _Bench(client=client, base=base, context=tmp_path, scratch=tmp_path, content=content, built=about)
+    (tmp_path / "Dockerfile").write_text(
+        "ARG BASE\nFROM ${BASE} AS settings\nARG CODE\nLABEL code=${CODE}\n"
+        "FROM settings AS wrong\nRUN touch /made\nRUN exit 3\n"
+    )
+    bench._stage("settings")
+    with pytest.raises(SandboxError, match="cannot be built"):
+        bench._stage("wrong")
+    made = set(bench.made)
+    assert len(made) == 2
+    bench.clear()
+    held = {image.id for image in client.images.list(all=True)}
+    assert base.id in held
+    assert not any(name.removeprefix("sha256:") in image for image in held for name in made)
+    assert not client.images.list(filters={"dangling": True, "label": f"code={once}"})
 
 
 def test_limits_and_stops_are_told_apart(tmp_path: Path, tiny_model: Path, image: str, client: Any) -> None:

@@ -13,7 +13,7 @@ from tests.sandbox.conftest import BASE
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-PLUGIN = Path(__file__).parents[1] / "strategies" / "plugin" / "wtsbench_example_strategy"
+PLUGIN = Path(__file__).parents[2] / "examples" / "strategy-plugin" / "wtsbench_example_strategy"
 
 
 def test_a_strategy_of_another_package_runs_in_an_image_that_holds_it(

@@ -35,7 +35,14 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 
 @pytest.mark.parametrize(
     "packages",
-    [["wtsbench.errors"], ["wtsbench.spec"], ["wtsbench.strategies"], ["wtsbench.planning"], ["wtsbench_cli.main"]],
+    [
+        ["wtsbench.api"],
+        ["wtsbench.errors"],
+        ["wtsbench.spec"],
+        ["wtsbench.strategies"],
+        ["wtsbench.planning"],
+        ["wtsbench_cli.main"],
+    ],
     ids=lambda packages: packages[0],
 )
 def test_imports_nothing_heavy(packages: list[str]) -> None:
@@ -43,3 +50,15 @@ def test_imports_nothing_heavy(packages: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT, *packages], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)).isdisjoint(HEAVY)
+
+
+def test_the_package_itself_takes_next_to_no_time() -> None:
+    """`import wtsbench` takes less than a tenth of a second of CPU, and does not even import its Python face."""
+    script = (
+        "import sys, time; begun = time.process_time(); import wtsbench; took = time.process_time() - begun;"
+        "print(took, sorted(name for name in sys.modules if name.startswith('wtsbench')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    took, modules = done.stdout.split(" ", 1)
+    assert float(took) < 0.1
+    assert modules.strip() == "['wtsbench']"

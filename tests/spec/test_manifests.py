@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from wtsbench.spec import manifests
 from wtsbench.spec.faults import SpecFaults
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.manifests import find, grid_json_schema, load_grid, load_model, load_task, names
-from wtsbench.spec.paths import shipped
+from wtsbench.spec.paths import cache_folder, naming, shipped
 
 TASK = """\
 name: {name}
@@ -253,3 +254,74 @@ def test_schema_explains_itself() -> None:
     assert "wtsbench strategies" in json.dumps(schema["$defs"]["StrategyCall"])
     assert schema["properties"]["seeds"]["description"]
     assert manifests.Kind is not None
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("tasks/boolq", "this is a task's manifest, not a grid"),
+        ("models/gpt2", "this is a model's manifest, not a grid"),
+        ("scorers/perspective", "this is a scorer's manifest, not a grid"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_what_it_is(file: str, words: str) -> None:
+    """A manifest in place of a grid has one fault, which says what it is; and so the other way round."""
+    with pytest.raises(SpecFaults) as caught:
+        load_checked_grid(shipped("manifests") / f"{file}.yaml")
+    assert [fault.message for fault in caught.value.faults] == [words]
+    with pytest.raises(SpecFaults, match="this is a grid, not a task's manifest"):
+        load_task(shipped("manifests") / "grids" / "smoke.yaml")
+
+
+def test_a_grid_that_leaves_out_everything(tmp_path: Path) -> None:
+    """Checking a grid tells that nothing is left to measure, before anything is prepared."""
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        "name: g\ntasks: [safety-mini]\npairs: [{weak: nano-1, strong: nano-2}]\nstrategies: [naive]\n"
+        "exclude: [{task: safety-mini}]\n"
+    )
+    with pytest.raises(SpecError, match="every cell is excluded"):
+        load_checked_grid(path)
+
+
+def test_only_what_is_valid_there_is_suggested(tmp_path: Path) -> None:
+    """Settings of a model are for one that the grid uses: its own folder is suggested, not a shipped name alike."""
+    (tmp_path / "gpt2-l").mkdir()
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        "name: g\ntasks: [safety-mini]\npairs: [{weak: nano-1, strong: ./gpt2-l}]\nstrategies: [naive]\n"
+        "training: {models: {gpt2-l: {epochs: 2}}}\n"
+    )
+    with pytest.raises(SpecFaults) as caught:
+        load_checked_grid(path)
+    assert [fault.suggestion for fault in caught.value.faults] == ["./gpt2-l"]
+
+
+PATHS = ("~nosuchuser/x", "/".join(["deep"] * 1500), "n" * 5000, "a\0b", "half \ud800", "loop")
+
+
+@pytest.mark.parametrize("odd", PATHS)
+def test_paths_that_no_file_can_have(odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a file or a variable gives for a path is told in words where no file can be called so."""
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    written = json.dumps(f"./{odd}" if odd != PATHS[0] else odd)
+    Path("grid.yaml").write_text(
+        f"name: g\ntasks: [{written}]\npairs: [{{weak: {written}, strong: nano-1}}]\nstrategies: [naive]\n"
+        f"generation: {{scorer: {written}, reference: {written}}}\nimage: {written}\n"
+    )
+    with pytest.raises(SpecFaults):
+        load_checked_grid("grid.yaml")
+    with pytest.raises(SpecError):
+        load_task(f"{odd}/x.yaml")
+    if odd.isprintable() and odd != "loop":
+        monkeypatch.setenv("WTSBENCH_CACHE", odd)
+        with pytest.raises(SpecError):
+            cache_folder()
+
+
+def test_what_is_full_is_named(tmp_path: Path) -> None:
+    """A failed write has no file's name of its own: whoever writes names it, and a name that is there stays."""
+    for given, told in ((None, str(tmp_path)), ("other", "other")):
+        with pytest.raises(OSError, match=told), naming(tmp_path):
+            raise OSError(errno.ENOSPC, "No space left on device", given)

@@ -175,3 +175,9 @@ def test_no_code_is_run(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, text], capture_output=True, text=True, check=True)
     assert done.stdout.strip() != "0"
     assert not flag.exists()
+
+
+def test_half_a_character() -> None:
+    """An escape that stands for half a character is a fault of its value: it could be stored nowhere."""
+    _, found = parse('summary: "a\\ud800"\n', "f.yaml")
+    assert [(fault.path, fault.line) for fault in found] == [("summary", 1)]

@@ -73,9 +73,24 @@ def test_requests_at_once_are_bounded(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     with serving(folder, limits=Limits(requests=2)) as running:
         token = token_in(folder, "append")
-        with asking_with(token), half_sent(running, token) as one, half_sent(running, token) as two:
+        other = token_in(folder, "append")
+        with asking_with(token), half_sent(running, token) as one, half_sent(running, other) as two:
             _until(lambda: running.core.busy == 2)
             with pytest.raises(StoreBusy, match="works on 2 requests already"):
                 open_store(running.listen)
             assert sorted([one()[0], two()[0]]) == ["duplicate", "stored"]
             assert open_store(running.listen, wait=10).trials().num_rows == 1
+
+
+def test_one_token_does_not_take_all_requests(tmp_path: Path) -> None:
+    """Half of what a server works on is for others, whatever one of them sends."""
+    folder = tmp_path / "store"
+    with serving(folder, limits=Limits(requests=4, of_one=1)) as running:
+        token, other = token_in(folder, "append"), token_in(folder, "append:other")
+        with half_sent(running, token) as end:
+            _until(lambda: running.core.busy == 1)
+            with asking_with(token), pytest.raises(StoreBusy, match="works on 1 requests already"):
+                open_store(running.listen)
+            with asking_with(other):
+                assert open_store(running.listen).trials().num_rows == 0
+            assert end() == ["stored"] * 4

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
+import pyarrow.dataset
 import pytest
 
 from tests.reports.worlds import simple
 from tests.store.making import batch, trial_id_of
 from tests.store.servers import asking_with, serving, token_in
 from wtsbench.store import upkeep
+from wtsbench.store.schemas import TABLES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -47,3 +50,20 @@ def test_every_tool_that_is_promised_has_an_example() -> None:
     """pandas, polars, duckdb and plain Flight."""
     for module in ("pandas", "polars", "duckdb", "pyarrow.flight"):
         assert any(f"import {module}" in example for example in EXAMPLES)
+
+
+def test_every_table_of_an_export_is_read_as_a_folder(folder: Path) -> None:
+    """Each tool reads the folder of each table at once, with the rows and the columns of the store."""
+    pd, pl, duckdb = (importlib.import_module(name) for name in ("pandas", "polars", "duckdb"))
+    for table in sorted(path for path in (folder / "export").iterdir() if path.is_dir()):
+        rows = {
+            "pandas": len(pd.read_parquet(table)),
+            "polars": pl.scan_parquet(f"{table}/**/*.parquet").collect().height,
+            "polars, hive": pl.scan_parquet(table, hive_partitioning=True).collect().height,
+            "duckdb": duckdb.read_parquet(f"{table}/**/*.parquet").count("*").fetchall()[0][0],
+            "pyarrow": pyarrow.dataset.dataset(table, partitioning="hive").count_rows(),
+        }
+        assert len(set(rows.values())) == 1, (table.name, rows)
+        if table.name in TABLES:
+            assert set(TABLES[table.name].names) <= set(pd.read_parquet(table).columns)
+            assert set(TABLES[table.name].names) <= set(pl.scan_parquet(f"{table}/**/*.parquet").collect_schema())

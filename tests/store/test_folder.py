@@ -173,3 +173,20 @@ def test_looking_at_the_client_imports_no_engine() -> None:
     code = "import sys, wtsbench.store.client, wtsbench.store.courier; assert 'duckdb' not in sys.modules"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, ROOTS))}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_a_store_that_can_only_be_read_is_called_so(tmp_path: Path) -> None:
+    """Who may not write a store is told before anything is begun, and may read it."""
+    open_store(str(tmp_path / "store"), create=True)
+    (tmp_path / "store").chmod(0o555)
+    program = (
+        "import sys; from wtsbench.store.client import open_store, require_writable\n"
+        "open_store(sys.argv[1]).trials()\n"
+        "require_writable(sys.argv[1])"
+    )
+    as_others = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*as_others, sys.executable, "-c", program, str(tmp_path / "store")], capture_output=True, text=True
+    )
+    (tmp_path / "store").chmod(0o755)
+    assert "can only be read\n  make the folder writable" in done.stderr

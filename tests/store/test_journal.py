@@ -18,7 +18,7 @@ from tests.store.conftest import Disk
 from tests.store.making import fill_outbox, predictions, seal, trial_id_of, whole_attempt
 from tests.store.servers import serving
 from wtsbench.errors import StoreError
-from wtsbench.store import upkeep, wire
+from wtsbench.store import journal, upkeep, wire
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE
@@ -72,21 +72,90 @@ def test_what_is_written_is_read_in_order(written: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tail", [b"", bytes(100), b"mark" + bytes(50), os.urandom(3000)], ids=["nothing", "zeros", "header", "noise"]
+    "tail", [b"", bytes(100), b"mark\x09" + bytes(50), os.urandom(3000)], ids=["nothing", "zeros", "header", "noise"]
 )
 def test_a_torn_tail_is_no_frame(written: Path, tail: bytes) -> None:
     """Wherever the last frame was cut off, and whatever stands behind it, the frames before it are whole."""
-    content = written.read_bytes()
-    mark = content[8:16]
-    _, *starts = [place for place in range(len(content)) if content.startswith(mark, place)]
-    assert len(starts) == 3
-    end = content.rindex(b"\xff\xff\xff\xff") + 8  # the end of the last Arrow stream
-    tail = tail.replace(b"mark", mark)
-    for cut in [*range(starts[2], starts[2] + 40), *range(starts[2] + 40, end - 16, 997)]:  # the last bytes are zeros
+    content, starts = _frames_of(written)
+    tail = tail.replace(b"mark", content[8:16])
+    for cut in [*range(starts[2], starts[2] + 40), *range(starts[2] + 40, starts[3] - 16, 997)]:  # it ends in zeros
         written.write_bytes(content[:cut] + tail)
         assert list(read(written)) == _flat(FRAMES[:2])
-    written.write_bytes(content[:end] + tail)
+    written.write_bytes(content[: starts[3]] + tail)
     assert list(read(written)) == _flat(FRAMES)
+
+
+def _frames_of(path: Path) -> tuple[bytes, list[int]]:
+    """What a journal holds, and where its frames begin, the seal last."""
+    content = path.read_bytes()
+    _, *starts = [place for place in range(len(content)) if content.startswith(content[8:16], place)]
+    assert len(starts) == 4
+    return content, starts
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_damage_of_the_last_frame_is_no_torn_tail(written: Path, bit: int) -> None:
+    """It was acknowledged: whichever bit of it is another one is told, and the file stays; but for that of its seal."""
+    content, starts = _frames_of(written)
+    for place in [*range(starts[2], starts[2] + 60), *range(starts[2] + 60, starts[3], 397), starts[3] - 1]:
+        changed = bytearray(content)
+        changed[place] ^= 1 << bit
+        written.write_bytes(changed)
+        with pytest.raises(StoreError, match=f"damaged at byte {starts[2]}"):
+            list(read(written))
+        assert written.read_bytes() == changed
+    for place in range(starts[3], starts[3] + 20):
+        changed = bytearray(content)
+        changed[place] ^= 1 << bit
+        written.write_bytes(changed)
+        assert list(read(written)) == _flat(FRAMES)
+
+
+@pytest.mark.parametrize("size", [1, 64, 512, 4096])
+@pytest.mark.parametrize("by", [b"\0", b"\xff"])
+def test_a_region_of_the_last_frame_that_is_lost_is_damage(written: Path, size: int, by: bytes) -> None:
+    """A page of zeros or ones in what was acknowledged is told, wherever it begins."""
+    content, starts = _frames_of(written)
+    for place in range(starts[2], starts[3], max(397, size)):
+        end = min(place + size, starts[3])
+        changed = content[:place] + by * (end - place) + content[end:]
+        written.write_bytes(changed)
+        if changed == content:
+            continue
+        with pytest.raises(StoreError, match=f"damaged at byte {starts[2]}"):
+            list(read(written))
+
+
+def test_a_store_whose_journal_is_damaged_says_so_and_keeps_it(store: Store) -> None:
+    """Readers, writers and `verify` name the file, which none of them deletes."""
+    path = journal_of(Path(store.uri) / DATABASE)
+    Journal(Path(store.uri) / DATABASE).write(FRAMES[0])
+    content = bytearray(path.read_bytes())
+    content[200] ^= 4
+    path.write_bytes(content)
+    calls: list[Callable[[], object]] = [
+        store.trials,
+        lambda: store.append(FRAMES[1]),
+        lambda: upkeep.verify(store.uri),
+        lambda: upkeep.backup(store.uri, f"{store.uri}.backup"),
+        lambda: open_store(store.uri),
+    ]
+    for call in calls:
+        with pytest.raises(StoreError, match="is damaged at byte 20"):
+            call()
+    assert path.read_bytes() == content
+
+
+def test_room_that_is_given_back_leaves_the_seal(written: Path) -> None:
+    """Damage that comes after a server was killed on a full disk is told as well."""
+    _, starts = _frames_of(written)
+    journal.give_room(written)
+    assert list(read(written)) == _flat(FRAMES)
+    changed = bytearray(written.read_bytes())
+    changed[starts[3] - 40] ^= 1
+    written.write_bytes(changed)
+    with pytest.raises(StoreError, match="damaged"):
+        list(read(written))
 
 
 def test_damage_before_a_whole_frame_is_no_torn_tail(written: Path) -> None:
@@ -221,22 +290,22 @@ def test_a_record_that_is_shorter_than_it_says_is_refused(served: LiveStore) -> 
         served.append(short, len(short))
 
 
-def test_one_reader_of_runs_does_not_make_another_forget(served: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_reader_of_scopes_does_not_make_another_forget(served: LiveStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is remembered is thrown away now and then, while other requests ask for it: none is denied for that."""
     attempts = [(trial_id_of(name), 1) for name in "abc"]
     for trial_id, _ in attempts:
-        served.begin_attempt(trial_id, "run", trial_id)
-    served.runs(attempts[:1])
+        served.begin_attempt(trial_id, "run", trial_id, scope="append:run")
+    served.scopes(attempts[:1])
     monkeypatch.setattr(durable, "REMEMBERED", 0)
-    look_up = Engine.runs
+    look_up = Engine.scopes
 
     def overtaken(engine: Engine, asked: Any) -> dict[tuple[str, int], str | None]:
-        monkeypatch.setattr(Engine, "runs", look_up)
-        served.runs(attempts[2:])
+        monkeypatch.setattr(Engine, "scopes", look_up)
+        served.scopes(attempts[2:])
         return look_up(engine, asked)
 
-    monkeypatch.setattr(Engine, "runs", overtaken)
-    assert served.runs(attempts[:2]) == dict.fromkeys(attempts[:2], "run")
+    monkeypatch.setattr(Engine, "scopes", overtaken)
+    assert served.scopes(attempts[:2]) == dict.fromkeys(attempts[:2], "append:run")
 
 
 def test_a_backup_of_what_a_killed_server_left_is_whole(served: LiveStore, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_foreign_files_are_refused_and_leftovers_of_a_crash_ignored(tmp_path: Pa
 def test_what_is_no_plain_file_is_never_opened(tmp_path: Path, make: Callable[[Path], None]) -> None:
     """A pipe, a link or a folder that a trial left as a record is refused, and nobody waits for it."""
     make(tmp_path / "000001-logs.arrow")
-    with pytest.raises(StoreError, match="no plain file"):
+    with pytest.raises(StoreError, match=r"a pipe, not a regular|symbolic links|a folder"):
         read_batch(tmp_path / "000001-logs.arrow")
 
 

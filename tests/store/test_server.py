@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.flight as flight
 import pytest
 
-from tests.store.making import fill_outbox, item_rows, seal, trial_id_of, whole_attempt
+from tests.store.making import fill_outbox, item_rows, predictions, seal, trial_id_of, whole_attempt
 from tests.store.servers import Process, asking_with, half_sent, serving, token_in
 from tests.trial.processes import wait_for
 from wtsbench.errors import StoreError
+from wtsbench.spec.trial import id_within
 from wtsbench.store import upkeep, wire
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
@@ -29,7 +30,8 @@ from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE
 from wtsbench.store.lock import StoreBusy, locked
 from wtsbench.store.owner import living_owner
-from wtsbench.store.remote import RemoteEngine
+from wtsbench.store.queries import Query
+from wtsbench.store.remote import RemoteEngine, ServerStore
 from wtsbench.store.schemas import TABLES
 from wtsbench.store.server import durable
 from wtsbench.store.server.live import Limits
@@ -290,16 +292,27 @@ def test_free_sql_has_limits_of_rows_and_time(folder: Path) -> None:
         wait_for(goes_on)
 
 
-def test_readers_that_do_not_read_on_keep_nobody_from_writing(folder: Path) -> None:
+def test_readers_that_do_not_read_on_keep_nobody_from_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All places for readers may be taken by slow ones: what a write asks the store first needs none."""
-    limits = Limits(seconds=5, readers=1)
-    with serving(folder, limits=limits) as running, asking_with(token_in(folder, "append:mine")):
-        store = open_store(running.listen)
-        _, slow = running.core.live.stream("SELECT trial_id FROM trials", [], limited=True)
-        assert store.append(whole_attempt(A, store.begin_attempt(A, run="mine")))[0].outcome == "stored"
-        assert store.sealed(A, 1)
-        slow.close()  # type: ignore[attr-defined]  # it is a generator
-        assert store.trials().num_rows == 1
+    limits, token = Limits(seconds=5, readers=1), token_in(folder, "append:mine")
+    monkeypatch.setenv("WTSBENCH_STORE_PATIENCE_SECONDS", "0")
+    with serving(folder, limits=limits) as running, asking_with(token):
+        store = ServerStore(running.listen)
+        own, other = id_within("mine", A), id_within("mine", B)
+        attempt = store.begin_attempt(other, run="mine", shared_id=B)
+        many = predictions(other, attempt, 1, *(f"{number:01000d}" for number in range(20_000)))
+        store.append([many, seal(other, attempt, 2)])
+        options = flight.FlightCallOptions(headers=[(b"authorization", b"Bearer " + token.read_bytes())])
+        with flight.connect(running.listen) as client:
+            slow = client.do_get(flight.Ticket(b'{"table": "predictions"}'), options)
+            slow.read_chunk()
+            attempt = store.begin_attempt(own, run="mine", shared_id=A)
+            assert store.append(whole_attempt(own, attempt))[0].outcome == "stored"
+            assert store.sealed(own, 1)
+            with pytest.raises(StoreBusy, match="too many questions"):
+                store.remote.read(Query("trials"))
+            slow.cancel()
+        assert store.trials().num_rows == 2
 
 
 def test_readers_see_a_store_as_it_was_when_they_asked(running: Running) -> None:
@@ -311,6 +324,10 @@ def test_readers_see_a_store_as_it_was_when_they_asked(running: Running) -> None
         store.append(whole_attempt(B, 1))
         assert engine.counts()["trials"] == 1
     assert store.trials().num_rows == 2
+    with running.core.live.moment(["trials", "predictions"]) as cursors:  # of a question in SQL: a connection a table
+        store.append(whole_attempt(trial_id_of("c"), 1))
+        counts = [cursors[table].execute(f"SELECT count(*) FROM {table}").fetchall() for table in cursors]
+    assert counts == [[(2,)], [(4,)]]
 
 
 def test_what_was_read_from_a_server_is_computed_with_silently(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.ipc
+import pyarrow.parquet as pq
 import pytest
 
 from tests.halting import halting
@@ -44,8 +47,10 @@ from wtsbench.store.backup import restore
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.database import create
+from wtsbench.store.digests import grid_digest_of
 from wtsbench.store.folder import DATABASE
 from wtsbench.store.lock import TURN_NAME, locked
+from wtsbench.store.manifest import read_manifest, sha256, write_manifest
 from wtsbench.store.outbox import Batch
 from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
@@ -68,7 +73,7 @@ def fill(folder: Path) -> Store:
         report={},
         items=with_digest(items, digest),
     )
-    store.put_grid(name="toy", grid_digest="g", yaml="name: toy", cells=[])
+    store.put_grid(name="toy", grid_digest=grid_digest_of("toy", "[]"), yaml="name: toy", cells=[])
     for trial_id, parents, status in ((A, [], "done"), (B, [A], "failed"), (B, [A], "done"), (C, [], "failed")):
         attempt = store.begin_attempt(trial_id, run="toy-1")
         last = {"status": status, "data_digest": digest, "parents": parents}
@@ -110,9 +115,16 @@ def test_a_good_store_is_found_good(tmp_path: Path) -> None:
         ("DELETE FROM done", "a trial is done and does not count as such"),
         ("DELETE FROM trials_rows WHERE key = 1", "a trial counts as done and has no such attempt"),
         ("UPDATE trials_rows SET parents = ['x'] WHERE key = 3", "a student that is done has a parent that is not"),
+        (
+            """UPDATE trials_rows SET measurements = '{"weights_sha256": "' || key || '"}'""",
+            "trials of one model's revision began with different weights",
+        ),
         ("DELETE FROM datasets", "items of a data set that is not here"),
         ("UPDATE items SET text = 'other'", "a data set's items do not have its digest"),
         ("UPDATE items SET item_id = 'z' WHERE item_id = 'a'", "a prediction is of an item that is not here"),
+        ("UPDATE predictions_rows SET split = 'transfer'", "a prediction is of an item that is not here"),
+        ("INSERT INTO metrics_rows SELECT * FROM metrics_rows", "has a step twice"),
+        ("UPDATE metrics_rows SET name = 'accuracy'", "is no training curve"),
         ("DELETE FROM attempt_keys WHERE key = 2", "a record of an attempt that is unknown"),
         ("DELETE FROM attempt_keys WHERE key = 2", "rows of logs are others than the records that brought them"),
         ("INSERT INTO trials_rows BY NAME SELECT 99 AS key, * EXCLUDE key FROM trials_rows LIMIT 1", _OTHER_ROWS),
@@ -142,6 +154,19 @@ def test_damage_is_found_and_named(tmp_path: Path, damage: str, found: str) -> N
     verdict = upkeep.verify(str(tmp_path / "store"))
     assert not verdict["ok"]
     assert any(found in one["what"] for one in verdict["wrong"])
+
+
+def test_a_score_that_a_trial_gave_itself_is_found(tmp_path: Path) -> None:
+    """Beside the supervisor's, under the same name or another: older versions stored what a trial wrote."""
+    for name in ("accuracy", "mine"):
+        store = open_store(str(tmp_path / name), create=True)
+        final: dict[str, Any] = {"split": "test", "step": None}
+        one = batch("metrics", A, 1, 1, [{**final, "name": name, "value": 0.999}])
+        two = batch("metrics", A, 1, 2, [{**final, "name": "accuracy", "value": 0.45}])
+        store.append([one, two, seal(A, 1, 3)])
+        wrong = {found["what"] for found in upkeep.verify(store.uri)["wrong"]}
+        assert any("the trial may have written some itself" in what for what in wrong)
+        assert ("a final metric is there twice" in wrong) == (name == "accuracy")
 
 
 def test_a_file_that_the_disk_damaged_is_told_as_such(tmp_path: Path) -> None:
@@ -294,6 +319,23 @@ def test_a_store_an_outbox_and_an_export_of_the_second_version_still_load(tmp_pa
     assert upkeep.merge(Path(fill(tmp_path / "new").uri), Path(other.uri))["attempts"] == 0
 
 
+def test_a_store_of_the_third_version_still_loads(tmp_path: Path) -> None:
+    """It did not say who began an attempt; what is begun now does, and merging carries it."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / DATABASE).write_bytes(gzip.decompress((OLD / "v3.duckdb.gz").read_bytes()))
+    store = open_store(str(folder))
+    assert upkeep.verify(store.uri)["ok"]
+    with serving(folder) as running, asking_with(token_in(folder, "append")):
+        assert open_store(running.listen).begin_attempt(C, run="toy-3") == 3
+    upkeep.export(store.uri, tmp_path / "export", "parquet")
+    for source in (folder, tmp_path / "export"):
+        upkeep.merge(source, tmp_path / source.name / "merged")
+        merged = open_store(str(tmp_path / source.name / "merged"))
+        assert merged.attempts().equals(store.attempts())
+        assert sorted(map(str, merged.attempts()["scope"].to_pylist())) == ["None"] * 5 + ["append"]
+
+
 def test_attempts_of_the_second_version_are_merged_under_other_numbers(tmp_path: Path) -> None:
     """Their seals did not say how many records they have; merged again they are known."""
     with tarfile.open(OLD / "v2-export.tar.gz") as file:
@@ -403,7 +445,7 @@ def test_a_killed_export_is_no_export_and_goes_on(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "manifest.json").exists()
     with pytest.raises(StoreError, match="no whole export"):
         exporting.ExportSource(tmp_path / "out")
-    (tmp_path / "out" / ".manifest.json").write_text("{")  # as where the kill came a moment before the end
+    (tmp_path / "out" / ".manifest.json.new").write_text("{")  # as where the kill came while it was written
     resumed = upkeep.export(store.uri, tmp_path / "out", "parquet")
     assert resumed["written"] < len(resumed["files"])
     upkeep.merge(tmp_path / "out", tmp_path / "other")
@@ -413,7 +455,7 @@ def test_a_killed_export_is_no_export_and_goes_on(tmp_path: Path) -> None:
 def test_merging_is_idempotent_and_goes_both_ways(tmp_path: Path) -> None:
     """Two stores, merged into each other again and again, hold the same trials and show the same leaderboard."""
     one, two = simple({"naive": 0.7}, seeds=[0, 1]), simple({"naive": 0.7}, seeds=[0, 1, 2], items=200)
-    left, right = one.folder(tmp_path / "left"), two.folder(tmp_path / "right")
+    left, right = (world.with_true_digests().folder(tmp_path / side) for world, side in ((one, "left"), (two, "right")))
     whole = render(leaderboard(right), "json")
     for _ in range(2):
         upkeep.merge(Path(right.uri), Path(left.uri))
@@ -524,8 +566,11 @@ def test_other_results_for_the_same_trial_are_a_conflict(tmp_path: Path) -> None
     with pytest.raises(StoreConflict, match="different results"):
         upkeep.merge(Path(right.uri), Path(left.uri))
     assert left.trials()["trial_id"].to_pylist() == [A]
-    for store, item in ((left, "a"), (right, "b")):
-        store.put_dataset(data_digest="d", task="t", labels=[], metric="m", report={}, items=item_rows("d", [item]))
+    named: dict[str, Any] = {"task": "t", "labels": [], "metric": "m"}
+    items = item_rows("", ["a"])
+    digest = digest_items(**{**named, "labels": ()}, items=items)
+    for store, some in ((left, item_rows(digest, ["b"])), (right, with_digest(items, digest))):
+        store.put_dataset(data_digest=digest, **named, report={}, items=some)
     with pytest.raises(StoreConflict, match="other items"):
         upkeep.merge(Path(right.uri), Path(left.uri))
     with pytest.raises(StoreError, match="same store"):
@@ -543,3 +588,89 @@ def test_a_delivery_that_went_on_elsewhere_is_completed(tmp_path: Path) -> None:
     upkeep.merge(Path(right.uri), Path(left.uri))
     assert left.trials().equals(right.trials())
     assert left.predictions([A]).num_rows == 2
+
+
+def _altered_stores() -> list[str]:
+    """SQL that changes what a store says in one place, as no wtsbench does."""
+    return [
+        "UPDATE predictions_rows SET probabilities = [0.9, 0.1] WHERE rowid = 0",
+        "UPDATE metrics_rows SET value = 0.999 WHERE rowid = 0",
+        "UPDATE trials_rows SET status = 'done' WHERE key = 2",
+        "UPDATE trials_rows SET strategy = 'other' WHERE key = 3",
+        "UPDATE trials_rows SET records_digest = 'x' WHERE key = 1",
+        "UPDATE ledger SET digest = 'c1:' || repeat('0', 64) WHERE key = 1 AND sequence = 1",
+        "UPDATE items SET label = 1 WHERE item_id = 'a'",
+        "UPDATE datasets SET labels = ['yes', 'no']",
+        """UPDATE grids SET cells = '[{"strategy": "other"}]'""",
+        "UPDATE attempt_keys SET attempt = -7 WHERE key = 1",
+        "CREATE TABLE p AS FROM predictions_rows; DELETE FROM predictions_rows;"
+        " INSERT INTO predictions_rows FROM p ORDER BY key, item_id DESC",
+    ]
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_store_that_was_altered_is_not_merged(tmp_path: Path, served: bool) -> None:
+    """Whatever was changed in it, the merge ends with an error and brings nothing, where a server does it too."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    fill(tmp_path / "whole")
+    open_store(str(target), create=True)
+    with serving(target) if served else nullcontext():
+        for damage in _altered_stores()[:: 5 if served else 1]:
+            shutil.rmtree(source, ignore_errors=True)
+            shutil.copytree(tmp_path / "whole", source)
+            with duckdb.connect(str(source / DATABASE)) as database:
+                database.execute(damage)
+            with pytest.raises(StoreError):
+                upkeep.merge(source, target)
+            assert not any(open_store(str(target)).__getattribute__(name)().num_rows for name in ("trials", "grids"))
+        assert upkeep.merge(tmp_path / "whole", target)["attempts"] == 5
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_every_flipped_bit_of_an_export_is_found(tmp_path: Path, form: upkeep.Form) -> None:
+    """In any of its files, the manifest included, at the ends and at places between: nothing of it is merged then."""
+    out, target = tmp_path / "out", tmp_path / "target"
+    upkeep.export(fill(tmp_path / "store").uri, out, form)
+    chance = random.Random(form)
+    for path in [one for one in out.rglob("*") if one.is_file()]:
+        whole = path.read_bytes()
+        more = 300 if path.name == "manifest.json" else 4
+        places = [0, len(whole) - 1, *chance.sample(range(len(whole)), more)]
+        for place in places:
+            flipped = bytearray(whole)
+            flipped[place] ^= 1 << chance.randrange(8)
+            path.write_bytes(flipped)
+            with pytest.raises(StoreError):
+                exporting.ExportSource(out)  # `merge` does so before it takes anything
+        path.write_bytes(whole)
+    assert upkeep.merge(out, target)["attempts"] == 5
+
+
+def test_an_export_whose_manifest_was_made_to_fit_is_held_against_its_digests(tmp_path: Path) -> None:
+    """A table that another tool wrote anew, and whose digest was put into the manifest, still has other records."""
+    out = tmp_path / "out"
+    upkeep.export(fill(tmp_path / "store").uri, out, "parquet")
+    path = out / "predictions" / f"shard={A[0]}" / "part.parquet"
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("item_id")
+    pq.write_table(table.set_column(place, table.schema.field(place), [["b", *table["item_id"].to_pylist()[1:]]]), path)
+    manifest = read_manifest(out / "manifest.json")
+    assert manifest is not None
+    manifest.files[str(path.relative_to(out))].sha256 = sha256(path)
+    write_manifest(out / "manifest.json", "parquet", manifest.files)
+    with pytest.raises(StoreError, match=r"record 1 of attempt 1 .* digest differs"):
+        upkeep.merge(out, tmp_path / "other")
+
+
+def test_pages_of_an_export_carry_checksums(tmp_path: Path) -> None:
+    """Another tool that asks for them finds a damaged page by itself."""
+    out = tmp_path / "out"
+    upkeep.export(fill(tmp_path / "store").uri, out, "parquet")
+    path = next((out / "predictions").rglob("*.parquet"))
+    assert pq.read_table(path, page_checksum_verification=True).num_rows
+    column = pq.ParquetFile(path).metadata.row_group(0).column(4)
+    start, content = column.data_page_offset, bytearray(path.read_bytes())
+    content[start + column.total_compressed_size - 1 - (start - (column.dictionary_page_offset or start))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises((OSError, pa.ArrowException)):
+        pq.read_table(path, page_checksum_verification=True)

@@ -16,6 +16,7 @@ from wtsbench.strategies import registry
 from wtsbench.trial.conformance import checks
 
 HERE = Path(__file__).parent
+EXAMPLE = HERE.parents[1] / "examples" / "strategy-plugin"
 GRID = """\
 apiVersion: wtsbench/v1
 name: theirs
@@ -62,7 +63,7 @@ class Installed:
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """The example package, installed by pip."""
-    return Installed(HERE / "plugin", tmp_path_factory.mktemp("example"))
+    return Installed(EXAMPLE, tmp_path_factory.mktemp("example"))
 
 
 @pytest.fixture(scope="module")

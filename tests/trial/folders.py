@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pytest
 
+from wtsbench.models.layout import content_digests, revision_of
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.paths import data_mirror
 from wtsbench.spec.training import Training
@@ -131,7 +132,9 @@ def write_folder(
         task="safety",
         data_digest="0" * 64,
         data_seed=0,
-        model=ModelRef(name=model.name, kind="folder", id=model.name, revision="0" * 64, path=str(model)),
+        model=ModelRef(
+            name=model.name, kind="folder", id=model.name, revision=revision_of(content_digests(model)), path=str(model)
+        ),
         strategy=strategy,
         strategy_version=strategy_version if strategy is not None else None,
         recipe=recipe,

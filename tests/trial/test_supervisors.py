@@ -65,6 +65,12 @@ def test_asked_in_further_wordings(tmp_path: Path, tiny_llama: Path, plain: Pred
     assert any(found[("transfer~1", item)] != plain[("transfer", item)] for item in TRANSFER)
 
 
+def test_a_wording_may_name_a_control_token(tmp_path: Path, tiny_llama: Path) -> None:
+    """The model's end token in a wording is that token: as text it would be unknown words, like what no model has."""
+    found, _ = ran(tmp_path, tiny_llama, recipes.Asked(frames=("{text} </s>", "{text} </x>")))
+    assert all(found[("transfer~1", item)] != found[("transfer~2", item)] for item in TRANSFER)
+
+
 @pytest.mark.parametrize("by", ["hash", "content"])
 def test_parts_are_equal_and_disjoint(tmp_path: Path, tiny_llama: Path, plain: Predictions, by: str) -> None:
     """Each specialist learns from a third of the items, and is another model than the generalist."""

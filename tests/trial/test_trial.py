@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from tests.trial.tiny import SHAPES, write_tiny_model
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.trial import Role, Split, TrialJob
 from wtsbench.strategies import registry
+from wtsbench.trial.faults import UnusableModelError
 from wtsbench.trial.run import run_folder
+from wtsbench.trial.weights import Weights
 
 ITEMS = made_items(120)
 QUICK: dict[str, Any] = {"epochs": 2.0, "learning_rate": 3e-3, "batch_size": 8}
@@ -76,6 +79,55 @@ def test_a_trial_writes_its_records_and_its_result(tmp_path: Path, tiny_llama: P
     assert {row["split"] for row in curve} == {Split.WEAK_TRAIN.value}
     assert curve[-1]["step"] == measured["steps"]
     assert result["last_sequence"] == 4
+
+
+@pytest.mark.parametrize("part", ["folder", "file", "shared file"])
+def test_a_cache_that_was_deleted_is_no_fault_of_the_trial(tmp_path: Path, tiny_llama: Path, part: str) -> None:
+    """Weights that are gone from the node are its failure, which says where they were; so the trial is tried again."""
+    kept = tmp_path / "cache"
+    shutil.copytree(tiny_llama, kept)
+    write_folder(tmp_path / "trial", ITEMS, kept, **QUICK)
+    if part == "folder":
+        shutil.rmtree(kept)
+    elif part == "file":
+        (kept / "config.json").unlink()
+    else:
+        (kept / "tokenizer.json").unlink()
+        (kept / "tokenizer.json").symlink_to("blobs/0")
+    assert run_folder(tmp_path / "trial") == 1
+    failure = result_of(tmp_path / "trial")["failure"]
+    assert failure["failure_class"] == "infrastructure"
+    assert str(kept) in failure["message"]
+    assert "was the cache deleted" in failure["message"]
+
+
+def test_weights_that_are_not_those_of_the_plan_are_not_trained(tmp_path: Path) -> None:
+    """Whatever file of the model is another than planned, of the same size and time too, the trial says so and ends."""
+    model = write_tiny_model(tmp_path / "m", "llama")
+    write_folder(tmp_path / "t", ITEMS, model, **QUICK)
+    for name in ("model.safetensors", "config.json"):
+        path = model / name
+        whole, status = path.read_bytes(), path.stat()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert run_folder(tmp_path / "t") == 1
+        failure = result_of(tmp_path / "t")["failure"]
+        assert failure["failure_class"] == "trial_error"
+        assert "not those of the plan" in failure["message"]
+        assert not list((tmp_path / "t" / "outbox").glob("*.arrow"))
+        path.write_bytes(whole)
+
+
+def test_weights_that_change_while_a_trial_runs_make_no_result(tmp_path: Path) -> None:
+    """They are looked at again at the end; a file that was only touched is the same."""
+    model = write_tiny_model(tmp_path / "m", "llama")
+    job = write_folder(tmp_path / "t", ITEMS, model, **QUICK)
+    weights = Weights(model, job.spec.model)
+    (model / "model.safetensors").touch()
+    weights.require_unchanged()
+    (model / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(UnusableModelError, match="while the trial ran"):
+        weights.require_unchanged()
 
 
 def test_progress_ends_at_its_total(tmp_path: Path, tiny_llama: Path) -> None:
@@ -196,20 +248,13 @@ def test_a_missing_weak_label_fails_the_trial(tmp_path: Path, tiny_llama: Path) 
 
 def test_divergence_is_a_failure(tmp_path: Path, tiny_llama: Path) -> None:
     """A loss that becomes NaN or infinite ends the trial as diverged, with no prediction left behind."""
-    job = write_folder(
-        tmp_path, ITEMS, tiny_llama, epochs=4.0, learning_rate=10.0, batch_size=8, max_gradient_norm=1e30
-    )
-    model = tmp_path / "broken"
-    model.mkdir()
-    for file in tiny_llama.iterdir():
-        (model / file.name).write_bytes(file.read_bytes())
     from safetensors.torch import load_file, save_file
 
+    model = Path(shutil.copytree(tiny_llama, tmp_path / "broken"))
     weights = load_file(model / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"] * float("inf")
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
-    (tmp_path / "model").unlink()
-    (tmp_path / "model").symlink_to(model)
+    job = write_folder(tmp_path, ITEMS, model, epochs=4.0, learning_rate=10.0, batch_size=8, max_gradient_norm=1e30)
     assert run_folder(tmp_path) == 1
     failure = result_of(tmp_path)["failure"]
     assert failure["failure_class"] == "diverged"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from tests.trial.folders import records_of
+from wtsbench.models.layout import content_digests, revision_of
 from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.training import Training
@@ -166,7 +167,9 @@ def generations(folder: Path, job: TrialJob, split: Split | None = None) -> list
 
 
 def _reference_to(model: Path) -> ModelRef:
-    return ModelRef(name=model.name, kind="folder", id=model.name, revision="0" * 64, path=str(model))
+    return ModelRef(
+        name=model.name, kind="folder", id=model.name, revision=revision_of(content_digests(model)), path=str(model)
+    )
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]], fields: Sequence[tuple[str, pa.DataType]]) -> None:

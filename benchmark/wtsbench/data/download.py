@@ -16,6 +16,7 @@ from typing import Any
 from wtsbench.data.libraries import disk_fault
 from wtsbench.data.reading import Columns, read_file
 from wtsbench.errors import DataError
+from wtsbench.spec.files import open_plain
 from wtsbench.spec.paths import cache_folder
 from wtsbench.spec.source import FileSource
 
@@ -102,5 +103,5 @@ class Download:
 
 def sha256(path: Path) -> str:
     """Digest of a file's bytes."""
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wtsbench.data.normalise import comparable, content_key
+from wtsbench.data.normalise import comparable, content_key, is_blank
 from wtsbench.spec.items import Choices, Mismatch, Preference
 from wtsbench.spec.task import TaskManifest
 
 Cells = dict[str, str]
 """Column to text."""
-RIGHT, WRONG = 1, 0
 
 
 class RowFault(Exception):
@@ -25,10 +24,11 @@ class RowFault(Exception):
 
 @dataclass(frozen=True)
 class Labelled:
-    """The cells of an item and its class."""
+    """The cells of an item and what its label says."""
 
     cells: Cells
-    label: int
+    said: str
+    """A value of the label column, or one of the expansion's `meanings`."""
     ties: tuple[str, ...] = ()
     """Items that share one belong together."""
 
@@ -67,21 +67,21 @@ def _chosen(
         if choices.right is not None:
             number = choices.options.index(choices.right)
         else:
-            said = cells[choices.number or ""].removesuffix(".0")
-            if not (said.isascii() and said.isdigit() and int(said) < len(choices.options)):
+            written = cells[choices.number or ""].removesuffix(".0")
+            if not (written.isascii() and written.isdigit() and int(written) < len(choices.options)):
                 last = len(choices.options) - 1
-                faults.append(f"row {place + 1}: {choices.number} is {said!r}, not a number from 0 to {last}")
+                faults.append(f"row {place + 1}: {choices.number} is {written!r}, not a number from 0 to {last}")
                 continue
-            number = int(said)
+            number = int(written)
         right = cells[choices.options[number]]
-        others = {cells[name] for name in choices.options if comparable(cells[name]) != comparable(right)} - {""}
-        if not right or not others:
+        others = {cells[name] for name in choices.options if comparable(cells[name]) not in ("", comparable(right))}
+        if is_blank(right) or not others:
             counts["rows_without_two_choices"] += 1
             continue
         question = content_key([cells[name] for name in asked])
         wrong = min(others, key=lambda other: (_hash(question, comparable(other)), other))
-        for choice, label in ((right, RIGHT), (wrong, WRONG)):
-            result.append(Labelled({**cells, "choice": choice}, label, (f"question\n{question}",)))
+        for choice, said in ((right, "right"), (wrong, "wrong")):
+            result.append(Labelled({**cells, "choice": choice}, said, (f"question\n{question}",)))
     return result
 
 
@@ -97,8 +97,8 @@ def _compared(preference: Preference, cells: Cells) -> Labelled | None:
     swapped = _hash(comparable(context), *sorted((one, two)))[0] % 2 == 1
     first, second = sorted((one, two), reverse=swapped)
     shown = (better, worse) if (one, two) == (first, second) else (worse, better)
-    label = 0 if shown[0] is better else 1
-    return Labelled({**cells, "context": context, "first": shown[0], "second": shown[1]}, label)
+    said = "first" if shown[0] is better else "second"
+    return Labelled({**cells, "context": context, "first": shown[0], "second": shown[1]}, said)
 
 
 def _common_end(one: str, two: str, marker: str) -> int:
@@ -114,7 +114,7 @@ def _mismatched(mismatch: Mismatch, rows: Sequence[Cells], counts: Counter[str])
     """Each row as it is, and with its part out of the next row, in the order of a hash, that differs where it must."""
     ranked = sorted(rows, key=lambda cells: (_hash(*(comparable(cells[name]) for name in sorted(cells))), str(cells)))
     apart = [comparable(cells[mismatch.apart]) for cells in ranked]
-    result = [Labelled(cells, RIGHT) for cells in ranked]
+    result = [Labelled(cells, "together") for cells in ranked]
     counts["rows_without_another"] = 0
     for place, cells in enumerate(ranked):
         others = (step % len(ranked) for step in range(place + 1, place + len(ranked)))
@@ -122,7 +122,7 @@ def _mismatched(mismatch: Mismatch, rows: Sequence[Cells], counts: Counter[str])
         if other is None:
             counts["rows_without_another"] += 1
             continue
-        result.append(Labelled({**cells, mismatch.column: ranked[other][mismatch.column]}, WRONG))
+        result.append(Labelled({**cells, mismatch.column: ranked[other][mismatch.column]}, "apart"))
     return result
 
 

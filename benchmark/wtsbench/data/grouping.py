@@ -94,7 +94,7 @@ def components(nodes: int, left: NDArray[np.int64], right: NDArray[np.int64]) ->
 def group_items(
     items: int,
     ties: Sequence[tuple[int, str]],
-    likenesses: Sequence[tuple[int, str]],
+    likenesses: Sequence[Sequence[tuple[int, str]]],
     threshold: float,
 ) -> NDArray[np.int64]:
     """[items] the number of each item's group.
@@ -102,19 +102,21 @@ def group_items(
     Args:
         items: how many items there are.
         ties: (item, value) pairs: items with an equal value belong together.
-        likenesses: (item, comparable text) pairs: items whose texts are similar belong together.
+        likenesses: lists of (item, comparable text) pairs: items whose texts in one list are similar belong together.
         threshold: of the similarity.
     """
-    node_of: dict[tuple[str, str], int] = {}
+    node_of: dict[tuple[int, str], int] = {}
     left: list[int] = []
     right: list[int] = []
-    for kind, pairs in (("tie", ties), ("like", likenesses)):
+    for kind, pairs in enumerate((ties, *likenesses)):
         for item, value in pairs:
             left.append(item)
             right.append(node_of.setdefault((kind, value), items + len(node_of)))
-    texts = [(value, node) for (kind, value), node in node_of.items() if kind == "like"]
-    first, second = similar_pairs([value for value, _ in texts], threshold)
-    numbers = np.array([node for _, node in texts], np.int64)
-    edges_left = np.concatenate([np.array(left, np.int64), numbers[first]])
-    edges_right = np.concatenate([np.array(right, np.int64), numbers[second]])
-    return components(items + len(node_of), edges_left, edges_right)[:items]
+    edges_left, edges_right = [np.array(left, np.int64)], [np.array(right, np.int64)]
+    for kind in range(1, 1 + len(likenesses)):
+        texts = [(value, node) for (own, value), node in node_of.items() if own == kind]
+        first, second = similar_pairs([value for value, _ in texts], threshold)
+        numbers = np.array([node for _, node in texts], np.int64)
+        edges_left.append(numbers[first])
+        edges_right.append(numbers[second])
+    return components(items + len(node_of), np.concatenate(edges_left), np.concatenate(edges_right))[:items]

@@ -11,7 +11,7 @@ from wtsbench.errors import DataError
 from wtsbench.spec.paths import cache_folder
 
 _LIBRARIES = {"datasets", "huggingface_hub", "httpx", "httpx2", "requests", "pyarrow", "pandas", "fsspec"}
-_REPORTED_AS = (OSError, ValueError, RuntimeError)
+_REPORTED_AS = (OSError, ValueError, RuntimeError, MemoryError)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 _UNREACHABLE = {"TransportError", "ConnectionError", "TimeoutError", "LocalEntryNotFoundError"}
 
@@ -41,6 +41,11 @@ class LibraryFault(Exception):
     def unreachable(self) -> bool:
         """There is no way to the server, or the user wants none."""
         return bool(self.names & _UNREACHABLE)
+
+    @property
+    def memory(self) -> bool:
+        """What it asks for is more than there is: a file of some bytes may say that it holds terabytes."""
+        return "MemoryError" in self.names
 
     @property
     def disk(self) -> OSError | None:

@@ -39,4 +39,4 @@ def unseen(strangers: Sequence[Item], known: Sequence[Item], threshold: float) -
 
 def _compared(item: Item) -> frozenset[str]:
     """The whole text, and the columns in which near-identical items are looked for."""
-    return item.similar | {comparable(item.text)}
+    return frozenset({comparable(item.text)}.union(*item.similar))

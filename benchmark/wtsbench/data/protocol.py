@@ -13,18 +13,22 @@ from typing import Any
 
 import pyarrow as pa
 
+from wtsbench.data import overlap
 from wtsbench.data.grouping import SHINGLE_WORDS, group_items
-from wtsbench.data.normalise import comparable, content_key, item_id
+from wtsbench.data.normalise import content_key, item_id
 from wtsbench.data.ood import unseen
 from wtsbench.data.rows import Row
 from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import TEST_SPLITS, Split
+from wtsbench.spec.visible import shortened
 from wtsbench.store.schemas import ITEMS
 
 MAJORITY = 0.55
 """A split whose largest class has a greater share is cut down to the size of its smallest class."""
+_TIES = 3
+"""Values that a message names."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Item:
     target: str | None
     texts: tuple[str, ...]
     groups: frozenset[str]
-    similar: frozenset[str]
+    similar: tuple[frozenset[str], ...]
+    """Comparable texts for each set of columns in which near-identical items are looked for."""
     group_id: str = field(default="")
 
 
@@ -72,6 +77,7 @@ def build(
         cap = getattr(settings, split.value) or size.items
         chosen[split], told = _choose(manifest, splits[split], cap, settings.seed, taught=split in _TAUGHT)
         report["splits"][split.value] = {"share": size.share, **told}
+    left: list[Item] = []
     if elsewhere is not None:
         other = manifest.ood_manifest()
         if other is None or manifest.ood is None:
@@ -82,8 +88,9 @@ def build(
         chosen[Split.OOD], told = _choose(other, left, cap, settings.seed, taught=False)
         report["splits"][Split.OOD.value] = told
         report["ood"] = {**found, **dropped, **_group_report(left, other)}
-    _check_sizes(manifest, report)
-    report["test_values_seen_in_training"] = _seen(manifest, chosen)
+    _check_sizes(manifest, report, items, left)
+    report["test_values_seen_in_training"] = overlap.values_seen(manifest, chosen)
+    report["near_identical_across_splits"] = overlap.near_identical(manifest, chosen)
     table = _table(chosen)
     check_disjoint(table)
     return table, report
@@ -137,7 +144,7 @@ def distinct(rows: Iterable[Row]) -> tuple[list[Item], dict[str, int]]:
                 target=shown.target,
                 texts=shown.texts,
                 groups=frozenset(value for row in same for value in row.groups),
-                similar=frozenset(row.similar for row in same),
+                similar=tuple(map(frozenset, zip(*(row.similar for row in same), strict=True))),
             )
         )
     items.sort(key=lambda item: item.item_id)
@@ -156,7 +163,10 @@ def grouped(items: Sequence[Item], threshold: float) -> list[Item]:
     if not items:
         return []
     ties = [(number, value) for number, item in enumerate(items) for value in sorted(item.groups)]
-    likenesses = [(number, value) for number, item in enumerate(items) for value in sorted(item.similar)]
+    likenesses = [
+        [(number, value) for number, item in enumerate(items) for value in sorted(item.similar[kind])]
+        for kind in range(len(items[0].similar))
+    ]
     numbers = group_items(len(items), ties, likenesses, threshold)
     first: dict[int, str] = {}
     for item, number in zip(items, numbers.tolist(), strict=True):
@@ -249,14 +259,15 @@ def _group_report(items: Sequence[Item], manifest: TaskManifest) -> dict[str, An
         "largest_group": max(sizes.values(), default=0),
         "items_in_groups_of_several": sum(size for size in sizes.values() if size > 1),
         "similarity": {
-            "columns": list(manifest.similar_columns),
+            "columns": [list(columns) for columns in manifest.similar_columns],
             "shingle_words": SHINGLE_WORDS,
             "threshold": manifest.group.threshold,
         },
     }
 
 
-def _check_sizes(manifest: TaskManifest, report: dict[str, Any]) -> None:
+def _check_sizes(manifest: TaskManifest, report: dict[str, Any], items: list[Item], strangers: list[Item]) -> None:
+    """Raise DataError where a split is too small; if one group holds most items, what ties them together is why."""
     for name, counts in report["splits"].items():
         missing = [label for label, count in counts["classes"].items() if not count]
         # Intervals resample groups: with a single one they would have no width, and prove whatever they hold.
@@ -264,26 +275,27 @@ def _check_sizes(manifest: TaskManifest, report: dict[str, Any]) -> None:
         if counts["items"] >= 2 and not missing and not single:
             continue
         lacks = f", none of them {' or '.join(missing)}" if missing else ", all of one group" if single else ""
-        found = report["ood"] if name == Split.OOD.value else report
+        found, own = (report["ood"], strangers) if name == Split.OOD.value else (report, items)
+        dropped = found["contradictory_rows_dropped"]
+        also = f"; {dropped} rows are left out for texts that have contradictory labels" if dropped else ""
+        tied = _ties(own) if found["largest_group"] > len(own) / 2 else ""
         raise DataError(
             f"task {manifest.name}: too few items: split {name} has {counts['items']}{lacks}, of "
             f"{found['distinct_items']} distinct items in {found['groups']} groups, the largest of "
-            f"{found['largest_group']}",
-            remedy=f"give the task more data, or splits.{name} in its manifest a larger share."
+            f"{found['largest_group']}{tied}{also}",
+            remedy=overlap.too_small(name, items)
             if found is report
             else "give the manifest's ood another source, or leave it out.",
         )
 
 
-def _seen(manifest: TaskManifest, chosen: dict[Split, list[Item]]) -> dict[str, float]:
-    """For each of several text columns, the share of test items whose value there is in weak_train or transfer too."""
-    if len(manifest.text_columns) < 2:
-        return {}
-    shares: dict[str, float] = {}
-    for place, column in enumerate(manifest.text_columns):
-        known = {
-            comparable(item.texts[place]) for split in (Split.WEAK_TRAIN, Split.TRANSFER) for item in chosen[split]
-        }
-        test = chosen[Split.TEST]
-        shares[column] = round(sum(comparable(item.texts[place]) in known for item in test) / len(test), 6)
-    return shares
+def _ties(items: Sequence[Item]) -> str:
+    """The values that most items of the largest group have in common."""
+    ((largest, _),) = Counter(item.group_id for item in items).most_common(1)
+    values: Counter[str] = Counter()
+    for item in items:
+        if item.group_id == largest:
+            values.update(value.replace("\n", " ", 1) for value in item.groups)  # a column's name and what it holds
+            values.update(f"the text {value!r}" for value in item.similar)
+    told = ", ".join(f"{shortened(value)} ({count} items)" for value, count in values.most_common(_TIES) if count > 1)
+    return f", tied together most by {told}" if told else ", each nearly the same as another of them"

@@ -1,9 +1,10 @@
-"""Columns out of local files, through the `datasets` library."""
+"""Columns out of local files: csv and tsv by the standard library, which knows lines; the rest through `datasets`."""
 
 from __future__ import annotations
 
 import csv
 import difflib
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from wtsbench.data.libraries import LibraryFault, disk_fault, library_faults, quiet
 from wtsbench.errors import DataError
+from wtsbench.spec.files import open_plain
 from wtsbench.spec.paths import cache_folder
 from wtsbench.spec.source import FileFormat
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 Columns = dict[str, list[Any]]
 """Column name to its values, rows aligned."""
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
+_QUOTING = "put a field that holds the separator, a quote or a line break in quotes, and write a quote in it twice."
 
 
 def read_file(
@@ -36,39 +39,94 @@ def read_file(
         header: the names of all columns, where the file itself has no line of names.
 
     Raises:
-        DataError: it is not of its format, or lacks a column.
+        DataError: it is not of its format, lacks a column or names it twice, or a row of csv or tsv has more or fewer
+            fields than there are columns.
     """
-    if path.stat().st_size == 0:
+    try:
+        with open_plain(path) as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read: {error.strerror}", remedy="name a file that can be read.") from error
+    if empty:
         raise DataError(f"{where}: the file is empty", remedy="fetch or write it again.")
-    first = _first_line(path, _SEPARATORS[form], where) if form in _SEPARATORS else None
-    if first is not None and header is not None and len(first) != len(header):
-        raise DataError(
-            f"{where}: its first line has {len(first)} columns, the manifest names {len(header)}",
-            remedy="name every column of the file in the manifest's `columns`.",
-        )
-    if first is not None:
-        check_columns(columns, header or first, where)
+    if form in _SEPARATORS:
+        return _read_separated(path, form, columns, where, header)
     with _scratch() as scratch, quiet():
         import datasets
 
         options: dict[str, Any] = {"data_files": str(path), "split": "train", "cache_dir": scratch}
-        if first is not None:
-            features = datasets.Features({name: datasets.Value("string") for name in columns})
-            # Not `usecols`: with it, a row of too many fields would pass, cut short.
-            options |= {"sep": _SEPARATORS[form], "features": features, "keep_default_na": False}
-            options |= {} if header is None else {"column_names": list(header)}
-        elif form == "jsonl":
-            options |= {"parse_agent_traces": False}
-        builder = {"csv": "csv", "tsv": "csv", "jsonl": "json", "parquet": "parquet"}[form]
+        options |= {"parse_agent_traces": False} if form == "jsonl" else {}
+        builder = {"jsonl": "json", "parquet": "parquet"}[form]
         try:
             with library_faults():
                 return pick(datasets.load_dataset(builder, **options), columns, where)
         except LibraryFault as fault:
             if "corresponds to no data" in fault.reason:
                 return {name: [] for name in columns}
+            if fault.memory:
+                raise DataError(
+                    f"{where}: to read it takes more memory than there is: {fault.reason}",
+                    remedy="see whether it is the file that it should be; give fewer rows, or more memory.",
+                ) from fault
+            if form != "parquet":
+                _require_text(path, where)
             raise DataError(
                 f"{where}: cannot be read as {form}: {fault.reason}", remedy="give the right format, or mend the file."
             ) from fault
+
+
+def _read_separated(
+    path: Path, form: FileFormat, columns: Sequence[str], where: str, header: Sequence[str] | None
+) -> Columns:
+    """The columns of a csv or tsv file whose every row has as many fields as there are names; blank lines are none."""
+    csv.field_size_limit(sys.maxsize)  # a field may be a whole document
+    reached = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            # Strict: a quote that is never closed would swallow rows, and one inside a field would vanish.
+            reader = csv.reader(stream, delimiter=_SEPARATORS[form], strict=True)
+            names = next(reader, []) if header is None else list(header)
+            _check_named_once(columns, names, where)
+            check_columns(columns, names, where)
+            places = [(name, names.index(name)) for name in columns]
+            result: Columns = {name: [] for name in columns}
+            reached = reader.line_num
+            for row in reader:
+                if len(row) == len(names):
+                    for name, place in places:
+                        result[name].append(row[place])
+                elif any(field.strip() for field in row):
+                    raise _uneven(row, names, where, reached + 1, named_by_file=header is None)
+                reached = reader.line_num
+            return result
+    except UnicodeDecodeError as error:
+        _require_text(path, where)
+        raise DataError(f"{where}: cannot be read: {error}", remedy="save it as UTF-8 text.") from error
+    except csv.Error as error:
+        raise DataError(
+            f"{where}: cannot be read as {form}: the row that begins in line {reached + 1}: {error}", remedy=_QUOTING
+        ) from error
+
+
+def _check_named_once(wanted: Sequence[str], names: Sequence[str], where: str) -> None:
+    """Raise DataError where the header has a wanted column twice: nobody can tell which is meant."""
+    several = [name for name in wanted if names.count(name) > 1]
+    if several:
+        raise DataError(
+            f"{where}: the header names column {several[0]!r} {names.count(several[0])} times: "
+            f"{', '.join(map(repr, names))}",
+            remedy="give each column a name of its own.",
+        )
+
+
+def _uneven(row: Sequence[str], names: Sequence[str], where: str, line: int, *, named_by_file: bool) -> DataError:
+    """For the first row with more or fewer fields than there are columns."""
+    named = "the header names" if named_by_file else "the manifest's `columns` name"
+    more = len(row) > len(names)
+    return DataError(
+        f"{where}: line {line} has {len(row)} fields, {named} {len(names)}: {', '.join(map(repr, names))}",
+        remedy=_QUOTING if more and named_by_file else f"give every row a field for each column that {named}.",
+    )
 
 
 def pick(table: datasets.Dataset, columns: Sequence[str], where: str) -> Columns:
@@ -100,12 +158,17 @@ def check_columns(wanted: Sequence[str], found: Sequence[str], where: str) -> No
     )
 
 
-def _first_line(path: Path, separator: str, where: str) -> list[str]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            return next(csv.reader(stream, delimiter=separator), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{where}: its first line cannot be read: {error}", remedy="save it as UTF-8 text.") from error
+def _require_text(path: Path, where: str) -> None:
+    """Raise DataError, with its line, where a file is not UTF-8 text."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = line[error.start]
+                raise DataError(
+                    f"{where}: line {number} is not UTF-8 text (byte 0x{byte:02x})", remedy="save it as UTF-8 text."
+                ) from None
 
 
 @contextmanager

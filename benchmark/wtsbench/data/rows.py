@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wtsbench.data.expansion import Cells, Labelled, RowFault, expand
-from wtsbench.data.normalise import comparable, content_key
+from wtsbench.data.normalise import comparable, content_key, is_blank
 from wtsbench.data.reading import Columns
 from wtsbench.errors import DataError
+from wtsbench.spec.control_tokens import unmarked
 from wtsbench.spec.items import LabelColumn
+from wtsbench.spec.source import meaning
 from wtsbench.spec.task import TaskManifest
 
 _SHOWN = 3
@@ -31,8 +33,8 @@ class Row:
     """The continuation that may be learned from."""
     groups: tuple[str, ...]
     """Of the group columns."""
-    similar: str
-    """Comparable text of the columns in which near-identical items are looked for."""
+    similar: tuple[str, ...]
+    """A comparable text for each set of columns in which near-identical items are looked for."""
 
 
 def rows_of(
@@ -61,7 +63,7 @@ def rows_of(
         if nested:
             kind = type(found[nested[0]]).__name__
             faults.append(f"row {place + 1}: column {nested[0]!r} holds a {kind}, not a text")
-        elif any(not _stripped(found[name]) for name in manifest.text_columns if name in found):
+        elif any(is_blank(_exact(found[name])) for name in manifest.text_columns if name in found):
             counts["empty_rows_dropped"] += 1
         else:
             cells.append((place, {name: read(cell) for name, cell in found.items()}))
@@ -75,10 +77,11 @@ def rows_of(
         counts["rows_without_target"] = sum(row.target is None for row in rows)
     else:
         classes = {name: index for index, name in enumerate(manifest.labels)}
-        label_of = {value: classes[name] for value, name in values.items()} or classes
+        meant = values if manifest.expansion is None else manifest.expansion.values
+        label_of = {value: classes[name] for value, name in meant.items()} or classes
         for labelled in _labelled(manifest, cells, label_of, faults, counts):
-            if all(labelled.cells[name] for name in manifest.text_columns if name != _MAY_BE_EMPTY):
-                rows.append(_row(manifest, labelled.cells, labelled.label, None, labelled.ties))
+            if not any(is_blank(labelled.cells[name]) for name in manifest.text_columns if name != _MAY_BE_EMPTY):
+                rows.append(_row(manifest, labelled.cells, label_of[labelled.said], None, labelled.ties))
             else:
                 counts["empty_rows_dropped"] += 1
         if faults and manifest.label is not None:
@@ -105,10 +108,12 @@ def _labelled(
     if not isinstance(manifest.label, LabelColumn):
         raise AssertionError("a classification without labels")  # the manifest's own validator refuses it
     result: list[Labelled] = []
+    spelled = {value: value for value in label_of}
     for place, row in cells:
         label = row[manifest.label.column]
-        if label in label_of:
-            result.append(Labelled(row, label_of[label]))
+        known = meaning(spelled, label)
+        if known is not None:
+            result.append(Labelled(row, known))
         else:
             faults.append(f"row {place + 1}: label is {label!r}" if label else f"row {place + 1}: label is empty")
     return result
@@ -116,15 +121,15 @@ def _labelled(
 
 def _row(manifest: TaskManifest, cells: Cells, label: int | None, target: str | None, ties: tuple[str, ...]) -> Row:
     texts = tuple(cells[name] for name in manifest.text_columns)
-    tied = (f"{name}\n{comparable(cells[name])}" for name in manifest.group.columns if cells[name].strip())
-    similar = " ".join(comparable(cells[name]) for name in manifest.similar_columns)
+    tied = (f"{name}\n{value}" for name in manifest.group.columns if (value := comparable(cells[name])))
+    similar = [" ".join(comparable(cells[name]) for name in columns) for columns in manifest.similar_columns]
     return Row(
         texts=texts,
         text=manifest.fill(cells),
         label=label,
         target=target,
         groups=(*tied, *ties),
-        similar=similar or content_key(texts),
+        similar=tuple(text or content_key(texts) for text in similar),
     )
 
 
@@ -156,9 +161,9 @@ def _tell(where: str, faults: list[str], allowed: str, part: str) -> None:
 
 def _stripped(cell: object) -> str:
     """A cell as text: outer white space off, line ends evened out, nothing for none."""
-    return "" if cell is None else str(cell).replace("\r\n", "\n").strip()
+    return _exact(cell).replace("\r\n", "\n").strip()
 
 
 def _exact(cell: object) -> str:
-    """A cell as text, as it is."""
-    return "" if cell is None else str(cell)
+    """A cell as text, as it is, without characters that are reserved for marks; a NaN is an empty cell of a table."""
+    return "" if cell is None or cell != cell else unmarked(str(cell))

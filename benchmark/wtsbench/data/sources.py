@@ -13,6 +13,7 @@ from wtsbench.data.download import Download, sha256
 from wtsbench.data.hub import read_hub, resolve_revision
 from wtsbench.data.reading import Columns, check_columns, read_file
 from wtsbench.errors import DataError
+from wtsbench.spec.paths import user_path
 from wtsbench.spec.source import (
     CodeSource,
     FileFormat,
@@ -67,7 +68,7 @@ def locate(manifest: TaskManifest, mirror: Path | None, folder: Path | None) -> 
         case HubSource():
             return HubDataset.at(task, source)
         case PathSource():
-            path = Path(source.path).expanduser()
+            path = user_path(source.path)
             path = path if path.is_absolute() or folder is None else folder / path
             form = source.format or format_of(source.path)
             if not path.is_file():

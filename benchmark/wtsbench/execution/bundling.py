@@ -32,7 +32,7 @@ from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.sandbox.registry import PULL_SECONDS
 from wtsbench.sandbox.wheelhouse import node_wheels
 from wtsbench.spec import manifests
-from wtsbench.spec.paths import cache_folder, shipped, user_manifests
+from wtsbench.spec.paths import cache_folder, shipped, user_manifests, user_path
 from wtsbench.spec.scorer import HubClassifierSource, NgramSource, PerspectiveSource
 from wtsbench.spec.source import CodeSource, HubSource, PathSource
 from wtsbench.spec.trial import ModelRef
@@ -213,7 +213,7 @@ class _Gathered:
             folder = f"datasets--{source.id.replace('/', '--')}"
             self.add_bytes(f"{HUB_CACHE}{folder}/refs/{source.revision}", report["commit"].encode())
         if isinstance(source, PathSource):
-            path = asked.folder / Path(source.path).expanduser()
+            path = asked.folder / user_path(source.path)
             if path.is_relative_to(user_manifests()) and ".." not in Path(source.path).parts:
                 self.add_file(f"{MANIFESTS}{path.relative_to(user_manifests()).as_posix()}", path)
             else:

@@ -7,7 +7,6 @@ that ending the same attempt twice writes the same keys.
 
 from __future__ import annotations
 
-import errno
 import json
 import time
 from collections.abc import Iterator
@@ -21,12 +20,15 @@ import pyarrow as pa
 from pydantic import BaseModel, Field
 
 from wtsbench.errors import ScorerError, ScorerUnavailable, StoreError
+from wtsbench.execution.allowed import forbidden, further_splits
 from wtsbench.execution.judging import judged
 from wtsbench.execution.score import ScoringError, mean_supervision, score, score_generations
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
 from wtsbench.execution.untrusted import read_json
-from wtsbench.sandbox.staging import remove_tree
+from wtsbench.sandbox import log
+from wtsbench.sandbox.base import reclaim
 from wtsbench.spec.failure import Failure, FailureClass
+from wtsbench.spec.files import remove_tree, shown
 from wtsbench.spec.provenance import provenance
 from wtsbench.spec.trial import Role, TrialJob
 from wtsbench.store import schemas
@@ -63,83 +65,98 @@ class Ended:
 
 
 def end(
-    folder: AttemptFolder, note: AttemptNote, store: Store, failure: Failure | None, result: dict[str, Any] | None
+    folder: AttemptFolder,
+    note: AttemptNote,
+    store: Store,
+    failure: Failure | None,
+    result: dict[str, Any] | None,
+    *,
+    finished: float | None = None,
 ) -> Ended:
-    """Score, seal, deliver and clear away one attempt. Safe to repeat after a crash at any point."""
+    """Score, seal, deliver and clear away one attempt. Safe to repeat after a crash at any point.
+
+    Args:
+        folder: of the attempt.
+        note: of the attempt.
+        store: where it is delivered to.
+        failure: how it failed; None where it is done.
+        result: the trial's own last word, where it left one.
+        finished: when it ended, in seconds since the epoch; None is now.
+    """
     with writable(folder):
-        ended = _seal_and_deliver(folder, note, store, failure, result)
+        ended = _seal_and_deliver(folder, note, store, failure, result, finished)
     folder.remove()
     return ended
 
 
 def _seal_and_deliver(
-    folder: AttemptFolder, note: AttemptNote, store: Store, failure: Failure | None, result: dict[str, Any] | None
+    folder: AttemptFolder,
+    note: AttemptNote,
+    store: Store,
+    failure: Failure | None,
+    result: dict[str, Any] | None,
+    finished: float | None,
 ) -> Ended:
     job = note.job
     result = result if result is not None else {}
     if not store.sealed(job.trial_id, job.attempt):
+        failure = _claim(folder, job) or failure
         outbox = Outbox(folder.outbox, trial_id=job.trial_id, attempt=job.attempt)
-        failure = _claim(folder, outbox) or failure
         written = {file.sequence for file in outbox.pending()}
         if SEAL_SEQUENCE not in written:
             measured = result.setdefault("measurements", {})
             if failure is None:
                 failure = _append_scores(outbox, note, store, measured)
-            log = _log_rows(folder, job)
-            if log.num_rows:
-                _rewrite(outbox, "logs", log, LOG_SEQUENCE)
+            printed = _log_rows(folder, job)
+            if printed.num_rows:
+                _rewrite(outbox, "logs", printed, LOG_SEQUENCE)
             records = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
-            _rewrite(outbox, "trials", seal_row(note, failure, result, records), SEAL_SEQUENCE)
+            _rewrite(outbox, "trials", seal_row(note, failure, result, records, finished), SEAL_SEQUENCE)
         acks = deliver(folder.outbox, store)
         return Ended(failure=failure, superseded=any(ack.outcome == "superseded" for ack in acks))
     return Ended(failure=failure)
 
 
-def _claim(folder: AttemptFolder, outbox: Outbox) -> Failure | None:
+def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
     """From here on the last records are the supervisor's: whatever the trial wrote in their place is no record.
 
     The mark is outside the trial folder, so no trial can set it; a sweep that finds it trusts what is there. What is no
-    whole record is taken out, and is the trial's failure: it must not stand in the way of other trials' records. That
-    is noted before, so that whoever is killed in between has not made the attempt a good one.
+    whole record, or none that the trial may write, is taken out, and is the trial's failure: it must not stand in the
+    way of other trials' records, nor reach a table. That is noted before, so that whoever is killed in between has not
+    made the attempt a good one.
     """
     if not folder.claimed.exists():
-        wrong = _wrong(folder, outbox)
+        replaced = reclaim(folder.trial)
+        wrong = {folder.outbox: f"{folder.outbox} was no folder any more"} if replaced else _wrong(folder, job)
         if wrong and not folder.verdict.exists():
             noted = folder.verdict.with_suffix(".new")
-            noted.write_text(next(iter(wrong.values())))
+            noted.write_text(shown(next(iter(wrong.values()))))
             noted.rename(folder.verdict)
         for path in wrong:
-            _discard(path)
-        for file in outbox.pending():
-            if file.sequence >= SCORES_SEQUENCE or file.table in ("trials", "scores"):
-                file.path.unlink()
+            remove_tree(path)
         folder.claimed.touch()
     if not folder.verdict.exists():
         return None
     return Failure(failure_class=FailureClass.TRIAL_ERROR, message=folder.verdict.read_text())
 
 
-def _wrong(folder: AttemptFolder, outbox: Outbox) -> dict[Path, str]:
-    """What in the outbox is no record of this attempt, and why."""
+def _wrong(folder: AttemptFolder, job: TrialJob) -> dict[Path, str]:
+    """What in the outbox is no record of this attempt, or none that the trial may write, and why."""
     wrong: dict[Path, str] = {}
     seen: set[int] = set()
     for path in sorted(folder.outbox.glob("*.arrow")):
         try:
             batch = read_batch(path)
-            if (batch.trial_id, batch.attempt) != (outbox.trial_id, outbox.attempt) or batch.sequence in seen:
+            if (batch.trial_id, batch.attempt) != (job.trial_id, job.attempt) or batch.sequence in seen:
                 raise StoreError(f"{path} is no record of this attempt, or not the only one of its number")
             seen.add(batch.sequence)
+            if batch.sequence >= SCORES_SEQUENCE:
+                raise StoreError(f"{path} has a number of the supervisor's records")
+            if (what := forbidden(batch, job.spec)) is not None:
+                raise StoreError(f"{path.name} holds {what}")
         except StoreError as error:
             wrong[path] = error.message
     return wrong
-
-
-def _discard(path: Path) -> None:
-    """Take out what a trial left, file or folder."""
-    if path.is_dir() and not path.is_symlink():
-        remove_tree(path)
-    else:
-        path.unlink()
 
 
 def _rewrite(outbox: Outbox, table: str, rows: pa.Table, sequence: int) -> None:
@@ -175,7 +192,8 @@ def _scored_predictions(outbox: Outbox, job: TrialJob, store: Store) -> pa.Table
     if spec.role is Role.STUDENT:
         supervision = mean_supervision(store.predictions(spec.parents, splits=["transfer"]))
     items = store.items(spec.data_digest)
-    return score(job.trial_id, job.attempt, _written(outbox, "predictions"), items, job.labels, supervision)
+    made = _written(outbox, "predictions")
+    return score(job.trial_id, job.attempt, made, items, job.labels, supervision, further=further_splits(spec))
 
 
 def _scored_generations(outbox: Outbox, note: AttemptNote, store: Store, measured: dict[str, Any]) -> pa.Table:
@@ -199,13 +217,7 @@ def _written(outbox: Outbox, table: str) -> pa.Table:
 
 
 def _log_rows(folder: AttemptFolder, job: TrialJob) -> pa.Table:
-    try:
-        lines = folder.log.read_text(errors="replace").splitlines()
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EACCES):
-            raise
-        lines = []
-    kept = list(enumerate(lines, 1))[-LOG_LINES:]
+    kept = list(enumerate(log.lines(folder.log), 1))[-LOG_LINES:]
     return pa.Table.from_pylist(
         [
             {"trial_id": job.trial_id, "attempt": job.attempt, "line": number, "stream": "output", "text": text}
@@ -215,7 +227,13 @@ def _log_rows(folder: AttemptFolder, job: TrialJob) -> pa.Table:
     )
 
 
-def seal_row(note: AttemptNote, failure: Failure | None, result: dict[str, Any] | None, records: int) -> pa.Table:
+def seal_row(
+    note: AttemptNote,
+    failure: Failure | None,
+    result: dict[str, Any] | None,
+    records: int,
+    finished: float | None = None,
+) -> pa.Table:
     """The terminal record: what ran, how it ended, and everything that says where its numbers come from.
 
     Args:
@@ -223,10 +241,11 @@ def seal_row(note: AttemptNote, failure: Failure | None, result: dict[str, Any] 
         failure: how it failed; None where it is done.
         result: the trial's own last word, where it left one.
         records: how many records the attempt has, this one included.
+        finished: when it ended, in seconds since the epoch; None is now.
     """
     spec = note.job.spec
     measured = (result or {}).get("measurements") or {}
-    finished = time.time()
+    finished = time.time() if finished is None else finished
     row = {
         "trial_id": note.job.trial_id,
         "attempt": note.job.attempt,

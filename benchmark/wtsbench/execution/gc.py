@@ -6,7 +6,6 @@ dead one had finished is not left over but undelivered, and is never thrown away
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import time
@@ -20,11 +19,11 @@ from typing import Literal, get_args
 from wtsbench.errors import SandboxError, StoreError, UserError
 from wtsbench.execution.ending import read_result
 from wtsbench.execution.space import interrupted, over_budget, size_of
-from wtsbench.execution.spool import AttemptFolder, attempt_folders, sandbox_folder
+from wtsbench.execution.spool import AttemptFolder, attempt_folders, is_dead, sandbox_folder
 from wtsbench.execution.supervise import sweep
 from wtsbench.sandbox.leftovers import sweep_folders
 from wtsbench.sandbox.prune import OnEngine, left_containers, left_folders, left_images
-from wtsbench.spec.paths import cache_folder, spool_folder
+from wtsbench.spec.paths import cache_folder, spool_folder, user_path
 from wtsbench.store.client import open_store
 
 CACHE_BYTES = 20 * 2**30
@@ -176,11 +175,11 @@ def _delete_folder(place: Path, path: Path) -> None:
 def _attempts(store: str, notes: list[str]) -> list[Leftover]:
     """Folders of attempts whose supervisor is dead; of those that had begun, the store is to hear."""
     spool = spool_folder(store)
-    others = [path for path in _spools_of_servers() if path != spool and any(map(_dead, attempt_folders(path)))]
+    others = [path for path in _spools_of_servers() if path != spool and any(map(is_dead, attempt_folders(path)))]
     if others:
         notes.append(f"attempts wait in {', '.join(map(str, others))} for another central store: name it with --store")
     found = []
-    for folder in filter(_dead, attempt_folders(spool)):
+    for folder in filter(is_dead, attempt_folders(spool)):
         with suppress(FileNotFoundError):
             found.append(_attempt(folder, store, spool))
     return found
@@ -215,31 +214,12 @@ def _end(folder: AttemptFolder, store: str, spool: Path) -> None:
                 folder.remove()
         return
     sweep(spool, open_store(store), only=folder)
-    if folder.path.exists() and _dead(folder):
+    if folder.path.exists() and is_dead(folder):
         raise StoreError(f"{folder.path} could not be removed")
 
 
-def _dead(folder: AttemptFolder) -> bool:
-    """Whether a folder is this user's and nobody holds it; looking leaves no trace."""
-    try:
-        if folder.path.stat().st_uid != os.getuid():
-            return False
-        handle = os.open(folder.path / "owner", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return folder.path.exists()
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:  # held, or on a file system that cannot tell
-        return False
-    finally:
-        os.close(handle)
-    return True
-
-
 def _spools_of_servers() -> list[Path]:
-    parent = Path(os.environ.get("WTSBENCH_SPOOL") or cache_folder() / "spool").expanduser().resolve()
+    parent = user_path(os.environ.get("WTSBENCH_SPOOL") or cache_folder() / "spool").resolve()
     return [path for path in sorted(parent.iterdir()) if path.is_dir()] if parent.is_dir() else []
 
 

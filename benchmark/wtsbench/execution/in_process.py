@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+import psutil
+
+from wtsbench.errors import SpecError
+from wtsbench.execution.fitting import fitting, misfit
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.progress import share_of
 from wtsbench.execution.supervise import close_sandboxes, supervise
+from wtsbench.spec.grid import Resources
 
 
 class InProcessExecutor:
@@ -18,6 +24,21 @@ class InProcessExecutor:
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="supervisor")
         self._cancelled = threading.Event()
         self._futures: dict[Future[Receipt], Job] = {}
+
+    @classmethod
+    def of(cls, resources: Resources) -> InProcessExecutor:
+        """One with as many slots as this machine has room for trials with such resources.
+
+        Raises:
+            SpecError: it has no room for one.
+        """
+        if resources.gpus:
+            raise SpecError("the in-process executor assigns no GPUs", remedy="use --executor ray, or gpus: 0.")
+        here = {"CPU": len(os.sched_getaffinity(0)), "memory": psutil.virtual_memory().total}
+        fault = misfit([here], resources)
+        if fault is not None:
+            raise SpecError(fault, remedy="lower `resources` in the grid, or run on a cluster with --ray.")
+        return cls(fitting(here, resources))
 
     def start(self, job: Job) -> None:
         """Begin a job; returns at once."""

@@ -6,8 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import math
-import os
-import socket
+import signal
 import threading
 import time
 from functools import cache
@@ -18,15 +17,16 @@ import ray
 import ray.exceptions
 
 from wtsbench.errors import ClusterError, UserError
+from wtsbench.execution.fitting import fitting, misfit
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.progress import share_of
+from wtsbench.execution.ray_access import settled
 from wtsbench.execution.ray_health import Health, end_with_parent
 from wtsbench.execution.supervise import done_trials, seal_lost, supervise
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
 from wtsbench.store.client import open_store, patience
 
-CONNECT_SECONDS = 10.0
 _COUNT_SECONDS = 5.0
 """From one count of the nodes to the next: a question to a GCS that has just died blocks until Ray ends the process."""
 
@@ -43,39 +43,20 @@ class RayExecutor:
         self._resources = resources
         self._tasks: dict[Any, Job] = {}
         self._stopping = False
-        _quiet()
-        if address is not None:
-            _require_answer(address)
-        try:
-            if address is None:
-                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-            else:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-            where = f"no Ray cluster answers at {address}" if address else "Ray could not be started on this machine"
-            raise ClusterError(
-                f"{where}: {error}",
-                remedy="check --ray / RAY_ADDRESS, or run without a cluster with --executor in-process.",
-            ) from error
-        self._task = ray.remote(max_retries=0, max_calls=0)(_supervise)
-        self._health = None if (address or "").startswith("ray://") else Health.here(local=address is None)
         self._slots, self._counted = 1, -math.inf
-        try:
+        with contextlib.ExitStack() as connection:
+            connection.enter_context(settled(address))
+            _connect(address)
+            connection.callback(ray.shutdown)
+            self._task = ray.remote(max_retries=0, max_calls=0)(_supervise)
+            self._health = None if (address or "").startswith("ray://") else Health.here(local=address is None)
             self._check_fits()
-        except ClusterError:
-            ray.shutdown()
-            raise
+            self._connection = connection.pop_all()
 
     def _check_fits(self) -> None:
-        if not any(_fitting(node, self._resources) for node in _nodes()):
-            asked = ", ".join(f"{amount:g} {name}" for name, amount in _asked(self._resources).items())
-            largest = "; ".join(
-                ", ".join(f"{node.get(name, 0):g} {name}" for name in _asked(self._resources)) for node in _nodes()
-            )
-            raise ClusterError(
-                f"a trial asks for {asked}, and no node of the cluster has that: {largest}",
-                remedy="lower `resources` in the grid, or use larger nodes.",
-            )
+        fault = misfit(_nodes(), self._resources)
+        if fault is not None:
+            raise ClusterError(fault, remedy="lower `resources` in the grid, or use larger nodes.")
 
     @property
     def slots(self) -> int:
@@ -87,7 +68,7 @@ class RayExecutor:
         answers = self._health is None or self._health.answers()
         if answers and time.monotonic() - self._counted > _COUNT_SECONDS:
             self._counted = time.monotonic()
-            self._slots = max(1, sum(_fitting(node, self._resources) for node in _nodes()))
+            self._slots = max(1, sum(fitting(node, self._resources) for node in _nodes()))
         return self._slots
 
     def start(self, job: Job) -> None:
@@ -146,7 +127,26 @@ class RayExecutor:
 
     def close(self) -> None:
         """Leave the cluster; a local Ray ends with it."""
-        ray.shutdown()
+        self._connection.close()
+
+
+def _connect(address: str | None) -> None:
+    # Ray's processes are children of this one, in its terminal: one that closes would end them with SIGHUP, and with
+    # them the trials that this process wants to end in order. What is blocked here is blocked there.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        if address is None:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError, ray.exceptions.RayError) as error:
+        where = f"the Ray cluster at {address} cannot be used" if address else "Ray could not be started here"
+        raise ClusterError(
+            f"{where}: {error}",
+            remedy="check --ray / RAY_ADDRESS, or run without a cluster with --executor in-process.",
+        ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _supervise(job: Job) -> Receipt:
@@ -177,44 +177,12 @@ def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) 
     return Receipt(trial_id=job.trial_id, attempt=last, failure=None if kept else failure, seconds=0.0)
 
 
-def _require_answer(address: str) -> None:
-    """Refuse an address where nobody listens: Ray itself would go on trying for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return  # `auto` and the like; Ray knows what they mean
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise ClusterError(
-            f"no Ray cluster answers at {address}: {error.strerror or error}",
-            remedy="check --ray / RAY_ADDRESS, or run without a cluster with --executor in-process.",
-        ) from error
-
-
 def _nodes() -> list[dict[str, float]]:
     """What each living node of the cluster offers, by resource; memory in bytes."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     return [node["Resources"] for node in nodes if node["Alive"]]
 
 
-def _asked(resources: Resources) -> dict[str, float]:
-    asked = {"CPU": float(resources.cpus), "GPU": float(resources.gpus), "memory": float(resources.memory or 0)}
-    return {name: amount for name, amount in asked.items() if amount}
-
-
-def _fitting(node: dict[str, float], resources: Resources) -> int:
-    """How many trials fit on a node at once."""
-    return min(int(node.get(name, 0) / amount) for name, amount in _asked(resources).items())
-
-
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def _quiet() -> None:
-    """Ray's own usage statistics and start-up hints do not belong in the output of a submission."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with contextlib.suppress(KeyError):
-        del os.environ["RAY_ADDRESS"]  # the address is an argument here; Ray would let this one override it

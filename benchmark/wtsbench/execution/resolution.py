@@ -14,7 +14,7 @@ from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.models.architecture import writes
 from wtsbench.models.resolve import resolve as resolve_model
 from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask
-from wtsbench.planning.points import require_cells, required_models
+from wtsbench.planning.points import required_models
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.spec import manifests
 from wtsbench.spec.generation import GenerationSettings
@@ -66,7 +66,6 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
     """
     found = {written: manifests.load_task(written, base=base) for written in grid.tasks}
     forms: dict[str, Form] = {written: manifest.form for written, (manifest, _) in found.items()}
-    require_cells(grid, forms)
     datasets: dict[str, Dataset] = {}
     scorers: dict[str, ScorerPlace] = {}
     asked = []
@@ -98,11 +97,16 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
             scorers[manifest.name] = place
             tasks[written] = _judged(tasks[written], manifest.generation, place, base, mirror)
     ladders = {pair: ladder(pair) for pair in grid.pairs}
-    models = {}
+    models: dict[str, ResolvedModel] = {}
     frames = {written: manifest.frames for written, (manifest, _) in found.items()}
     for name in required_models(grid, ladders, forms, frames):
         note(f"resolving {name}")
         reference, training = resolve_model(name, base=base, mirror=mirror)
+        if reference.name in {known.ref.name for known in models.values()}:  # tables know them by it
+            raise SpecError(
+                f"two models of the grid are called {reference.name}",
+                remedy="rename one in its manifest; where they are one and the same, write it the same way everywhere.",
+            )
         models[name] = ResolvedModel(ref=reference, training=training, writes=writes(reference))
     inputs = Inputs(
         tasks=tasks,

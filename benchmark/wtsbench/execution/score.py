@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,8 @@ def score(
     items: pa.Table,
     labels: Sequence[str],
     supervision: pa.Table | None = None,
+    *,
+    further: Sequence[str] = (),
 ) -> pa.Table:
     """Final metrics of a trial at classification on every predicted split, as rows of the `metrics` table.
 
@@ -44,22 +47,20 @@ def score(
         labels: names of the classes.
         supervision: for students, columns item_id and probabilities: the mean weak label of `transfer` items. Adds
             `agreement`, the share of items on which student and supervisors name the same class.
+        further: splits that the trial owes besides, `weak_train` or further opinions such as `transfer~1`. They are
+            checked, for others learn from them, and have no metrics.
 
     Raises:
         ScoringError: a predicted split lacks items, has some twice or others, or a row is no distribution.
     """
     rows: list[dict[str, object]] = []
-    _refuse_others(predictions, "predictions", Split.WEAK_TRAIN)
+    _refuse_others(predictions, "predictions", further)
+    for name in further:
+        _checked(predictions, items, name, len(labels))
     for split in PREDICTED_SPLITS:
-        truth = _of(items, split).select(["item_id", "label"]).sort_by("item_id")
-        made = _of(predictions, split).sort_by("item_id")
-        if made["item_id"].to_pylist() != truth["item_id"].to_pylist():
-            raise ScoringError(
-                f"predictions on {split.value} cover {made.num_rows} rows, not its {truth.num_rows} items"
-            )
+        truth, made, probabilities = _checked(predictions, items, split.value, len(labels))
         if truth.num_rows == 0:
             continue
-        probabilities = _matrix(made["probabilities"], len(labels), split.value)
         predicted = Predicted.of(truth["label"].to_numpy(), probabilities)
         for name, metric in classification_metrics(labels).items():
             rows.append(_row(trial_id, attempt, name, split.value, metric.of(predicted)))
@@ -101,8 +102,8 @@ def score_generations(
     _refuse_others(generations, "generations")
     _refuse_others(scores, "scores")
     for split in splits:
-        prompts = _of(items, split)
-        drawn, scored = _of(generations, split), _of(scores, split)
+        prompts = _of(items, split.value)
+        drawn, scored = _of(generations, split.value), _of(scores, split.value)
         owed = samples_owed(settings, split)
         if drawn.num_rows != prompts.num_rows * owed:
             raise ScoringError(
@@ -125,17 +126,25 @@ def samples_owed(settings: GenerationSettings, split: Split) -> int:
     return of_split.get(split, settings.samples)
 
 
-def _of(table: pa.Table, split: Split) -> pa.Table:
-    return table.filter(pc.field("split") == split.value)
+def _checked(
+    predictions: pa.Table, items: pa.Table, split: str, classes: int
+) -> tuple[pa.Table, pa.Table, np.ndarray[Any, Any]]:
+    """A split's items and predictions by item id, and the latter's numbers [N, C]; `split` may be a further opinion."""
+    truth = _of(items, split.partition("~")[0]).select(["item_id", "label"]).sort_by("item_id")
+    made = _of(predictions, split).sort_by("item_id")
+    if made["item_id"].to_pylist() != truth["item_id"].to_pylist():
+        raise ScoringError(f"predictions on {split} cover {made.num_rows} rows, not its {truth.num_rows} items")
+    numbers = _matrix(made["probabilities"], classes, split) if truth.num_rows else np.empty((0, classes))
+    return truth, made, numbers
 
 
-def _refuse_others(table: pa.Table, name: str, *also: Split) -> None:
-    """Splits that no trial predicts; `transfer~1` and so on are further opinions of supervisors on `transfer`.
+def _of(table: pa.Table, split: str) -> pa.Table:
+    return table.filter(pc.field("split") == split)
 
-    Supervisors that others build on predict `weak_train` too.
-    """
-    known = {split.value for split in (*PREDICTED_SPLITS, *also)}
-    others = sorted({split for split in table["split"].unique().to_pylist() if split.partition("~")[0] not in known})
+
+def _refuse_others(table: pa.Table, name: str, further: Sequence[str] = ()) -> None:
+    known = {*(split.value for split in PREDICTED_SPLITS), *further}
+    others = sorted({*table["split"].unique().to_pylist()} - known)
     if others:
         raise ScoringError(f"{name} on {', '.join(others)}, which no trial predicts")
 

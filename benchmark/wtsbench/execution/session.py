@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,15 +25,15 @@ from wtsbench.execution.scheduler import Event, Executor, Listener, Summary, run
 from wtsbench.execution.supervise import done_trials, sweep, tidy_up
 from wtsbench.models import external
 from wtsbench.models.fetch import fetch
-from wtsbench.planning.check import load_checked_grid
-from wtsbench.planning.plan import Plan, make_plan
+from wtsbench.planning.check import GridSource, given_grid
+from wtsbench.planning.plan import Plan, Reuse, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare, title
 from wtsbench.sandbox.base import Sandbox, make_sandbox
 from wtsbench.sandbox.extras import require_packages
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.paths import data_mirror, spool_folder
 from wtsbench.spec.trial import TrialSpec
-from wtsbench.store.client import Store, absolute, open_store
+from wtsbench.store.client import Store, absolute, open_store, require_writable
 
 __all__ = ["Event", "Options", "Session", "Summary", "prepare", "submit"]
 
@@ -51,6 +51,8 @@ class Options:
     executor: Literal["ray", "in-process"] = "ray"
     mirror: Path | None = None
     """Folder that stands in for the canonical places of data and models."""
+    trust: tuple[str, ...] = ()
+    """Grids whose trials are taken though they were finished under tokens for these grids only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,8 @@ class Session:
     """A grid, its plan, and how the store stands to it."""
 
     grid: Grid
-    source: Path
+    source: str
+    """Path of the grid's file, or what stands for that."""
     yaml: str
     plan: Plan
     report: PlanReport
@@ -78,7 +81,7 @@ class Session:
         return self.sandbox.notice
 
 
-def prepare(source: str | Path, options: Options, *, note: Callable[[str], None]) -> Session:
+def prepare(source: GridSource, options: Options, *, note: Callable[[str], None]) -> Session:
     """Load and check a grid, prepare its data, resolve its models, plan it and hold the plan against the store.
 
     Creates no store and runs no trial.
@@ -86,16 +89,19 @@ def prepare(source: str | Path, options: Options, *, note: Callable[[str], None]
     Raises:
         UserError: the grid, a task's data, a model, the sandbox or the store is not as it must be.
     """
-    grid, path = load_checked_grid(source)
+    given = given_grid(source)
+    grid = given.grid
     sandbox = make_sandbox(options.sandbox, image=grid.image)
-    resolved = resolve(grid, path.parent, sandbox, mirror=options.mirror or data_mirror(), note=note)
-    plan = make_plan(grid, resolved.inputs)
-    report = compare(plan, _stored(options.store))
+    resolved = resolve(grid, given.base, sandbox, mirror=options.mirror or data_mirror(), note=note)
+    stored, only = _stored(options.store)
+    done = frozenset(trial.trial_id for trial in stored.values() if trial.status == "done")
+    plan = make_plan(grid, resolved.inputs, Reuse(grid=only, trusted=options.trust, done=done))
+    report = compare(plan, stored)
     require_labels(report.trials, resolved.datasets)
     return Session(
         grid=grid,
-        source=path,
-        yaml=path.read_text(encoding="utf-8"),
+        source=given.source,
+        yaml=given.yaml,
         plan=plan,
         report=report,
         datasets=dict(resolved.datasets),
@@ -117,6 +123,7 @@ def submit(session: Session, *, listener: Listener, stop: threading.Event) -> Su
         UserError: a key is missing, the store cannot be written, or the cluster cannot be reached. What the store
             acknowledged is kept, and attempts that could not be delivered stay in the spool for the next submission.
     """
+    require_writable(session.options.store)
     _require_access(session)
     if session.sandbox.image_digest is not None:
         asked = {trial.spec.strategy_package for trial in session.report.trials if trial.state != "stored"}
@@ -170,19 +177,23 @@ def _start(session: Session, specs: list[TrialSpec], listener: Listener) -> Exec
     """
     pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
     executor: Executor | None = None
+    fetching: dict[str, Future[Path]] = {}
     try:
-        fetching = []
         if session.options.ray is None:
             used = [model for spec in specs for model in (spec.model, spec.reference) if model is not None]
             models = {model.revision: model for model in used if model.trained}
             listener(Event(kind="preparing", message=f"models: {', '.join(sorted(m.name for m in models.values()))}"))
-            fetching = [pool.submit(fetch, model) for model in models.values()]
+            fetching = {model.name: pool.submit(fetch, model) for model in models.values()}
         listener(Event(kind="preparing", message=_starting(session)))
         executor = _executor(session)
-        if not all(future.done() for future in fetching):
-            listener(Event(kind="preparing", message="waiting for the models"))
-        for future in fetching:
-            future.result()
+        waiting = dict(fetching)
+        while waiting:
+            for name in [name for name, future in waiting.items() if future.done()]:
+                waiting.pop(name).result()
+            if waiting:
+                ready = f"{len(fetching) - len(waiting)} of {len(fetching)} ready"
+                listener(Event(kind="preparing", message=f"waiting for models ({ready}): {', '.join(sorted(waiting))}"))
+                wait(waiting.values(), return_when=FIRST_COMPLETED)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         if executor is not None:
@@ -192,12 +203,15 @@ def _start(session: Session, specs: list[TrialSpec], listener: Listener) -> Exec
     return executor
 
 
-def _stored(uri: str) -> dict[str, StoredTrial]:
-    """Every trial the store knows, with its best attempt; empty where there is no store yet."""
+def _stored(uri: str) -> tuple[dict[str, StoredTrial], str | None]:
+    """Every trial the store knows, with its best attempt; and the only grid that may be submitted to it, if one.
+
+    There is nothing where there is no store yet.
+    """
     try:
         store = open_store(uri)
     except NoStore:
-        return {}
+        return {}, None
     known: dict[str, StoredTrial] = {}
     for row in store.trials().select(["trial_id", "status", "failure_class", "failure_message", "spec"]).to_pylist():
         before = known.get(row["trial_id"])
@@ -206,12 +220,20 @@ def _stored(uri: str) -> dict[str, StoredTrial]:
                 trial_id=row["trial_id"],
                 status=row["status"],
                 message=f"{row['failure_class']}: {row['failure_message']}",
-                spec=TrialSpec.model_validate(json.loads(row["spec"])),
+                spec=_spec(row["spec"]),
             )
     for trial_id in store.attempts()["trial_id"].unique().to_pylist():
         if trial_id not in known:
             known[trial_id] = StoredTrial(trial_id=trial_id, status="running", message="", spec=None)
-    return known
+    return known, store.only_grid
+
+
+def _spec(text: str) -> TrialSpec | None:
+    """A stored trial's specification; None where this version cannot read it: it only explains what differs."""
+    try:
+        return TrialSpec.model_validate(json.loads(text))
+    except ValueError:
+        return None
 
 
 def _spool(session: Session) -> Path:
@@ -291,10 +313,7 @@ def _starting(session: Session) -> str:
 def _executor(session: Session) -> Executor:
     resources = session.grid.resources
     if session.options.executor == "in-process":
-        if resources.gpus:
-            raise SpecError("the in-process executor assigns no GPUs", remedy="use --executor ray, or gpus: 0.")
-        slots = max(1, (os.cpu_count() or 1) // resources.cpus)
-        return InProcessExecutor(slots)
+        return InProcessExecutor.of(resources)
     from wtsbench.execution.ray_executor import RayExecutor  # importing ray takes half a second
 
     return RayExecutor(session.options.ray, resources)

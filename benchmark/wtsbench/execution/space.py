@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import stat
 import tempfile
 import time
@@ -17,7 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from wtsbench.spec.paths import cache_folder, user_manifests
+from wtsbench.spec.files import remove, walk
+from wtsbench.spec.paths import cache_folder, user_manifests, user_path
 
 QUIET_SECONDS = 3600.0
 """A file that changed or was read since is somebody's."""
@@ -54,7 +54,7 @@ class OnDisk:
                 self.path.rename(away)  # in one step, for a folder that is there counts as whole
             except FileNotFoundError:
                 return
-            shutil.rmtree(away)
+            remove(away)
         else:
             self.path.unlink(missing_ok=True)
 
@@ -104,11 +104,11 @@ def over_budget(budget: int) -> Cache:
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
-    return sum(status.st_size for status in _all(path))
+    return sum(map(_bytes, _all(path)))
 
 
 def _unfinished() -> Iterator[Path]:
-    spool = Path(os.environ.get("WTSBENCH_SPOOL") or cache_folder() / "spool").expanduser().resolve()
+    spool = user_path(os.environ.get("WTSBENCH_SPOOL") or cache_folder() / "spool").resolve()
     for folder, folders, files in os.walk(cache_folder()):
         # what is in it may be finished work, also under a name with a dot: it is looked through as attempts
         folders[:] = [name for name in folders if Path(folder, name).resolve() != spool]
@@ -137,7 +137,7 @@ def _measured(path: Path, part: str, *, read: bool = False) -> OnDisk | None:
     times = [one.st_mtime for one in seen]
     if read:  # of a folder that would be the time of the last look such as this one
         times += [one.st_atime for one in seen if not stat.S_ISDIR(one.st_mode)]
-    return OnDisk(path=path, part=part, bytes=sum(one.st_size for one in seen), changed=max(times))
+    return OnDisk(path=path, part=part, bytes=sum(map(_bytes, seen)), changed=max(times))
 
 
 def _all(path: Path) -> Iterator[os.stat_result]:
@@ -146,14 +146,12 @@ def _all(path: Path) -> Iterator[os.stat_result]:
         yield path.lstat()
     except OSError:
         return
-    if path.is_symlink() or not path.is_dir():
-        return
-    for folder, folders, files in os.walk(path):
-        for name in (*folders, *files):
-            try:
-                yield Path(folder, name).lstat()
-            except OSError:
-                continue
+    yield from (state for _, _, state in walk(path))
+
+
+def _bytes(state: os.stat_result) -> int:
+    """Of a file with holes what there is of it, and not what it claims."""
+    return min(state.st_size, state.st_blocks * 512)
 
 
 def _in_use() -> set[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import secrets
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from pathlib import Path
 from wtsbench.errors import StoreError
 from wtsbench.execution.judging import ScorerPlace
 from wtsbench.execution.space import size_of
-from wtsbench.sandbox.staging import remove_tree
+from wtsbench.spec.files import remove_tree
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.trial import TrialJob
 
@@ -113,6 +114,14 @@ class AttemptFolder:
         except (FileNotFoundError, ValueError):
             return None
 
+    def last_sign(self, note: AttemptNote) -> float:
+        """When the trial last wrote or its supervisor last renewed its lease, as far as files tell."""
+        seen = note.started_at
+        for path in (self.trial / "lease", self.log, self.progress, self.result):
+            with suppress(OSError):
+                seen = max(seen, path.lstat().st_mtime)
+        return min(seen, time.time())
+
     @contextmanager
     def owned(self, *, wait: float = 0.0) -> Iterator[bool]:
         """Hold the folder's lock, and make the folder where it is not there.
@@ -179,6 +188,31 @@ def attempt_folders(spool: Path) -> list[AttemptFolder]:
         return []
     own = sandbox_folder(spool)
     return [AttemptFolder(path) for path in sorted(spool.iterdir()) if path.is_dir() and path != own]
+
+
+def is_dead(folder: AttemptFolder) -> bool:
+    """Whether a folder is this user's and nobody holds it; looking leaves no trace."""
+    try:
+        if folder.path.stat().st_uid != os.getuid():
+            return False
+        handle = os.open(folder.path / "owner", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return folder.path.exists()
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # held, or on a file system that cannot tell
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def abandoned(spool: Path) -> set[tuple[str, int]]:
+    """Attempts of this machine that were begun, and whose supervisor is dead: trial ids and numbers."""
+    notes = [folder.note() for folder in attempt_folders(spool) if is_dead(folder)]
+    return {(note.job.trial_id, note.job.attempt) for note in notes if note and note.host == platform.node()}
 
 
 def sandbox_folder(spool: Path) -> Path:

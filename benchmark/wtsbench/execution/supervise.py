@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import threading
 import time
@@ -47,7 +48,7 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
         return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=True)
     sandbox = _sandbox(job)
     _require_environment(job, sandbox)
-    attempt = store.begin_attempt(job.trial_id, run=job.run)
+    attempt = store.begin_attempt(job.trial_id, run=job.run, shared_id=job.spec.shared_id)
     folder = AttemptFolder.of(Path(job.spool), job.trial_id, attempt)
     with writable(folder), folder.owned(wait=_SWEEP_SECONDS) as owned:
         if not owned:
@@ -86,7 +87,8 @@ def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> li
                 reclaim(folder.trial)
                 result = read_result(folder)
             failure = None if result is not None and result["status"] == "done" else _abandoned(result)
-            ended.append((note, end(folder, note, store, failure, result).failure))
+            last = folder.last_sign(note)
+            ended.append((note, end(folder, note, store, failure, result, finished=last).failure))
     tidy_up(spool, wait=0.0)
     return ended
 
@@ -211,7 +213,7 @@ def _run(
     except UserError as error:
         return Failure(failure_class=FailureClass.INFRASTRUCTURE, message=error.message, detail=str(error)), None
     result = read_result(folder)
-    return classify(outcome, result), result
+    return classify(outcome, result, begun=os.path.lexists(folder.progress)), result
 
 
 def _labels_taken(

@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pydantic import ValidationError
 
 import wtsbench
 from wtsbench.errors import SandboxError, SpecError
 from wtsbench.execution.bundling import CACHE, HUB_CACHE, MANIFESTS, MIRROR, WHEELS
 from wtsbench.models.layout import sha256
 from wtsbench.sandbox import oci
-from wtsbench.sandbox.bundle import Bundle, Entry, opened
+from wtsbench.sandbox.bundle import Bundle, BundleFault, Entry, opened
 from wtsbench.sandbox.engine import connect, probe
 from wtsbench.sandbox.image import REPOSITORY
-from wtsbench.sandbox.pins import ImagePin, pins, write_pin
+from wtsbench.sandbox.pins import ImagePin, is_tag, pins, write_pin
 from wtsbench.sandbox.registry import PULL_SECONDS, local_image
 from wtsbench.scoring.kept import locked
+from wtsbench.spec.files import remove_tree
 from wtsbench.spec.paths import cache_folder, data_mirror, user_manifests
 
 _WHOLE = ("models/embedded/", "scorers/")
@@ -73,14 +77,16 @@ def load_bundle(
     with opened(path) as bundle:
         places = _Places(mirror=mirror or data_mirror() or cache_folder() / "mirror")
         targets = {entry: target for entry in bundle.entries.values() if (target := places.of(entry.name)) is not None}
-        missing = {entry: target for entry, target in targets.items() if not target.exists()}
+        with _said(path):
+            missing = {entry: target for entry, target in targets.items() if not target.exists()}
         _refuse_conflicts({entry: target for entry, target in targets.items() if entry not in missing})
         pin = _pin_of(bundle, name) if image else None
         if pin is not None:
             probe()
             _load_image(bundle, pin[1], note)
         note("putting models and data in place")
-        _place(missing)
+        with _said(path):
+            _place(missing)
         if pin is not None:
             write_pin(*pin)
         mirrored = any(entry.name.startswith(MIRROR) for entry in targets)
@@ -110,16 +116,21 @@ class _Places:
             (MANIFESTS, user_manifests()),
         ):
             if name.startswith(prefix):
-                return folder / name.removeprefix(prefix)
+                inside = name.removeprefix(prefix)
+                if prefix == CACHE and any(
+                    inside.startswith(one) and inside.count("/") == one.count("/") for one in _WHOLE
+                ):
+                    raise BundleFault(
+                        f"{name} of the bundle would be a file in the place of a folder", remedy="bundle again."
+                    )
+                return folder / inside
         return None
 
 
 def _refuse_conflicts(there: Mapping[Entry, Path]) -> None:
     """The cache can be made again and is left as it is; elsewhere another file would be another model or other data."""
     other = [
-        str(target)
-        for entry, target in there.items()
-        if not entry.name.startswith(CACHE) and sha256(target) != entry.sha256
+        str(target) for entry, target in there.items() if not entry.name.startswith(CACHE) and _is_other(entry, target)
     ]
     if other:
         raise SpecError(
@@ -128,14 +139,42 @@ def _refuse_conflicts(there: Mapping[Entry, Path]) -> None:
         )
 
 
+def _is_other(entry: Entry, target: Path) -> bool:
+    try:
+        return sha256(target) != entry.sha256
+    except OSError:  # a folder, a pipe, or closed to us
+        return True
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """An error of the disk on the way, in words."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise SandboxError(
+            f"{path} cannot be put in place: {where}{error.strerror or error}",
+            remedy="mend that and load it again: what is in place by now is kept.",
+        ) from error
+
+
 def _pin_of(bundle: Bundle, name: str | None) -> tuple[str, ImagePin] | None:
     """The pin of the bundle's image and its name, held against what is pinned here."""
     if bundle.config is None:
         return None
     fields = {key: value for key, value in bundle.about["image"].items() if key not in ("name", "tag")}
-    pin, called = ImagePin.model_validate(fields), name or str(bundle.about["image"]["name"])
+    called = name or str(bundle.about["image"]["name"])
+    try:
+        pin = ImagePin.model_validate(fields)
+    except ValidationError as error:
+        raise BundleFault(
+            f"{bundle.path}: what it says of its image is no pin: {error.errors()[0]['msg']}", remedy="bundle again."
+        ) from error
     if ":" in called or "@" in called:  # the grid names it by its digest, and needs no pin
         called = f"bundle-{str(pin.id).removeprefix('sha256:')[:12]}"
+    elif is_tag(called):
+        raise BundleFault(f"{bundle.path}: its image has no name to pin it under", remedy="give it one with --name.")
     known = pins().get(called)
     if known is not None and known.id not in (None, pin.id):
         raise SpecError(
@@ -178,7 +217,7 @@ def _place(missing: Mapping[Entry, Path]) -> None:
             if folder.is_dir():
                 continue
             unfinished = folder.with_name(f".{folder.name}.loading")
-            shutil.rmtree(unfinished, ignore_errors=True)
+            remove_tree(unfinished)
             for name, entry in files.items():
                 _write(entry, unfinished / PurePosixPath(name))
             unfinished.replace(folder)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
+from wtsbench.spec.files import NOT_GIVEN, open_plain
+
 MOST_BYTES = 16 * 2**20
 """A larger file is none that a trial of ours writes."""
-_NO_FILE = {
-    errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV,
-}  # fmt: skip
-"""What a trial can bring about. Other errors are the disk's, and say nothing of the trial."""
+MOST_LEVELS = 100
+"""Of lists and objects in each other, so that what was read can be written again from wherever in the program."""
 
 
 def read_json(path: Path) -> Any:
@@ -26,23 +23,26 @@ def read_json(path: Path) -> Any:
         OSError: the disk does not give it.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open_plain(path, links=False) as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        if error.errno not in _NO_FILE:
+        if error.errno not in NOT_GIVEN:
             raise
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError(f"{path} is no plain file")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            content = file.read(MOST_BYTES + 1)
-    finally:
-        os.close(handle)
     if len(content) > MOST_BYTES:
         raise ValueError(f"{path} is larger than {MOST_BYTES:,} bytes")
     try:
         said = json.loads(content)
         json.dumps(said, ensure_ascii=False).encode()  # half a character cannot be stored: a ValueError too
-        return said
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply") from error
+    level = [said]
+    for _ in range(MOST_LEVELS):
+        level = [one for each in level for one in _within(each)]
+    if level:
+        raise ValueError(f"{path} is nested too deeply")
+    return said
+
+
+def _within(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from wtsbench.spec.files import read_plain
 from wtsbench.spec.trial import ModelRef
 
 ENCODERS = frozenset(
@@ -34,7 +35,7 @@ def writes(model: ModelRef) -> bool | None:
     if folder is None:
         return None
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(read_plain(folder / "config.json"))
     except (OSError, ValueError):  # the trial says what is wrong with it
         return None
     if not isinstance(config, dict) or config.get("model_type") not in ENCODERS:

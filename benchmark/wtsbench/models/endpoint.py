@@ -25,24 +25,22 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from requests import Response, Session
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
-from requests.exceptions import RequestException
-from urllib3.util import Retry
 
 from wtsbench.errors import ExitCode, ModelError
+from wtsbench.http import Answer as Said
+from wtsbench.http import BadAnswer, NoAnswer, Service, without
+from wtsbench.spec.control_tokens import as_message
+from wtsbench.spec.files import read_small
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import Endpoint
-from wtsbench.spec.paths import cache_folder
+from wtsbench.spec.paths import cache_folder, user_path
 
 Floats = NDArray[np.float64]
 READING_VERSION = 1
 """Raised when a change of code reads answers otherwise; it is part of the revision."""
-_TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504)
 _BACKOFF = 0.5
-"""Seconds before the second further try; doubled each time, up to `_LONGEST`. A Retry-After header is obeyed."""
-_LONGEST = 60.0
+_ROUNDING = 1e-3
+"""How far above 0 a log-probability may be: half precision rounds so."""
 
 
 class EndpointUnreachable(ModelError):
@@ -90,27 +88,24 @@ def ask(source: Endpoint, folder: Path, texts: Sequence[str], *, what: str) -> d
         ModelError: the key is missing or refused, or the endpoint does not speak the protocol. In both cases, what was
             answered before is in the cache.
     """
-    with Session() as session:
-        session.auth = _Key(read_key(source, folder, what=what))
-        retry = Retry(
-            total=source.retries,
-            backoff_factor=_BACKOFF,
-            backoff_max=_LONGEST,
-            status_forcelist=_TRANSIENT,
-            allowed_methods=None,
-            raise_on_status=False,
-        )
-        adapter = HTTPAdapter(max_retries=retry, pool_maxsize=source.concurrency)
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, adapter)
+    key = read_key(source, folder, what=what)
+    stop = Event()
+    with Service(
+        name=f"{what}: {source.url}",
+        timeout=source.timeout,
+        retries=source.retries,
+        backoff=_BACKOFF,
+        headers={} if key is None else {"Authorization": f"Bearer {key}"},
+        at_once=source.concurrency,
+        sleep=stop.wait,
+    ) as service:
         distinct = list(dict.fromkeys(texts))
-        stop = Event()
 
         def one(text: str) -> Answer | None:
             if stop.is_set():  # another request has failed, and its error is on its way
                 return None
             try:
-                return _answer(session, source, text, what)
+                return _answer(service, source, text, what)
             except ModelError:
                 stop.set()
                 raise
@@ -159,18 +154,6 @@ def _class_in(content: str, words: Sequence[str]) -> int | None:
     return None
 
 
-class _Key(AuthBase):
-    """The key in the header. As `auth`, so that no .netrc file takes its place and no redirect carries it away."""
-
-    def __init__(self, key: str | None) -> None:
-        self._key = key
-
-    def __call__(self, request: Any) -> Any:
-        if self._key is not None:
-            request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
-
-
 def read_key(source: Endpoint, folder: Path, *, what: str) -> str | None:
     """The key; None where the manifest names none.
 
@@ -183,12 +166,13 @@ def read_key(source: Endpoint, folder: Path, *, what: str) -> str | None:
             raise ModelError(f"{what}: the environment has no {source.key_env}", remedy="set it to the endpoint's key.")
         return key
     if source.key_file is not None:
-        path = folder / Path(source.key_file).expanduser()
+        path = folder / user_path(source.key_file)
         try:
-            key = path.read_text().strip()
-        except OSError as error:
+            key = read_small(path).decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
             raise ModelError(
-                f"{what}: the key file {path} cannot be read: {error.strerror}", remedy="check `endpoint.key_file`."
+                f"{what}: the key file {path} cannot be read: {reason}", remedy="check `endpoint.key_file`."
             ) from None
         if not key:
             raise ModelError(f"{what}: the key file {path} is empty", remedy="write the endpoint's key into it.")
@@ -196,29 +180,32 @@ def read_key(source: Endpoint, folder: Path, *, what: str) -> str | None:
     return None
 
 
-def _answer(session: Session, source: Endpoint, text: str, what: str) -> Answer:
+def _answer(service: Service, source: Endpoint, text: str, what: str) -> Answer:
     body = _body(source, text)
     path = _place(source, body)
     kept = _read_kept(path)
     if kept is not None:
         return kept
     try:
-        response = session.post(f"{source.url}/chat/completions", json=body, timeout=source.timeout)
-    except RequestException as error:
+        said = service.post(f"{source.url}/chat/completions", body)
+    except NoAnswer as error:
         raise EndpointUnreachable(
-            f"{what}: {source.url} cannot be reached: {type(error).__name__}",
-            remedy="check `endpoint.url`; submitting again asks only for what is missing.",
+            f"{what}: {source.url} cannot be reached: {error}",
+            remedy="check `endpoint.url`; where it has too much to do, lower `endpoint.concurrency`; submitting again"
+            " asks only for what is missing.",
         ) from error
-    if response.status_code != 200:
-        raise _refused(response, source, what)
-    answer = _parsed(response, source, what)
+    except BadAnswer as error:
+        raise _no_completion(source, what, str(error)) from error
+    if said.status != 200:
+        raise _refused(said, source, what, service.headers)
+    answer = _parsed(said, source, what)
     _keep(path, answer)
     return answer
 
 
 def _body(source: Endpoint, text: str) -> dict[str, Any]:
     messages = [{"role": "system", "content": source.system}] if source.system is not None else []
-    messages.append({"role": "user", "content": source.prompt.format(text=text)})
+    messages.append({"role": "user", "content": source.prompt.format(text=as_message(text))})
     body: dict[str, Any] = {
         "model": source.model,
         "messages": messages,
@@ -228,39 +215,56 @@ def _body(source: Endpoint, text: str) -> dict[str, Any]:
     return body | {"logprobs": True, "top_logprobs": source.top_logprobs} if source.logprobs else body
 
 
-def _refused(response: Response, source: Endpoint, what: str) -> ModelError:
-    status = response.status_code
-    if status in (401, 403):  # whose text may repeat a part of the key
+def _refused(said: Said, source: Endpoint, what: str, headers: dict[str, str]) -> ModelError:
+    if said.status in (401, 403):
         return ModelError(
-            f"{what}: {source.url} refuses the key ({status})", remedy="check `endpoint.key_env` or `key_file`."
+            f"{what}: {source.url} refuses the key ({said.status})", remedy="check `endpoint.key_env` or `key_file`."
         )
-    if status in _TRANSIENT:
-        return EndpointUnreachable(
-            f"{what}: {source.url} answers {status} after {source.retries} further tries",
-            remedy="lower `endpoint.concurrency`, or submit again later: only what is missing is asked for.",
-        )
-    said = " ".join(response.text.split())[:200]
     return ModelError(
-        f"{what}: {source.url} refuses the request ({status}): {said}",
+        f"{what}: {source.url} refuses the request ({said.status}): {without(said.text, headers)[:200]}",
         remedy="check `endpoint.url` and `endpoint.model`; not every endpoint has `logprobs`.",
     )
 
 
-def _parsed(response: Response, source: Endpoint, what: str) -> Answer:
+def _no_completion(source: Endpoint, what: str, why: str) -> ModelError:
+    return ModelError(
+        f"{what}: {source.url} does not answer as a chat completion: {why}", remedy="check `endpoint.url`."
+    )
+
+
+def _parsed(said: Said, source: Endpoint, what: str) -> Answer:
     try:
-        choice = response.json()["choices"][0]
-        content = str(choice["message"]["content"] or "")
-        said = (choice.get("logprobs") or {}).get("content") if source.logprobs else None
+        choice = said.json()["choices"][0]
+        content = choice["message"]["content"] or ""
+        tokens = (choice.get("logprobs") or {}).get("content") if source.logprobs else None
+        if not isinstance(content, str):
+            raise TypeError
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise _no_completion(source, what, "it has no choice with a message") from error
+    try:
         first = None
-        for token in said or ():
+        for token in tokens or ():
             if str(token["token"]).strip():
-                first = tuple((str(each["token"]), float(each["logprob"])) for each in token["top_logprobs"])
+                first = _alternatives([(each["token"], each["logprob"]) for each in token["top_logprobs"]])
                 break
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"{what}: {source.url} does not answer as a chat completion", remedy="check `endpoint.url`."
-        ) from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise _no_completion(source, what, "its `logprobs` are no logarithms of probabilities") from error
     return Answer(content=content, first=first or None, cached=False)
+
+
+def _alternatives(pairs: Sequence[Any]) -> tuple[tuple[str, float], ...]:
+    """Tokens with their log-probabilities.
+
+    Raises:
+        ValueError: one of these is not finite, or above 0, or one of those no text.
+    """
+    checked = []
+    for token, logprob in pairs:
+        number = isinstance(logprob, int | float) and not isinstance(logprob, bool)
+        if not (isinstance(token, str) and number and -math.inf < logprob <= _ROUNDING):
+            raise ValueError
+        checked.append((token, min(float(logprob), 0.0)))
+    return tuple(checked)
 
 
 def _place(source: Endpoint, body: Mapping[str, Any]) -> Path:
@@ -274,10 +278,10 @@ def _read_kept(path: Path) -> Answer | None:
         first = kept["first"]
         return Answer(
             content=str(kept["content"]),
-            first=None if first is None else tuple((str(token), float(logprob)) for token, logprob in first),
+            first=None if first is None else _alternatives(first),
             cached=True,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
 
 

@@ -15,7 +15,7 @@ import wtsbench
 from wtsbench.errors import ModelError
 from wtsbench.models.embedded import recipe_digest
 from wtsbench.models.hub import snapshot
-from wtsbench.models.layout import check_folder, folder_revision
+from wtsbench.models.layout import check_folder, file_digests, folder_revision, needed
 from wtsbench.spec.paths import cache_folder
 from wtsbench.spec.trial import ModelRef
 
@@ -23,7 +23,8 @@ from wtsbench.spec.trial import ModelRef
 def fetch(model: ModelRef) -> Path:
     """A folder on this machine with the model's weights, configuration and tokenizer, for reading.
 
-    Hub: downloaded into the hub's own cache where it is not there yet. Folder: checked to be what the plan saw.
+    Hub: downloaded into the hub's own cache where it is not there yet, and large files held against their names, which
+    are their SHA-256. Folder: checked to be what the plan saw.
     Embedded: built into wtsbench's cache on first use, once per machine.
 
     Raises:
@@ -31,10 +32,23 @@ def fetch(model: ModelRef) -> Path:
     """
     assert model.trained, "what wtsbench does not train has no weights"
     if model.kind == "hub":
-        return snapshot(model.id, model.revision)
+        return _as_named(snapshot(model.id, model.revision), model)
     if model.kind == "folder":
         return _folder(model)
     return _embedded(model)
+
+
+def _as_named(folder: Path, model: ModelRef) -> Path:
+    """A snapshot of the hub's cache, whose files are links to others that are named by their content."""
+    names = needed(path.name for path in folder.iterdir())
+    for name, found in file_digests(folder, names, what=f"model {model.name}").items():
+        kept = (folder / name).resolve()
+        if kept.parent.name == "blobs" and len(kept.name) == len(found) and kept.name != found:
+            raise ModelError(
+                f"model {model.name}: {kept} is not what was downloaded: its SHA-256 is not its name",
+                remedy="delete it, and it will be fetched again.",
+            )
+    return folder
 
 
 def _folder(model: ModelRef) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 from wtsbench.errors import ModelError
@@ -47,8 +46,7 @@ def snapshot(repository: str, commit: str) -> Path:
     """
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    if not sys.stderr.isatty():
-        disable_progress_bars()
+    disable_progress_bars()  # they would be drawn across the view of a submission, which names what it waits for
     try:
         if not (cache_of(repository) / "snapshots" / commit).is_dir():
             _ask(repository, commit)  # a silent hub is told from one question, where the download would ask for long

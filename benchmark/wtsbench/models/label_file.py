@@ -20,9 +20,11 @@ from wtsbench.data.normalise import comparable
 from wtsbench.data.reading import read_file
 from wtsbench.errors import DataError, ModelError
 from wtsbench.models import agreement
+from wtsbench.spec.files import open_plain
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import LabelFile
-from wtsbench.spec.source import format_of
+from wtsbench.spec.paths import user_path
+from wtsbench.spec.source import format_of, meaning
 
 Floats = NDArray[np.float64]
 _TOLERANCE = 1e-3
@@ -53,7 +55,7 @@ class Labels:
 
 def file_path(source: LabelFile, folder: Path) -> Path:
     """The file, whose relative path starts from the manifest's folder."""
-    return folder / Path(source.path).expanduser()
+    return folder / user_path(source.path)
 
 
 def revision(source: LabelFile, folder: Path, *, what: str) -> str:
@@ -62,7 +64,7 @@ def revision(source: LabelFile, folder: Path, *, what: str) -> str:
     Raises:
         ModelError: the file is not there or cannot be read.
     """
-    reading = source.model_dump(mode="json", exclude={"path"})
+    reading = source.model_dump(mode="json", exclude={"path", *(() if source.order else ("order",))})
     return digest({"sha256": file_sha256(source, folder, what=what), "reading": reading})
 
 
@@ -74,7 +76,7 @@ def file_sha256(source: LabelFile, folder: Path, *, what: str) -> str:
     """
     path = file_path(source, folder)
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(
@@ -140,15 +142,23 @@ def _distributions(
     else:
         assert shares is not None, "the manifest's checks ask for label or probabilities"
         rows = iter(columns[shares])
+    order = tuple(labels) if isinstance(shares, dict) else source.order
     for row, value in enumerate(rows, start=1):
-        given = [value.get(label, 0.0) for label in labels] if isinstance(value, Mapping) else value
+        if isinstance(value, list) and sorted(order) != sorted(labels):
+            raise ModelError(
+                f"{what}: row {row}: a list of probabilities, and order names {', '.join(order) or 'no classes'}; "
+                f"the task's classes are {', '.join(labels)}",
+                remedy="name each class of the task in `labels.order`, as they stand in the list.",
+            )
+        listed = isinstance(value, list | tuple) and len(value) == len(order)
+        named = value if isinstance(value, Mapping) else dict(zip(order, value, strict=True)) if listed else {}
         try:
-            distribution = np.array([float(share) for share in given])
+            distribution = np.array([float(named.get(label, 0.0)) for label in labels])
         except (TypeError, ValueError):
             distribution = np.array([math.nan])
-        strange = set(value) - set(labels) if isinstance(value, Mapping) else set()
+        strange = set(named) - set(labels)
         total = float(distribution.sum())
-        if strange or len(distribution) != len(labels) or (distribution < 0).any() or not abs(total - 1) <= _TOLERANCE:
+        if strange or (distribution < 0).any() or not abs(total - 1) <= _TOLERANCE:
             raise ModelError(
                 f"{what}: row {row}: {value!r} is no distribution over {', '.join(labels)}",
                 remedy="probabilities are not negative and add up to 1.",
@@ -166,7 +176,7 @@ def _hard(source: LabelFile, values: Sequence[Any], labels: Sequence[str], what:
         )
     one_hot = np.eye(len(labels))
     for row, value in enumerate(values, start=1):
-        label = classes.get(str(value))
+        label = None if value is None else meaning(classes, str(value))
         if label is None:
             raise ModelError(
                 f"{what}: row {row}: {value!r} is no label; there are {', '.join(classes)}",

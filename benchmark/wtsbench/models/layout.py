@@ -6,10 +6,13 @@ import fnmatch
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from wtsbench.errors import ModelError
+from wtsbench.spec.files import open_plain, read_plain
 from wtsbench.spec.identity import digest
 from wtsbench.spec.paths import cache_folder
 
@@ -30,6 +33,8 @@ TOKENIZERS = (
 )
 _TOKENIZER_ALONE = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.spm", "*.tiktoken")
 """One of these is enough for a tokenizer to be there."""
+_SETTLED_NS = 2 * 10**9
+"""A file that was changed more recently may be changed once more within one tick of its file system's clock."""
 
 
 def needed(names: Iterable[str]) -> tuple[str, ...]:
@@ -39,20 +44,20 @@ def needed(names: Iterable[str]) -> tuple[str, ...]:
     frameworks, exports and training states are left out.
     """
     names = sorted(names)
-    weights = _matching(names, SAFETENSORS) or _matching(names, PICKLED)
-    return tuple(sorted({*_matching(names, CONFIGS), *_matching(names, TOKENIZERS), *weights}))
+    weights = matching(names, SAFETENSORS) or matching(names, PICKLED)
+    return tuple(sorted({*matching(names, CONFIGS), *matching(names, TOKENIZERS), *weights}))
 
 
 def lacking(names: Iterable[str]) -> tuple[str, ...]:
     """What a folder with these files lacks, in words; empty where a trial can use it."""
     names = list(names)
     found = []
-    if not _matching(names, CONFIGS):
+    if not matching(names, CONFIGS):
         found.append("config.json")
-    weights = [name for name in _matching(names, (*SAFETENSORS, *PICKLED)) if not name.endswith(".index.json")]
+    weights = [name for name in matching(names, (*SAFETENSORS, *PICKLED)) if not name.endswith(".index.json")]
     if not weights:
         found.append("weights (model.safetensors or pytorch_model.bin)")
-    if not _matching(names, _TOKENIZER_ALONE):
+    if not matching(names, _TOKENIZER_ALONE):
         found.append("a tokenizer (tokenizer.json, vocab files or a sentencepiece model)")
     return tuple(found)
 
@@ -65,7 +70,7 @@ def missing_shards(folder: Path) -> tuple[str, ...]:
     """
     for name in (f"{SAFETENSORS[0]}.index.json", f"{PICKLED[0]}.index.json"):
         try:
-            named = set(json.loads((folder / name).read_text())["weight_map"].values())
+            named = set(json.loads(read_plain(folder / name))["weight_map"].values())
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
@@ -105,34 +110,85 @@ def check_folder(folder: Path, *, what: str) -> tuple[str, ...]:
 def folder_revision(folder: Path, *, what: str) -> str:
     """SHA-256 over the names and contents of a model folder's needed files.
 
-    Digests of single files are kept in the cache folder and taken from there while path, size and time of change are
-    the same.
-
     Raises:
         ModelError: see `check_folder`; or a file cannot be read.
     """
-    files = check_folder(folder, what=what)
+    return revision_of(file_digests(folder, check_folder(folder, what=what), what=what))
+
+
+def file_digests(folder: Path, files: Iterable[str], *, what: str) -> dict[str, str]:
+    """SHA-256 of files of a folder, by name.
+
+    They are kept in the cache folder, and taken from there while a file's stamp is the same: its size, both of its
+    times, and which file it is. No program can set the time of change of status (`ctime`), so whoever writes other
+    weights under the old size and time is found out. What is left is a machine whose clock was set back, a file system
+    that keeps no such time, and a disk that fails: so every trial reads its files whole (`content_digests`) before it
+    trains.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
     notes = (
         cache_folder() / "models" / "digests" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
     )
     known = _read_notes(notes)
     fresh: dict[str, list[int | str]] = {}
+    digests: dict[str, str] = {}
     try:
         for name in files:
-            status = (folder / name).stat()
-            noted = known.get(name)
-            if isinstance(noted, list) and noted[:2] == [status.st_size, status.st_mtime_ns]:
-                fresh[name] = noted
+            stamp, noted = _stamp(folder / name), known.get(name)
+            settled = time.time_ns() - stamp.changed > _SETTLED_NS
+            if settled and isinstance(noted, list) and noted[:-1] == [*stamp]:
+                digests[name] = str(noted[-1])
             else:
-                fresh[name] = [status.st_size, status.st_mtime_ns, sha256(folder / name)]
+                digests[name] = sha256(folder / name)
+            if settled:
+                fresh[name] = [*stamp, digests[name]]
     except OSError as error:
         raise ModelError(f"{what}: {error.filename} cannot be read: {error.strerror}") from None
     if fresh != known:
         _write_notes(notes, fresh)
-    return digest({name: entry[2] for name, entry in fresh.items()})
+    return digests
 
 
-def _matching(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
+def content_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each needed file of a model folder, by name; every byte is read."""
+    return {name: sha256(folder / name) for name in _needed_of(folder)}
+
+
+def revision_of(digests: Mapping[str, str]) -> str:
+    """The revision of a model folder, of the SHA-256 of its needed files by name."""
+    return digest({**digests})
+
+
+class Stamp(NamedTuple):
+    """What the file system says of a file; where all of it is the same, so is the content."""
+
+    size: int
+    modified: int
+    """Nanoseconds since the epoch; programs can set it."""
+    changed: int
+    """Nanoseconds since the epoch; programs cannot set it."""
+    inode: int
+    device: int
+
+
+def stamps(folder: Path) -> dict[str, Stamp]:
+    """The stamps of the needed files of a model folder, by name."""
+    return {name: _stamp(folder / name) for name in _needed_of(folder)}
+
+
+def _stamp(path: Path) -> Stamp:
+    status = path.stat()
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+
+
+def _needed_of(folder: Path) -> tuple[str, ...]:
+    return needed(entry.name for entry in os.scandir(folder) if entry.is_file())
+
+
+def matching(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
+    """Those of the names that one of the patterns fits, in their order."""
     return [
         name for name in names if "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     ]
@@ -140,7 +196,7 @@ def _matching(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
 
 def sha256(path: Path) -> str:
     """Digest of a file's bytes."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from wtsbench.models import embedded
 from wtsbench.spec import manifests
+from wtsbench.spec.files import read_plain
 from wtsbench.spec.grid import Resources
 from wtsbench.spec.training import Finetune, Training
 from wtsbench.spec.trial import ModelRef, TrialSpec
@@ -130,7 +131,7 @@ def _half(training: Training, *, on_gpu: bool) -> bool:
 
 def _shape_of_folder(folder: Path) -> Shape | None:
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads(read_plain(folder / "config.json"))
         weights = sum(
             entry.stat().st_size
             for entry in os.scandir(folder)

@@ -12,6 +12,7 @@ from wtsbench.models.layout import folder_revision
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import nearest
 from wtsbench.spec.model import ModelManifest
+from wtsbench.spec.paths import user_path
 from wtsbench.spec.training import TrainingOverride
 from wtsbench.spec.trial import ModelRef
 
@@ -80,7 +81,7 @@ def _from_manifest(manifest: ModelManifest, folder: Path, mirror: Path | None, f
 
 
 def _folder(name: str, base: Path, path: Path, manifest: ModelManifest | None) -> ModelRef:
-    folder = (base / path.expanduser()).resolve()
+    folder = (base / user_path(path)).resolve()
     return ModelRef(
         name=name,
         kind="folder",

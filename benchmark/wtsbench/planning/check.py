@@ -5,16 +5,22 @@ They look at the file's tree, so that their faults have lines and are reported t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from wtsbench.errors import SpecError
+from wtsbench.planning.points import require_cells
 from wtsbench.sandbox.pins import is_tag, tag_fault
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
 from wtsbench.spec.grid import Grid, StrategyCall
+from wtsbench.spec.paths import user_path
+from wtsbench.spec.yaml_file import load_text
 from wtsbench.spec.yaml_tree import Node
 from wtsbench.strategies import registry
 
@@ -25,10 +31,59 @@ def load_checked_grid(source: str | Path) -> tuple[Grid, Path]:
     """A grid by name or path, with every name in it checked, and its file.
 
     Raises:
-        SpecError: there is no such grid, or it has faults; all of them are in the error.
+        SpecError: there is no such grid, or it has faults, all of which are in the error; or it leaves out everything.
     """
     path = manifests.find("grids", source)
-    return manifests.load_grid(path, check=lambda tree: check_names(tree, path.parent)), path
+    grid = manifests.load_grid(path, check=lambda tree: check_names(tree, path.parent))
+    require_cells(grid, {task: manifests.load_task(task, base=path.parent)[0].form for task in grid.tasks})
+    return grid, path
+
+
+GridSource = str | Path | Mapping[str, Any] | Grid
+"""A grid's name or path, its YAML as a text of several lines, its keys and values, or itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenGrid:
+    """A checked grid and where it came from."""
+
+    grid: Grid
+    yaml: str
+    """As its file has it, or as a file would have it."""
+    base: Path
+    """Folder that its relative paths start from."""
+    source: str
+    """Path of its file, or what stands for that."""
+
+
+def given_grid(source: GridSource) -> GivenGrid:
+    """A grid in whatever form, with every name in it checked. Relative paths start from its file, or from here.
+
+    Raises:
+        SpecError: there is no such grid, or it has faults; all of them are in the error.
+    """
+    if isinstance(source, Path) or (isinstance(source, str) and "\n" not in source):
+        grid, path = load_checked_grid(source)
+        return GivenGrid(grid=grid, yaml=path.read_text(encoding="utf-8"), base=path.parent, source=str(path))
+    here = Path.cwd()
+    text = source if isinstance(source, str) else _as_yaml(source)
+    grid = load_text(text, "the grid", Grid, lambda tree: check_names(tree, here))
+    return GivenGrid(grid=grid, yaml=text, base=here, source="the grid")
+
+
+def _as_yaml(source: Mapping[str, Any] | Grid) -> str:
+    if isinstance(source, Grid):
+        values: Any = source.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        values = {"apiVersion": source.api_version, **values}
+    else:
+        values = dict(source)
+    try:
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    except yaml.representer.RepresenterError as error:
+        raise SpecError(
+            f"the grid holds a value of type {type(error.args[-1]).__name__}, which YAML has not",
+            remedy="give plain values: dict, list, str, int, float, bool.",
+        ) from None
 
 
 def check_names(tree: Node, base: Path) -> Iterator[Fault]:
@@ -89,15 +144,22 @@ def _model(node: Node, base: Path) -> Iterator[Fault]:
     if node.value in known or node.value.endswith(manifests.SUFFIXES):
         yield from _opened(node, manifests.load_model, base)
     elif "/" in node.value or node.value.startswith((".", "~")):
-        folder = base / Path(node.value).expanduser()
-        if not folder.is_dir():
-            yield node.fault(f"there is no folder {folder}")
+        yield from _folder(node, base)
     else:
         message = (
             f"there is no model {node.value!r}; known are {', '.join(known)}, a folder is written ./folder, "
             "a model of the hub hub:owner/name"
         )
         yield node.fault(message, suggestion=nearest(node.value, known))
+
+
+def _folder(node: Node, base: Path) -> Iterator[Fault]:
+    try:
+        folder = base / user_path(node.value)
+        if not folder.is_dir():
+            yield node.fault(f"there is no folder {folder}")
+    except SpecError as error:
+        yield node.fault(error.message)
 
 
 def _gives_labels(name: str, base: Path) -> bool:
@@ -118,9 +180,7 @@ def _generation(tree: Node, base: Path) -> Iterator[Fault]:
     if scorer.value in known or scorer.value.endswith(manifests.SUFFIXES):
         yield from _opened(scorer, manifests.load_scorer, base)
     elif manifests.is_path(scorer.value):
-        folder = base / Path(scorer.value).expanduser()
-        if not folder.is_dir():
-            yield scorer.fault(f"there is no folder {folder}")
+        yield from _folder(scorer, base)
     else:
         message = f"there is no scorer {scorer.value!r}; known are {', '.join(known)}, a folder is written ./folder"
         yield scorer.fault(message, suggestion=nearest(scorer.value, known))
@@ -200,9 +260,9 @@ def _training_models(tree: Node) -> Iterator[Fault]:
     node = tree.child("training", "models")
     if node is None or not isinstance(node.value, dict):
         return
-    used = sorted(_pair_names(tree) | set(manifests.names("models")))
+    used = sorted(_pair_names(tree))
     for name in node.value:
-        if name not in used:
+        if name not in used and name not in manifests.names("models"):  # which a strategy may ask for
             yield node.key_fault(name, f"the grid uses no model {name!r}", suggestion=nearest(str(name), used))
 
 

@@ -75,6 +75,8 @@ class Cell:
     ceiling_trial: str
     student_trial: str
     data_digest: str
+    others: tuple[str, ...] = ()
+    """Further trials that the student comes from, sorted: stages between, and supervisors beside the weak one."""
 
     def record(self) -> dict[str, Any]:
         """The cell as the store keeps it."""
@@ -95,7 +97,10 @@ class Plan:
     @property
     def grid_digest(self) -> str:
         """Identity of what was asked: the grid's name and its cells."""
-        return digest({"name": self.grid.name, "cells": [cell.record() for cell in self.cells]})
+        cells = [cell.record() for cell in self.cells]
+        for cell in cells:
+            del cell["others"]  # the student's id says them
+        return digest({"name": self.grid.name, "cells": cells})
 
     def baselines(self) -> dict[str, dict[str, str]]:
         """For each student, the exact weak and ceiling trials that its PGR is computed from."""
@@ -105,18 +110,40 @@ class Plan:
         }
 
 
-def make_plan(grid: Grid, inputs: Inputs) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class Reuse:
+    """Whose finished trials a plan takes in place of new ones."""
+
+    grid: str | None = None
+    """The only grid whose trials the submitter may finish; None where they count for all."""
+    trusted: tuple[str, ...] = ()
+    """Further grids, whose own trials are taken too."""
+    done: frozenset[str] = frozenset()
+    """Trials that the store holds as done."""
+
+    def chosen(self, spec: TrialSpec) -> TrialSpec:
+        """The trial as it is stored: the submitter's own, else one for all grids, else a trusted one; or a new one."""
+        every = [spec.model_copy(update={"grid": grid}) for grid in (self.grid, None, *self.trusted)]
+        return next((one for one in every if one.trial_id in self.done), every[0])
+
+
+EVERYBODYS = Reuse()
+"""Trials that count for all grids."""
+
+
+def make_plan(grid: Grid, inputs: Inputs, reuse: Reuse = EVERYBODYS) -> Plan:
     """The DAG of trials for a grid. Equal trials are planned once, whatever cells need them.
 
     Raises:
         SpecError: a model cannot do what is asked of it; all such cases at once.
     """
-    return _Planner(grid, inputs).plan()
+    return _Planner(grid, inputs, reuse).plan()
 
 
 class _Planner:
-    def __init__(self, grid: Grid, inputs: Inputs) -> None:
+    def __init__(self, grid: Grid, inputs: Inputs, reuse: Reuse) -> None:
         self._grid = grid
+        self._reuse = reuse
         self._inputs = inputs
         self._trials: dict[str, TrialSpec] = {}
         self._refused: dict[str, str] = {}
@@ -130,12 +157,13 @@ class _Planner:
             weak = self._add(Role.WEAK, point.task, point.pair.weak, point.seed)
             ceiling = self._add(Role.CEILING, point.task, point.pair.strong, point.seed)
             student = self._student_of(point, weak)
-            uses.update({weak, ceiling} | self._ancestry(student))
+            ancestry = self._ancestry(student)
+            uses.update({weak, ceiling} | ancestry)
             cells.append(
                 Cell(
                     task=self._inputs.tasks[point.task].name,
-                    weak=point.pair.weak,
-                    strong=point.pair.strong,
+                    weak=self._inputs.models[point.pair.weak].ref.name,
+                    strong=self._inputs.models[point.pair.strong].ref.name,
                     strategy=point.label,
                     kind="strategy" if point.control is None else "control",
                     seed=point.seed,
@@ -143,6 +171,7 @@ class _Planner:
                     ceiling_trial=ceiling,
                     student_trial=student,
                     data_digest=self._inputs.tasks[point.task].data_digest,
+                    others=tuple(sorted(ancestry - {weak, ceiling, student})),
                 )
             )
         if self._refused:
@@ -222,6 +251,7 @@ class _Planner:
             environment=self._inputs.environment,
         )
         self._check(spec, model, task)
+        spec = self._reuse.chosen(spec)
         self._trials.setdefault(spec.trial_id, spec)
         return spec.trial_id
 

@@ -22,7 +22,7 @@ class StoredTrial:
     message: str
     """For failures: class and message."""
     spec: TrialSpec | None
-    """None for an attempt that has not ended."""
+    """None for an attempt that has not ended, or whose specification cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +113,10 @@ def _nearest_difference(spec: TrialSpec, done: Sequence[TrialSpec]) -> str:
         ((other, differences(other, spec)) for other in alike),
         key=lambda found: (len(found[1]), found[0].trial_id),
     )
+    if not fields:
+        return (
+            f"finished for grid {nearest.grid} only, by whoever may submit no other: `--trust {nearest.grid}` takes it"
+        )
     return f"differs from stored trial {nearest.trial_id[:12]} in {'; '.join(fields)}"
 
 
@@ -139,5 +143,5 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_short(item) for item in value) + "]"
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:.15g}" if isinstance(value, float) else str(value)
     return text[:12] + "…" if len(text) == 64 else text

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wtsbench.errors import SpecError
-from wtsbench.reports.contents import Readable
+from wtsbench.reports.contents import Readable, submissions
 from wtsbench.reports.leaderboard import tables
 from wtsbench.reports.table import Table
 from wtsbench.spec.generation_metrics import GENERATION_METRICS
@@ -103,6 +103,12 @@ class Items:
     labels: tuple[str, ...]
     groups: NDArray[np.int64]
     """[N] group of each item, counted from 0."""
+    class_groups: tuple[int, ...]
+    """Groups with items of each class."""
+
+    def effective(self, metric: Metric[Any]) -> float | None:
+        """How many groups a metric rests on, where these are fewer than all."""
+        return None if metric.effective is None else metric.effective(np.asarray(self.class_groups))
 
     def metric(self, name: str) -> Metric[Any]:
         """The metric of this name, for items of this form.
@@ -145,13 +151,18 @@ def measured(store: Readable, grid: str) -> Baseline:
     entries: list[Entry] = []
     items: dict[str, Items] = {}
     code: set[str] = set()
-    for table in tables(store, grid, resamples=1):
+    for table in tables(store, submissions(store, grid), resamples=1):
         found, versions = _entries(store, table)
         entries += found
         code |= versions
         if found:
             tests = table.tests
-            items[tests.items_digest] = Items(form=tests.form, labels=tests.labels, groups=tests.groups)
+            items[tests.items_digest] = Items(
+                form=tests.form,
+                labels=tests.labels,
+                groups=tests.groups,
+                class_groups=tuple(int(count) for count in tests.class_groups),
+            )
     return Baseline(
         grid=grid, entries=tuple(entries), items=items, code=tuple(sorted(code)), science_version=SCIENCE_VERSION
     )
@@ -255,7 +266,12 @@ def _record(baseline: Baseline) -> dict[str, Any]:
         "code": list(baseline.code),
         "science_version": baseline.science_version,
         "items": {
-            digest: {"form": items.form, "labels": list(items.labels), "groups": _packed(items.groups[:, None])}
+            digest: {
+                "form": items.form,
+                "labels": list(items.labels),
+                "class_groups": list(items.class_groups),
+                "groups": _packed(items.groups[:, None]),
+            }
             for digest, items in sorted(baseline.items.items())
         },
         "entries": [_record_entry(entry) for entry in baseline.entries],
@@ -282,7 +298,12 @@ def _read_items(record: Mapping[str, Any]) -> Items:
     groups = _unpacked(record["groups"])[:, 0].astype(np.int64)
     if set(groups.tolist()) != set(range(int(groups.max()) + 1)):
         raise ValueError("groups of items are not counted from 0")
-    return Items(form=record["form"], labels=tuple(record["labels"]), groups=groups)
+    return Items(
+        form=record["form"],
+        labels=tuple(record["labels"]),
+        groups=groups,
+        class_groups=tuple(record["class_groups"]),
+    )
 
 
 def _read_entry(record: Mapping[str, Any]) -> Entry:

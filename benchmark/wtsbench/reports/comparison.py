@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 
 from wtsbench.errors import SpecError
-from wtsbench.reports.contents import Readable
+from wtsbench.reports.contents import Readable, submissions
 from wtsbench.reports.leaderboard import tables
 from wtsbench.reports.renderers import aligned
-from wtsbench.reports.rows import RESAMPLES, Comparison
-from wtsbench.reports.statistics import CLAIM_SEEDS
+from wtsbench.reports.rows import RESAMPLES, Comparison, Comparisons
+from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.table import Table
-from wtsbench.reports.wording import SPLITS, interval
+from wtsbench.reports.wording import SPLITS, TEXTS, TEXTS_LEGEND, interval, other_submissions, shares
 from wtsbench.spec.faults import nearest
+from wtsbench.spec.visible import visible_texts
 
 NOTHING = "The store holds no two strategies of one task and pair."
 LEGEND = (
     "+ the row is better than the column, - worse, = not told apart, NA not tested;",
-    "by the corrected p-value at 5%.",
+    "by the corrected p-value at 5% and the interval.",
     "Numbers: first less second [95% interval], two-sided p-value, and the same",
     "corrected (Holm) for all pairs of strategies of the table, or for all its pairs",
     "of a strategy and a control.",
@@ -34,17 +35,19 @@ def compare(
     store: Readable,
     grid: str | None = None,
     *,
+    submission: int | None = None,
     task: str | None = None,
     pair: str | None = None,
     metric: str | None = None,
     split: str | None = None,
     resamples: int = RESAMPLES,
-) -> list[Comparison]:
+) -> Comparisons:
     """Every two strategies, and every strategy and control, of each table.
 
     Args:
         store: where the trials are.
         grid: only this grid.
+        submission: only this submission of a grid; by default the newest of each grid.
         task: only this task.
         pair: only this pair, written `weak:strong`.
         metric: any metric of the tasks; by default the one that ranks.
@@ -52,20 +55,21 @@ def compare(
         resamples: of the bootstrap.
 
     Raises:
-        SpecError: there is no grid, task, pair, split or metric of that name.
+        SpecError: there is no grid, submission, task, pair, split or metric of that name.
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
     seen: dict[str, list[str]] = {"task": [], "pair": [], "split": []}
     kept: list[Table] = []
-    for table in tables(store, grid, resamples=resamples):
+    shown = submissions(store, grid, submission)
+    for table in tables(store, shown, resamples=resamples):
         here = {"task": table.task, "pair": f"{table.weak}:{table.strong}", "split": table.tests.split.value}
         for kind, name in here.items():
             seen[kind].append(name)
         wanted = {"task": task, "pair": pair, "split": split}
         if all(wanted[kind] in (None, name) for kind, name in here.items()):
             kept.append(table)
-    for kind, asked in (("task", task), ("pair", pair), ("split", split)):
-        _require(kind, asked, seen[kind])
+    for kind, named in (("task", task), ("pair", pair), ("split", split)):
+        _require(kind, named, seen[kind])
     known = [table for table in kept if metric is None or metric in table.metrics]
     if metric is not None and not known:
         _require("metric", metric, [name for table in kept for name in table.metrics])
@@ -79,7 +83,7 @@ def compare(
     found: list[Comparison] = []
     while known:  # what a table has resampled is let go of with it
         found += known.pop(0).comparisons(metric)
-    return found
+    return Comparisons(pairs=tuple(found), submissions=tuple(one.shown for one in shown))
 
 
 def _require(kind: str, name: str | None, known: Sequence[str]) -> None:
@@ -92,23 +96,27 @@ def _require(kind: str, name: str | None, known: Sequence[str]) -> None:
         )
 
 
-def json_text(found: Sequence[Comparison]) -> str:
+def json_text(found: Comparisons) -> str:
     """A list of objects, one a pair."""
     return json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def text(found: Sequence[Comparison]) -> str:
+def text(found: Comparisons) -> str:
     """For each table a matrix of verdicts (row against column), the numbers of each pair, and why others have none."""
-    return "".join(f"{line.rstrip()}\n" for line in _text(found))
+    return "".join(f"{line.rstrip()}\n" for line in _text(replace(found, pairs=tuple(visible_texts(found.pairs)))))
 
 
-def _text(found: Sequence[Comparison]) -> Iterator[str]:
-    if not found:
+def _text(found: Comparisons) -> Iterator[str]:
+    if not found.pairs:
         yield NOTHING
         return
+    told: set[str] = set()
     for (grid, title, metric), some in groupby(found, key=_table):
         pairs = list(some)
         yield f"{grid}: {title}"
+        if grid not in told:
+            yield from other_submissions(found.submissions, grid)
+            told.add(grid)
         yield metric
         if any(pair.few_seeds for pair in pairs):
             yield f"fewer than {CLAIM_SEEDS} seeds: no claim"
@@ -118,6 +126,9 @@ def _text(found: Sequence[Comparison]) -> Iterator[str]:
         yield from _lines(pairs)
         yield ""
     yield from LEGEND
+    if any(pair.first_empty is not None for pair in found):
+        yield from TEXTS_LEGEND
+        yield "strict: the p-value with each of them counted as the worst; the larger one counts."
 
 
 def _table(found: Comparison) -> tuple[str, str, str]:
@@ -149,9 +160,14 @@ def _lines(pairs: Sequence[Comparison]) -> Iterator[str]:
             untested[pair.reason or ""] += 1
             continue
         words = "not told apart from" if pair.verdict == "tie" else f"{pair.verdict} than"
-        yield f"{pair.first}  {words}  {pair.second}"
+        yield f"{pair.first}  {words}  {pair.second}" + (f"  ({pair.reason})" if pair.reason else "")
         numbers = interval(pair.difference, pair.low, pair.high)
-        yield f"    {numbers}  p {probability(pair.p)}  Holm {probability(pair.p_holm)}  {len(pair.seeds)} seeds"
+        p = probability(pair.p) + ("" if pair.p_strict is None else f" ({probability(pair.p_strict)} strict)")
+        yield f"    {numbers}  p {p}  Holm {probability(pair.p_holm)}  {len(pair.seeds)} seeds"
+        if pair.first_empty is not None:
+            first = shares(pair.first_empty, pair.first_copied, pair.first_cut_off)
+            second = shares(pair.second_empty, pair.second_copied, pair.second_cut_off)
+            yield f"    {TEXTS}: {first} and {second}"
     for reason, count in untested.items():
         yield f"{count} of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} NA: {reason}"
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from wtsbench.errors import SpecError
+from wtsbench.reports.rows import Shown, Submitted
 from wtsbench.spec.faults import nearest
 
 
@@ -35,6 +38,13 @@ class Readable(Protocol):
     def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
         """Sealed attempts; all columns where none are named."""
 
+    @property
+    def state(self) -> str | None:
+        """Another whenever what is stored is; None where that cannot be told without reading it."""
+
+    def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
+        """Fingerprints of the rows that results of trials are made of, by trial id and data digest."""
+
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded."""
 
@@ -59,6 +69,8 @@ class GridCell(NamedTuple):
     student_trial: str
     data_digest: str
     kind: Literal["strategy", "control"] = "strategy"
+    others: tuple[str, ...] = ()
+    """Further trials that the student comes from."""
 
     @property
     def trials(self) -> dict[str, str]:
@@ -68,50 +80,80 @@ class GridCell(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """The newest submission of a grid."""
+    """A submission of a grid, by default the newest."""
 
     grid: str
     submission: int
     cells: tuple[GridCell, ...]
+    shown: Shown
+    """Which one this is, and which others there are."""
 
     @property
     def trial_ids(self) -> list[str]:
-        """Every trial the cells name, sorted."""
+        """Every trial whose score a cell shows, sorted."""
         return sorted({trial_id for cell in self.cells for trial_id in cell.trials.values()})
 
+    @property
+    def planned(self) -> list[str]:
+        """Every trial of the plan, sorted: those, and what their students come from."""
+        return sorted({*self.trial_ids, *(trial_id for cell in self.cells for trial_id in cell.others)})
 
-def submissions(store: Readable, grid: str | None = None) -> list[Submission]:
-    """The newest submission of each grid name, or of one, by name.
+
+def submissions(store: Readable, grid: str | None = None, submission: int | None = None) -> list[Submission]:
+    """The newest submission of each grid name, or of one, by name; or one submission by its number.
 
     Raises:
-        SpecError: the store holds no grid of that name.
+        SpecError: the store holds no grid of that name, or no such submission of it.
     """
-    newest: dict[str, dict[str, Any]] = {}
-    for row in store.grids().select(["name", "submission", "cells"]).to_pylist():
-        known = newest.get(row["name"])
-        if known is None or row["submission"] > known["submission"]:
-            newest[row["name"]] = row
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in store.grids().select(["name", "submission", "submitted_at", "cells"]).to_pylist():
+        rows.setdefault(row["name"], []).append(row)
     if grid is not None:
-        if grid not in newest:
-            near = nearest(grid, newest)
-            known_names = ", ".join(sorted(newest)) or "none"
+        if grid not in rows:
+            near = nearest(grid, rows)
+            known_names = ", ".join(sorted(rows)) or "none"
             raise SpecError(
                 f"the store {store.uri} holds no grid {grid!r}",
                 remedy=f"did you mean {near!r}?" if near else f"grids in it: {known_names}.",
             )
-        newest = {grid: newest[grid]}
-    return [
-        Submission(
-            grid=name,
-            submission=row["submission"],
-            cells=tuple(_cell(entry) for entry in json.loads(row["cells"])),
-        )
-        for name, row in sorted(newest.items())
-    ]
+        rows = {grid: rows[grid]}
+    if submission is not None:
+        numbers = sorted(row["submission"] for of_grid in rows.values() for row in of_grid)
+        rows = {name: some for name, some in rows.items() if submission in [row["submission"] for row in some]}
+        if not rows:
+            of_which = "" if grid is None else f" of grid {grid!r}"
+            raise SpecError(
+                f"the store {store.uri} holds no submission {submission}{of_which}",
+                remedy=f"it has {', '.join(map(str, numbers)) or 'none'}.",
+            )
+    return [_chosen(some, submission) for _, some in sorted(rows.items())]
+
+
+def _chosen(rows: Sequence[dict[str, Any]], submission: int | None) -> Submission:
+    """Of a grid's submissions, the one of a number, or the newest: numbers are in the order of time."""
+    ordered = sorted(rows, key=lambda row: -int(row["submission"]))
+    row = next(row for row in ordered if submission in (None, row["submission"]))
+    others = tuple(_submitted(other) for other in ordered if other is not row)
+    return Submission(
+        grid=row["name"],
+        submission=row["submission"],
+        cells=tuple(_cell(entry) for entry in json.loads(row["cells"])),
+        shown=Shown(grid=row["name"], shown=_submitted(row), others=others),
+    )
+
+
+_A_CELL = '"student_trial":'
+"""What stands in the JSON of cells once for each, and in no text, where quotes are escaped: counting is quick."""
+
+
+def _submitted(row: Mapping[str, Any]) -> Submitted:
+    at = row["submitted_at"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Submitted(submission=row["submission"], submitted_at=at, cells=row["cells"].count(_A_CELL))
 
 
 def _cell(entry: Mapping[str, Any]) -> GridCell:
-    return GridCell(**{name: entry[name] for name in GridCell._fields if name in entry})
+    known = {name: entry[name] for name in GridCell._fields if name in entry}
+    return GridCell(**known | {"others": tuple(known.get("others", ()))})
 
 
 class Ending(NamedTuple):
@@ -131,16 +173,55 @@ class Ending(NamedTuple):
     attempt: int
     records_digest: str | None
     """Of all that the attempt recorded: which execution of the trial this was, in whatever store."""
+    model_revision: str
+    weights: str | None
+    """SHA-256 of the weights, as the trial measured them; None where nothing was trained."""
+
+
+OTHER_WEIGHTS = "other_weights"
+"""Failure class of a trial that is done and does not count, for it began with other weights than its revision names."""
+_COLUMNS = {"done": "status", "weights": "measurements"}
+"""Columns of `trials` that fields of an `Ending` are made of, where their names are others."""
 
 
 def endings(store: Readable, trial_ids: Sequence[str] | None = None) -> dict[str, Ending]:
     """How each trial with a sealed attempt ended, by id; all trials of the store where no ids are given."""
-    names = ["status" if name == "done" else name for name in Ending._fields]
-    table = store.trials(trial_ids, columns=names)
+    table = store.trials(trial_ids, columns=[_COLUMNS.get(name, name) for name in Ending._fields])
+    read: dict[str, Callable[[Any], Any]] = {"done": lambda status: status == "done", "weights": _weights}
     columns = [
-        [value == "done" for value in table[name].to_pylist()] if name == "status" else table[name].to_pylist()
-        for name in names
+        [*map(read.get(name, lambda value: value), table[_COLUMNS.get(name, name)].to_pylist())]
+        for name in Ending._fields
     ]
     every = [Ending(*values) for values in zip(*columns, strict=True)]
     last = {one.trial_id: one for one in sorted(every, key=lambda one: (one.done, one.attempt))}
     return dict(sorted(last.items()))
+
+
+def _weights(measurements: str) -> str | None:
+    found: str | None = json.loads(measurements).get("weights_sha256")
+    return found
+
+
+def of_one_weights(ended: Mapping[str, Ending]) -> dict[str, Ending]:
+    """The same trials, but those that began with other weights than most trials of their model's revision failed.
+
+    A revision stands for one set of weights, so no number may be made of two. Where as many trials began with one as
+    with another, nobody can tell which is right, and none of them counts.
+    """
+    found: dict[str, Counter[str]] = {}
+    for one in ended.values():
+        if one.done and one.weights is not None:
+            found.setdefault(one.model_revision, Counter())[one.weights] += 1
+    mixed = {revision: counts.most_common(2) for revision, counts in found.items() if len(counts) > 1}
+    right = {revision: first if often > less else None for revision, ((first, often), (_, less)) in mixed.items()}
+    return {
+        trial_id: one
+        if not one.done or one.model_revision not in right or one.weights in (None, right[one.model_revision])
+        else one._replace(
+            done=False,
+            failure_class=OTHER_WEIGHTS,
+            failure_message=f"it began with weights {str(one.weights)[:12]}, others of model {one.model} at the same"
+            " revision with others: `wtsbench store verify` lists them",
+        )
+        for trial_id, one in ended.items()
+    }

@@ -67,7 +67,7 @@ def _shown(group: Group) -> list[tuple[str, Mapping[str, Measured]]]:
     whole = max(done, key=lambda row: row.seeds_done)
     return [
         (f"weak {whole.weak}", whole.weak_metrics),
-        *((row.strategy, row.metrics) for row in group.ranked if row.metrics),
+        *((row.strategy, row.metrics) for row in group.strategies if row.metrics),
         (f"ceiling {whole.strong}", whole.ceiling_metrics),
         *((f"{row.strategy} (control)", row.metrics) for row in group.controls if row.metrics),
     ]

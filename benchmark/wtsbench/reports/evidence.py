@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from wtsbench.errors import StoreError
 from wtsbench.reports.contents import Readable
-from wtsbench.spec.generation_metrics import GENERATION_METRICS, Samples
-from wtsbench.spec.metrics import Features, Metric, Predicted, classification_metrics, predicted_classes
+from wtsbench.reports.resampling import group_counts
+from wtsbench.spec.generation_metrics import GENERATION_METRICS, STRICT, Samples
+from wtsbench.spec.metrics import Features, Integers, Metric, Predicted, classification_metrics, predicted_classes
 from wtsbench.spec.trial import Split
 from wtsbench.store.samples import samples
 
@@ -41,6 +43,8 @@ class ScoredItems:
     """What the leaderboard ranks by."""
     metrics: Mapping[str, Metric[Any]]
     """All that is reported, `metric` included."""
+    strict: Mapping[str, Metric[Any]]
+    """By metric, what a lead is tested by once more; empty for classification."""
     labels: tuple[str, ...]
     """Class names."""
     truth: NDArray[np.int64]
@@ -67,6 +71,15 @@ class ScoredItems:
     def group_count(self) -> int:
         """G."""
         return int(self.groups.max()) + 1
+
+    @cached_property
+    def class_groups(self) -> Integers:
+        """[C] groups that have an item of each class; empty for generation."""
+        return group_counts(self.truth, self.groups, len(self.labels) if self.truth.size else 0)
+
+    def effective(self, metric: Metric[Any]) -> float | None:
+        """How many groups of one kind tell as much of a metric; None: as many as there are."""
+        return None if metric.effective is None else metric.effective(self.class_groups)
 
 
 def scored_items(store: Readable, data_digest: str, split: Split = Split.TEST) -> ScoredItems | None:
@@ -102,6 +115,7 @@ def scored_items(store: Readable, data_digest: str, split: Split = Split.TEST) -
         form=form,
         metric=metrics[row["metric"]],
         metrics=metrics,
+        strict=STRICT if form == "generation" else {},
         labels=tuple(row["labels"]),
         items=items,
         truth=np.empty(0, dtype=np.int64) if form == "generation" else items["label"].to_numpy().astype(np.int64),
@@ -141,7 +155,7 @@ def evidence(store: Readable, trial_ids: Sequence[str], tests: ScoredItems, scor
         StoreError: a trial's records are not one distribution over the classes for each item, or not the same number
             of scored samples for each prompt and trial.
     """
-    functions = list(dict.fromkeys(metric.features for metric in tests.metrics.values()))
+    functions = list(dict.fromkeys(metric.features for metric in (*tests.metrics.values(), *tests.strict.values())))
     made: dict[Callable[[Any], Features], list[Features]] = {function: [] for function in functions}
     classes: list[NDArray[np.int64]] = []
     counts: dict[int, str] = {}

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
-from wtsbench.reports.statistics import CLAIM_SEEDS
-from wtsbench.reports.wording import SPLITS
+from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS
+from wtsbench.reports.wording import SPLITS, spoken
 
 BASELINE = "naive"
 
@@ -37,7 +37,7 @@ def findings(board: Leaderboard, grid: str) -> list[str]:
     for split in dict.fromkeys(row.split for row in board.rows if row.grid == grid):
         rows = [row for row in board.rows if (row.grid, row.split) == (grid, split)]
         compared = [found for found in board.comparisons if (found.grid, found.split) == (grid, split)]
-        sentences = [*_gains(rows), *_baseline(compared), *_controls(compared), *_few(rows)]
+        sentences = [*_gains(rows), *_baseline(compared), *_controls(compared), *_silence(rows), *_few(rows)]
         if sentences:
             where = f"Which strategies help{SPLITS.get(split, '')}: "
             paragraphs.append(where + " ".join(sentences))
@@ -50,15 +50,19 @@ def _gains(rows: Sequence[Row]) -> Iterator[str]:
         if row.kind == "strategy":
             counts.setdefault(row.strategy, _Count()).add(gain_verdict(row))
     if counts:
-        which = "a gain over the weak supervisor is proven (95% interval of each strategy alone) in this many tables"
+        which = (
+            "a gain over the weak supervisor is proven, corrected for all strategies (Holm, 5%), in this many tables"
+        )
         yield f"{which}: {_listed(counts)}."
 
 
 def gain_verdict(row: Row) -> str | None:
-    """Whether a row is proven better or worse than its weak supervisor; None where too little is known."""
-    if row.gain_low is None or row.gain_high is None or row.seeds_done < 2:
+    """Whether a row is proven better or worse than its weak supervisor; None where nothing is claimed."""
+    if row.gain_p_holm is None or row.gain_low is None or row.gain_high is None:
         return None
     up, down = ("better", "worse") if row.higher_is_better else ("worse", "better")
+    if row.gain_p_holm > ALPHA:
+        return "tie"
     return up if row.gain_low > 0 else down if row.gain_high < 0 else "tie"
 
 
@@ -101,6 +105,23 @@ def _controls(compared: Sequence[Comparison]) -> Iterator[str]:
         yield f"Better than {which}: {_listed(counts)}."
 
 
+def _silence(rows: Sequence[Row]) -> Iterator[str]:
+    """Of generated texts, the most that any table of each strategy has of those that say nothing or were cut off."""
+    most: dict[str, Row] = {}
+    for row in rows:
+        if row.kind == "strategy" and spoken(row.metrics) is not None:
+            before = most.setdefault(row.strategy, row)
+            if _silent(row) > _silent(before):
+                most[row.strategy] = row
+    if most:
+        shares = "; ".join(f"{label} {spoken(row.metrics)}" for label, row in sorted(most.items()))
+        yield f"Texts without a word / only repeating the prompt / cut off, in the table with most of them: {shares}."
+
+
+def _silent(row: Row) -> float:
+    return sum(row.metrics[name].value or 0.0 for name in ("empty", "copied"))
+
+
 def _listed(counts: Mapping[str, _Count]) -> str:
     """`logconf 1 of 3; naive 0 of 3 (1 worse)`, then those of which nothing is known, unless that is so of all."""
     told = [f"{label} {count}" for label, count in sorted(counts.items()) if count.tested]
@@ -111,11 +132,11 @@ def _listed(counts: Mapping[str, _Count]) -> str:
 
 
 def _few(rows: Sequence[Row]) -> Iterator[str]:
-    """How many tables make no claim."""
+    """How many tables make no claim at all."""
     tables: dict[tuple[str, ...], bool] = {}
     for row in rows:
         key = (row.task, row.weak, row.strong, row.data_digest, row.scorer or "")
-        tables[key] = tables.get(key, False) or (row.few_seeds and row.kind == "strategy")
+        tables[key] = tables.get(key, True) and (row.few_seeds or row.kind == "control")
     few = sum(tables.values())
     if few:
         which = f"{few} of {len(tables)} tables" if len(tables) > 1 else "the table"

@@ -19,15 +19,13 @@ import numpy as np
 
 from wtsbench.errors import ExitCode
 from wtsbench.reports.baseline import Baseline, Entry, Items
-from wtsbench.reports.figures import ALPHA
 from wtsbench.reports.resampling import Block, Resampler
 from wtsbench.reports.rows import RESAMPLES
-from wtsbench.reports.statistics import holm
+from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS
+from wtsbench.reports.statistics import difference, holm
 
 THRESHOLD = 0.01
 """Points of a metric that a change takes to count, where nothing else was said."""
-SEEDS = 2
-"""Seeds in common that a comparison takes: one says nothing about how seeds differ."""
 Status = Literal["equal", "unchanged", "improved", "regression", "slower", "larger", "missing", "incomparable", "new"]
 FAILING: frozenset[Status] = frozenset({"regression", "slower", "larger"})
 UNMEASURED: frozenset[Status] = frozenset({"missing", "incomparable"})
@@ -174,8 +172,10 @@ def _compared(before: Entry, after: Entry, items: Items, resampler: Resampler, l
     else:
         pairs = [(seed, seed) for seed in sorted(before.runs.keys() & after.runs.keys())]
     threshold = limits.threshold(before.metric)
-    if len(pairs) < min(SEEDS, len(before.runs)) or not pairs:
-        return Verdict(entry=before, status="incomparable", reason=f"{len(pairs)} seeds in common: {SEEDS} are needed")
+    if len(pairs) < min(CLAIM_SEEDS, len(before.runs)) or not pairs:
+        return Verdict(
+            entry=before, status="incomparable", reason=f"{len(pairs)} seeds in common: {CLAIM_SEEDS} are needed"
+        )
     old, new = [before.runs[one] for one, _ in pairs], [after.runs[two] for _, two in pairs]
     common = Verdict(
         entry=before,
@@ -189,15 +189,18 @@ def _compared(before: Entry, after: Entry, items: Items, resampler: Resampler, l
     )
     if all(np.array_equal(one.features, two.features) for one, two in zip(old, new, strict=True)):
         return replace(common, status="equal", worse=0.0, low=0.0, high=0.0)
-    if len(pairs) < SEEDS:
-        reason = f"scores differ, and {len(pairs)} seed cannot say whether by chance: {SEEDS} are needed"
+    if len(pairs) < CLAIM_SEEDS:
+        reason = f"scores differ, and {len(pairs)} seeds cannot say whether by chance: {CLAIM_SEEDS} are needed"
         return replace(common, status="incomparable", reason=reason)
     features = np.stack([run.features for run in (*old, *new)])
     metric = items.metric(before.metric)
     ((scores,),) = resampler.scores([Block(features=features, values=(metric.value,))], items.groups)
-    halves = [resampler.sample(scores, range(len(old))), resampler.sample(scores, range(len(old), 2 * len(old)))]
-    worse = ((halves[0] - halves[1]) * metric.direction).estimate()
-    return replace(common, worse=worse.value, low=worse.low, high=worse.high, p=worse.p, noticed=worse.detectable)
+    halves = [
+        resampler.sample(scores, range(start, start + len(old)), items.effective(metric)) for start in (0, len(old))
+    ]
+    lost = difference(halves[0], halves[1], metric.lowest, metric.highest)
+    low, high = sorted((metric.direction * lost.low, metric.direction * lost.high))
+    return replace(common, worse=metric.direction * lost.value, low=low, high=high, p=lost.p, noticed=lost.detectable)
 
 
 def _ratio(before: Sequence[float | None], after: Sequence[float | None], old: Entry, new: Entry) -> float | None:

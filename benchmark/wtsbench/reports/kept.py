@@ -1,7 +1,8 @@
 """Finished tables, kept between runs: a table is a function of trials that never change once they are done.
 
-A file is named by the digest of all that decides what is in it. A damaged or foreign file counts as none, and a folder
-that cannot be written is no error: the tables are computed again.
+A file is named by the digest of all that decides what is in it: the stored rows themselves among it, for the digests
+that a store keeps beside them would not tell that somebody changed a row. A damaged or foreign file counts as none, and
+a folder that cannot be written is no error: the tables are computed again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import wtsbench
+from wtsbench.reports.contents import Readable
 from wtsbench.reports.rows import Comparison, Leaderboard, Measured, Row, SeedFailure, SeedTrials
 from wtsbench.spec.paths import cache_folder
 
@@ -48,17 +50,22 @@ class KeptTables:
         content = json.dumps([decided_by, _code()], sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()
 
+    def contents(self, store: Readable, trial_ids: Sequence[str]) -> dict[str, str]:
+        """Fingerprints of stored rows (`Readable.contents`), read anew unless the store is as it was when they were."""
+        state = store.state
+        if state is None:
+            return store.contents(trial_ids)
+        key = self.key({"state": state, "trials": trial_ids})
+        found = self._read(key)
+        if found is None:
+            found = store.contents(trial_ids)
+            self._write(key, json.dumps(found).encode())
+        return dict(found)
+
     def load(self, key: str) -> Leaderboard | None:
         """The rows and comparisons kept under this key; None where there are none that are whole."""
-        path = self._path(key)
-        try:
-            seal, _, content = path.read_bytes().partition(b"\n")
-            if seal != _seal(key, content):
-                return None
-            found = json.loads(content)
-            with suppress(OSError):  # a folder of somebody else may be read as well
-                os.utime(path)
-        except OSError:
+        found = self._read(key)
+        if found is None:
             return None
         measured = [Measured(*values) for values in found["measured"]]
         return Leaderboard(
@@ -75,7 +82,22 @@ class KeptTables:
         ]
         comparisons = [vars(each) for each in board.comparisons]
         values = {"rows": rows, "comparisons": comparisons, "measured": [[*vars(one).values()] for one in measured]}
-        content = json.dumps(values, allow_nan=False, default=vars).encode()
+        self._write(key, json.dumps(values, allow_nan=False, default=vars).encode())
+
+    def _read(self, key: str) -> Any:
+        """What is kept under a key; None where there is nothing that is whole."""
+        path = self._path(key)
+        try:
+            seal, _, content = path.read_bytes().partition(b"\n")
+            if seal != _seal(key, content):
+                return None
+            with suppress(OSError):  # a folder of somebody else may be read as well
+                os.utime(path)
+        except OSError:
+            return None
+        return json.loads(content)
+
+    def _write(self, key: str, content: bytes) -> None:
         path = self._path(key)
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from wtsbench.reports.contents import Ending, GridCell, Readable, endings, submissions
+from wtsbench.reports.contents import Ending, GridCell, Readable, Submission, endings, of_one_weights, submissions
 from wtsbench.reports.kept import KeptTables
-from wtsbench.reports.rows import RESAMPLES, Leaderboard
+from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
 
 if TYPE_CHECKING:  # what computes is imported where it does: where all tables are kept, it is not
     from wtsbench.reports.evidence import ScoredItems
@@ -33,22 +33,31 @@ _AT_ONCE = 4
 
 
 def leaderboard(
-    store: Readable, grid: str | None = None, *, resamples: int = RESAMPLES, kept: KeptTables | None = None
+    store: Readable,
+    grid: str | None = None,
+    *,
+    submission: int | None = None,
+    resamples: int = RESAMPLES,
+    kept: KeptTables | None = None,
 ) -> Leaderboard:
     """The leaderboard of a store.
 
     Args:
         store: where the trials are.
-        grid: the newest submission of this grid only; by default that of every grid.
+        grid: this grid only; by default every grid of the store.
+        submission: this submission of a grid only; by default the newest of each grid.
         resamples: of the bootstrap.
         kept: finished tables of earlier calls, to take and to add to; the leaderboard is the same with and without.
 
     Raises:
-        SpecError: there is no grid of that name.
+        SpecError: there is no grid of that name, or no such submission.
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
-    parts = list(_parts(store, grid))
-    keys = [None if kept is None else _key(kept, part, resamples) for part in parts]
+    asked = submissions(store, grid, submission)
+    parts = list(_parts(store, asked))
+    named = sorted({trial_id for part in parts for cell in part.cells for trial_id in cell.trials.values()})
+    contents = {} if kept is None else kept.contents(store, named)
+    keys = [None if kept is None else _key(kept, part, resamples, contents) for part in parts]
     boards = [None if kept is None or key is None else kept.load(key) for key in keys]
     missing = [number for number, board in enumerate(boards) if board is None]
     known = _Known(store, resamples)
@@ -67,11 +76,12 @@ def leaderboard(
     return Leaderboard(
         rows=tuple(row for board in whole for row in board.rows),
         comparisons=tuple(each for board in whole for each in board.comparisons),
+        submissions=tuple(one.shown for one in asked),
     )
 
 
-def _key(kept: KeptTables, part: _Part, resamples: int) -> str | None:
-    decided_by = part.decided_by(resamples)
+def _key(kept: KeptTables, part: _Part, resamples: int, contents: Mapping[str, str]) -> str | None:
+    decided_by = part.decided_by(resamples, contents)
     return None if decided_by is None else kept.key(decided_by)
 
 
@@ -93,15 +103,14 @@ def _at_once(compute: Callable[[int], Leaderboard], numbers: Sequence[int]) -> I
         pool.shutdown(cancel_futures=True)
 
 
-def tables(store: Readable, grid: str | None = None, *, resamples: int = RESAMPLES) -> Iterator[Table]:
-    """The tables of a leaderboard: one for each grid, task, pair, split with items and, for generation, scorer.
+def tables(store: Readable, asked: Sequence[Submission], *, resamples: int = RESAMPLES) -> Iterator[Table]:
+    """The tables of submissions: one for each grid, task, pair, split with items and, for generation, scorer.
 
     Raises:
-        SpecError: there is no grid of that name.
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
     known = _Known(store, resamples)
-    for part in _parts(store, grid):
+    for part in _parts(store, asked):
         yield from known.tables(part)
 
 
@@ -109,7 +118,7 @@ def tables(store: Readable, grid: str | None = None, *, resamples: int = RESAMPL
 class _Part:
     """The cells of one grid, task and pair: a table for each split that has items, or one for each scorer."""
 
-    grid: str
+    shown: Shown
     cells: Sequence[GridCell]
     ended: dict[str, Ending]
     """Of all trials of the grid."""
@@ -118,34 +127,35 @@ class _Part:
     scorers: dict[str, str | None]
     """Names of scorers by digest, as the trials of the grid were planned with them."""
 
-    def decided_by(self, resamples: int) -> dict[str, Any] | None:
+    def decided_by(self, resamples: int, contents: Mapping[str, str]) -> dict[str, Any] | None:
         """All that the tables are a function of, beside the code; None where the store does not tell all of it."""
         named = {trial_id for cell in self.cells for trial_id in cell.trials.values()}
         trials = {trial_id: self.ended.get(trial_id) for trial_id in sorted(named)}
         if any(one is not None and one.records_digest is None for one in trials.values()):
             return None
         return {
-            "grid": self.grid,
+            "grid": self.shown.grid,
+            "submission": [self.shown.shown.submission, *(other.submission for other in self.shown.others)],
             "cells": self.cells,
             "trials": trials,
+            "contents": [contents.get(key) for key in (*trials, self.cells[0].data_digest)],
             "dataset": self.dataset,
             "scorers": self.scorers,
             "resamples": resamples,
         }
 
 
-def _parts(store: Readable, grid: str | None) -> Iterator[_Part]:
-    asked = submissions(store, grid)
+def _parts(store: Readable, asked: Sequence[Submission]) -> Iterator[_Part]:
     columns = ["data_digest", "task", "form", "labels", "metric", "settings"]
     datasets = {row["data_digest"]: row for row in store.datasets().select(columns).to_pylist()} if asked else {}
     for submission in asked:
-        ended = endings(store, submission.trial_ids)
+        ended = of_one_weights(endings(store, submission.trial_ids))
         generative = {key for key, row in datasets.items() if row["form"] == "generation"}
         names = _scorer_names(store, [cell for cell in submission.cells if cell.data_digest in generative], ended)
         for cells in _pairs(submission.cells):
             digest = cells[0].data_digest
             yield _Part(
-                grid=submission.grid,
+                shown=submission.shown,
                 cells=cells,
                 ended=ended,
                 dataset=datasets.get(digest, {}),
@@ -172,7 +182,7 @@ class _Known:
             tests, resampler = self._shared(part.cells[0].data_digest, split)
             if tests is not None and resampler is not None:
                 for scorer in _scorers(self._store, part, tests):
-                    yield Table(self._store, part.grid, part.cells, part.ended, tests, scorer, resampler=resampler)
+                    yield Table(self._store, part.shown, part.cells, part.ended, tests, scorer, resampler=resampler)
 
     def board(self, part: _Part) -> Leaderboard:
         """The finished tables of a part."""

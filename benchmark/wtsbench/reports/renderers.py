@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,21 @@ from typing import TYPE_CHECKING, Any
 from wtsbench.reports.details import Lines, blocks, missing
 from wtsbench.reports.findings import findings
 from wtsbench.reports.rows import Leaderboard, Measured, Row
-from wtsbench.reports.wording import LEGEND, MISSING, Group, Notes, groups, missing_seeds, score, seeds
+from wtsbench.reports.wording import (
+    MISSING,
+    TEXTS,
+    Baseline,
+    Group,
+    Notes,
+    groups,
+    legend,
+    missing_seeds,
+    other_submissions,
+    score,
+    seeds,
+    spoken,
+)
+from wtsbench.spec.visible import visible_texts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,6 +48,8 @@ def render(board: Leaderboard, form: str, *, width: int = 80, color: bool = Fals
         color: whether the terminal shows colours.
         details: whether people see the metrics beside the one that ranks; JSON and CSV always have them.
     """
+    if form != "json":  # which writes control characters as codes anyway
+        board = replace(board, rows=tuple(visible_texts(board.rows)))
     if form == "terminal":
         return terminal(board, width=width, color=color, details=details)
     return RENDERERS[form](board, details)
@@ -40,10 +57,10 @@ def render(board: Leaderboard, form: str, *, width: int = 80, color: bool = Fals
 
 def terminal(board: Leaderboard, *, width: int = 80, color: bool = False, details: bool = False) -> str:
     """Tables no wider than `width`; nothing is cut off, long names are folded."""
-    from rich.console import Console
+    from wtsbench.reports.console import ShownConsole
 
     out = io.StringIO()
-    console = Console(
+    console = ShownConsole(
         file=out,
         width=width,
         force_terminal=color,
@@ -57,7 +74,19 @@ def terminal(board: Leaderboard, *, width: int = 80, color: bool = False, detail
     )
     for part in renderables(board, width=width, details=details):
         console.print(part)
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().split("\n")[:-1])
+
+
+def html(board: Leaderboard, *, width: int) -> str:
+    """The same in HTML, for notebooks."""
+    from rich.console import Console
+
+    console = Console(
+        file=io.StringIO(), record=True, width=width, markup=False, highlight=False, emoji=False, force_jupyter=False
+    )
+    for part in renderables(board, width=width):
+        console.print(part)
+    return console.export_html(inline_styles=True, code_format='<pre style="line-height:normal">{code}</pre>')
 
 
 def renderables(board: Leaderboard, *, width: int = 80, details: bool = False) -> Iterator[RenderableType]:
@@ -70,6 +99,8 @@ def renderables(board: Leaderboard, *, width: int = 80, details: bool = False) -
     notes = Notes(board.rows)
     for grid, tables in groups(board.rows):
         yield Text(grid, style="bold")
+        for line in other_submissions(board.submissions, grid):
+            yield Text(line, style="yellow")
         for group in tables:
             yield Text()
             yield Text.assemble((group.title, "bold cyan"), "  ", (group.facts, "dim"))
@@ -90,7 +121,7 @@ def renderables(board: Leaderboard, *, width: int = 80, details: bool = False) -
         yield Text(line, style="red")
     for line in notes.lines(len(board.rows)):
         yield Text(line, style="yellow")
-    for line in LEGEND:
+    for line in legend(board.rows):
         yield Text(line, style="dim")
 
 
@@ -100,28 +131,46 @@ def _table(group: Group, notes: Notes) -> Table:
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for heading, right in zip(COLUMNS, (True, False, False, False, True), strict=True):
+    for heading in _columns(group):
         table.add_column(
             heading,
-            justify="right" if right else "left",
+            justify="right" if heading in ("#", TEXTS, "seeds") else "left",
             overflow="fold",
-            no_wrap=heading in ("#", "seeds"),
+            no_wrap=heading in ("#", TEXTS, "seeds"),
             min_width=10 if heading == "strategy" else None,
         )
     for baseline in group.weak:
-        table.add_row("", baseline.name, baseline.score, "", "", style="dim")
+        table.add_row("", baseline.name, baseline.score, *_texts(group, baseline.texts), "", "", style="dim")
     for row in group.ranked:
         count = Text(seeds(row), style="" if row.complete else "red")
         best = "green" if row.rank == 1 and len(group.ranked) > 1 else ""
-        table.add_row(Text(group.rank(row), style=best), row.strategy, score(row), _pgr(row, notes), count)
+        texts = _texts(group, spoken(row.metrics))
+        table.add_row(Text(group.rank(row), style=best), row.strategy, score(row), *texts, _pgr(row, notes), count)
+    if group.ranked and group.unranked:
+        table.add_section()
+    for row in group.unranked:
+        count = Text(seeds(row), style="" if row.complete else "red")
+        texts = _texts(group, spoken(row.metrics))
+        table.add_row(group.rank(row), row.strategy, score(row), *texts, _pgr(row, notes), count)
     for baseline in group.ceiling:
-        table.add_row("", baseline.name, baseline.score, "", "", style="dim")
+        table.add_row("", baseline.name, baseline.score, *_texts(group, baseline.texts), "", "", style="dim")
     if group.controls:
         table.add_section()
     for row in group.controls:
         count = Text(seeds(row), style="" if row.complete else "red")
-        table.add_row("", f"{row.strategy} (control)", score(row), _pgr(row, notes), count)
+        texts = _texts(group, spoken(row.metrics))
+        table.add_row("", f"{row.strategy} (control)", score(row), *texts, _pgr(row, notes), count)
     return table
+
+
+def _columns(group: Group) -> tuple[str, ...]:
+    """Headings of a table."""
+    return (*COLUMNS[:3], *_texts(group, TEXTS), *COLUMNS[3:])
+
+
+def _texts(group: Group, cell: str | None) -> tuple[str, ...]:
+    """The cell beside a score that tells of generated texts; none in tables of classification."""
+    return (cell or MISSING,) if group.generated else ()
 
 
 def _details(block: Lines) -> Table:
@@ -155,6 +204,7 @@ def _plain(board: Leaderboard, details: bool) -> Iterator[str]:
     notes = Notes(board.rows)
     for grid, tables in groups(board.rows):
         yield f"grid {grid}"
+        yield from other_submissions(board.submissions, grid)
         for group in tables:
             yield ""
             yield f"{group.title}: {group.facts}"
@@ -175,12 +225,19 @@ def _plain(board: Leaderboard, details: bool) -> Iterator[str]:
 
 def _lines(group: Group, notes: Notes) -> list[Sequence[str]]:
     """The cells of a table, heading first."""
+
+    def baselines(some: Sequence[Baseline]) -> list[Sequence[str]]:
+        return [(MISSING, one.name, one.score, *_texts(group, one.texts), MISSING, MISSING) for one in some]
+
+    def line(rank: str, name: str, row: Row) -> Sequence[str]:
+        return (rank, name, score(row), *_texts(group, spoken(row.metrics)), notes.pgr(row), seeds(row))
+
     return [
-        COLUMNS,
-        *((MISSING, baseline.name, baseline.score, MISSING, MISSING) for baseline in group.weak),
-        *((group.rank(row), row.strategy, score(row), notes.pgr(row), seeds(row)) for row in group.ranked),
-        *((MISSING, baseline.name, baseline.score, MISSING, MISSING) for baseline in group.ceiling),
-        *((MISSING, f"{row.strategy} (control)", score(row), notes.pgr(row), seeds(row)) for row in group.controls),
+        _columns(group),
+        *baselines(group.weak),
+        *(line(group.rank(row), row.strategy, row) for row in group.strategies),
+        *baselines(group.ceiling),
+        *(line(MISSING, f"{row.strategy} (control)", row) for row in group.controls),
     ]
 
 
@@ -194,7 +251,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
 def _footer(board: Leaderboard, notes: Notes) -> Iterator[str]:
     yield from missing_seeds(board.rows)
     yield from notes.lines(len(board.rows))
-    yield from LEGEND
+    yield from legend(board.rows)
 
 
 def markdown(board: Leaderboard, details: bool = False) -> str:
@@ -209,13 +266,15 @@ def _markdown(board: Leaderboard, details: bool) -> Iterator[str]:
     notes = Notes(board.rows)
     for grid, tables in groups(board.rows):
         yield f"## {_escaped(grid)}"
+        for line in other_submissions(board.submissions, grid):
+            yield from ("", _escaped(line))
         for group in tables:
             heading, *rest = _lines(group, notes)
             yield from ("", f"### {_escaped(group.title)}", "", f"{_escaped(group.facts)}", "")
             if group.warning:
                 yield from (_escaped(group.warning), "")
             yield _markdown_row(heading)
-            yield "| ---: | --- | --- | --- | ---: |"
+            yield f"| ---: | --- | --- |{' ---: |' * group.generated} --- | ---: |"
             yield from map(_markdown_row, rest)
             for block in blocks(group) if details else ():
                 yield from ("", _markdown_row(block[0]), f"| --- |{' ---: |' * (len(block[0]) - 1)}")

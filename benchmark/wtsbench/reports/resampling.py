@@ -1,7 +1,7 @@
-"""Drawing items and seeds again: what every trial would score on other items and seeds.
+"""Drawing items again: what every trial would score on other items.
 
-**Repeatability.** Draws are seeded by what is compared (the digest of the data and the numbers of items and seeds),
-never by time or order. Sums of features that are whole numbers below 2^24 are exact in float32, whatever BLAS adds
+**Repeatability.** Draws are seeded by what is compared (the digest of the data and the number of items), never by time
+or order. Sums of features that are whole numbers below 2^24 are exact in float32, whatever BLAS adds
 them; all other features are summed in float64, whose last digits are far below those that reports show.
 
 Shapes: B resamples, N items, K seeds, T trials, F features of a metric.
@@ -58,7 +58,6 @@ class Resampler:
         self.items = items
         self.resamples = resamples
         self._key = key
-        self._weights: dict[int, Floats] = {}
         self._drawn: list[Integers] | None = None
         self._mutex = threading.Lock()
 
@@ -66,7 +65,7 @@ class Resampler:
         """The scores of every block's values, on all items and on each resample; one pass of draws serves all.
 
         A resample that defines no score, such as one without an item of the class whose recall it is, counts as no
-        change: it has the score of all items.
+        change: it has the score of all items. That is narrow; `Sample.effective` makes up for it.
 
         Args:
             blocks: what to sum and compute.
@@ -92,21 +91,16 @@ class Resampler:
             start += chunk
         return found
 
-    def sample(self, scores: Scores, columns: Sequence[int]) -> Sample:
-        """The trials in these columns of `scores` as the seeds of one sample."""
+    def sample(self, scores: Scores, columns: Sequence[int], effective: float | None = None) -> Sample:
+        """The trials in these columns of `scores` as the seeds of one sample; `effective` is that of the metric."""
         full, resampled = scores
         index = np.asarray(columns)
         return Sample(
-            full=full[index], resampled=resampled[:, index], weights=self.seed_weights(len(index)), items=self.items
+            full=full[index],
+            resampled=resampled[:, index],
+            items=self.items,
+            effective=self.items if effective is None else min(effective, self.items),
         )
-
-    def seed_weights(self, seeds: int) -> Floats:
-        """[B, K] how often each of K seeds is drawn, over K; equal for all samples of as many seeds."""
-        if seeds not in self._weights:
-            generator = self._generator("seeds", seeds)
-            drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=self.resamples)
-            self._weights[seeds] = drawn / seeds
-        return self._weights[seeds]
 
     def _flat(self, features: Features, groups: Integers | None) -> tuple[Features, tuple[int, int]]:
         """Features as a matrix [N, T F] of the type in which they are summed, and (T, F)."""
@@ -145,6 +139,11 @@ class Resampler:
     def _generator(self, purpose: str, size: int) -> np.random.Generator:
         content = f"wtsbench bootstrap 1|{self._key}|{purpose}|{size}|{self.resamples}"
         return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(hashlib.sha256(content.encode()).digest())))
+
+
+def group_counts(truth: Integers, groups: Integers, classes: int) -> Integers:
+    """[C] groups [N] that have an item of each true class [N]."""
+    return np.array([np.unique(groups[truth == each]).size for each in range(classes)], dtype=np.int64)
 
 
 def _distinct(matrix: Features) -> tuple[Features, NDArray[np.intp] | None]:

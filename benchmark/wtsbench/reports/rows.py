@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 RESAMPLES = 10_000
 """Of items and seeds, from which intervals come."""
+STATISTICS_VERSION = 2
+"""Raised when the same records give other intervals, tests or claims: version 1 claimed by intervals alone."""
 DECIMALS = 6
 """Of every number in a row: more than the resampling tells, few enough that no machine's rounding shows."""
+
+SILENT = "ahead only by texts that say nothing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,10 @@ class Row:
     """
 
     grid: str
+    submission: int | None = None
+    """Number of the grid's submission whose cells these are."""
+    other_submissions: tuple[int, ...] = ()
+    """Submissions of the same name that are in the store and not shown."""
     task: str
     weak: str
     strong: str
@@ -81,10 +90,23 @@ class Row:
     """student - weak."""
     gain_low: float | None = None
     gain_high: float | None = None
+    gap_p: float | None = None
+    """Two-sided p-value of no gap; None with fewer than 3 seeds, of which nothing is claimed."""
+    gain_p: float | None = None
+    """Two-sided p-value of no gain; None for controls as well."""
+    gain_p_holm: float | None = None
+    """Corrected among the gains of the table's strategies."""
+    gain_strict_p: float | None = None
+    """For a gain or loss of which texts that say nothing may be the cause: its two-sided p-value when these count as
+    the worst; `gain_p_holm` is corrected with it as well. None where whoever is ahead does not say nothing more
+    often."""
+    gap_strict_p: float | None = None
+    """The same of the gap."""
     detectable: float | None = None
-    """Size of a gain that this row's seeds and items would prove 4 times in 5 (minimum detectable effect)."""
+    """Size of a gain that this row's seeds and items would prove 4 times in 5, alone (minimum detectable effect): an
+    estimate, itself unsure with few seeds."""
     pgr: float | None = None
-    """Performance gap recovered, gain / gap; None where the gap is not proven."""
+    """Performance gap recovered, gain / gap; None where the gap is not proven, by its interval and its test."""
     pgr_low: float | None = None
     pgr_high: float | None = None
     pgr_reason: str | None = None
@@ -108,10 +130,12 @@ class Row:
     seeds: tuple[int, ...] = ()
     """The seeds done."""
     few_seeds: bool = True
-    """Fewer than 5 seeds done: no claim."""
+    """Fewer than 3 seeds done: no claim."""
     test_items: int | None = None
     test_groups: int | None = None
     """Groups of related test items, which are what the intervals resample."""
+    rarest_class: int | None = None
+    """For classification: groups with an item of the rarest class."""
     samples: int | None = None
     """For generation: continuations of each prompt."""
     data_digest: str
@@ -124,6 +148,7 @@ class Row:
     failures: tuple[SeedFailure, ...] = ()
     sandboxes: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
+    statistics: int = STATISTICS_VERSION
 
     @property
     def complete(self) -> bool:
@@ -136,6 +161,7 @@ class Comparison:
     """Two entries of a table, by one metric, on the seeds that both have done."""
 
     grid: str
+    submission: int | None = None
     task: str
     weak: str
     strong: str
@@ -155,14 +181,62 @@ class Comparison:
     high: float | None = None
     p: float | None = None
     """Two-sided, of no difference."""
+    p_strict: float | None = None
+    """For a lead of which texts that say nothing may be the cause: its p-value when these count as the worst. None
+    where whoever is ahead does not say nothing more often."""
     p_holm: float | None = None
-    """Corrected among the family."""
+    """The larger of the two, corrected among the family."""
     verdict: Literal["better", "worse", "tie"] | None = None
-    """Of the first, by the corrected p-value at 5%; `tie` where no difference is proven."""
+    """Of the first, by the corrected p-value at 5% and the interval; `tie` where no difference is proven."""
     reason: str | None = None
-    """Why there is no test."""
+    """Why there is no test, or why a difference proves nothing."""
     few_seeds: bool = True
-    """Fewer than 5 common seeds: no claim."""
+    """Fewer than 3 common seeds: no claim."""
+    first_empty: float | None = None
+    """For generation: the share of the first's samples without a word."""
+    first_copied: float | None = None
+    """The share that only repeats the prompt."""
+    first_cut_off: float | None = None
+    """The share that was cut off at `max_new_tokens`."""
+    second_empty: float | None = None
+    second_copied: float | None = None
+    second_cut_off: float | None = None
+    statistics: int = STATISTICS_VERSION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """One submission of a grid."""
+
+    submission: int
+    """Its number in the store; numbers are in the order of time, so a merge may number anew."""
+    submitted_at: str
+    """ISO 8601, UTC, to the second."""
+    cells: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Which submission of a grid is shown, and which of the same name are not."""
+
+    grid: str
+    shown: Submitted
+    others: tuple[Submitted, ...]
+    """Newest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparisons:
+    """Pairs of entries, table by table."""
+
+    pairs: tuple[Comparison, ...] = ()
+    submissions: tuple[Shown, ...] = ()
+
+    def __iter__(self) -> Iterator[Comparison]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +246,7 @@ class Leaderboard:
     rows: tuple[Row, ...]
     comparisons: tuple[Comparison, ...] = ()
     """All of them, by the metric that ranks."""
+    submissions: tuple[Shown, ...] = ()
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as JSON values."""

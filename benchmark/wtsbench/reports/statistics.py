@@ -1,65 +1,69 @@
-"""Intervals over seeds and items: a paired, hierarchical bootstrap whose width is right for few seeds too.
+"""Intervals and tests over seeds and items whose errors are what they say, for few seeds and near a bound too.
 
-**Resampling.** A resample draws the N test items with replacement and, independently, the K seeds with replacement.
-Where items come in groups (one question, nearly the same words), N counts groups, which are drawn whole.
-All trials of a comparison see the same draw, so that what they share (hard items, lucky seeds) cancels in differences.
-A score is the mean over seeds of the metric on all items; its resampled value is the mean over the drawn seeds of the
-metric on the drawn items.
+**Resampling.** A resample draws the N test items with replacement. Where items come in groups (one question, nearly the
+same words), N counts groups, which are drawn whole. All trials of a comparison see the same draw, so that what they
+share (hard items) cancels in differences. A score is the mean over K seeds of the metric on all items.
 
-**Interval.** The percentiles of such resamples alone are not an honest interval: with 3 to 5 seeds they are too narrow
-where seeds differ much (a mean of K values varies by s^2 / K, its bootstrap by (K-1)/K of that, and the quantiles
-belong to a normal and not to a t distribution), and too wide where neither seeds nor items but their combination
-decides, for that part is then counted three times. So the variance is taken apart, as in a two-way analysis of
-variance:
+**Variance.** What other seeds and other items would change is taken apart, as in a two-way analysis of variance:
 
     A = between seeds = var_k(m_k) / K                            m_k: metric of seed k on all items
     B = between items = N/(N-1) var_b(mean_k m_bk)                m_bk: metric of seed k on the items of resample b
     I = interaction   = N/(N-1) sum_k var_b(m_bk - mean_k m_bk) / (K (K-1))
     V = max(A + B - I, A, B)                                      clustered two ways (Cameron, Gelbach, Miller 2011)
-    d = V^2 / (A^2/(K-1) + B^2/(N-1) + I^2/((K-1)(N-1)))          degrees of freedom (Satterthwaite 1946)
+    d = V^2 / (A^2/(K-1) + B^2/(n-1) + I^2/((K-1)(n-1)))          degrees of freedom (Satterthwaite 1946)
 
-Where seeds err on exactly opposite items their mean never moves, A and B are 0, and V is I: that tells how little these
-seeds and items say.
+n is N, or fewer where a metric rests on the items of a rare class (`Sample.effective`). Where seeds err on exactly
+opposite items their mean never moves, A and B are 0, and V is I. With one seed there is only B: such an interval speaks
+of other items and not of other seeds.
 
-The 95% interval is 2 t(0.975; d) sqrt(V) wide and lies around the score as skewed as the 2.5% and 97.5% percentiles of
-the resamples do. With one seed there is only B, and the interval speaks about other items and not about other seeds.
+**Interval of a score.** Scores have bounds, and near one the normal interval fails. So it is Wilson's (1927), with the
+effective number of items n* = p (1 - p) / V in place of a count (Korn and Graubard 1998) and t(0.975; d) in place of
+1.96; where nothing varies, n* = n. With two seeds t lies a quarter of the way to the multiple of sqrt(V) that the
+conservative interval below is wide. A score by class is worth at most n where errors are few: 1 - n/N of one error is
+added, seen with n* = n. A score without bounds has the interval p +- t sqrt(V).
+
+**Interval of a difference.** From the two intervals [l, u] of scores and their correlation r = (V1 + V2 - V) /
+(2 sqrt(V1 V2)), both taken with the difference's own t (Newcombe 1998, Zou and Donner 2008):
+
+    low  = p1 - p2 - sqrt((p1 - l1)^2 - 2 r (p1 - l1)(u2 - p2) + (u2 - p2)^2), high likewise
 
 **PGR** is the ratio of means (student - weak) / (ceiling - weak), for metrics of either direction. Its interval holds
-the values r for which the interval of (student - weak) - r (ceiling - weak) contains 0 (Fieller 1954, with the interval
-above in place of the normal one). It is bounded exactly when the interval of the gap excludes 0.
+the values r for which |(student - weak) - r (ceiling - weak)| <= t sqrt(V) (Fieller 1954). It is bounded where the gap
+is proven.
 
-**Tests.** The p-value of a difference is that of t = difference / sqrt(V) with d degrees of freedom; among many
-comparisons, p-values are corrected as in Holm 1979, which holds the chance of any false claim at 5% whatever depends on
-what. The interval leans as the resamples do and the test does not, so close to 5% the two may disagree; claims go by
-the corrected test.
+**Tests.** Satterthwaite's d jumps where seeds happen to agree, and far out in the tail, where corrections for many
+comparisons look, that makes false claims. So p is the level at which difference^2 = t(K-1)^2 A + t(n-1)^2 (V - A)
+(Banerjee 1960), which is never too small whatever the shares of A and V - A are. It is at least the p of
+Satterthwaite's t, and at least 2^(1-n), what n items can tell by their signs. With few seeds A is hardly known, so the
+tests of a family learn it from each other: A becomes the mean of its own and of the family's A, with m (K-1) degrees of
+freedom in place of K-1, m = min(2, 4 / (1 + 3/g)), where g is the number of independent differences among as many
+pairs; a mean of all alone would be wrong where the seeds of one model scatter more than others'. Families are corrected
+as in Holm 1979. A claim takes the corrected p and the interval, and no fewer than `CLAIM_SEEDS` seeds.
 
 **Noise floor.** What seeds alone do: the standard deviation over seeds of one configuration's score, pooled over the
 configurations of a table, and from it that of the difference of two identical configurations with K seeds each,
 sqrt(2 / K) as large.
 
-Shapes: B resamples, N items, K seeds, Q quantities. `resampling` has how items and seeds are drawn.
+How often all this is right is simulated by `tests/reports/simulate_claims.py`; `docs/statistics.md` has the figures.
+
+Shapes: B resamples, N items, K seeds, Q quantities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS, TAIL, Spread, between, bounded
 from wtsbench.spec.metrics import Floats
 
-LEVEL = 0.95
-TAIL = (1 - LEVEL) / 2
-_NOTHING = 1e-12
-"""Relative size of what is left of a difference of equal numbers: the last digits, in which sums may differ."""
-_CANCELLED = 1e-9
-"""Part of the interaction below which a variance is rounding."""
 POWER = 0.8
 """Probability with which an effect of the minimum detectable size is found."""
-CLAIM_SEEDS = 5
-"""With fewer seeds a table makes no claim: the spread over seeds is itself hardly known."""
+_NOTHING = 1e-12
+"""Relative size of what is left of a difference of equal numbers: the last digits, in which sums may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +73,7 @@ class Estimate:
     value: float
     low: float
     high: float
-    error: float
-    """Standard error, sqrt(V)."""
-    freedom: float
-    """Degrees of freedom of the error."""
+    spread: Spread
 
     @property
     def sign(self) -> int:
@@ -80,20 +81,27 @@ class Estimate:
         return 1 if self.low > 0 else -1 if self.high < 0 else 0
 
     @property
-    def p(self) -> float:
-        """Two-sided p-value of the hypothesis that the truth is 0: t = value / error with the error's freedom."""
-        from scipy.special import stdtr  # a leaderboard that is kept needs none of it
+    def claims(self) -> bool:
+        """Whether there are seeds enough to claim anything."""
+        return bool(self.spread.freedom[0] + 1 >= CLAIM_SEEDS)
 
-        if self.error == 0:
-            return 1.0 if self.value == 0 else 0.0
-        return float(2 * stdtr(self.freedom, -abs(self.value) / self.error))
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of the hypothesis that the truth is 0."""
+        return float(self.spread.p(np.float64(self.value)))
+
+    @property
+    def proven(self) -> int:
+        """The sign of a difference that is claimed: by its interval and by its test, alone."""
+        return self.sign if self.claims and self.p <= ALPHA else 0
 
     @property
     def detectable(self) -> float:
-        """Minimum detectable effect: the size that a two-sided 5% test with this error finds 4 times in 5."""
+        """Minimum detectable effect: the size that the test finds 4 times in 5, were the error as it is estimated."""
         from scipy.special import stdtrit
 
-        return float((stdtrit(self.freedom, 1 - TAIL) + stdtrit(self.freedom, POWER)) * self.error)
+        spread = self.spread
+        return float(spread.conservative(TAIL) + stdtrit(spread.satterthwaite, POWER) * spread.error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,28 +112,28 @@ class Sample:
     """[K]."""
     resampled: Floats
     """[B, K]."""
-    weights: Floats
-    """[B, K] how often each seed was drawn, over K."""
     items: int
     """N: items, or groups of them where those are what is resampled."""
+    effective: float
+    """n: as many items as tell as much, where the quantity rests on the items of a rare class; else N."""
 
     def __sub__(self, other: Sample) -> Sample:
-        return self._with(_apart(self.full, other.full), _apart(self.resampled, other.resampled))
+        return replace(self, full=_apart(self.full, other.full), resampled=_apart(self.resampled, other.resampled))
 
-    def __mul__(self, factor: float) -> Sample:
-        return self._with(self.full * factor, self.resampled * factor)
+    @property
+    def value(self) -> float:
+        """Mean over seeds."""
+        return float(self.full.mean())
 
     @property
     def defined(self) -> bool:
         """Whether every seed has a number."""
         return bool(np.isfinite(self.full).all())
 
-    def _with(self, full: Floats, resampled: Floats) -> Sample:
-        return Sample(full=full, resampled=resampled, weights=self.weights, items=self.items)
-
-    def estimate(self, lowest: float = -np.inf, highest: float = np.inf) -> Estimate:
-        """Mean over seeds with its interval, which is cut at what the quantity can be."""
-        return _interval(Moments.of(self), np.ones(1), lowest, highest)
+    @cached_property
+    def spread(self) -> Spread:
+        """What the mean varies by."""
+        return Moments.of(self).spread(np.ones(1))
 
 
 def _apart(one: Floats, two: Floats) -> Floats:
@@ -136,20 +144,18 @@ def _apart(one: Floats, two: Floats) -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """What the interval of any weighted sum of Q paired quantities is computed from."""
+    """What any weighted sum of Q paired quantities varies by."""
 
     value: Floats
     """[Q]."""
     seeds: Floats
     """[Q, Q] covariance A of the means, between seeds."""
-    between_items: Floats
+    items: Floats
     """[Q, Q] B."""
     interaction: Floats
     """[Q, Q] I."""
-    draws: Floats
-    """[B, Q] resampled means."""
     freedom: tuple[float, float]
-    """K - 1 and N - 1."""
+    """K - 1 and n - 1."""
 
     @classmethod
     def of(cls, *samples: Sample) -> Moments:
@@ -157,14 +163,10 @@ class Moments:
         full = np.stack([sample.full for sample in samples])  # [Q, K]
         moved = np.stack([sample.resampled for sample in samples]) - full[:, None]  # [Q, B, K]
         quantities, seeds = full.shape
-        items, weights = samples[0].items, samples[0].weights
-        unbiased = items / max(items - 1, 1)
+        unbiased = samples[0].items / max(samples[0].items - 1, 1)
         mean = moved.mean(axis=2)  # [Q, B]
-        between_items = unbiased * np.atleast_2d(np.cov(mean, bias=True))
-        nothing = np.zeros((quantities, quantities))
-        if seeds == 1:
-            between_seeds = interaction = nothing
-        else:
+        between_seeds = interaction = np.zeros((quantities, quantities))
+        if seeds > 1:
             between_seeds = np.atleast_2d(np.cov(full)) / seeds
             apart = (moved - mean[:, :, None]).transpose(2, 0, 1)  # [K, Q, B]
             apart = apart - apart.mean(axis=2, keepdims=True)
@@ -173,43 +175,38 @@ class Moments:
         return cls(
             value=full.mean(axis=1),
             seeds=between_seeds,
-            between_items=between_items,
+            items=unbiased * np.atleast_2d(np.cov(mean, bias=True)),
             interaction=interaction,
-            draws=np.einsum("bk,qbk->bq", weights, moved + full[:, None]),
-            freedom=(float(seeds - 1), float(max(items - 1, 1))),
+            freedom=(float(seeds - 1), max(samples[0].effective - 1.0, 1.0)),
         )
 
+    def spread(self, factors: Floats) -> Spread:
+        """Of the sum of the quantities, each times its factor [Q]."""
+        value = float(self.value @ factors)
+        seeds, items, interaction = (
+            np.maximum(0.0, factors @ matrix @ factors) for matrix in (self.seeds, self.items, self.interaction)
+        )
+        spread = Spread(seeds=seeds, items=items, interaction=interaction, freedom=self.freedom)
+        if spread.variance <= (_NOTHING * max(1.0, abs(value))) ** 2:  # digits in which equal sums differ
+            return replace(spread, seeds=np.zeros(()), items=np.zeros(()), interaction=np.zeros(()))
+        return spread
 
-def _interval(moments: Moments, factors: Floats, lowest: float = -np.inf, highest: float = np.inf) -> Estimate:
-    """Interval of the sum of the quantities, each times its factor [Q]."""
-    from scipy.special import stdtrit
 
-    value = float(moments.value @ factors)
-    between_seeds, between_items, interaction = (
-        max(0.0, float(factors @ matrix @ factors))
-        for matrix in (moments.seeds, moments.between_items, moments.interaction)
+def score(sample: Sample, lowest: float, highest: float) -> Estimate:
+    """Mean over seeds with its interval, where no score lies beyond these bounds."""
+    low, high = bounded(
+        sample.value, sample.spread, sample.spread.quantile, lowest, highest, sample.items, sample.effective
     )
-    variance = max(between_seeds + between_items - interaction, between_seeds, between_items)
-    if variance <= _CANCELLED * interaction:
-        variance = interaction
-    if variance <= (_NOTHING * max(1.0, abs(value))) ** 2:
-        return Estimate(value=value, low=value, high=value, error=0.0, freedom=moments.freedom[1])
-    over_seeds, over_items = moments.freedom
-    spread = between_items**2 / over_items
-    if over_seeds:
-        spread += between_seeds**2 / over_seeds + interaction**2 / (over_seeds * over_items)
-    freedom = variance**2 / spread if spread > 0 else over_items
-    error = float(np.sqrt(variance))
-    width = 2 * float(stdtrit(freedom, 1 - TAIL)) * error
-    below, above = np.quantile(moments.draws @ factors, [TAIL, 1 - TAIL])
-    part = float(np.clip((value - below) / (above - below), 0.0, 1.0)) if above > below else 0.5
-    return Estimate(
-        value=value,
-        low=max(lowest, value - part * width),
-        high=min(highest, value + (1 - part) * width),
-        error=error,
-        freedom=freedom,
+    return Estimate(value=sample.value, low=float(low), high=float(high), spread=sample.spread)
+
+
+def difference(one: Sample, two: Sample, lowest: float, highest: float) -> Estimate:
+    """One - two with its interval, where no score of either lies beyond these bounds."""
+    apart = one - two
+    low, high = between(
+        (one.value, two.value), (one.spread, two.spread), apart.spread, lowest, highest, one.items, one.effective
     )
+    return Estimate(value=apart.value, low=float(low), high=float(high), spread=apart.spread)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,9 +221,13 @@ class Recovered:
 def recovered(weak: Sample, student: Sample, ceiling: Sample) -> Recovered:
     """PGR = (student - weak) / (ceiling - weak), with its interval.
 
-    Only where the interval of `ceiling - weak` excludes 0: elsewhere the interval has no end.
+    Only where `ceiling - weak` is proven: elsewhere the interval may have no end.
     """
-    moments = Moments.of(student - weak, ceiling - weak)
+    return ratio(Moments.of(student - weak, ceiling - weak))
+
+
+def ratio(moments: Moments) -> Recovered:
+    """The first of two quantities over the second, which is proven, with its interval."""
     gain, gap = moments.value
     value = float(gain / gap)
     return Recovered(value=value, low=_edge(moments, value, -1.0), high=_edge(moments, value, 1.0))
@@ -236,12 +237,11 @@ def _edge(moments: Moments, inside: float, step: float) -> float:
     """The last ratio in the direction of `step` that the data do not contradict."""
     from scipy.optimize import brentq
 
-    rising = (moments.value[1] < 0) == (step > 0)  # where the contrast grows with the ratio, its lower end leaves 0
-
     def beyond(ratio: float) -> float:
         """Above 0 where the data contradict the ratio."""
-        found = _interval(moments, np.array([1.0, -ratio]))
-        return found.low if rising else -found.high
+        factors = np.array([1.0, -ratio])
+        spread = moments.spread(factors)
+        return float(abs(moments.value @ factors) - spread.quantile * spread.error)
 
     reach = step / 64
     while beyond(inside + reach) <= 0:
@@ -254,13 +254,19 @@ def _edge(moments: Moments, inside: float, step: float) -> float:
     return edge
 
 
-def ranks(better: NDArray[np.bool_]) -> list[int]:
-    """Rank of each of S entries: 1 plus the number of those that are proven better; so ties share a rank.
-
-    Args:
-        better: [S, S], whether the entry of the row is proven better than that of the column.
-    """
-    return [1 + int(count) for count in better.sum(axis=0)]
+def tested(family: Sequence[Estimate]) -> list[tuple[float, float]]:
+    """p-value of each difference of a family, and the same corrected for their number (Holm)."""
+    if not family:
+        return []
+    spreads = [each.spread for each in family]
+    spread = Spread(
+        seeds=np.stack([each.seeds for each in spreads]),
+        items=np.stack([each.items for each in spreads]),
+        interaction=np.stack([each.interaction for each in spreads]),
+        freedom=(np.array([each.freedom[0] for each in spreads]), np.array([each.freedom[1] for each in spreads])),
+    )
+    p_values = spread.in_family().p(np.array([each.value for each in family])).tolist()
+    return list(zip(p_values, holm(p_values), strict=True))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from wtsbench.reports.contents import Ending, Readable, Submission, endings, submissions
+from wtsbench.reports.rows import Shown
 
-State = Literal["done", "failed", "running", "waiting"]
+Attempt = tuple[str, int]
+"""Id of a trial, and number of the attempt."""
+State = Literal["done", "failed", "running", "abandoned", "waiting"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +38,28 @@ class Counts:
     failed: int = 0
     """The last attempt failed."""
     running: int = 0
-    """An attempt was begun and has not ended. One whose submission was killed stays so until the next submission."""
+    """An attempt was begun and has not ended."""
+    abandoned: int = 0
+    """So, too, but its supervisor is known to be dead. The next submission ends it, and so does `wtsbench gc`."""
     waiting: int = 0
     """Never begun."""
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.done + self.failed + self.running + self.waiting
+        return self.done + self.failed + self.running + self.abandoned + self.waiting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """What trials have taken, over all of their attempts that have ended."""
+
+    attempts: int = 0
+    seconds: float = 0.0
+    """From the start of each attempt to its end, added up."""
+    failed_attempts: int = 0
+    failed_seconds: float = 0.0
+    """Of these, what attempts took that failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +68,15 @@ class GridStatus:
 
     grid: str
     submission: int
+    shown: Shown
+    """When that was, and which earlier ones of the same name the store has."""
     cells_done: int
     """Cells of which weak supervisor, ceiling and student are all done."""
     cells_total: int
     trials: Counts
-    """The distinct trials that the cells name."""
+    """The distinct trials of its plan, as `submit` counts them."""
+    compute: Compute
+    """Of those trials, which other grids may share."""
     failures: tuple[TrialFailure, ...]
 
 
@@ -64,21 +86,23 @@ class Status:
 
     grids: tuple[GridStatus, ...]
     others: Counts
-    """Trials that no grid's cells name: intermediate stages and further supervisors of strategies, and trials of
-    earlier submissions."""
+    """Trials of no grid's newest submission: those of earlier ones."""
     other_failures: tuple[TrialFailure, ...]
+    compute: Compute
+    """Of all trials of the store."""
 
     def record(self) -> dict[str, Any]:
         """The status as JSON values."""
         return asdict(self)
 
 
-def status(store: Readable, grid: str | None = None) -> Status:
+def status(store: Readable, grid: str | None = None, dead: Collection[Attempt] = ()) -> Status:
     """How far the grids of a store are.
 
     Args:
         store: where the trials are.
         grid: this grid only; by default all.
+        dead: attempts whose supervisor is known to be dead.
 
     Raises:
         SpecError: there is no grid of that name.
@@ -86,19 +110,21 @@ def status(store: Readable, grid: str | None = None) -> Status:
     """
     every = submissions(store)
     shown = every if grid is None else submissions(store, grid)
-    begun = _begun(store)
+    begun = _begun(store, dead)
+    taken = _taken(store)
     ended = endings(store)
-    named = {trial_id for submission in every for trial_id in submission.trial_ids}
-    others = sorted((set(ended) | begun) - named)
+    named = {trial_id for submission in every for trial_id in submission.planned}
+    others = sorted((set(ended) | set(begun)) - named)
     return Status(
-        grids=tuple(_grid(submission, ended, begun) for submission in shown),
+        grids=tuple(_grid(submission, ended, begun, taken) for submission in shown),
         others=_count(others, ended, begun),
         other_failures=_failures(others, ended, begun),
+        compute=_added(taken, taken),
     )
 
 
-def _begun(store: Readable) -> set[str]:
-    """Trials with an attempt that was begun and has not ended, later than any that has.
+def _begun(store: Readable, dead: Collection[Attempt]) -> dict[str, State]:
+    """Trials with an attempt that was begun and has not ended, later than any that has: running or abandoned.
 
     What was begun is read before what has ended: a trial that ends meanwhile is in one of the two at least.
     """
@@ -106,24 +132,50 @@ def _begun(store: Readable) -> set[str]:
     last: dict[str, int] = {}
     for row in store.trials(columns=["trial_id", "attempt"]).to_pylist():
         last[row["trial_id"]] = max(row["attempt"], last.get(row["trial_id"], 0))
-    return {row["trial_id"] for row in attempts if row["attempt"] > last.get(row["trial_id"], 0)}
+    found: dict[str, State] = {}
+    for row in attempts:
+        key = row["trial_id"], row["attempt"]
+        if row["attempt"] > last.get(row["trial_id"], 0) and found.get(row["trial_id"]) != "running":
+            found[row["trial_id"]] = "abandoned" if key in dead else "running"
+    return found
 
 
-def _state(trial_id: str, ended: Mapping[str, Ending], begun: set[str]) -> State:
+def _taken(store: Readable) -> dict[str, list[tuple[bool, float]]]:
+    """Of each trial, whether its attempts failed, and the seconds that they took."""
+    found: dict[str, list[tuple[bool, float]]] = {}
+    for row in store.trials(columns=["trial_id", "status", "duration_s"]).to_pylist():
+        found.setdefault(row["trial_id"], []).append((row["status"] != "done", row["duration_s"] or 0.0))
+    return found
+
+
+def _added(trial_ids: Iterable[str], taken: Mapping[str, list[tuple[bool, float]]]) -> Compute:
+    every = [attempt for trial_id in trial_ids for attempt in taken.get(trial_id, ())]
+    failed = [seconds for bad, seconds in every if bad]
+    return Compute(
+        attempts=len(every),
+        seconds=math.fsum(seconds for _, seconds in every),
+        failed_attempts=len(failed),
+        failed_seconds=math.fsum(failed),
+    )
+
+
+def _state(trial_id: str, ended: Mapping[str, Ending], begun: Mapping[str, State]) -> State:
     ending = ended.get(trial_id)
     if ending is not None and ending.done:
         return "done"
     if trial_id in begun:
-        return "running"
+        return begun[trial_id]
     return "waiting" if ending is None else "failed"
 
 
-def _count(trial_ids: Iterable[str], ended: Mapping[str, Ending], begun: set[str]) -> Counts:
+def _count(trial_ids: Iterable[str], ended: Mapping[str, Ending], begun: Mapping[str, State]) -> Counts:
     found: dict[str, int] = Counter(_state(trial_id, ended, begun) for trial_id in trial_ids)
     return Counts(**found)
 
 
-def _failures(trial_ids: Iterable[str], ended: Mapping[str, Ending], begun: set[str]) -> tuple[TrialFailure, ...]:
+def _failures(
+    trial_ids: Iterable[str], ended: Mapping[str, Ending], begun: Mapping[str, State]
+) -> tuple[TrialFailure, ...]:
     failed = [ended[trial_id] for trial_id in trial_ids if _state(trial_id, ended, begun) == "failed"]
     failed.sort(key=lambda end: (end.task, end.role, end.model, end.strategy or "", end.seed, end.trial_id))
     return tuple(
@@ -141,7 +193,12 @@ def _failures(trial_ids: Iterable[str], ended: Mapping[str, Ending], begun: set[
     )
 
 
-def _grid(submission: Submission, ended: Mapping[str, Ending], begun: set[str]) -> GridStatus:
+def _grid(
+    submission: Submission,
+    ended: Mapping[str, Ending],
+    begun: Mapping[str, State],
+    taken: Mapping[str, list[tuple[bool, float]]],
+) -> GridStatus:
     done = [
         cell
         for cell in submission.cells
@@ -150,8 +207,10 @@ def _grid(submission: Submission, ended: Mapping[str, Ending], begun: set[str]) 
     return GridStatus(
         grid=submission.grid,
         submission=submission.submission,
+        shown=submission.shown,
         cells_done=len(done),
         cells_total=len(submission.cells),
-        trials=_count(submission.trial_ids, ended, begun),
-        failures=_failures(submission.trial_ids, ended, begun),
+        trials=_count(submission.planned, ended, begun),
+        compute=_added(submission.planned, taken),
+        failures=_failures(submission.planned, ended, begun),
     )

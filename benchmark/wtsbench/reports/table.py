@@ -12,15 +12,13 @@ import numpy as np
 
 from wtsbench.reports.contents import Ending, GridCell, Readable
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
-from wtsbench.reports.figures import decided, numbers_of, rounded
+from wtsbench.reports.figures import Identity, Tested, both, decided, numbers_of, rounded
+from wtsbench.reports.ranking import ranks, unranked
 from wtsbench.reports.resampling import Block, Resampler, Scores
-from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTrials
-from wtsbench.reports.statistics import (
-    CLAIM_SEEDS,
-    Sample,
-    pooled_deviation,
-    ranks,
-)
+from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTrials, Shown
+from wtsbench.reports.silence import ahead_by_silence, may_explain, without_pgr
+from wtsbench.reports.spread import CLAIM_SEEDS
+from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_deviation, score
 from wtsbench.spec.inheritance import INHERITANCE, Supervised
 from wtsbench.spec.metrics import Features, Metric
 
@@ -37,12 +35,18 @@ class Scorer:
     """Those it has scored."""
 
 
+_Side = tuple[Sequence[GridCell], str]
+"""Cells, and the role whose trials are meant."""
+_Compared = tuple[Comparison, Estimate | None, Estimate | None]
+"""With the difference, and the stricter one where there is one."""
+
+
 class Table:
     """The strategies and controls of one task and pair.
 
     Args:
         store: where the trials are.
-        grid: the grid's name.
+        shown: the grid's submission.
         cells: of one task and pair.
         ended: how trials ended.
         tests: the items to score on.
@@ -53,7 +57,7 @@ class Table:
     def __init__(
         self,
         store: Readable,
-        grid: str,
+        shown: Shown,
         cells: Sequence[GridCell],
         ended: Mapping[str, Ending],
         tests: ScoredItems,
@@ -61,7 +65,8 @@ class Table:
         *,
         resampler: Resampler,
     ) -> None:
-        self.grid = grid
+        self.grid = shown.grid
+        self._shown = shown
         self.task, self.weak, self.strong = cells[0].task, cells[0].weak, cells[0].strong
         self.tests = tests
         self.scorer = scorer
@@ -95,10 +100,16 @@ class Table:
 
     def rows(self) -> list[Row]:
         """A row for each strategy, best first, those without a rank after them, controls last."""
-        placed = self._ranks()
+        labels = [label for label in self.strategies if self._done(label) and label not in self.unranked]
+        placed = ranks(labels, self.comparisons())
         noise = self._noise()
         rows = [
-            replace(self._row(label, noise), rank=placed.get(label), unranked=self.unranked.get(label))
+            replace(
+                self._row(label, noise),
+                rank=placed.get(label),
+                unranked=self.unranked.get(label),
+                **self._gain_tests(label),
+            )
             for label in self.strategies
         ]
         direction = self.tests.metric.direction
@@ -138,13 +149,13 @@ class Table:
 
     @cached_property
     def unranked(self) -> dict[str, str]:
-        """Strategies with a finished seed that have no rank, and why: ranks are among the others alone."""
-        done = {label: len(self._done(label)) for label in self.strategies}
+        """Strategies with a finished seed that have no rank, and why."""
+        done = {label: [cell.seed for cell in self._done(label)] for label in self.strategies}
+        silent = {label: "the weak supervisor" for label in self._gains if self._wins_by_silence(label)}
+        silent |= dict(pair for found in self._by_rank if (pair := ahead_by_silence(found)) is not None)
         return {
-            label: f"{count} of {len(self._entries[label])} seeds"
-            for label, count in done.items()
-            if 0 < count < len(self._entries[label])
-        }
+            label: f"ahead of {other} only by texts that say nothing" for label, other in silent.items()
+        } | unranked(done, {label: len(self._entries[label]) for label in done})
 
     @cached_property
     def _by_rank(self) -> list[Comparison]:
@@ -155,6 +166,37 @@ class Table:
         among = [self._compare(metric, *pair, "strategies") for pair in combinations(self.strategies, 2)]
         beside = [self._compare(metric, one, two, "controls") for one in self.strategies for two in self.controls]
         return [*decided(among), *decided(beside)]
+
+    @cached_property
+    def _gains(self) -> dict[str, Tested]:
+        """The tests of the gain of each strategy with seeds enough, corrected among them."""
+        metric = self.tests.metric
+        plain: dict[str, Estimate] = {}
+        strict: list[Estimate | None] = []
+        for label in self.strategies:
+            if done := self._done(label):
+                student, weak = (self._sample(metric, done, role) for role in ("student", "weak"))
+                if student.defined and weak.defined:
+                    plain[label] = difference(student, weak, metric.lowest, metric.highest)
+                    strict.append(self._strict(metric, plain[label], (done, "student"), (done, "weak")))
+        results = zip(plain, both(list(plain.values()), strict), strict=True)
+        return {label: result for label, result in results if result is not None}
+
+    def _gain_tests(self, label: str) -> dict[str, Any]:
+        """The fields of a row that tell of its gain's tests."""
+        if label not in self._gains:
+            return {}
+        result = self._gains[label]
+        return {"gain_p": result.p, "gain_strict_p": result.p_strict, "gain_p_holm": result.p_holm}
+
+    def _wins_by_silence(self, label: str) -> bool:
+        """Whether a strategy would be proven better than its weak supervisor, but for texts that say nothing."""
+        done = self._done(label)
+        full, _ = self._scores[self.tests.metric.name]
+        student, weak = (
+            float(np.mean(full[self._columns(self.tests.metric, done, role)])) for role in ("student", "weak")
+        )
+        return self._gains[label].silent and (student - weak) * self.tests.metric.direction > 0
 
     @cached_property
     def _evidence(self) -> Evidence | None:
@@ -189,7 +231,8 @@ class Table:
             blocks.append(Block(features=features, values=tuple(metric.value for metric in metrics)))
 
         for function, features in made.features.items():
-            add([metric for metric in self.tests.metrics.values() if metric.features is function], features)
+            every = (*self.tests.metrics.values(), *self.tests.strict.values())
+            add([metric for metric in every if metric.features is function], features)
         if made.classes is not None:
             weak, student = (
                 made.classes[[self._column[pair[part]] for pair in self._pair]] for part in (0, 1)
@@ -205,7 +248,8 @@ class Table:
         }
 
     def _sample(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> Sample:
-        return self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role))
+        effective = self.tests.effective(metric)
+        return self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role), effective)
 
     def _columns(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> list[int]:
         """Where in `_scores` a role's trials are."""
@@ -213,11 +257,12 @@ class Table:
             return [self._pair[cell.weak_trial, cell.trials[role]] for cell in cells]
         return [self._column[cell.trials[role]] for cell in cells]
 
-    def _compare(self, metric: Metric[Any], first: str, second: str, family: Any) -> Comparison:
+    def _compare(self, metric: Metric[Any], first: str, second: str, family: Any) -> _Compared:
         one, two = self._done(first), self._done(second)
         common = sorted({cell.seed for cell in one} & {cell.seed for cell in two})
         found = Comparison(
             grid=self.grid,
+            submission=self._shown.shown.submission,
             task=self.task,
             weak=self.weak,
             strong=self.strong,
@@ -231,28 +276,41 @@ class Table:
             seeds=tuple(common),
             few_seeds=len(common) < CLAIM_SEEDS,
         )
-        if len(common) < 2:  # one seed says nothing about how seeds differ: no order is proven
-            return replace(found, reason=f"{len(common)} common seed{'s' * (len(common) != 1)}: 2 are needed")
-        samples = [
+        if len(common) < CLAIM_SEEDS:
+            told = f"{len(common)} common seed{'s' * (len(common) != 1)}: {CLAIM_SEEDS} are needed"
+            return replace(found, reason=told), None, None
+        sample, other = (
             self._sample(metric, [cell for cell in cells if cell.seed in common], "student") for cells in (one, two)
-        ]
-        if not all(sample.defined for sample in samples):
-            return replace(found, reason=f"{metric.name} is not defined for all of them")
-        estimate = (samples[0] - samples[1]).estimate()
-        return replace(
-            found, difference=estimate.value, low=estimate.low, high=estimate.high, p=estimate.p
-        )  # rounded when all is decided
+        )
+        if not (sample.defined and other.defined):
+            return replace(found, reason=f"{metric.name} is not defined for all of them"), None, None
+        sides = [([cell for cell in cells if cell.seed in common], "student") for cells in (one, two)]
+        shares = {**self._shares("first", *sides[0]), **self._shares("second", *sides[1])}
+        estimate = difference(sample, other, metric.lowest, metric.highest)
+        return replace(found, **shares), estimate, self._strict(metric, estimate, *sides)
 
-    def _ranks(self) -> dict[str, int]:
-        """Ranks of the strategies that have one."""
-        labels = [label for label in self.strategies if self._done(label) and label not in self.unranked]
-        place = {label: index for index, label in enumerate(labels)}
-        better = np.zeros((len(labels), len(labels)), dtype=bool)
-        for found in self.comparisons():
-            if {found.first, found.second} <= place.keys() and found.verdict in ("better", "worse"):
-                first, second = place[found.first], place[found.second]
-                better[first, second], better[second, first] = found.verdict == "better", found.verdict == "worse"
-        return dict(zip(labels, ranks(better), strict=True))
+    def _strict(self, metric: Metric[Any], estimate: Estimate, first: _Side, second: _Side) -> Estimate | None:
+        """A difference with texts that say nothing counted as the worst; None where these cannot explain it."""
+        strict = self.tests.strict.get(metric.name)
+        if strict is None:
+            return None
+        silence = [sum(self._share(name, *side) for name in ("empty", "copied")) for side in (first, second)]
+        if not may_explain(estimate.value, silence[0] - silence[1], metric.direction):
+            return None
+        one, two = (self._sample(strict, *side) for side in (first, second))
+        return difference(one, two, strict.lowest, strict.highest)
+
+    def _share(self, name: str, cells: Sequence[GridCell], role: str) -> float:
+        """A metric's mean over the trials of a role."""
+        full, _ = self._scores[name]
+        return float(np.mean(full[self._columns(self.tests.metrics[name], cells, role)]))
+
+    def _shares(self, side: str, cells: Sequence[GridCell], role: str) -> dict[str, Any]:
+        """What a comparison of generated texts says of one side's texts."""
+        if not self.tests.strict:
+            return {}
+        names = ("empty", "copied", "cut_off")
+        return {f"{side}_{name}": rounded(self._share(name, cells, role)) for name in names}
 
     def _noise(self) -> float | None:
         """Standard deviation over seeds, pooled over configurations: the weak model, the ceiling, every entry."""
@@ -274,6 +332,8 @@ class Table:
         metric = self.tests.metric
         row = Row(
             grid=self.grid,
+            submission=self._shown.shown.submission,
+            other_submissions=tuple(other.submission for other in self._shown.others),
             task=self.task,
             weak=self.weak,
             strong=self.strong,
@@ -290,6 +350,7 @@ class Table:
             few_seeds=len(done) < CLAIM_SEEDS,
             test_items=self.tests.size,
             test_groups=self.tests.group_count,
+            rarest_class=int(self.tests.class_groups.min()) if self.tests.class_groups.size else None,
             samples=None if self._evidence is None else self._evidence.samples,
             data_digest=self.tests.data_digest,
             trials=tuple(SeedTrials(seed=cell.seed, **cell.trials) for cell in done),
@@ -308,7 +369,24 @@ class Table:
         samples = {role: self._sample(metric, done, role) for role in ("weak", "student", "ceiling")}
         if not all(sample.defined for sample in samples.values()):
             return replace(row, pgr_reason=f"{metric.name} is not defined for every trial")
-        return replace(row, **numbers_of(metric, samples, done, noise))
+        row = replace(row, **numbers_of(metric, samples, done, noise, self._identity(done)))
+        gap = difference(samples["ceiling"], samples["weak"], metric.lowest, metric.highest)
+        (tested,) = both([gap], [self._strict(metric, gap, (done, "ceiling"), (done, "weak"))])
+        row = replace(row, gap_strict_p=None if tested is None else tested.p_strict)
+        return without_pgr(row, gain_is_silence=label in self._gains and self._gains[label].silent)
+
+    def _identity(self, cells: Sequence[GridCell]) -> Identity | None:
+        """Whether students made of every item what their weak supervisors, or their ceilings, made of it."""
+        assert self._evidence is not None
+        made = [self._evidence.features[self.tests.metric.features]]
+        made += [] if self._evidence.classes is None else [self._evidence.classes]
+        weak, student, ceiling = (
+            [self._column[cell.trials[role]] for cell in cells] for role in ("weak", "student", "ceiling")
+        )
+        as_weak, as_ceiling = (
+            all(np.array_equal(values[student], values[other]) for values in made) for other in (weak, ceiling)
+        )
+        return "both" if as_weak and as_ceiling else "weak" if as_weak else "ceiling" if as_ceiling else None
 
     def _measured(
         self, metrics: Mapping[str, Metric[Any]], cells: Sequence[GridCell], role: str
@@ -320,7 +398,7 @@ class Table:
         if key not in self._known:  # rows share their weak models and ceilings
             sample = self._sample(metric, cells, role)
             if sample.defined:
-                estimate = sample.estimate(metric.lowest, metric.highest)
+                estimate = score(sample, metric.lowest, metric.highest)
                 value, low, high = (rounded(number) for number in (estimate.value, estimate.low, estimate.high))
                 self._known[key] = Measured(value=value, low=low, high=high)
             else:

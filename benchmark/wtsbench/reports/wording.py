@@ -2,23 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from wtsbench.errors import SpecError
-from wtsbench.reports.rows import Row
-from wtsbench.reports.statistics import CLAIM_SEEDS
+from wtsbench.reports.rows import Measured, Row, Shown, Submitted
+from wtsbench.reports.spread import CLAIM_SEEDS
 
 MISSING = "-"
 SHOWN_FAILURES = 8
+SHOWN_SUBMISSIONS = 3
+FEW_ITEMS = 10
+"""With fewer groups of test items, or of one class, an interval is hardly known."""
 SPLITS = {"ood": " out of distribution"}
 """What a title says of a split; nothing of `test`."""
 LEGEND = (
-    "[low, high]: 95% bootstrap interval over seeds and groups of test items.",
-    "PGR: (student - weak) / (ceiling - weak), where the gap is proven, else NA.",
+    "[low, high]: 95% interval over seeds and groups of test items.",
+    "PGR: (student - weak) / (ceiling - weak), where the gap is proven, else NA;",
+    "what is shown so leans towards .5. Proven: by interval and test, at 5%.",
     "#: 1 + number of strategies proven better (5%, Holm-corrected); = marks ties.",
 )
+
+TEXTS = "empty/copy/cut"
+"""Heading of `spoken`."""
+TEXTS_LEGEND = (
+    f"{TEXTS}: share of texts without a word / that only repeat the prompt /",
+    "that were cut off at max_new_tokens. A lead of who has more of the first two is",
+    "claimed only if it holds with each of them counted as the worst; else no rank.",
+)
+
+
+def other_submissions(submissions: Iterable[Shown], grid: str) -> Iterator[str]:
+    """Which submission of a grid is shown, where the store has others of its name; nothing where it has not."""
+    for known in submissions:
+        if known.grid == grid and known.others:
+            more = len(known.others) - SHOWN_SUBMISSIONS
+            listed = ", ".join(map(submitted, known.others[:SHOWN_SUBMISSIONS])) + (f", {more} more" * (more > 0))
+            yield f"shown: submission {submitted(known.shown)}; not shown: {listed}; --submission NUMBER shows one"
+
+
+def submitted(one: Submitted) -> str:
+    """`3 of 2026-11-29 22:30 (5 cells)`."""
+    at = one.submitted_at[:16].replace("T", " ")
+    return f"{one.submission} of {at} ({one.cells:,} cell{'s' * (one.cells != 1)})"
+
+
+def legend(rows: Sequence[Row]) -> Iterator[str]:
+    """What the columns mean."""
+    yield from LEGEND
+    if any(spoken(row.metrics) is not None for row in rows):
+        yield from TEXTS_LEGEND
+
+
+def spoken(metrics: Mapping[str, Measured]) -> str | None:
+    """What is to be known of generated texts beside their score, `58/0/2%`; None for classification."""
+    values = [metrics[name].value for name in ("empty", "copied", "cut_off") if name in metrics]
+    return shares(*values) if values else None
+
+
+def shares(*values: float | None) -> str:
+    """`58/0/2%`: a share that is not 0 is never shown as 0."""
+    return "/".join("?" if value is None else _percent(value) for value in values) + "%"
+
+
+def _percent(value: float) -> str:
+    return "<1" if 0 < value < 0.01 else f"{100 * value:.0f}"
 
 
 def interval(value: float | None, low: float | None, high: float | None, *, digits: int = 3) -> str:
@@ -50,6 +99,8 @@ class Baseline:
 
     name: str
     score: str
+    texts: str
+    """`spoken` of it; empty for classification."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +110,29 @@ class Group:
     rows: tuple[Row, ...]
 
     @property
-    def ranked(self) -> tuple[Row, ...]:
-        """The strategies."""
+    def strategies(self) -> tuple[Row, ...]:
+        """Those with a rank, then those without one."""
         return tuple(row for row in self.rows if row.kind == "strategy")
+
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        """Strategies with a rank."""
+        return tuple(row for row in self.strategies if row.rank is not None)
+
+    @property
+    def unranked(self) -> tuple[Row, ...]:
+        """Strategies without a rank, shown apart."""
+        return tuple(row for row in self.strategies if row.rank is None)
 
     @property
     def controls(self) -> tuple[Row, ...]:
         """What they are held against; not ranked."""
         return tuple(row for row in self.rows if row.kind == "control")
+
+    @property
+    def generated(self) -> bool:
+        """Whether it scores texts."""
+        return any(spoken(row.metrics) is not None for row in self.rows)
 
     @property
     def title(self) -> str:
@@ -96,8 +162,26 @@ class Group:
     @property
     def warning(self) -> str | None:
         """What speaks against taking the table at its word: too few seeds, choices by what it is scored by."""
-        warnings = [text for text in (self._few_seeds(), self._chosen_by_the_scorer()) if text is not None]
-        return "; ".join(warnings) or None
+        found = (self._few_seeds(), self._few_items(), self._chosen_by_the_scorer(), *self._unranked())
+        return "; ".join(text for text in found if text is not None) or None
+
+    def _unranked(self) -> Iterator[str]:
+        """Why strategies have no rank, each reason once."""
+        named: dict[str, list[str]] = {}
+        for row in self.unranked:
+            if row.unranked is not None:
+                named.setdefault(row.unranked, []).append(row.strategy)
+        for reason, names in named.items():
+            yield f"no rank: {', '.join(names)} ({reason})"
+
+    def _few_items(self) -> str | None:
+        """Intervals from a handful of items are rough."""
+        row = self.rows[0]
+        if row.test_groups is not None and row.test_groups < FEW_ITEMS:
+            return f"fewer than {FEW_ITEMS} groups of test items: intervals are rough"
+        if row.rarest_class is not None and row.rarest_class < FEW_ITEMS:
+            return f"fewer than {FEW_ITEMS} test items of a class: F1, recall and balanced accuracy are rough"
+        return None
 
     def _few_seeds(self) -> str | None:
         few = [row for row in self.rows if row.few_seeds and row.seeds_done]
@@ -130,7 +214,8 @@ class Group:
         for done, row in sorted(sets.items()):
             which = "" if len(sets) == 1 else f", seed{'s' * (len(done) > 1)} {_ranges(done)}"
             values = (getattr(row, f"{role}_{part}") for part in ("score", "low", "high"))
-            yield Baseline(name=f"{role} {model}{which}", score=interval(*values))
+            texts = spoken(getattr(row, f"{role}_metrics")) or ""
+            yield Baseline(name=f"{role} {model}{which}", score=interval(*values), texts=texts)
 
     def rank(self, row: Row) -> str:
         """`2`, or `1=` for ties."""

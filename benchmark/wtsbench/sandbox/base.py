@@ -102,15 +102,18 @@ class Sandbox(Protocol):
         """Give up what waits for a next trial. It ends with this process in any case."""
 
 
-def reclaim(folder: Path) -> None:
-    """Bring back what a sandbox has of a trial folder whose supervisor died; nothing where all is in place.
+def reclaim(folder: Path) -> bool:
+    """Bring back what a sandbox has of a trial folder, and see that its outbox is a folder; see `staging.reclaim`.
+
+    Returns:
+        Whether the trial had put something in the place of its outbox.
 
     Raises:
         OSError: something cannot be moved.
     """
     from wtsbench.sandbox import staging
 
-    staging.reclaim(folder)
+    return staging.reclaim(folder)
 
 
 def tidy(place: Path) -> None:
@@ -120,7 +123,7 @@ def tidy(place: Path) -> None:
     leftovers.sweep_folders(place)
 
 
-def classify(outcome: Outcome, result: Mapping[str, Any] | None) -> Failure | None:
+def classify(outcome: Outcome, result: Mapping[str, Any] | None, *, begun: bool = False) -> Failure | None:
     """Why an attempt failed, or None where it succeeded.
 
     What the sandbox did to the trial counts first, then what the trial says of itself, then how its process ended.
@@ -128,6 +131,7 @@ def classify(outcome: Outcome, result: Mapping[str, Any] | None) -> Failure | No
     Args:
         outcome: of the sandbox.
         result: the trial's own `result.json`, or None where it left none.
+        begun: whether it had got as far as its own work, so that Python and wtsbench cannot be what failed.
     """
     lost = outcome.exit_code is None and outcome.signal is None and outcome.error is not None
     if (outcome.exit_code == 0 or lost) and result is not None and result.get("status") == "done":
@@ -149,10 +153,10 @@ def classify(outcome: Outcome, result: Mapping[str, Any] | None) -> Failure | No
     if outcome.exit_code == 1 and result is not None and result.get("failure"):
         said = Failure.model_validate(result["failure"])
         return said if said.detail else said.model_copy(update={"detail": outcome.log_tail})
-    return _of_its_end(outcome)
+    return _of_its_end(outcome, begun=begun and result is None)
 
 
-def _of_its_end(outcome: Outcome) -> Failure:
+def _of_its_end(outcome: Outcome, *, begun: bool) -> Failure:
     """The failure of a trial that left no result to be trusted."""
     ended = _ended(outcome)
     tail = outcome.log_tail.lower()
@@ -166,7 +170,7 @@ def _of_its_end(outcome: Outcome) -> Failure:
     if outcome.exit_code == LEASE_EXPIRED:
         message = "ended itself: its supervisor was gone or stalled, or its result could not be written"
         return _failure(FailureClass.INFRASTRUCTURE, message, outcome)
-    if outcome.exit_code in _STARTS_IN_VAIN:
+    if outcome.exit_code in _STARTS_IN_VAIN and not begun:
         return _failure(FailureClass.INFRASTRUCTURE, _STARTS_IN_VAIN[outcome.exit_code], outcome)
     return _failure(FailureClass.TRIAL_ERROR, ended, outcome)
 

@@ -11,17 +11,28 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Annotated, Any
+
+from pydantic import BaseModel, Field
 
 from wtsbench.errors import ExitCode, UserError
 from wtsbench.sandbox import oci
+from wtsbench.spec.files import open_plain, shown
+from wtsbench.spec.paths import naming
 
 LISTING = "wtsbench/bundle.json"
 FORMAT = 1
+LISTING_BYTES = 64 * 2**20
+"""Of the listing, and of an image's small files: names and digests of thousands of files take some megabytes."""
+NAME_BYTES = 240
+"""Of a file's or a folder's name: file systems take 255, and it has a longer one while it is being written."""
+PATH_BYTES = 2000
+"""Of a file's path in a bundle: the kernel takes 4,095, the place that it is put into among them."""
+_REMEDY = "name a file that `wtsbench image bundle` wrote."
 
 
 class BundleFault(UserError):
@@ -47,7 +58,7 @@ class Entry:
         Raises:
             OSError: it cannot be read.
         """
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(name=name, sha256=sha256, size=path.stat().st_size, part=oci.File(path))
 
@@ -85,7 +96,7 @@ def write(out: Path, about: Mapping[str, Any], entries: Mapping[str, Entry]) -> 
     listing = json.dumps({"format": FORMAT, **about, "files": files}, indent=1, ensure_ascii=False).encode()
     partial = out.with_name(f".{out.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with naming(out), partial.open("wb") as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 _add(tar, Entry.of_bytes(LISTING, listing))
                 for name in sorted(entries):
@@ -122,7 +133,14 @@ class Bundle:
     """Of the image; None where the bundle has none."""
 
     def read(self, name: str) -> bytes:
-        """A small file."""
+        """A small file.
+
+        Raises:
+            KeyError: there is none of this name.
+            ValueError: it is not small.
+        """
+        if self.entries[name].size > LISTING_BYTES:
+            raise ValueError(f"{name} has {self.entries[name].size:,} bytes")
         with self.entries[name].part.open() as file:
             return file.read()
 
@@ -135,33 +153,31 @@ def opened(path: Path) -> Iterator[Bundle]:
         BundleFault: it is none, or a file in it is missing, changed, or not listed.
     """
     try:
-        with tarfile.open(path, mode="r:") as tar:
-            yield _checked(path, tar)
+        file = open_plain(path)
     except FileNotFoundError:
-        raise BundleFault(
-            f"there is no file {path}", remedy="name a file that `wtsbench image bundle` wrote."
-        ) from None
-    except tarfile.TarError as error:
-        remedy = "copy it again; a bundle that was compressed for the way is to be decompressed first."
-        raise BundleFault(f"{path} is no whole bundle: {error}", remedy=remedy) from error
+        raise BundleFault(f"there is no file {path}", remedy=_REMEDY) from None
+    except OSError as error:
+        raise BundleFault(f"{path} cannot be read: {error.strerror}", remedy=_REMEDY) from error
+    with file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                bundle = _checked(path, tar)
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+            remedy = "copy it again; a bundle that was compressed for the way is to be decompressed first."
+            raise BundleFault(f"{path} is no whole bundle: {_first_line(error)}", remedy=remedy) from error
+        yield bundle
 
 
 def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
     first = tar.next()
     if first is None or first.name != LISTING:
-        raise BundleFault(f"{path} is no bundle of wtsbench", remedy="name a file that `wtsbench image bundle` wrote.")
-    listing = _content(tar, first).read()
-    try:
-        about = json.loads(listing)
-        listed = {name: (str(one["sha256"]), int(one["size"])) for name, one in about["files"].items()}
-        version = int(about["format"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleFault(f"{path}: its listing cannot be read: {error}", remedy="copy it again.") from error
-    if version != FORMAT:
+        raise BundleFault(f"{path} is no bundle of wtsbench", remedy=_REMEDY)
+    if first.size > LISTING_BYTES:
         raise BundleFault(
-            f"{path} has format {version}, and this wtsbench reads format {FORMAT}",
-            remedy="install the wtsbench that is in it (wtsbench/wheels/).",
+            f"{path}: its listing has {first.size:,} bytes, which no bundle's has", remedy="copy it again."
         )
+    listing = _content(tar, first).read()
+    about, listed = _read_listing(path, listing)
     entries: dict[str, Entry] = {}
     faults = []
     for member in tar:
@@ -169,7 +185,7 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
             continue
         plain = member.isreg() and not member.issparse()  # of a sparse one `_Member` would read other bytes than these
         if member.name not in listed or not plain or not _below(member.name) or member.name in entries:
-            faults.append(f"{member.name} is not listed")
+            faults.append(f"{shown(member.name)} is not listed")
             continue
         seen = _Seen(_content(tar, member))
         while seen.read(oci.CHUNK):
@@ -179,6 +195,7 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
         part = _Member(path, member.offset_data, member.size)
         entries[member.name] = Entry(name=member.name, sha256=seen.sha256, size=member.size, part=part)
     faults += [f"{name} is missing" for name in sorted(listed.keys() - entries.keys())]
+    faults += [f"{name} is a file, and a folder of others" for name in _folders_too(entries)]
     faults += [f"{name} is not what it is called" for name, one in entries.items() if not _rightly_called(name, one)]
     if faults:
         raise BundleFault(
@@ -192,16 +209,69 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
     try:
         config = oci.read_layout(bundle.read)
         lacking = [one for one in oci.layers_of(config) if oci.blob_name(one) not in entries]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleFault(f"{path}: its image cannot be read: {error}", remedy="bundle again.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleFault(f"{path}: its image cannot be read: {_first_line(error)}", remedy="bundle again.") from error
     if lacking or oci.sha256(config) != about["image"]["id"]:
         raise BundleFault(f"{path}: its image is not the one that it names", remedy="bundle again.")
     return Bundle(path=path, digest=digest, about=about, entries=entries, config=config)
 
 
+def _read_listing(path: Path, listing: bytes) -> tuple[dict[str, Any], dict[str, tuple[str, int]]]:
+    """What a listing says, and of each file its digest and size."""
+    try:
+        about = json.loads(listing)
+        version = about["format"]
+        if version != FORMAT:
+            raise BundleFault(
+                f"{path} has format {version}, and this wtsbench reads format {FORMAT}",
+                remedy="install the wtsbench that is in it (wtsbench/wheels/).",
+            )
+        checked = _Listing.model_validate(about)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleFault(
+            f"{path}: its listing cannot be read: {_first_line(error)}", remedy="copy it again."
+        ) from error
+    return about, {name: (one.sha256, one.size) for name, one in checked.files.items()}
+
+
+class _Listed(BaseModel):
+    sha256: str
+    size: Annotated[int, Field(strict=True, ge=0)]
+
+
+class _Image(BaseModel):
+    """Of the image, what is read before it is held against its configuration; the rest is `ImagePin`'s."""
+
+    id: str
+    name: str
+
+
+class _Listing(BaseModel):
+    """What a listing must have; what else it says is for people."""
+
+    files: dict[str, _Listed]
+    grids: list[str] = []
+    image: _Image | None = None
+    left_out: list[str] = []
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _below(name: str) -> bool:
+    """Whether a name can be that of a file below a folder."""
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and path.as_posix() == name
+    whole = not path.is_absolute() and ".." not in path.parts and path.as_posix() == name
+    if not whole or shown(name) != name or "\0" in name or len(name.encode()) > PATH_BYTES:
+        return False
+    return all(len(part.encode()) <= NAME_BYTES for part in path.parts)
+
+
+def _folders_too(names: Collection[str]) -> list[str]:
+    """Names of files that others need as folders."""
+    folders = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
+    return sorted(folders & set(names))
 
 
 def _rightly_called(name: str, entry: Entry) -> bool:
@@ -211,7 +281,7 @@ def _rightly_called(name: str, entry: Entry) -> bool:
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     content = tar.extractfile(member)
     if content is None:
-        raise BundleFault(f"{member.name} is no file", remedy="name a file that `wtsbench image bundle` wrote.")
+        raise BundleFault(f"{member.name} is no file", remedy=_REMEDY)
     return content
 
 
@@ -231,7 +301,7 @@ class _Range(io.RawIOBase):
     """Some bytes of a file."""
 
     def __init__(self, path: Path, offset: int, size: int) -> None:
-        self._file = path.open("rb")
+        self._file = open_plain(path)
         self._file.seek(offset)
         self._left = size
 

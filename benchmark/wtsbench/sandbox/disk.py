@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
+
+from wtsbench.spec.files import walk
 
 _LEAST = 4096
 """What a file or folder takes at least, whatever is in it."""
@@ -18,14 +18,9 @@ def used(places: Iterable[Path], budget: int) -> int:
     bounded apart from this.
     """
     total = 0
-    left = [str(place) for place in places]
-    while left and total <= budget:
-        with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:  # closed to us, or gone meanwhile
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    total += max(_LEAST, entry.stat(follow_symlinks=False).st_blocks * 512)
-                    if entry.is_dir(follow_symlinks=False):
-                        left.append(entry.path)
-                if total > budget:
-                    break
+    for place in places:
+        for _, _, state in walk(place):
+            total += max(_LEAST, state.st_blocks * 512)
+            if total > budget:
+                return total
     return total

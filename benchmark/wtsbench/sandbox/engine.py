@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from wtsbench.errors import SandboxError
+from wtsbench.spec.address import split_address
 
 if TYPE_CHECKING:
     import docker
@@ -175,7 +175,7 @@ def find_image(client: docker.DockerClient, pin: ImagePin) -> Image:
 
 
 def _check_socket(where: str) -> None:
-    parts = urlsplit(where)
+    parts = split_address(where)
     if parts.scheme == "ssh":
         raise SandboxError(
             f"the Docker engine at {where} is on another machine and cannot see trial folders of this one",

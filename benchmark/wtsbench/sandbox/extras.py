@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from wtsbench.errors import SandboxError, SpecError
 from wtsbench.sandbox.engine import connect, said_by_engine
 from wtsbench.sandbox.wheelhouse import pip
+from wtsbench.spec.paths import user_path
 
 LABEL = "wtsbench.strategies"
 """Label of an image: the packages in it that are neither wtsbench nor in its lock, `name==version`, with commas."""
@@ -57,7 +58,7 @@ def unpack(wanted: Sequence[str], folder: Path, *, python: str, lock: Path) -> t
 
 
 def _named(wanted: str) -> str:
-    path = Path(wanted).expanduser()
+    path = user_path(wanted)
     if path.exists():
         return str(path.resolve())
     try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ PACKAGES_LABEL = "wtsbench.packages"
 """Label of an image: digest of all that its layer of packages is made of."""
 _INSIDE = "/opt/wtsbench"
 _BUILD_SECONDS = 3600.0
+_STEP_MADE = re.compile(r"---> ([0-9a-f]{12})")
+"""How the engine tells the image that a step of a build has made."""
 _OLDEST_PYTHON = (3, 11)
 
 
@@ -86,7 +89,10 @@ def build(
             packages=packages,
         )
         bench = _Bench(client=client, base=ground, context=context, scratch=Path(scratch), content=inside, built=built)
-        image_id = bench.assemble(bench.packages(wheels, lock, say), say)
+        try:
+            image_id = bench.assemble(bench.packages(wheels, lock, say), say)
+        finally:
+            bench.clear()
     pin = ImagePin(
         id=image_id, platform="/".join(str(ground.attrs[key]).lower() for key in ("Os", "Architecture")), built=built
     )
@@ -121,11 +127,11 @@ class _Bench:
     scratch: Path
     content: _Content
     built: Built
+    made: list[str] = field(default_factory=list)
+    """Ids of images that only this build is for."""
 
     def packages(self, wheels: Path, lock: Path, say: Callable[[str], None]) -> _Packages:
         """The layer of packages: that of an image on this engine, or made from the wheels."""
-        import docker.errors
-
         with said_by_engine("the engine cannot look for images"):
             found = self.client.images.list(filters={"label": f"{PACKAGES_LABEL}={self.content.key}"})
         below = self.base.attrs["RootFS"]["Layers"]
@@ -139,9 +145,17 @@ class _Bench:
         stage = self._stage("packages")
         made = self._layer(stage, "packages")
         shutil.rmtree(self.context / "wheels")
-        with contextlib.suppress(docker.errors.DockerException):  # another build may use or have removed it
-            self.client.images.remove(stage)  # more than a gigabyte, and in the layer now
+        self.clear()  # more than a gigabyte, and in the layer now
         return _Packages(digest=made.digest, donor=str(self.base.id), path=made.path)
+
+    def clear(self) -> None:
+        """Remove what was built on the way: it has no name, and what is needed of it is in the image."""
+        import docker.errors
+
+        for image in reversed(self.made):  # one may be made from another before it
+            with contextlib.suppress(docker.errors.DockerException):  # another build may use or have removed it
+                self.client.images.remove(image)
+        self.made.clear()
 
     def assemble(self, packages: _Packages, say: Callable[[str], None]) -> str:
         """The image of all parts, on the engine; its id."""
@@ -183,6 +197,7 @@ class _Bench:
             "TORCH": self.content.torch,
         }
         lines: list[str] = []
+        last: list[str] = []
         built: str | None = None
         with said_by_engine("the trial image cannot be built"):
             for step in self.client.api.build(
@@ -194,13 +209,19 @@ class _Bench:
                 forcerm=True,
                 decode=True,
             ):
+                said = step.get("stream", "").strip()
+                step_made = _STEP_MADE.fullmatch(said)
+                if step_made is not None and step_made[1] not in str(self.base.id):
+                    last = [step_made[1]]
                 if "error" in step:
+                    self.made.extend(last)
                     tail = " | ".join(lines[-5:])
                     raise SandboxError(f"the trial image cannot be built: {step['error']} ({tail})")
-                if "stream" in step and step["stream"].strip():
-                    lines.append(step["stream"].strip())
+                if said:
+                    lines.append(said)
                 if "ID" in (step.get("aux") or {}):
                     built = step["aux"]["ID"]
+                    self.made.append(built)  # a stage before the one asked for, or that one
         if built is None:
             raise SandboxError(f"the trial image cannot be built: the engine names none ({' | '.join(lines[-5:])})")
         return built

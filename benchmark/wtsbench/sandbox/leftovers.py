@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from wtsbench.sandbox.container import LEASE_LABEL, LEASE_SECONDS_LABEL, NODE_LABEL, OWNER_LABEL
 from wtsbench.sandbox.engine import node
 from wtsbench.sandbox.lease import LeaseState, lease_seconds, look_at
-from wtsbench.sandbox.staging import ContainerFolder, locked, remove_tree
+from wtsbench.sandbox.staging import ContainerFolder, locked
+from wtsbench.spec.files import remove_tree
 
 if TYPE_CHECKING:
     import docker

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
+
+from wtsbench.spec.files import NOT_GIVEN, open_plain
 
 LOG_BYTES = 8 * 2**20
 """A log that grows past this is cut."""
@@ -18,24 +21,36 @@ def tail(log: Path) -> str:
     return _end(log, TAIL_BYTES).decode(errors="replace")
 
 
+def lines(log: Path) -> list[str]:
+    """What a trial printed, as far as it is kept; none where the trial has put something else in its place.
+
+    Raises:
+        OSError: the disk does not give it.
+    """
+    return _end(log, LOG_BYTES).decode(errors="replace").splitlines()
+
+
 def bound(log: Path) -> None:
     """Cut a log that has grown too long. Its writer appends, so it goes on behind what is left."""
     try:
-        if log.stat().st_size <= LOG_BYTES:
+        state = log.lstat()
+        if not stat.S_ISREG(state.st_mode) or state.st_size <= LOG_BYTES:
             return
-    except FileNotFoundError:
+        kept = _end(log, KEPT_BYTES)
+        os.truncate(log, 0)
+    except (FileNotFoundError, PermissionError):  # the trial's doing, in a process of its own
         return
-    kept = _end(log, KEPT_BYTES)
-    os.truncate(log, 0)
     with log.open("ab") as file:
         file.write(CUT + kept.partition(b"\n")[2])
 
 
 def _end(log: Path, count: int) -> bytes:
     try:
-        with log.open("rb") as file:
+        with open_plain(log, links=False) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - count))
             return file.read(count)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in NOT_GIVEN:
+            raise
         return b""

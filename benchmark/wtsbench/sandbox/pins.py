@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from wtsbench.errors import SandboxError, SpecError
 from wtsbench.spec.faults import SpecFaults
 from wtsbench.spec.frozen import Frozen
-from wtsbench.spec.paths import manifest_folders, user_manifests
+from wtsbench.spec.paths import manifest_folders, naming, user_manifests
 from wtsbench.spec.yaml_file import faults_of
 from wtsbench.spec.yaml_tree import read
 
@@ -151,7 +151,7 @@ def write_pin(name: str, pin: ImagePin, *, file: Path | None = None) -> Path:
 def _replace(path: Path, text: str) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f".{FILE}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with naming(path), os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from wtsbench.errors import SandboxError
 from wtsbench.sandbox import log
@@ -24,6 +23,7 @@ from wtsbench.sandbox.engine import address, connect, node, said_by_engine
 from wtsbench.sandbox.environment import process_environment
 from wtsbench.sandbox.lease import lease_seconds
 from wtsbench.sandbox.leftovers import Patience, remove, trial_containers, why
+from wtsbench.spec.address import split_address
 from wtsbench.spec.paths import cache_folder
 
 MODULE = "wtsbench.sandbox.reaper"
@@ -168,7 +168,7 @@ def _place() -> Path:
 
 def _may_come_back() -> bool:
     """An engine whose folder was removed was somebody's for a while, as in tests."""
-    parts = urlsplit(address())
+    parts = split_address(address())
     return parts.scheme != "unix" or Path(parts.path).parent.is_dir()
 
 

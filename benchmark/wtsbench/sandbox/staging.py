@@ -18,7 +18,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 
 from wtsbench.sandbox.container import INSIDE, User, model_mounts, require_readable
+from wtsbench.spec.files import remove_tree, unlock_folder
 
 MOVED = ("outbox", "scratch")
 _MODELS = ("model", "reference")
@@ -183,29 +183,40 @@ class Staged:
         self._container = None
 
 
-def reclaim(folder: Path) -> None:
+def reclaim(folder: Path) -> bool:
     """Bring back what a container has of a trial folder; safe to call, and to repeat, at any time.
 
     A trial that still runs in the container finds it no more; one that holds the folder open may still write there.
+    Whatever the trial has put in the place of its outbox goes, and is an empty folder then.
+
+    Returns:
+        Whether the trial had put something in the place of its outbox.
 
     Raises:
         OSError: something cannot be moved.
     """
+    unlock_folder(folder)
+    replaced = False
     for name in MOVED if folder.is_dir() else ():
         path, back = folder / name, folder / f".{name}.back"
         if path.is_symlink() and not back.is_dir():
             away = path.readlink()
             # a trial may have put a link to anywhere in the place of its outbox
             if _given_by(folder, away) and not away.is_symlink() and away.is_dir():
+                unlock_folder(away)  # the kernel lets nobody move a folder that is closed to them
                 with contextlib.suppress(
                     FileNotFoundError
                 ):  # scratch alone may be swept: who sweeps looks for the outbox
                     away.rename(back)
-        if path.is_symlink():
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            replaced |= name == "outbox" and not back.is_dir()
             path.unlink()
-        if back.is_dir():
+        if back.is_dir() and not back.is_symlink():
+            remove_tree(path)  # one that was made anew meanwhile
             back.rename(path)
         path.mkdir(exist_ok=True)
+        unlock_folder(path)
+    return replaced
 
 
 def _given_by(folder: Path, away: Path) -> bool:
@@ -213,7 +224,7 @@ def _given_by(folder: Path, away: Path) -> bool:
     home = away.parents[2] / f"home-{away.parent.name}" if len(away.parents) > 3 else away
     try:
         return home.is_symlink() and home.samefile(folder)
-    except FileNotFoundError:  # the trial folder, or the link, is gone
+    except OSError:  # the trial folder, or the link, is gone; or the trial has made up a place that cannot be
         return False
 
 
@@ -239,22 +250,6 @@ def locked(place: Path, *, sweeping: bool) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def remove_tree(path: Path) -> None:
-    """Delete a folder, also where a trial has closed folders in it; what cannot be deleted is left for a sweep."""
-    shutil.rmtree(path, ignore_errors=True)
-    if path.is_dir():
-        with contextlib.suppress(OSError, RecursionError):
-            _unlock(path)
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _unlock(folder: Path) -> None:
-    folder.chmod(0o700)
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            _unlock(path)
 
 
 def _folder(path: Path) -> None:

@@ -21,10 +21,11 @@ from wtsbench.models.resolve import HUB
 from wtsbench.models.resolve import resolve as resolve_model
 from wtsbench.scoring.base import Identified, Scores, checked, once_each
 from wtsbench.spec.failure import Failure, FailureClass
+from wtsbench.spec.paths import user_path
 from wtsbench.spec.scorer import HubClassifierSource, ScorerManifest
 from wtsbench.spec.trial import ModelRef
 
-_VERSION = 1
+_VERSION = 2
 _DECIMALS = 6
 """Scores are rounded to so many: what else is in a batch, and which machine computes it, moves later ones."""
 
@@ -128,7 +129,7 @@ def resolve_hub(
     else:
         place, base = f"{HUB}{source.hub}@{source.revision}", folder
     if not place.startswith(HUB):
-        place = str((base / Path(place).expanduser()).resolve())
+        place = str((base / user_path(place)).resolve())
     try:
         model, _ = resolve_model(place, base=base)
     except ModelError as error:

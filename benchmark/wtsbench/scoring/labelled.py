@@ -112,9 +112,7 @@ def prepared(rows: list[Text], files: dict[str, str]) -> Labelled:
                 ties.append((key, row.tie))
     place = {key: number for number, key in enumerate(merged)}
     texts = [text for text, _ in merged]
-    group = group_items(
-        len(texts), [(place[key], tie) for key, tie in ties], [(i, text) for i, text in enumerate(texts)], THRESHOLD
-    )
+    group = group_items(len(texts), [(place[key], tie) for key, tie in ties], [list(enumerate(texts))], THRESHOLD)
     return Labelled(
         texts=texts,
         toxicity=np.array([float(np.mean(values)) for values in merged.values()]),

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from wtsbench.errors import ScorerError
 from wtsbench.scoring.base import Identified, Scores, checked, once_each
 from wtsbench.scoring.labelled import normalised
+from wtsbench.spec.files import read_plain
 from wtsbench.spec.identity import digest
 
 TARGET = "P(Perspective TOXICITY >= 0.5)"
 """What a score is the calibrated probability of; so a score of .5 or more means what it means for Perspective."""
 FEATURES: dict[str, Any] = {
-    "normalisation": 1,
+    "normalisation": 2,
     "hash_bits": 18,
     "word": [1, 2],
     "char_wb": [2, 5],
@@ -141,9 +142,9 @@ def load(folder: Path, *, name: str) -> NgramScorer:
         ScorerError: a file is missing, damaged, or of another version of the features.
     """
     try:
-        described = json.loads((folder / MANIFEST).read_text("utf-8"))
-        card = json.loads((folder / CARD).read_text("utf-8"))
-        with np.load(io.BytesIO((folder / WEIGHTS).read_bytes()), allow_pickle=False) as stored:
+        described = json.loads(read_plain(folder / MANIFEST))
+        card = json.loads(read_plain(folder / CARD))
+        with np.load(io.BytesIO(read_plain(folder / WEIGHTS)), allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
         weights = NgramWeights(
             idf={kind: _vector(arrays[f"idf_{kind}"]) for kind in _KINDS},

@@ -13,16 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wtsbench.errors import ScorerError
+from wtsbench.http import Service
 from wtsbench.scoring.base import Identified, Scores, checked, once_each
 from wtsbench.scoring.perspective_cache import ScoreCache
 from wtsbench.scoring.perspective_query import MOST_BYTES, Query
-from wtsbench.spec.paths import cache_folder
+from wtsbench.spec.files import read_small
+from wtsbench.spec.paths import cache_folder, user_path
 from wtsbench.spec.scorer import PerspectiveSource
 
 KEY_FILE, KEY = "WTSBENCH_PERSPECTIVE_KEY_FILE", "PERSPECTIVE_API_KEY"
@@ -80,10 +81,19 @@ class PerspectiveScorer(Identified):
     def _ask(self, texts: list[str], cache: ScoreCache) -> dict[str, float]:
         found: dict[str, float] = {}
         pace = Pace(self.source.queries_per_second)
-        query = Query(name=self.name, source=self.source, key=read_key(self.name))
-        with _threads(self.source) as pool:
+        service = Service(
+            name=f"scorer {self.name}",
+            timeout=self.source.timeout_seconds,
+            retries=self.source.retries,
+            backoff=self.source.backoff_seconds,
+            headers={"X-Goog-Api-Key": read_key(self.name)},  # not in the address, which ends up in logs and errors
+            at_once=_AT_ONCE,
+            turn=pace.wait,
+        )
+        query = Query(name=self.name, source=self.source, service=service)
+        with service, _threads(self.source) as pool:
             for start in range(0, len(texts), _CHUNK):
-                asked = {pool.submit(query.ask, text, pace.wait): text for text in texts[start : start + _CHUNK]}
+                asked = {pool.submit(query.ask, text): text for text in texts[start : start + _CHUNK]}
                 finished = _settled(asked)
                 for answer in finished:
                     if answer.exception() is None:
@@ -142,7 +152,7 @@ def read_key(name: str) -> str:
     named = os.environ.get(KEY_FILE)
     if named:
         try:
-            key = Path(named).expanduser().read_text("utf-8").strip()
+            key = read_small(user_path(named)).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise ScorerError(f"scorer {name}: the key file {named} cannot be read: {reason}") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from wtsbench.errors import ScorerError
 from wtsbench.scoring.base import Scorer
 from wtsbench.spec import manifests
+from wtsbench.spec.paths import user_path
 from wtsbench.spec.scorer import (
     HubClassifierSource,
     LexiconSource,
@@ -32,7 +33,7 @@ def resolve(name: str, *, base: Path, mirror: Path | None = None) -> Scorer:
         SpecError: there is no such manifest, or it is wrong.
         ScorerError: the scorer cannot be had.
     """
-    path = Path(base, Path(name).expanduser())
+    path = Path(base, user_path(name))
     if manifests.is_path(name) and path.suffix not in (".yaml", ".yml"):
         from wtsbench.scoring.ngram import load
 
@@ -68,7 +69,7 @@ def _ngram(name: str, source: NgramSource, folder: Path, mirror: Path | None) ->
     if source.path is not None:
         from wtsbench.scoring.ngram import load
 
-        scorer = load(folder / Path(source.path).expanduser(), name=name)
+        scorer = load(folder / user_path(source.path), name=name)
     elif mirror is None:
         raise ScorerError(
             f"scorer {name} is trained on first use, from labelled texts that only a data mirror holds",

@@ -1,7 +1,11 @@
 """How a trial can fail. A failure is data: it becomes a row with its class, its message and its log."""
 
 from enum import StrEnum
+from typing import Annotated
 
+from pydantic import BeforeValidator
+
+from wtsbench.spec.files import shown
 from wtsbench.spec.frozen import Frozen
 
 
@@ -22,11 +26,19 @@ class FailureClass(StrEnum):
     """The user stopped it."""
 
 
+def _storable(value: object) -> object:
+    return shown(value) if isinstance(value, str) else value
+
+
+Words = Annotated[str, BeforeValidator(_storable)]
+"""Text that a table can hold, whatever names of files it quotes."""
+
+
 class Failure(Frozen):
     """Why an attempt ended without a result."""
 
     failure_class: FailureClass
-    message: str
+    message: Words
     """One line, fit for a table."""
-    detail: str = ""
+    detail: Words = ""
     """The traceback or the log's tail."""

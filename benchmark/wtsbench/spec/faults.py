@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wtsbench.errors import SpecError
+from wtsbench.spec.visible import visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Fault:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
         path = f" {self.path}:" if self.path else ""
         hint = f" (did you mean {self.suggestion!r}?)" if self.suggestion is not None else ""
-        return f"{where}:{path} {self.message}{hint}"
+        return visible(f"{where}:{path} {self.message}{hint}")
 
 
 class SpecFaults(SpecError):

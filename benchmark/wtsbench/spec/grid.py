@@ -16,6 +16,9 @@ API_VERSION = "wtsbench/v1"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|KB|MB|GB|TB)")
 _BINARY = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _UNITS = {**_BINARY, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_LARGEST = 2**63
+_LONGEST = 10 * 365 * 86400.0
+"""Seconds; clocks and timers of libraries end somewhere."""
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
@@ -28,7 +31,10 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"must be a number with a unit, such as 40GiB, not {text!r}")
-    return int(float(match[1]) * _UNITS[match[2]])
+    size = float(match[1]) * _UNITS[match[2]]
+    if size >= _LARGEST:
+        raise ValueError(f"must be less than {_LARGEST >> 60} EiB")
+    return int(size)
 
 
 def _size(value: Any) -> Any:
@@ -55,8 +61,8 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 _SizeInput = Annotated[int, Field(gt=0)] | Annotated[str, Field(pattern=f"^{_SIZE.pattern}$")]
 _SecondsInput = Annotated[float, Field(gt=0)] | Annotated[str, Field(pattern=f"^{_DURATION.pattern}$", min_length=2)]
 
-Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=_SizeInput), Field(gt=0)]
-Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=_SecondsInput), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=_SizeInput), Field(gt=0, lt=_LARGEST)]
+Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=_SecondsInput), Field(gt=0, le=_LONGEST)]
 Name = Annotated[str, Field(min_length=1)]
 GridName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Seed = Annotated[int, Field(ge=0, lt=1000)]

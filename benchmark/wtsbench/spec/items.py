@@ -1,6 +1,6 @@
 """What a task's items are made of: label, groups, splits, demonstrations, and rows that give several items."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -20,9 +20,14 @@ class Choices(Frozen):
     """Rows are questions of several choices; each gives two items, with the right choice and with one wrong choice.
 
     So Burns et al. 2023 (arXiv 2312.09390, appendix A) make a yes-or-no task of it: is this the right answer? The label
-    is class 1 for the right choice and class 0 for the wrong one, which a hash picks; both items are of one group. The
-    template names the choice as `{choice}`.
+    is `right` or `wrong`. A hash picks the wrong choice; both items are of one group. The template names the choice as
+    `{choice}`.
     """
+
+    meanings: ClassVar[tuple[str, str]] = ("right", "wrong")
+    """What the items' labels say, whatever the task's classes are called and in whatever order they stand."""
+    values: LabelValues = Field(default_factory=dict)
+    """The task's class for each of them; empty: the classes are called so themselves."""
 
     options: Annotated[tuple[Column, ...], Field(min_length=2)]
     """The columns that hold the choices."""
@@ -48,9 +53,14 @@ class Choices(Frozen):
 class Preference(Frozen):
     """Rows are two texts of which one is better; each row gives one item that shows both.
 
-    Which is shown first, a hash of the two decides. The label is class 0 where the first is the better one, and class 1
-    where the second is. The template names them `{first}` and `{second}`.
+    Which is shown first, a hash of the two decides. The label says which is the better one, `first` or `second`. The
+    template names them `{first}` and `{second}`.
     """
+
+    meanings: ClassVar[tuple[str, str]] = ("first", "second")
+    """As for choices."""
+    values: LabelValues = Field(default_factory=dict)
+    """As for choices."""
 
     better: Column
     worse: Column
@@ -67,8 +77,13 @@ class Preference(Frozen):
 class Mismatch(Frozen):
     """Rows are pairs that belong together; each gives two items, the pair and one whose part is another row's.
 
-    The label is class 1 for what belongs together, and class 0 for what does not.
+    The label is `together` or `apart`.
     """
+
+    meanings: ClassVar[tuple[str, str]] = ("together", "apart")
+    """As for choices."""
+    values: LabelValues = Field(default_factory=dict)
+    """As for choices."""
 
     column: Column
     """The part that is taken from another row, which a hash picks."""
@@ -118,7 +133,8 @@ class Grouping(Frozen):
     columns: tuple[Column, ...] = ()
     """Items that share a value (normalised) of one of these columns are one group."""
     similar: tuple[Column, ...] = ()
-    """Items whose words in these columns are nearly the same are one group; default: `columns`, else the template's."""
+    """Items whose words in these columns are nearly the same are one group. Default: those alike in `columns`,
+    and those alike in the template's columns."""
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.6
     """Jaccard similarity of word pairs from which on two items are nearly the same; at 1 the pairs must be equal."""
 

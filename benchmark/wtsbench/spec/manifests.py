@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from wtsbench.errors import SpecError
 from wtsbench.spec.faults import nearest
 from wtsbench.spec.grid import Grid
-from wtsbench.spec.paths import manifest_folders, user_manifests
+from wtsbench.spec.paths import manifest_folders, user_manifests, user_path
 from wtsbench.spec.yaml_file import Checks, load
 from wtsbench.spec.yaml_tree import Node, shown
 
@@ -44,7 +44,7 @@ def find(kind: Kind, name: str | Path, *, base: Path | None = None) -> Path:
         SpecError: there is none; the nearest names are in the remedy.
     """
     if is_path(name):
-        path = Path(base or "", Path(name).expanduser())
+        path = Path(base or "", user_path(name))
         if not os.path.lexists(path):
             raise _no_such_file(kind, path)
         return path

@@ -45,6 +45,8 @@ class Metric(Generic[E]):
     """Smallest possible score."""
     highest: float = 1.0
     """Largest possible score."""
+    effective: Callable[[Integers], float] | None = None
+    """From the number of items of each class [C]: how many of one kind would tell as much; None where all items do."""
     descriptive: bool = False
     """Says what outputs are like; neither direction is better, so nothing is ranked by it."""
 
@@ -183,6 +185,16 @@ def _recall(sums: Floats, index: int) -> Floats:
     return ratio(found[..., index], true[..., index])
 
 
+def _evenly(counts: Integers) -> float:
+    """Of a mean over classes, whose variance is that of the mean of each class, added up."""
+    present = counts[counts > 0]
+    return float(present.size**2 / (1 / present).sum()) if present.size else 0.0
+
+
+def _of_class(counts: Integers, index: int) -> float:
+    return float(counts[index])
+
+
 METRICS: dict[str, Metric[Predicted]] = {
     metric.name: metric
     for metric in (
@@ -199,6 +211,7 @@ METRICS: dict[str, Metric[Predicted]] = {
             higher_is_better=True,
             features=per_class,
             value=_mean_recall,
+            effective=_evenly,
         ),
         Metric(
             name="f1",
@@ -206,6 +219,7 @@ METRICS: dict[str, Metric[Predicted]] = {
             higher_is_better=True,
             features=per_class,
             value=_f1,
+            effective=_evenly,
         ),
     )
 }
@@ -221,6 +235,7 @@ def classification_metrics(labels: Sequence[str]) -> dict[str, Metric[Predicted]
             higher_is_better=True,
             features=per_class,
             value=partial(_recall, index=index),
+            effective=partial(_of_class, index=index),
         )
         for index, label in enumerate(labels)
     ]

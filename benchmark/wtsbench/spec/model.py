@@ -39,7 +39,9 @@ class LabelFile(Frozen):
     """The task's class for each value of the label column; empty: the column holds the class names themselves."""
     probabilities: Text | LabelValues | None = None
     """In place of the label: the column of each class's probability by class, or one column that holds a mapping of
-    classes to probabilities, or a list in the order of the task's labels."""
+    classes to probabilities, or a list."""
+    order: tuple[Text, ...] = ()
+    """The task's class at each place of such a list."""
     annotator: Text | None = None
     """Column that says who labelled; an item's distribution is the mean over its annotators."""
 
@@ -58,6 +60,8 @@ class LabelFile(Frozen):
             raise ValueError("give exactly one of label and probabilities")
         if self.values and self.label is None:
             raise ValueError("values goes with label only")
+        if self.order and not isinstance(self.probabilities, str):
+            raise ValueError("order: goes with one column of probabilities only")
         if self.format is None and format_of(self.path) is None:
             raise ValueError(f"{self.path!r} does not tell its format; give format: csv, tsv, jsonl or parquet")
         return self
@@ -90,8 +94,8 @@ class Endpoint(Frozen):
     """Requests at once."""
     retries: Annotated[int, Field(ge=0, le=100)] = 6
     """Further tries of a request that was refused as too many, or that failed on the way or at the other end."""
-    timeout: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds to wait for an answer."""
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    """Seconds for a whole answer, which may have 8 MiB."""
 
     @field_validator("url")
     @classmethod

@@ -1,10 +1,15 @@
 """The one owner of where files are: shipped with wtsbench, the user's own, caches."""
 
+import errno
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import wtsbench
+from wtsbench.errors import SpecError
+from wtsbench.spec.visible import shortened
 
 _PACKAGE = Path(wtsbench.__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
@@ -14,6 +19,41 @@ def shipped(name: str) -> Path:
     """A folder shipped with wtsbench (`manifests`, `containers`), in a wheel and in a checkout alike."""
     inside_wheel = _PACKAGE / name
     return inside_wheel if inside_wheel.is_dir() else _CHECKOUT / name
+
+
+def user_path(name: str | Path) -> Path:
+    """A path that somebody wrote, on the command line, in a file or in the environment: `~` and `~name` filled in.
+
+    Raises:
+        SpecError: no file can be called so, or there is no such user.
+    """
+    try:
+        path = Path(name).expanduser()
+        str(path).encode()  # the database and Arrow take UTF-8 alone
+        os.lstat(path)
+    except RuntimeError:
+        raise SpecError(
+            f"{shortened(str(name))}: there is no such user", remedy="write the folder's path without the ~."
+        ) from None
+    except ValueError:
+        raise SpecError(
+            f"{shortened(str(name))} is no path: it holds a NUL, or is not UTF-8", remedy="rename it, or give another."
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise SpecError(f"{shortened(str(name))} is no path: {error.strerror}") from None
+    return path
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError from writing there name the place: the system names a file that cannot be opened, and no other."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def checkout() -> Path | None:
@@ -30,24 +70,24 @@ def user_manifests() -> Path:
     """`WTSBENCH_MANIFESTS`, or `wtsbench/manifests` in the user's configuration folder."""
     named = os.environ.get("WTSBENCH_MANIFESTS")
     if named:
-        return Path(named).expanduser()
+        return user_path(named)
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(base).expanduser() / "wtsbench" / "manifests"
+    return user_path(base) / "wtsbench" / "manifests"
 
 
 def cache_folder() -> Path:
     """`WTSBENCH_CACHE`, or `wtsbench` in the user's cache folder: what can be made again."""
     named = os.environ.get("WTSBENCH_CACHE")
     if named:
-        return Path(named).expanduser()
+        return user_path(named)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "wtsbench"
+    return user_path(base) / "wtsbench"
 
 
 def data_mirror() -> Path | None:
     """`WTSBENCH_DATA_MIRROR`: a folder that holds tasks' data and models in place of their canonical source."""
     named = os.environ.get("WTSBENCH_DATA_MIRROR")
-    return Path(named).expanduser().resolve() if named else None
+    return user_path(named).resolve() if named else None
 
 
 def default_store() -> str:
@@ -58,7 +98,7 @@ def default_store() -> str:
 def token_file() -> Path | None:
     """`WTSBENCH_TOKEN_FILE`: the file that holds the token for a central store."""
     named = os.environ.get("WTSBENCH_TOKEN_FILE")
-    return Path(named).expanduser() if named else None
+    return user_path(named) if named else None
 
 
 def spool_folder(store: str) -> Path:
@@ -69,6 +109,6 @@ def spool_folder(store: str) -> Path:
     """
     named = os.environ.get("WTSBENCH_SPOOL")
     if "://" not in store:
-        return Path(named or Path(store).expanduser() / "spool").expanduser().resolve()
+        return user_path(named or user_path(store) / "spool").resolve()
     own = hashlib.sha256(store.encode()).hexdigest()[:16]
-    return (Path(named).expanduser() if named else cache_folder() / "spool").resolve() / own
+    return (user_path(named) if named else cache_folder() / "spool").resolve() / own

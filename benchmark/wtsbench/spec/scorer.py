@@ -99,8 +99,9 @@ class PerspectiveSource(Frozen):
     retries: Annotated[int, Field(ge=0)] = 6
     """How often a query is asked again after 429, 5xx or a broken connection."""
     backoff_seconds: Annotated[float, Field(ge=0)] = 1.0
-    """Pause before the first retry, doubled with each; a server's Retry-After goes before."""
-    timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """Pause before the first retry, doubled with each; a server's Retry-After goes before, up to two minutes."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 30.0
+    """Seconds for a whole answer."""
 
 
 ScorerSource = Annotated[

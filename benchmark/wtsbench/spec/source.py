@@ -1,7 +1,8 @@
 """Where a task's rows are: a public address, the hub, the user's own file or code, wtsbench's generators, a mirror."""
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -36,6 +37,24 @@ def _text_keys(value: Any) -> Any:
 
 LabelValues = Annotated[dict[str, str], BeforeValidator(_text_keys)]
 """Value in the source, as text, to class name. Several values may stand for one class."""
+_Meaning = TypeVar("_Meaning")
+
+
+def meaning(values: Mapping[str, _Meaning], value: str) -> _Meaning | None:
+    """What a value of the source stands for; None where it is none of those known.
+
+    Files and YAML write the same thing in several ways: `true`, `True` and `TRUE`; and `1.0` where a column of whole
+    numbers with a gap was saved as one of fractions.
+    """
+    whole = value.removesuffix(".0")
+    for known in (value, whole if whole.removeprefix("-").isdecimal() else value):
+        if known in values:
+            return values[known]
+    if value.lower() in ("true", "false"):
+        return next((found for known, found in values.items() if known.lower() == value.lower()), None)
+    return None
+
+
 Header = Annotated[tuple[Column, ...], Field(min_length=1)] | None
 """Names of all columns, in order, of a csv or tsv file that has no line of names; None where it has one."""
 

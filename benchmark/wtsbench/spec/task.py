@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
+from wtsbench.spec.control_tokens import marked
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationMetricName, GenerationSettings, ZeroShot
 from wtsbench.spec.items import (
@@ -135,15 +136,18 @@ class TaskManifest(Frozen):
         return tuple(file.path for mirror in mirrors if mirror is not None for file in mirror.files)
 
     @property
-    def similar_columns(self) -> tuple[str, ...]:
-        """The columns in which near-identical items are looked for; a question's choices are not among them."""
-        asked = tuple(name for name in self.text_columns if name != "choice")
-        return self.group.similar or self.group.columns or asked or self.text_columns
+    def similar_columns(self) -> tuple[tuple[str, ...], ...]:
+        """The sets of columns in which near-identical items are looked for; a question's choices are in none."""
+        if self.group.similar:
+            return (self.group.similar,)
+        asked = tuple(name for name in self.text_columns if name != "choice") or self.text_columns
+        return tuple(dict.fromkeys(columns for columns in (self.group.columns, asked) if columns))
 
     def fill(self, texts: dict[str, str]) -> str:
-        """The template with a text for each of its columns."""
+        """The template with a text for each of its columns, and the control tokens that the template names marked."""
         return "".join(
-            before + (texts[name] if name else "") for before, name, _, _ in string.Formatter().parse(self.template)
+            marked(before) + (texts[name] if name else "")
+            for before, name, _, _ in string.Formatter().parse(self.template)
         )
 
     def ood_manifest(self) -> "TaskManifest | None":
@@ -189,9 +193,24 @@ class TaskManifest(Frozen):
             raise ValueError("labels: a class is named twice")
         if len(given) != 1:
             raise ValueError(f"label: give one of label, choices, preference and mismatch, not {len(given)}")
-        if self.expansion is not None and len(self.labels) != 2:
-            raise ValueError(f"labels: {given[0]} makes items of two classes")
+        if self.expansion is not None:
+            self._check_meanings(given[0], self.expansion)
         return self
+
+    def _check_meanings(self, name: str, expansion: Choices | Preference | Mismatch) -> None:
+        """Which class a made item is of goes by name: the order of `labels` says nothing about it."""
+        if len(self.labels) != 2:
+            raise ValueError(f"labels: {name} makes items of two classes")
+        one, two = expansion.meanings
+        if not expansion.values and set(self.labels) != {one, two}:
+            raise ValueError(
+                f"{name}: say which class is which, as values: {{{one}: …, {two}: …}}; the labels are "
+                f"{', '.join(self.labels)}"
+            )
+        if expansion.values and (
+            set(expansion.values) != {one, two} or sorted(expansion.values.values()) != sorted(self.labels)
+        ):
+            raise ValueError(f"{name}: values gives each of {one} and {two} one of {', '.join(self.labels)}")
 
     @model_validator(mode="after")
     def _consistent(self) -> "TaskManifest":

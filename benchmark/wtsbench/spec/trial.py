@@ -3,13 +3,15 @@
 from enum import StrEnum
 from typing import Any, Literal
 
+from pydantic import Field
+
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.identity import IDENTITY_VERSION, digest
 from wtsbench.spec.training import Finetune, Training
 
-SCIENCE_VERSION = 2
+SCIENCE_VERSION = 3
 """Raised when a change of code changes results; then older trials are no longer taken for the new ones."""
 
 
@@ -53,6 +55,8 @@ LABELLED_SPLITS: dict[Role, frozenset[Split]] = {
 sandbox. For generation, ground truth is the continuation to learn from (`target`)."""
 PREDICTED_SPLITS = (Split.TRANSFER, Split.VALIDATION, Split.TEST, Split.OOD)
 """The splits a trial predicts, as far as the task has them."""
+CURVES = ("loss",)
+"""Metrics that a trial writes itself, over the steps of its training; all others are computed outside of it."""
 TEST_SPLITS = (Split.TEST, Split.OOD)
 """The splits that leaderboards are made of."""
 Form = Literal["classification", "generation"]
@@ -121,6 +125,8 @@ class TrialSpec(Frozen):
     """Ids of the trials whose predictions supervise this one, in the strategy's order."""
     environment: str
     """`process:<lock hash>` or `docker:sha256:<image id>`: the code and libraries that compute the result."""
+    grid: str | None = Field(default=None, exclude_if=lambda grid: grid is None)
+    """The only grid that the result counts for: that of the narrow token under which the trial runs. None: all."""
 
     @property
     def predicted_splits(self) -> tuple[Split, ...]:
@@ -166,9 +172,19 @@ class TrialSpec(Frozen):
         }
 
     @property
-    def trial_id(self) -> str:
-        """SHA-256 of the identity."""
+    def shared_id(self) -> str:
+        """SHA-256 of the identity: the trial's id where its result counts for every grid."""
         return digest(self.identity())
+
+    @property
+    def trial_id(self) -> str:
+        """The id under which the result is stored."""
+        return self.shared_id if self.grid is None else id_within(self.grid, self.shared_id)
+
+
+def id_within(grid: str, shared_id: str) -> str:
+    """The id of a trial whose result counts for one grid only: never that of a trial that counts for all."""
+    return digest({"grid": grid, "trial": shared_id})
 
 
 class TrialJob(Frozen):

@@ -11,11 +11,22 @@ from pydantic import BaseModel, ValidationError
 
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
 from wtsbench.spec.wording import worded
-from wtsbench.spec.yaml_tree import Node, read
+from wtsbench.spec.yaml_tree import Node, parse, read
 
 Model = TypeVar("Model", bound=BaseModel)
 Checks = Callable[[Node], Iterable[Fault]]
 """Looks at a file's tree, which may be wrong in any way, and yields what the model cannot know: names, mostly."""
+
+
+_CALLED = {
+    "grid": "a grid",
+    "task": "a task's manifest",
+    "model": "a model's manifest",
+    "scorer": "a scorer's manifest",
+}
+"""What files there are."""
+_TELLING = {"template": "task", "pairs": "grid", "strategies": "grid"}
+"""Keys that only files of one kind have."""
 
 
 def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
@@ -30,6 +41,18 @@ def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
         SpecFaults: the file cannot be read, or is wrong; all faults are in it.
     """
     tree, faults = read(path)
+    found, wanted = _kind_of_file(tree), _kind_of_model(model)
+    if found is not None and found != wanted:
+        raise SpecFaults([tree.fault(f"this is {_CALLED[found]}, not {_CALLED[wanted]}")])
+    return _loaded(tree, faults, model, checks)
+
+
+def load_text(text: str, name: str, model: type[Model], checks: Checks | None = None) -> Model:
+    """The same for YAML that is in no file; faults call it by the name given."""
+    return _loaded(*parse(text, name), model, checks)
+
+
+def _loaded(tree: Node, faults: list[Fault], model: type[Model], checks: Checks | None) -> Model:
     loaded: Model | None = None
     try:
         loaded = model.model_validate(tree.value)
@@ -42,6 +65,20 @@ def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
     if faults or loaded is None:
         raise SpecFaults(faults)
     return loaded
+
+
+def _kind_of_file(tree: Node) -> str | None:
+    """What a file says that it is, by its kind or its keys; None where it says nothing."""
+    stated = tree.value.get("kind")
+    if isinstance(stated, str) and stated in _CALLED:
+        return stated
+    kinds = {kind for key, kind in _TELLING.items() if key in tree.value}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _kind_of_model(model: type[BaseModel]) -> str:
+    kind = model.model_fields.get("kind")
+    return "grid" if kind is None else str(kind.default)
 
 
 def faults_of(error: ValidationError, node: Node, model: type[BaseModel]) -> list[Fault]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 import yaml
 
 from wtsbench.spec.faults import Fault, SpecFaults
+from wtsbench.spec.files import open_plain
+from wtsbench.spec.visible import shortened, visible
 from wtsbench.spec.yaml_syntax import syntax_fault, unreadable_fault
 
 MAX_BYTES = 256 * 1024
@@ -81,9 +82,9 @@ def joined(path: str, part: Any) -> str:
 def shown(path: Path) -> str:
     """How messages call a file: relative to the working folder where it is below that."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(path)
+        return visible(str(path.resolve().relative_to(Path.cwd())))
+    except (ValueError, OSError, RuntimeError):  # RuntimeError: symbolic links that lead to themselves
+        return shortened(str(path), 400)
 
 
 def read(path: Path) -> tuple[Node, list[Fault]]:
@@ -127,18 +128,16 @@ def _text(path: Path) -> str:
         return SpecFaults([Fault(file=name, message=message, line=line)])
 
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise refuse("is a folder, not a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise refuse("is not a regular file; a grid is read more than once")
-        if status.st_size > MAX_BYTES:
-            raise refuse(f"is larger than {MAX_BYTES // 1024} KiB, so it is no grid or manifest")
-        data = path.read_bytes()
+        with open_plain(path) as file:
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise refuse("there is no such file") from None
+    except IsADirectoryError:
+        raise refuse("is a folder, not a file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise refuse(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > MAX_BYTES:
+        raise refuse(f"is larger than {MAX_BYTES // 1024} KiB, so it is no grid or manifest")
     if b"\0" in data:
         raise refuse("is not a text file")
     try:
@@ -250,7 +249,11 @@ class _Builder:
                     self.faults.append(self._fault(node, path, f"{text} is not a finite number"))
                 return number
             if kind in ("str", "merge"):
+                text.encode()
                 return str(text)
+        except UnicodeEncodeError:
+            self.faults.append(self._fault(node, path, "holds half of a character, which no file can hold"))
+            return text
         except ValueError:
             self.faults.append(self._fault(node, path, f"{text[:40]!r} is not a number"))
             return text

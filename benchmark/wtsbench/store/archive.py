@@ -7,13 +7,12 @@ and with them its digest can be computed again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
-from wtsbench.store.engine import Engine
+from wtsbench.store.engine import Begun, Engine
 from wtsbench.store.outbox import Batch, normal
 from wtsbench.store.queries import Query
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
@@ -32,8 +31,11 @@ LEDGER = pa.schema(
     ]
 )
 """The records of sealed attempts, by attempt in the order in which they came."""
-ATTEMPTS = pa.schema([*_KEY, pa.field("run", pa.string()), pa.field("started_at", _TIME)])
-"""All attempts; run and start are null of those begun in another store."""
+ATTEMPTS = pa.schema(
+    [*_KEY, *(pa.field(name, kind) for name, kind in (("run", pa.string()), ("started_at", _TIME)))]
+    + [pa.field(name, pa.string()) for name in ("token", "scope")]
+)
+"""All attempts, as `engine.Begun`; run and start are null of those begun in another store."""
 SCOPED = {"attempts": ATTEMPTS, "ledger": LEDGER, **RECORD_TABLES}
 """What an archive holds by trial."""
 _SEALED = " SEMI JOIN trials_rows AS t ON t.key = k.key"
@@ -43,7 +45,7 @@ def scoped_sql(table: str) -> str:
     """SQL for one of SCOPED, of the trials whose id begins as its parameter says, attempt by attempt."""
     begins = "WHERE starts_with(k.trial_id, ?) ORDER BY k.trial_id, k.attempt"
     if table == "attempts":
-        return f"SELECT trial_id, attempt, run, started_at FROM attempt_keys AS k {begins}"
+        return f"SELECT {', '.join(ATTEMPTS.names)} FROM attempt_keys AS k {begins}"
     source = "ledger" if table == "ledger" else f"{table}_rows"
     columns = ", ".join(f"{'k' if name in ATTEMPT else 'r'}.{name}" for name in SCOPED[table].names)
     return f"SELECT {columns} FROM {source} AS r JOIN attempt_keys AS k USING (key){_SEALED} {begins}, r.rowid"
@@ -156,9 +158,10 @@ class Archive:
         row = self._row(query, [trial_id])
         return None if row is None else int(row[0])
 
-    def begun(self) -> Sequence[tuple[str, int, str | None, datetime | None]]:
-        """Every attempt with its submission and its start, by number: what was first stays first."""
-        return self._db.execute("SELECT trial_id, attempt, run, started_at FROM attempt_keys ORDER BY key").fetchall()
+    def begun(self) -> Sequence[Begun]:
+        """Every attempt, by number: what was first stays first."""
+        rows = self._db.execute(f"SELECT {', '.join(Begun._fields)} FROM attempt_keys ORDER BY key").fetchall()
+        return [Begun(*row) for row in rows]
 
     def submissions(self) -> list[dict[str, Any]]:
         """Submissions of grids, by their number."""
@@ -188,9 +191,9 @@ class Archive:
             self._engine.insert("grids", pa.Table.from_pylist(numbered, schema=TABLES["grids"]))
         return len(new)
 
-    def take_key(self, trial_id: str, attempt: int, run: str | None, started_at: datetime | None) -> None:
+    def take_key(self, one: Begun) -> None:
         """Know an attempt that was begun elsewhere."""
-        self._engine.know(trial_id, attempt, run, started_at)
+        self._engine.know(one)
 
     def append(self, records: Sequence[Batch]) -> None:
         """Take records in."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 from wtsbench.errors import StoreError
-from wtsbench.store.digests import holds, is_legacy
+from wtsbench.store.digests import holds, is_legacy, records_digest
 from wtsbench.store.outbox import Batch
 
 
@@ -105,9 +104,8 @@ class Arrival:
 
     @property
     def records_digest(self) -> str:
-        """The digest of the attempt's records; the engine can compute it of its ledger too (`tables`)."""
-        lines = (f"{sequence} {digest}" for sequence, digest in sorted(self.known.items()))
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        """The digest of the attempt's records."""
+        return records_digest(self.known)
 
 
 @dataclass(kw_only=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.paths import user_path
 from wtsbench.store.folder import FolderStore
 from wtsbench.store.lock import patience
 from wtsbench.store.outbox import Ack, Batch
@@ -27,12 +28,17 @@ class Store(Protocol):
     def uri(self) -> str:
         """Where it is; `open_store` of it gives the same store."""
 
-    def begin_attempt(self, trial_id: str, *, run: str) -> int:
+    @property
+    def only_grid(self) -> str | None:
+        """The only grid that may be submitted, where the token is for one; then trials have ids within it."""
+
+    def begin_attempt(self, trial_id: str, *, run: str, shared_id: str | None = None) -> int:
         """Take the next attempt number of a trial; two callers never get the same.
 
         Args:
             trial_id: the trial.
             run: name of the submission that the attempt belongs to, for people.
+            shared_id: the trial's id if its result counted for every grid; needed where there is an `only_grid`.
         """
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
@@ -95,6 +101,13 @@ class Store(Protocol):
     def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Scores of those generations, by trial id, scorer, split, item id and sample."""
 
+    @property
+    def state(self) -> str | None:
+        """Another whenever what is stored is; None where that cannot be told without reading it."""
+
+    def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
+        """Fingerprints of the rows that results of trials are made of, by trial id and by digest of their data sets."""
+
     def metrics(self, trial_ids: Sequence[str], *, final_only: bool = False) -> pa.Table:
         """Metrics of sealed attempts, by trial id, attempt, split, name, step (final ones first) and value.
 
@@ -105,6 +118,17 @@ class Store(Protocol):
 
     def logs(self, trial_id: str, attempt: int | None = None) -> pa.Table:
         """Log lines of a trial's sealed attempts, by attempt, line, stream and text."""
+
+    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The answer to one SELECT over the published tables, in the order that it asks for; it changes nothing.
+
+        Args:
+            statement: DuckDB's SQL. A server has limits, which `docs/store.md` names.
+            parameters: for its `?`.
+
+        Raises:
+            StoreError: it is something else than one SELECT over these tables, or the answer is beyond the limits.
+        """
 
 
 def open_store(uri: str, *, create: bool = False, wait: float = 0.0) -> Store:
@@ -124,14 +148,23 @@ def open_store(uri: str, *, create: bool = False, wait: float = 0.0) -> Store:
         if not uri.startswith(SCHEMES):
             raise StoreError(f"{uri} is no store's address", remedy=_ADDRESSES)
         return ServerStore(uri, wait=wait)
-    store = FolderStore(Path(uri).expanduser().absolute())
+    store = FolderStore(user_path(uri).absolute())
     store.open(create=create)
     return store
 
 
+def require_writable(uri: str) -> None:
+    """Raise StoreError where a folder's store is there and cannot be written; a server says so itself."""
+    folder = None if is_server(uri) else user_path(uri)
+    if folder is not None and folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreError(
+            f"the store {folder} can only be read", remedy="make the folder writable, or choose another with --store."
+        )
+
+
 def absolute(uri: str) -> str:
     """The same address from any working folder."""
-    return uri if is_server(uri) else str(Path(uri).expanduser().resolve())
+    return uri if is_server(uri) else str(user_path(uri).resolve())
 
 
 def is_server(uri: str) -> bool:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from wtsbench.spec.identity import digest as canonical_digest
 
 _CONTENT = "c1:"
 STORES_OWN = {"trials": ("records_digest",)}
@@ -61,6 +63,17 @@ def holds(digest: str, table: str, rows: pa.RecordBatch) -> bool:
     """Whether rows are those that a digest, of any version, was made of."""
     made = content_digest(table, rows) if digest.startswith(_CONTENT) else _legacy(table, rows)
     return made == digest
+
+
+def records_digest(digests: Mapping[int, str]) -> str:
+    """The digest of an attempt's records, of theirs by sequence number; the engine computes it too (`tables`)."""
+    lines = (f"{sequence} {digest}" for sequence, digest in sorted(digests.items()))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def grid_digest_of(name: str, cells: str) -> str:
+    """The digest of a submission as its plan computes it (`Plan.grid_digest`): of its name, and its cells in JSON."""
+    return canonical_digest({"name": name, "cells": json.loads(cells)})
 
 
 def is_legacy(digest: str) -> bool:

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
-from wtsbench.store import database, journal
+from wtsbench.store import database, journal, queries
 from wtsbench.store.arrival import Arrival, Memory, Seal
 from wtsbench.store.explain import explained
 from wtsbench.store.outbox import Ack, Batch, Outcome, check_batch
@@ -27,6 +27,17 @@ from wtsbench.store.tables import ATTEMPT, LEDGER
 _Attempt = tuple[str, int]
 _KEYS = pa.schema([("key", pa.int64()), ("trial_id", pa.string()), ("attempt", pa.int32())])
 _DONE = pa.schema([("trial_id", pa.string()), ("key", pa.int64())])
+
+
+class Begun(NamedTuple):
+    """An attempt that was begun; what is not known of it, as of one begun in another store, is None."""
+
+    trial_id: str
+    attempt: int
+    run: str | None
+    started_at: datetime | None
+    token: str | None
+    scope: str | None
 
 
 class Engine:
@@ -83,11 +94,27 @@ class Engine:
         if left_over:
             journal.remove(waiting)
 
-    def begin_attempt(self, trial_id: str, run: str) -> int:
-        """The next free attempt number of a trial, taken."""
+    def begin_attempt(
+        self,
+        trial_id: str,
+        run: str,
+        shared_id: str | None = None,
+        *,
+        token: str | None = None,
+        scope: str | None = None,
+    ) -> int:
+        """The next free attempt number of a trial, taken.
+
+        Args:
+            trial_id: the trial.
+            run: name of the submission.
+            shared_id: of no interest here: whoever serves the store checks it.
+            token: name of the token of whoever begins it; None where the folder is used without a server.
+            scope: that token's.
+        """
         query = "SELECT coalesce(max(attempt), 0) + 1 FROM attempt_keys WHERE trial_id = ?"
         attempt = int(self._value(query, [trial_id]))
-        self._put_key(self._next_key(), trial_id, attempt, run, _now())
+        self.know(Begun(trial_id, attempt, run, datetime.now(UTC), token, scope))
         return attempt
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
@@ -286,13 +313,14 @@ class Engine:
     def _next_key(self) -> int:
         return int(self._value("SELECT coalesce(max(key), 0) + 1 FROM attempt_keys"))
 
-    def know(self, trial_id: str, attempt: int, run: str | None, started_at: datetime | None) -> None:
-        """Note an attempt that was begun in another store."""
-        moment = started_at if started_at is None or started_at.tzinfo is None else _naive(started_at)
-        self._put_key(self._next_key(), trial_id, attempt, run, moment)
-
-    def _put_key(self, key: int, trial_id: str, attempt: int, run: str | None, started_at: datetime | None) -> None:
-        self._db.execute("INSERT INTO attempt_keys VALUES (?, ?, ?, ?, ?)", [key, trial_id, attempt, run, started_at])
+    def know(self, one: Begun) -> None:
+        """Note an attempt that was begun, here or in another store."""
+        at = one.started_at
+        moment = at if at is None or at.tzinfo is None else _naive(at)
+        self._db.execute(
+            f"INSERT INTO attempt_keys (key, {', '.join(Begun._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [self._next_key(), *one._replace(started_at=moment)],
+        )
 
     def sealed(self, trial_id: str, attempt: int) -> bool:
         """Whether an attempt has ended: its rows are visible, or were dropped because another one was done before."""
@@ -302,14 +330,14 @@ class Engine:
         )
         return bool(self._value(query, [trial_id, attempt]))
 
-    def runs(self, attempts: Sequence[_Attempt]) -> dict[_Attempt, str | None]:
-        """The submissions that attempts belong to; None of one begun in another store, absent where it is unknown."""
+    def scopes(self, attempts: Sequence[_Attempt]) -> dict[_Attempt, str | None]:
+        """Scopes of the tokens under which attempts were begun; None where there was none, absent where unknown."""
         query = (
-            "SELECT trial_id, attempt, run FROM attempt_keys SEMI JOIN"
+            "SELECT trial_id, attempt, scope FROM attempt_keys SEMI JOIN"
             " (SELECT unnest(?::VARCHAR[]) AS trial_id, unnest(?::INTEGER[]) AS attempt) USING (trial_id, attempt)"
         )
         rows = self._db.execute(query, [[one[0] for one in attempts], [one[1] for one in attempts]]).fetchall()
-        return {(trial_id, attempt): run for trial_id, attempt, run in rows}
+        return {(trial_id, attempt): scope for trial_id, attempt, scope in rows}
 
     def counts(self) -> dict[str, int]:
         """Rows by table, as readers see them."""
@@ -339,6 +367,25 @@ class Engine:
         found: pa.Table = self._db.sql(query.sql, params=list(query.parameters)).to_arrow_table()
         columns = [_typed(found[field.name], field.type) for field in query.schema]
         return pa.Table.from_arrays(columns, schema=query.schema)
+
+    def contents(self, trial_ids: Sequence[str]) -> pa.Table:
+        """Fingerprints of what results are made of, in the columns of `queries.CONTENTS`."""
+        sql, parameters = queries.contents(trial_ids)
+        return self._db.sql(sql, params=parameters).to_arrow_table().cast(queries.CONTENTS)
+
+    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The answer to a reader's SQL, which is held against the same rules as at a server.
+
+        Raises:
+            StoreError: it is not one SELECT over the published tables, or the engine cannot answer it.
+        """
+        from wtsbench.store.server.guard import Refused, require_harmless
+
+        require_harmless(self._db, statement)
+        try:
+            return self._db.sql(statement, params=list(parameters)).to_arrow_table()
+        except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
+            raise Refused(f"the SQL cannot be answered: {str(error).splitlines()[0]}") from None
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Add rows to one of the engine's own tables; columns are matched by name."""

@@ -2,12 +2,14 @@
 
     OUT/manifest.json                       what is there; written last, so without it an export is not whole
     OUT/datasets/part.parquet, OUT/grids/part.parquet
-    OUT/items/data_digest=DIGEST/part.parquet
+    OUT/items/DIGEST/part.parquet           of one data set; not `data_digest=DIGEST`, for the rows have that column
     OUT/TABLE/shard=X/part.parquet          of the trials whose id begins with X; TABLE one of `archive.SCOPED`
 
 Columns are those of `schemas`; of attempts only sealed ones have rows. `ledger` says which rows were one record, so
 that an export can be taken in again as the records that they were. With `arrow` in place of `parquet` the files are
-Arrow IPC files. Each file is written under a hidden name, flushed and renamed, and names what it was made of: exporting
+Arrow IPC files. Each file is written under a hidden name, flushed and renamed. The manifest has the SHA-256 of each
+file and its own, so whatever bit of an export is another later, it is found before anything is taken of it; other tools
+find damaged pages of Parquet files by the checksums in them. The manifest says what each file was made of: exporting
 again writes only what has changed, and an interrupted export goes on where it was.
 """
 
@@ -18,7 +20,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,13 +28,24 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.files import require_plain
+from wtsbench.spec.paths import naming
 from wtsbench.store.archive import LEDGER, SCOPED
-from wtsbench.store.outbox import Batch, normal, sync_folder, widened
+from wtsbench.store.engine import Begun
+from wtsbench.store.manifest import (
+    MANIFEST,
+    File,
+    Form,
+    left_over,
+    read_manifest,
+    sha256,
+    unfinished,
+    write_manifest,
+)
+from wtsbench.store.outbox import Batch, check_batch, normal, sync_folder, widened
+from wtsbench.store.plain import FILE_MAGIC, read_rows, require_columns
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 
-Form = Literal["parquet", "arrow"]
-MANIFEST = "manifest.json"
-_FINGERPRINT = b"wtsbench.fingerprint"
 _SHARDS = "0123456789abcdef"
 _TRIES = 20
 
@@ -64,32 +77,38 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
     Raises:
         StoreError: the folder holds something else, or cannot be written.
     """
-    before = _manifest(out)
-    if before is not None and before["form"] != form:
-        raise StoreError(f"{out} holds an export as {before['form']}", remedy="choose another folder, or that form.")
-    if before is None and out.is_dir() and {path.name for path in out.iterdir()} - {*TABLES, "ledger", f".{MANIFEST}"}:
+    before = read_manifest(out / MANIFEST)
+    if before is not None and before.form != form:
+        raise StoreError(f"{out} holds an export as {before.form}", remedy="choose another folder, or that form.")
+    hidden = out / f".{MANIFEST}"
+    known = {*TABLES, "ledger", hidden.name, unfinished(hidden).name}
+    if before is None and out.is_dir() and {path.name for path in out.iterdir()} - known:
         raise StoreError(f"{out} holds other files", remedy="choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
-    (out / MANIFEST).unlink(missing_ok=True)
-    files: dict[str, dict[str, Any]] = {}
+    if before is not None:
+        (out / MANIFEST).rename(hidden)
+    there = left_over(hidden)
+    files: dict[str, File] = {}
     written = 0
 
     def put(name: str, fingerprint: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
         nonlocal written
         path = out / f"{name}.{form}"
-        rows = _rows_of(path, form, fingerprint)
-        if rows is None:
-            rows = _write(path, form, schema, batches, fingerprint)
+        entry = there.get(f"{name}.{form}")
+        if entry is None or entry.fingerprint != fingerprint or entry.sha256 is None or entry.sha256 != sha256(path):
+            rows = _write(path, form, schema, batches)
+            entry = File(rows=rows, fingerprint=fingerprint, sha256=sha256(path))
             written += 1
-        files[f"{name}.{form}"] = {"rows": rows, "fingerprint": fingerprint}
-        return rows
+            write_manifest(hidden, form, {**there, **files, f"{name}.{form}": entry})
+        files[f"{name}.{form}"] = entry
+        return entry.rows
 
     for table in ("datasets", "grids"):
         found = reader.whole(table)
         put(f"{table}/part", _digest(found.to_pylist()), TABLES[table], iter(found.to_batches()))
     for digest in reader.whole("datasets")["data_digest"].to_pylist():
         items = reader.items(digest)
-        put(f"items/data_digest={digest}/part", digest, TABLES["items"], iter(items.to_batches()))
+        put(f"items/{digest}/part", digest, TABLES["items"], iter(items.to_batches()))
     for shard in _SHARDS:
         for _ in range(_TRIES):
             if _put_shard(reader, shard, put):
@@ -97,15 +116,13 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
         else:
             raise StoreError("the store grew faster than it could be exported", remedy="export a backup of it.")
     _remove_others(out, files)
-    manifest = {"schema_version": SCHEMA_VERSION, "form": form, "files": files}
-    hidden = out / f".{MANIFEST}"
-    with hidden.open("w") as file:
-        json.dump(manifest, file, indent=1, sort_keys=True)
-        file.flush()
+    with naming(out):
+        manifest = write_manifest(hidden, form, files)
+    with hidden.open("rb") as file:
         os.fsync(file.fileno())
     hidden.rename(out / MANIFEST)
     sync_folder(out)
-    return {**manifest, "written": written, "rows": sum(file["rows"] for file in files.values())}
+    return {**manifest.model_dump(), "written": written, "rows": sum(file.rows for file in files.values())}
 
 
 def _put_shard(reader: Reader, shard: str, put: Callable[..., int]) -> bool:
@@ -128,18 +145,20 @@ def _put_shard(reader: Reader, shard: str, put: Callable[..., int]) -> bool:
     return whole
 
 
-def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.RecordBatch], fingerprint: str) -> int:
+def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     hidden = path.with_name(f".{path.name}")
-    noted = schema.with_metadata({_FINGERPRINT: fingerprint})
     rows = 0
     try:
         with hidden.open("wb") as file:
-            writer = pq.ParquetWriter(file, noted) if form == "parquet" else pa.ipc.new_file(file, noted)
-            with writer:
+            with (
+                pq.ParquetWriter(file, schema, write_page_checksum=True)
+                if form == "parquet"
+                else pa.ipc.new_file(file, schema)
+            ) as writer:
                 for batch in batches:
                     rows += batch.num_rows
-                    writer.write_table(pa.Table.from_batches([batch]).cast(noted))
+                    writer.write_table(pa.Table.from_batches([batch]).cast(schema))
             file.flush()
             os.fsync(file.fileno())
         hidden.rename(path)
@@ -153,38 +172,10 @@ def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.Recor
     return rows
 
 
-def _rows_of(path: Path, form: Form, fingerprint: str) -> int | None:
-    """The rows of a file that an earlier export wrote of the same; None where there is none."""
-    if not path.exists():
-        return None
-    try:
-        if form == "parquet":
-            file = pq.ParquetFile(path)
-            with file:
-                metadata, rows = file.schema_arrow.metadata, file.metadata.num_rows
-        else:
-            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-                metadata = reader.schema.metadata
-                rows = sum(reader.get_batch(index).num_rows for index in range(reader.num_record_batches))
-    except (pa.ArrowException, OSError):  # not ours, or torn: it is written anew
-        return None
-    return rows if (metadata or {}).get(_FINGERPRINT) == fingerprint.encode() else None
-
-
-def _remove_others(out: Path, files: dict[str, dict[str, Any]]) -> None:
+def _remove_others(out: Path, files: dict[str, File]) -> None:
     for path in [*out.glob("*/part.*"), *out.glob("*/*/part.*")]:
         if str(path.relative_to(out)) not in files:
             path.unlink()
-
-
-def _manifest(out: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads((out / MANIFEST).read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{out / MANIFEST} cannot be read: {error}") from error
-    return found
 
 
 def _digest(rows: Sequence[dict[str, Any]]) -> str:
@@ -200,25 +191,25 @@ class ExportSource:
         Raises:
             StoreError: there is none, it is of a newer version, or a file is missing or another.
         """
-        manifest = _manifest(out)
+        manifest = read_manifest(out / MANIFEST)
         if manifest is None:
             raise StoreError(f"{out} is no whole export", remedy="run the export again: it goes on where it was.")
-        if manifest["schema_version"] > SCHEMA_VERSION:
-            raise StoreError(f"{out} is of schema version {manifest['schema_version']}", remedy="use a newer wtsbench.")
         self._out = out
-        self._form: Form = manifest["form"]
-        for name, file in manifest["files"].items():
-            if _rows_of(out / name, self._form, file["fingerprint"]) != file["rows"]:
+        self._form: Form = manifest.form
+        self._files = frozenset(manifest.files)
+        for name, file in manifest.files.items():
+            found = sha256(out / name)
+            if found is None or (manifest.sha256 is not None and found != file.sha256):
                 raise StoreError(f"{out / name} is not the file that was exported", remedy="export again.")
         self._ledger: dict[tuple[str, int], list[Batch]] = {}
         self._shard = ""
 
-    def attempts(self) -> Sequence[tuple[str, int, str | None, Any]]:
+    def attempts(self) -> Sequence[Begun]:
         """Every attempt."""
         found = []
         for shard in _SHARDS:
             table = self._scoped("attempts", shard)
-            found += list(zip(*(table[name].to_pylist() for name in SCOPED["attempts"].names), strict=True))
+            found += [Begun(*row) for row in zip(*(table[name].to_pylist() for name in Begun._fields), strict=True)]
         return found
 
     def records(self, trial_id: str, attempt: int) -> list[Batch]:
@@ -230,11 +221,20 @@ class ExportSource:
     def datasets(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
         """Every data set."""
         for row in self._read("datasets/part", TABLES["datasets"]).to_pylist():
-            yield row, self._read(f"items/data_digest={row['data_digest']}/part", TABLES["items"])
+            older = f"items/data_digest={row['data_digest']}/part"  # as exports were before
+            name = older if f"{older}.{self._form}" in self._files else f"items/{row['data_digest']}/part"
+            yield row, self._read(name, TABLES["items"])
 
     def grids(self) -> list[dict[str, Any]]:
         """Submissions."""
         found: list[dict[str, Any]] = self._read("grids/part", TABLES["grids"]).to_pylist()
+        for row in found:
+            try:
+                cells = json.loads(row["cells"])
+            except (ValueError, RecursionError):
+                cells = None
+            if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+                raise self._not_whole(f"the cells of grid {row['name']} are no list of cells")
         return found
 
     def _records_of(self, shard: str) -> dict[tuple[str, int], list[Batch]]:
@@ -243,7 +243,10 @@ class ExportSource:
         starts = dict.fromkeys(RECORD_TABLES, 0)
         found: dict[tuple[str, int], list[Batch]] = {}
         for entry in self._scoped("ledger", shard).to_pylist():
-            table, start = entry["table_name"], starts[entry["table_name"]]
+            table = entry["table_name"]
+            start = starts.get(table)
+            if start is None or not 0 <= entry["row_count"] <= tables[table].num_rows - start:
+                raise self._not_whole(f"its ledger says {entry['row_count']} rows of {table!r} where there are fewer")
             starts[table] += entry["row_count"]
             batch = Batch(
                 table=table,
@@ -254,19 +257,39 @@ class ExportSource:
                 data=normal(tables[table].slice(start, entry["row_count"])),
                 digest=entry["digest"],
             )
+            check_batch(batch)
             found.setdefault((batch.trial_id, batch.attempt), []).append(batch)
         return found
 
     def _scoped(self, table: str, shard: str) -> pa.Table:
-        return self._read(f"{table}/shard={shard}/part", SCOPED[table])
+        rows = self._read(f"{table}/shard={shard}/part", SCOPED[table])
+        if not pc.all(pc.starts_with(rows["trial_id"], shard), min_count=0).as_py():
+            raise self._not_whole(f"{table} of shard {shard} has trials of others")
+        if not pc.all(pc.greater_equal(rows["attempt"], 0), min_count=0).as_py():
+            raise self._not_whole(f"{table} of shard {shard} has an attempt of a number below 0")
+        return rows
+
+    def _not_whole(self, why: str) -> StoreError:
+        return StoreError(f"{self._out} is no whole export: {why}", remedy="export again.")
 
     def _read(self, name: str, schema: pa.Schema) -> pa.Table:
         path = self._out / f"{name}.{self._form}"
-        if not path.exists():
+        if f"{name}.{self._form}" not in self._files:
             return schema.empty_table()
-        if self._form == "parquet":
-            table = pq.ParquetFile(path).read()
-        else:
-            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-                table = reader.read_all()
-        return widened(table, schema).select(schema.names).cast(schema)
+        try:
+            require_plain(path)
+            if self._form == "parquet":
+                with pq.ParquetFile(path) as file:
+                    require_columns(file.schema_arrow, schema)
+                    table = file.read()
+            else:
+                with pa.memory_map(str(path)) as source:
+                    table = read_rows(source.read_buffer().slice(len(FILE_MAGIC)), schema)
+            table.validate(full=True)
+            table = widened(table, schema).select(schema.names).cast(schema)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._not_whole(f"{path} cannot be read: {next(iter(str(error).splitlines()), '')}") from error
+        for column in schema:
+            if not column.nullable and table[column.name].null_count:
+                raise self._not_whole(f"{path} has nulls in {column.name!r}")
+        return table

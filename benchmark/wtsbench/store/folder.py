@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ EXPORTS = "exports"
 _OWN_NAMES = frozenset({DATABASE, LOCK_NAME, TURN_NAME, OWNER_FILE, SERVER, BACKUPS, EXPORTS, "spool", "lost+found"})
 
 _T = TypeVar("_T")
+_SETTLED_NS = 2 * 10**9
+"""What was written more recently may be written once more within one tick of the file system's clock."""
 
 
 class _Stopping(StoreBusy):
@@ -46,6 +49,25 @@ class FolderStore(StoreCalls):
     def uri(self) -> str:
         """The folder."""
         return str(self.folder)
+
+    @property
+    def state(self) -> str | None:
+        """What the file system says of the database; None while a server has it, and where it was written just now.
+
+        No program can set the time of change of status, so a file that was changed by hand has another one too.
+        """
+        path = self.folder / DATABASE
+        if (
+            living_owner(self.folder) is not None
+            or journal_of(path).exists()
+            or path.with_suffix(".duckdb.wal").exists()
+        ):
+            return None
+        status = path.stat()
+        if time.time_ns() - status.st_ctime_ns < _SETTLED_NS:
+            return None
+        parts = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
+        return f"{path.resolve()} {parts}"
 
     def open(self, *, create: bool) -> None:
         """See that the store is there and ours, and bring one of an older schema version up to date.

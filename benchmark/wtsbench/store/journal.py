@@ -8,8 +8,9 @@ known by its key. An empty journal, or none, is the rule: it lives for as long a
 The file begins with the journal's *mark*, made by chance for each, so that nothing in a record can pass for a frame. A
 frame is the mark, its length, the CRC-32 of the rest, and records as they travel (`wire.encode`). The beginning is
 flushed before the first frame and each frame before the next, so only the last of them can be torn, and it was never
-acknowledged. What is not whole before a frame that is, or before anything at all in the place of the beginning, is
-damage.
+acknowledged. A frame without records, a *seal*, is written behind each when it is flushed and before it is
+acknowledged, and the next frame takes its place: it tells a frame that was cut off from one that was damaged later.
+What is not whole before a frame or a seal that is, or before anything at all in the place of the beginning, is damage.
 
 Behind the frames the file keeps room, so that what is acknowledged can be put into the tables of a full disk as well.
 """
@@ -24,6 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.files import read_plain
 from wtsbench.store import wire
 from wtsbench.store.outbox import Batch, sync_folder
 
@@ -85,6 +87,12 @@ class Journal:
             self.give_room()
             raise
         self._end = end
+        self._seal()
+
+    def _seal(self) -> None:
+        """What is before the end is flushed; that it is need not be flushed as well before it is acknowledged."""
+        with suppress(OSError):
+            os.pwrite(self._handle, _FRAME.pack(self._mark, 0, 0), self._end)
 
     def _put(self, content: bytes, start: int) -> None:
         written = 0
@@ -101,6 +109,8 @@ class Journal:
         self._reserved = 0
         os.ftruncate(self._handle, self._end)
         self._left_over = False
+        if self._end > _BEGINNING.size:
+            self._seal()
 
     def clear(self) -> None:
         """Forget all frames: they are in the tables, durably. It is no harm if they come back."""
@@ -127,13 +137,13 @@ def read(path: Path) -> Iterator[Batch]:
     Raises:
         StoreError: it is damaged.
     """
-    content = path.read_bytes()
+    content = read_plain(path)
     frames, end = _frames(content)
     if not end and any(content[_BEGINNING.size :]):
         raise _damaged(path, 0)
     place = end
     while end and (place := content.find(_mark(content), place + 1)) >= 0:
-        if _whole(content, place) is not None:
+        if _whole(content, place) is not None or _sealed(content, place):
             raise _damaged(path, end)
     for frame in frames:
         yield from wire.decode(bytes(frame))
@@ -141,9 +151,10 @@ def read(path: Path) -> Iterator[Batch]:
 
 def give_room(path: Path) -> None:
     """Let go of the room behind the frames of a journal that was read whole: what stands there is not acknowledged."""
-    _, end = _frames(path.read_bytes())
+    content = read_plain(path)
+    _, end = _frames(content)
     with suppress(OSError):
-        os.truncate(path, end)
+        os.truncate(path, min(len(content), end + _FRAME.size))  # with the seal
 
 
 def _damaged(path: Path, place: int) -> StoreError:
@@ -170,6 +181,11 @@ def _frames(content: bytes) -> tuple[list[memoryview], int]:
 
 def _mark(content: bytes) -> bytes:
     return content[len(_NAME) : len(_NAME) + _MARK_BYTES]
+
+
+def _sealed(content: bytes, start: int) -> bool:
+    """Whether a seal is there: what is before it was acknowledged."""
+    return content[start : start + _FRAME.size] == _FRAME.pack(_mark(content), 0, 0)
 
 
 def _whole(content: bytes, start: int) -> memoryview | None:

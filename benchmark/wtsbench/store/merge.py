@@ -3,6 +3,9 @@
 A *source* is another store's folder or an export. What comes of it are data sets, submissions, and whole attempts as
 the records that they were, with their keys and digests: so merging again, or the other way round, changes nothing.
 
+Nothing is taken on trust: every record, data set and submission has to have the digest that it is kept under, as when
+they came first, so what was changed since, by a disk or by hand, ends the merge.
+
 An attempt whose number is taken here by another one of the same trial comes under the next free number. A trial that
 is done on both sides is one trial where the predictions agree to the last bit, and a conflict where they do not.
 """
@@ -20,14 +23,16 @@ import pyarrow as pa
 from wtsbench.errors import StoreError
 from wtsbench.store.archive import Archive
 from wtsbench.store.arrival import StoreConflict
-from wtsbench.store.digests import content_digest
-from wtsbench.store.engine import Engine
-from wtsbench.store.export import MANIFEST, ExportSource
+from wtsbench.store.digests import content_digest, grid_digest_of, holds, records_digest
+from wtsbench.store.engine import Begun, Engine
+from wtsbench.store.export import ExportSource
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
-from wtsbench.store.outbox import Batch, normal
+from wtsbench.store.manifest import MANIFEST
+from wtsbench.store.outbox import Batch, check_batch, normal
 from wtsbench.store.owner import living_owner
 from wtsbench.store.schemas import RECORD_TABLES
+from wtsbench.store.verify import digest_of
 
 RESULTS = tuple(table for table in RECORD_TABLES if table not in ("trials", "logs", "metrics"))
 """What two runs of one trial must agree in; how long they took, and what they printed, may differ."""
@@ -36,8 +41,8 @@ RESULTS = tuple(table for table in RECORD_TABLES if table not in ("trials", "log
 class Source(Protocol):
     """Where attempts come from."""
 
-    def attempts(self) -> Sequence[tuple[str, int, str | None, Any]]:
-        """Every attempt: trial id, number, submission, and when it was begun; these two null where it was elsewhere."""
+    def attempts(self) -> Sequence[Begun]:
+        """Every attempt."""
 
     def records(self, trial_id: str, attempt: int) -> list[Batch]:
         """An attempt's records; none where another attempt of the trial was done first."""
@@ -76,7 +81,8 @@ def merge(source: Path, folder: Path) -> Merged:
 
     Raises:
         StoreConflict: the same trial has other results, or the same data set other items; nothing is brought then.
-        StoreError: the store cannot be written, or the source is not whole, or is that store.
+        StoreError: the store cannot be written, or the source is not whole, was changed since it was written, or is
+            that store; nothing is brought then.
     """
     FolderStore(folder).open(create=True)
     with (
@@ -113,12 +119,41 @@ def merge_into(source: Source, engine: Engine) -> Merged:
     archive = Archive(engine)
     merged = Merged()
     for row, items in source.datasets():
+        if digest_of(row, items) != row["data_digest"]:
+            raise _altered(f"the items of data set {row['data_digest'][:12]}")
         merged.datasets += _put_dataset(archive, row, items)
-    merged.grids = archive.take_grids(source.grids())
-    for trial_id, attempt, run, started_at in source.attempts():
-        records = source.records(trial_id, attempt)
-        _take_attempt(archive, merged, trial_id, attempt, run, started_at, records)
+    grids = source.grids()
+    for row in grids:
+        if grid_digest_of(row["name"], row["cells"]) != row["grid_digest"]:
+            raise _altered(f"submission {row['submission']} of grid {row['name']}")
+    merged.grids = archive.take_grids(grids)
+    for one in source.attempts():
+        records = source.records(one.trial_id, one.attempt)
+        _require_as_sent(one.trial_id, one.attempt, records)
+        _take_attempt(archive, merged, one, records)
     return merged
+
+
+def _require_as_sent(trial_id: str, attempt: int, records: Sequence[Batch]) -> None:
+    """Refuse an attempt of which a record is not what was sent, or one is missing or too many."""
+    what = f"attempt {attempt} of trial {trial_id[:12]}"
+    if attempt < 1:
+        raise _altered(what)
+    for batch in records:
+        check_batch(batch)
+        if (batch.trial_id, batch.attempt) != (trial_id, attempt) or not holds(batch.digest, batch.table, batch.data):
+            raise _altered(f"record {batch.sequence} of {what}")
+        said = batch.data.column("records_digest")[0].as_py() if batch.table == "trials" else None
+        if said is not None and said != records_digest({one.sequence: one.digest for one in records}):
+            raise _altered(f"the records of {what}")
+
+
+def _altered(what: str) -> StoreError:
+    return StoreError(
+        f"{what} {'are' if what.startswith('the ') else 'is'} not what was stored first: the digest differs",
+        remedy="nothing was merged. `wtsbench store verify` looks at a whole store; take a backup of the source, or"
+        " export it again.",
+    )
 
 
 def _put_dataset(archive: Archive, row: dict[str, Any], items: pa.Table) -> bool:
@@ -133,22 +168,15 @@ def _put_dataset(archive: Archive, row: dict[str, Any], items: pa.Table) -> bool
     return False
 
 
-def _take_attempt(
-    archive: Archive,
-    merged: Merged,
-    trial_id: str,
-    attempt: int,
-    run: str | None,
-    started_at: Any,
-    records: list[Batch],
-) -> None:
+def _take_attempt(archive: Archive, merged: Merged, one: Begun, records: list[Batch]) -> None:
+    trial_id, attempt = one.trial_id, one.attempt
     digests = {batch.sequence: batch.digest for batch in records}
     here = archive.ledger(trial_id)
     if not records:  # begun and nothing more, or superseded where it comes from
         if attempt in here:
             merged.known += 1
             return
-        archive.take_key(trial_id, attempt, run, started_at)
+        archive.take_key(one)
         merged.attempts += 1
         return
     seal = next((batch for batch in records if batch.table == "trials"), None)
@@ -185,7 +213,7 @@ def _take_attempt(
         number = max(here) + 1
         merged.renumbered += 1
     if number not in here:
-        archive.take_key(trial_id, number, run, started_at)
+        archive.take_key(one._replace(attempt=number))
     archive.append(records if number == attempt else [_renumbered(batch, number, len(records)) for batch in records])
     merged.attempts += 1
 
@@ -233,7 +261,7 @@ class StoreSource:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
 
-    def attempts(self) -> Sequence[tuple[str, int, str | None, Any]]:
+    def attempts(self) -> Sequence[Begun]:
         """Every attempt."""
         return self._archive.begun()
 

@@ -14,12 +14,14 @@ from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query
 
 _T = TypeVar("_T")
+_TRIALS_AT_ONCE = 2000
+"""Of a question that a server answers within its limits."""
 
 
 class EngineCalls(Protocol):
     """What a store asks of an engine, in this process or behind a server."""
 
-    def begin_attempt(self, trial_id: str, run: str) -> int:
+    def begin_attempt(self, trial_id: str, run: str, shared_id: str | None = None) -> int:
         """Take the next attempt number of a trial."""
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
@@ -37,6 +39,12 @@ class EngineCalls(Protocol):
     def read(self, query: Query) -> pa.Table:
         """The answer to a question."""
 
+    def contents(self, trial_ids: Sequence[str]) -> pa.Table:
+        """Fingerprints of what results are made of, in the columns of `queries.CONTENTS`."""
+
+    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The answer to one SELECT over the published tables."""
+
 
 class StoreCalls:
     """The methods of a store; whoever inherits says how to reach its engine."""
@@ -52,9 +60,18 @@ class StoreCalls:
     def _read(self, query: Query) -> pa.Table:
         return self._ask(lambda engine: engine.read(query), read_only=True)
 
-    def begin_attempt(self, trial_id: str, *, run: str) -> int:
+    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The answer to one SELECT over the published tables."""
+        return self._ask(lambda engine: engine.sql(statement, parameters), read_only=True)
+
+    @property
+    def only_grid(self) -> str | None:
+        """The only grid that may be submitted; of a folder's owner there is no such limit."""
+        return None
+
+    def begin_attempt(self, trial_id: str, *, run: str, shared_id: str | None = None) -> int:
         """Take the next attempt number of a trial."""
-        return self._ask(lambda engine: engine.begin_attempt(trial_id, run))
+        return self._ask(lambda engine: engine.begin_attempt(trial_id, run, shared_id))
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
         """Make records durable in one transaction."""
@@ -131,6 +148,22 @@ class StoreCalls:
     def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Scores of those generations."""
         return self._read(queries.scores(trial_ids, splits=splits))
+
+    def _contents(self, trial_ids: Sequence[str]) -> pa.Table:
+        return self._ask(lambda engine: engine.contents(trial_ids), read_only=True)
+
+    @property
+    def state(self) -> str | None:
+        """Another whenever what is stored is; None where that cannot be told without reading it."""
+        return None
+
+    def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
+        """Fingerprints of the rows that results of trials are made of, by trial and by data set."""
+        found: dict[str, str] = {}
+        for start in range(0, len(trial_ids), _TRIALS_AT_ONCE):
+            for row in self._contents(trial_ids[start : start + _TRIALS_AT_ONCE]).to_pylist():
+                found[row["id"]] = f"{found.get(row['id'], '')} {row['table_name']} {row['fingerprint']}"
+        return found
 
     def metrics(self, trial_ids: Sequence[str], *, final_only: bool = False) -> pa.Table:
         """Metrics of sealed attempts."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.files import open_plain
 from wtsbench.store.digests import content_digest, holds, is_legacy
 from wtsbench.store.plain import FILE_MAGIC, read_rows
 from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION
@@ -173,9 +173,9 @@ def read_batch(path: Path) -> Batch:
         StoreError: the file is torn, its metadata do not fit its name or its rows, or its rows are not its table's.
         FileNotFoundError: it is not there any more.
     """
+    if _NAME.fullmatch(path.name) is None:
+        raise StoreError(f"{path} is no record of an outbox", remedy=_REMEDY)
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):  # a trial's code may put anything in its outbox
-            raise StoreError(f"{path} is no plain file", remedy=_REMEDY)
         content = _content(path)
         with pa.ipc.open_file(content) as reader:  # the footer is written last: a file that has one is not cut off
             schema = reader.schema
@@ -184,7 +184,7 @@ def read_batch(path: Path) -> Batch:
     except FileNotFoundError:
         raise
     except OSError as error:  # Arrow's own complaints about a file's content are of this kind too
-        raise StoreError(f"{path} cannot be read: {_first_line(error)}", remedy=_REMEDY) from error
+        raise StoreError(f"{path} cannot be read: {error.strerror or _first_line(error)}", remedy=_REMEDY) from error
     try:
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         version, table, trial_id, attempt, sequence, digest = (metadata[f"wtsbench.{key}"] for key in _KEYS)
@@ -212,10 +212,11 @@ def read_batch(path: Path) -> Batch:
 
 
 def _content(path: Path) -> pa.Buffer:
-    with pa.OSFile(str(path)) as file:
-        if file.size() > RECORD_BYTES:
-            raise StoreError(f"{path} has {file.size():,} bytes; a record has {RECORD_BYTES:,} at most", remedy=_REMEDY)
-        return file.read_buffer()
+    with open_plain(path, links=False) as file:  # a trial's code may put anything in its outbox
+        size = os.fstat(file.fileno()).st_size
+        if size > RECORD_BYTES:
+            raise StoreError(f"{path} has {size:,} bytes; a record has {RECORD_BYTES:,} at most", remedy=_REMEDY)
+        return pa.py_buffer(file.read(size))
 
 
 def known_schema(table: str, version: int) -> pa.Schema:

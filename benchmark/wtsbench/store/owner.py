@@ -12,6 +12,8 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from wtsbench.spec.files import read_plain
+
 FILE = "store.owner"
 _SCHEME = "grpc+unix://"
 
@@ -48,7 +50,7 @@ def remove_owner(folder: Path) -> None:
 def noted_owner(folder: Path) -> Owner | None:
     """Who says to serve a folder, alive or not."""
     try:
-        return Owner(**json.loads((folder / FILE).read_text()))
+        return Owner(**json.loads(read_plain(folder / FILE)))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -36,12 +36,25 @@ def read_rows(content: pa.Buffer | bytes | memoryview, known: pa.Schema) -> pa.T
     require_columns(schema, known)
     batches = []
     for message in messages:
-        if message.type != "record batch":
-            raise pa.ArrowInvalid(f"it has a {message.type}, which no record has")
-        if _compressed(message.metadata.to_pybytes()):
-            raise pa.ArrowInvalid("it is compressed, which no record is")
-        batches.append(pa.ipc.read_record_batch(message, schema))
-    rows = pa.Table.from_batches(batches, schema)
+        batches.append(plain_batch(message, schema))
+    return pa.Table.from_batches(batches, schema)
+
+
+def plain_batch(message: pa.ipc.Message, schema: pa.Schema) -> pa.RecordBatch:
+    """The rows of one message of a stream.
+
+    Args:
+        message: behind the schema.
+        schema: of the stream.
+
+    Raises:
+        pa.ArrowException: it is no batch of such rows, or is compressed.
+    """
+    if message.type != "record batch":
+        raise pa.ArrowInvalid(f"it has a {message.type}, which no record has")
+    if _compressed(message.metadata.to_pybytes()):
+        raise pa.ArrowInvalid("it is compressed, which no record is")
+    rows = pa.ipc.read_record_batch(message, schema)
     rows.validate(full=True)
     return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,11 @@ ORDER = {
     "logs": "trial_id, attempt, line, stream, text",
 }
 """The order in which every table is read; text compares byte by byte."""
+
+
+_OF_DONE = "(trial_id, attempt) IN (SELECT (trial_id, attempt) FROM trials WHERE status = 'done')"
+_KNOWN = re.compile(r"([a-z_]+)(?: = \?| IN \(SELECT unnest\(\?::VARCHAR\[\]\)\)| IS NULL)")
+"""A column, and how this module compares it; the older versions of it did so in the same words."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,16 @@ class Query:
         columns = ", ".join(self.schema.names)
         where = " AND ".join(self.conditions) or "true"
         return f"SELECT {columns} FROM {self.table} WHERE {where} ORDER BY {ORDER[self.table]}"
+
+    @property
+    def unknown(self) -> str | None:
+        """The first condition that is none of those that this module makes: it is a stranger's SQL."""
+        names = TABLES[self.table].names
+        known = (_KNOWN.fullmatch(condition) for condition in self.conditions)
+        for condition, match in zip(self.conditions, known, strict=True):
+            if condition != _OF_DONE and (match is None or match[1] not in names):
+                return condition
+        return None
 
     def among(self, column: str, values: Sequence[str] | None) -> Query:
         """Only rows where a text column has one of the values; all where there are none given (None)."""
@@ -107,7 +123,41 @@ def scores(trial_ids: Sequence[str], *, splits: Sequence[str] | None) -> Query:
 
 def _of_done(table: str, trial_ids: Sequence[str], splits: Sequence[str] | None) -> Query:
     query = Query(table).among("trial_id", trial_ids).among("split", splits)
-    return query.where("(trial_id, attempt) IN (SELECT (trial_id, attempt) FROM trials WHERE status = 'done')")
+    return query.where(_OF_DONE)
+
+
+CONTENTS = pa.schema([(name, pa.string()) for name in ("id", "table_name", "fingerprint")])
+"""Columns of `contents`."""
+
+
+def contents(trial_ids: Sequence[str]) -> tuple[str, list[list[str]]]:
+    """SQL, with its parameters: by trial or data set (`id`) and table, a fingerprint of all that results are made of.
+
+    It is computed of the rows themselves, so it is another where a row is, whatever the digests beside it say.
+    """
+    parts = [
+        f"SELECT {key} AS id, '{table}' AS table_name, count(*) || ' ' || sum(hash({columns})::HUGEINT) AS fingerprint"
+        f" FROM {table} {where} GROUP BY {key}"
+        for table, key, columns, where in (
+            *((table, "trial_id", columns, _AMONG) for table, columns in _RESULTS.items()),
+            (
+                "items",
+                "data_digest",
+                "item_id, group_id, split, text, label, target",
+                f"WHERE data_digest IN ({_THEIRS})",
+            ),
+        )
+    ]
+    return " UNION ALL ".join(parts) + " ORDER BY id, table_name", [list(trial_ids)] * len(parts)
+
+
+_RESULTS = {
+    "predictions": "split, item_id, probabilities",
+    "generations": "split, item_id, sample, text, tokens, finished, reference_nll, reference_tokens",
+    "scores": "split, item_id, sample, scorer, value",
+}
+_AMONG = "WHERE trial_id IN (SELECT unnest(?::VARCHAR[]))"
+_THEIRS = f"SELECT data_digest FROM trials {_AMONG}"
 
 
 def metrics(trial_ids: Sequence[str], *, final_only: bool) -> Query:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.ipc
 
 from wtsbench.errors import StoreError
-from wtsbench.spec.paths import token_file
+from wtsbench.spec.address import split_address
+from wtsbench.spec.files import read_small
+from wtsbench.spec.paths import token_file, user_path
 from wtsbench.store import wire
 from wtsbench.store.lock import patience, persistently
 from wtsbench.store.operations import StoreCalls
@@ -93,10 +95,11 @@ class RemoteEngine:
 
     # -- the calls of an engine
 
-    def begin_attempt(self, trial_id: str, run: str) -> int:
+    def begin_attempt(self, trial_id: str, run: str, shared_id: str | None = None) -> int:
         """Take the next attempt number of a trial."""
         request = uuid.uuid4().hex  # asked again because the answer was lost, the server gives the same number
         asked = {"trial_id": trial_id, "run": run, "request": request, "schema_version": SCHEMA_VERSION}
+        asked |= {} if shared_id is None else {"shared_id": shared_id}
         return int(self._patient(lambda: self.action("begin_attempt", asked))["attempt"])
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
@@ -115,7 +118,7 @@ class RemoteEngine:
         schema = TABLES["items"]
         rows = items.select(schema.names).cast(schema)
         asked = {"op": "dataset", "row": row, "rows": rows.num_rows, "schema_version": SCHEMA_VERSION}
-        self._patient(lambda: self._put(asked, schema, rows.to_batches(max_chunksize=8192)))
+        self._patient(lambda: self._put(asked, schema, _pieces(rows)))
 
     def put_grid(self, name: str, grid_digest: str, yaml: str, cells: str) -> None:
         """Keep a submission of a grid."""
@@ -140,6 +143,10 @@ class RemoteEngine:
         """The answer to one SELECT over the tables, within the server's limits."""
         return self._patient(lambda: self._get({"sql": statement, "parameters": list(parameters)}))
 
+    def contents(self, trial_ids: Sequence[str]) -> pa.Table:
+        """Fingerprints of what results are made of."""
+        return self._patient(lambda: self._get({"contents": list(trial_ids)}))
+
     def scoped(self, table: str, shard: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """One of `archive.SCOPED`, of the trials whose id begins so, in the order of records."""
         found = self._patient(lambda: self._get({"archive": table, "shard": shard}))
@@ -158,14 +165,15 @@ class RemoteEngine:
         return json.loads(self._act(name, json.dumps(asked or {}).encode(), seconds or CALL_SECONDS))
 
     def _act(self, name: str, body: bytes, seconds: float) -> bytes:
+        client, action, options = self._client, flight.Action(name, body), self._options(seconds)
         with self._faults():
-            results = list(self._client.do_action(flight.Action(name, body), self._options(seconds)))
+            results = _interruptibly(lambda: list(client.do_action(action, options)))
             return bytes(results[0].body.to_pybytes())
 
     def _get(self, asked: dict[str, Any]) -> pa.Table:
+        client, ticket, options = self._client, flight.Ticket(json.dumps(asked).encode()), self._options(None)
         with self._faults():
-            ticket = flight.Ticket(json.dumps(asked).encode())
-            return _aligned(self._client.do_get(ticket, self._options(None)).read_all())
+            return _aligned(_interruptibly(lambda: client.do_get(ticket, options).read_all()))
 
     def _put(self, asked: dict[str, Any], schema: pa.Schema, batches: Any) -> bytes:
         """Send a stream; the acknowledgement. Without one nothing is known: that is a fault like any other."""
@@ -231,11 +239,32 @@ class ServerStore(StoreCalls):
         """The address."""
         return self._address
 
+    @property
+    def only_grid(self) -> str | None:
+        """The only grid that the token may submit."""
+        return str(self.remote.hello["scope"]).partition(":")[2] or None
+
     def _engine(self, *, read_only: bool = False) -> nullcontext[RemoteEngine]:
         return nullcontext(self.remote)
 
 
 _AGAIN = "is it running? Try again; what was acknowledged is kept, the rest waits in its outbox."
+
+
+def _interruptibly(ask: Callable[[], _T]) -> _T:
+    """Wait for an answer so that Ctrl-C ends the waiting at once, which it does not while pyarrow waits."""
+    if threading.current_thread() is not threading.main_thread():
+        return ask()
+    answer: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001  # whoever waits raises it
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="wtsbench-store-asks", daemon=True).start()
+    return answer.result()
 
 
 def _client(address: str) -> flight.FlightClient:
@@ -261,7 +290,7 @@ def _client(address: str) -> flight.FlightClient:
 
 
 def _on_this_machine(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
+    host = split_address(address).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -276,7 +305,7 @@ def _file(variable: str) -> bytes | None:
     if not named:
         return None
     try:
-        return Path(named).expanduser().read_bytes()
+        return read_small(user_path(named))
     except OSError as error:
         raise StoreError(
             f"{variable} names {named}, which cannot be read: {error.strerror}", remedy="correct it, or unset it."
@@ -288,7 +317,7 @@ def _token(address: str) -> str | None:
     if path is None:
         return None
     try:
-        words = path.read_text(encoding="utf-8").split()
+        words = read_small(path).decode().split()
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(
             f"the token file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}",
@@ -299,6 +328,14 @@ def _token(address: str) -> str | None:
     return words[0]
 
 
+_OUT_OF_TIME = {
+    "certificate has expired": "has expired",
+    "certificate is not yet valid": "is not valid yet",
+    "certificate_expired": "has expired (or this client's own)",
+}
+"""What TLS says of certificates that are not valid now."""
+
+
 def _fault(error: flight.FlightError, address: str) -> StoreError:
     told = wire.unpack_fault(error.extra_info or b"")
     if told is not None:
@@ -306,6 +343,12 @@ def _fault(error: flight.FlightError, address: str) -> StoreError:
     if isinstance(error, flight.FlightUnauthenticatedError | flight.FlightUnauthorizedError):
         return wire.StoreDenied(f"the server at {address} refuses the token", remedy="check WTSBENCH_TOKEN_FILE.")
     text = _first_line(error)
+    for reason, words in _OUT_OF_TIME.items():
+        if reason in str(error).lower():
+            return StoreError(
+                f"the certificate of the server at {address}, or of its authority, {words}",
+                remedy="check the clocks, here and there; else whoever runs the server renews it.",
+            )
     if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate" in str(error).lower():
         return StoreError(
             f"the server at {address} has no certificate that is trusted here: {text}",
@@ -314,6 +357,14 @@ def _fault(error: flight.FlightError, address: str) -> StoreError:
     if isinstance(error, flight.FlightUnavailableError | flight.FlightTimedOutError | flight.FlightCancelledError):
         return wire.StoreUnreachable(f"no store answers at {address}: {text}", remedy=_AGAIN)
     return StoreError(f"the server at {address} failed: {text}", remedy="what was acknowledged before is kept.")
+
+
+def _pieces(rows: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Rows as messages that a server takes, unless a single row is too large."""
+    for batch in rows.to_batches():
+        count = max(1, batch.num_rows * wire.PIECE // max(batch.nbytes, 1))
+        for start in range(0, batch.num_rows, count):
+            yield batch.slice(start, count)
 
 
 def _aligned(table: pa.Table) -> pa.Table:

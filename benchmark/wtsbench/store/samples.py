@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wtsbench.spec.control_tokens import unmarked
 from wtsbench.spec.generation_metrics import Samples
 from wtsbench.spec.metrics import Floats
 
@@ -44,9 +45,10 @@ def samples(drawn: pa.Table, scored: pa.Table, items: pa.Table, threshold: float
         return table
 
     return Samples(
-        prompts=items["text"].to_pylist(),
+        prompts=[unmarked(text) for text in items["text"].to_pylist()],
         texts=[texts[start : start + count] for start in range(0, len(texts), count)],
         tokens=matrix(drawn["tokens"]).astype(np.int64),
+        finished=matrix(drawn["finished"]) == 1,
         scores=matrix(scored["value"]),
         reference_nll=matrix(drawn["reference_nll"]),
         reference_tokens=matrix(drawn["reference_tokens"]),

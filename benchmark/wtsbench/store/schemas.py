@@ -15,6 +15,10 @@ Keys. `data_digest` joins items, datasets and trials; `trial_id` is the content 
 hexadecimal digits; `(trial_id, attempt)` joins the other tables, attempts being counted from 1. A trial has any number
 of failed attempts and at most one whose status is `done`: take that one for results.
 
+Who wrote it. `attempts.token` and `attempts.scope` are the name and the scope of the token under which a server began
+the attempt, null where the folder was used without one, or by an older version. What a token of one grid finishes has
+trial ids of its own (`spec.trial.id_within`), which no other grid takes unless it is told to.
+
 Visibility. `trials`, `metrics`, `predictions`, `generations`, `scores` and `logs` are attempt-scoped: they travel as
 records, and their rows become visible together, when the attempt's `trials` row and as many records as it says, its own
 included (`trials.records`), are there. `trials.records_digest` is the store's own: the digest of those records, equal
@@ -39,7 +43,7 @@ and judged), `grids.cells` (what the leaderboard is to show),
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised when a table changes. A store, and every record on its way there, says which one it was written in."""
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -87,7 +91,11 @@ GRIDS = pa.schema(
         ("submitted_at", _TIME),
     )
 )
-ATTEMPTS = pa.schema(_ATTEMPT + _required(("run", pa.string()), ("started_at", _TIME)))
+ATTEMPTS = pa.schema(
+    _ATTEMPT
+    + _required(("run", pa.string()), ("started_at", _TIME))
+    + _optional(("token", pa.string()), ("scope", pa.string()))
+)
 TRIALS = pa.schema(
     _ATTEMPT
     + _required(("status", pa.string()))

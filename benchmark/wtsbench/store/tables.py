@@ -4,7 +4,8 @@ What readers see are views in the shape of `schemas`. Under them every attempt h
 order of arrival: rows are small, and reading one attempt skips the blocks of all others.
 
     store                       one row: the schema version
-    attempt_keys                key, trial_id, attempt; run and started_at where the attempt was begun here
+    attempt_keys                key, trial_id, attempt; run and started_at where the attempt was begun here, and token
+                                and scope where a server began it
     ledger                      one row a record taken in: key, sequence, table_name, row_count, digest
     done                        the one attempt of a trial that succeeded
     superseded                  attempts that succeeded after another one had; their rows are dropped
@@ -54,7 +55,7 @@ def creation() -> Iterator[str]:
     yield "CREATE TABLE store (schema_version INTEGER NOT NULL)"
     yield (
         "CREATE TABLE attempt_keys (key BIGINT PRIMARY KEY, trial_id VARCHAR NOT NULL, attempt INTEGER NOT NULL,"
-        " run VARCHAR, started_at TIMESTAMP, UNIQUE (trial_id, attempt))"
+        " run VARCHAR, started_at TIMESTAMP, token VARCHAR, scope VARCHAR, UNIQUE (trial_id, attempt))"
     )
     yield (
         "CREATE TABLE ledger (key BIGINT, sequence BIGINT, table_name VARCHAR NOT NULL, row_count BIGINT NOT NULL,"
@@ -67,12 +68,15 @@ def creation() -> Iterator[str]:
     for name in RECORD_TABLES:
         yield _rows_table(name)
     yield _WAITING
-    yield (
-        "CREATE VIEW attempts AS SELECT trial_id, attempt, run, started_at FROM attempt_keys"
-        " WHERE started_at IS NOT NULL"
-    )
+    yield _ATTEMPTS
     for name in RECORD_TABLES:
         yield _view(name)
+
+
+_ATTEMPTS = (
+    "CREATE VIEW attempts AS SELECT trial_id, attempt, run, started_at, token, scope FROM attempt_keys"
+    " WHERE started_at IS NOT NULL"
+)
 
 
 def grids_table() -> str:
@@ -130,6 +134,12 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
         _WAITING,
         "DROP VIEW trials",
         _view("trials"),
+    ),
+    3: (
+        "ALTER TABLE attempt_keys ADD COLUMN token VARCHAR",
+        "ALTER TABLE attempt_keys ADD COLUMN scope VARCHAR",
+        "DROP VIEW attempts",
+        _ATTEMPTS,
     ),
 }
 """By schema version: the statements that turn a store of that version into one of the next. `_rows_table` and `_view`

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wtsbench.errors import StoreError
+from wtsbench.spec.paths import user_path
 from wtsbench.store.client import is_server
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
@@ -66,7 +67,7 @@ def backup(uri: str, out: str) -> dict[str, Any]:
 
     address = _address(uri)
     if address is None:
-        return back_up(_folder(uri), Path(out))
+        return back_up(_folder(uri), user_path(out))
     return _ask(address, "backup", {"name": out})
 
 
@@ -103,7 +104,7 @@ def merge(source: Path, folder: Path) -> dict[str, Any]:
 
     address = _address(str(folder))
     if address is not None:
-        return _ask(address, "merge", {"source": str(source.expanduser().absolute())})
+        return _ask(address, "merge", {"source": str(user_path(source).absolute())})
     return bring(source, folder).record()
 
 
@@ -111,12 +112,12 @@ def _address(uri: str) -> str | None:
     """The server to ask; None where a folder has none."""
     if is_server(uri):
         return uri
-    owner = living_owner(Path(uri).expanduser())
+    owner = living_owner(user_path(uri))
     return None if owner is None else owner.address
 
 
 def _folder(uri: str) -> Path:
-    store = FolderStore(Path(uri).expanduser().absolute())
+    store = FolderStore(user_path(uri).absolute())
     store.open(create=False)
     return store.folder
 

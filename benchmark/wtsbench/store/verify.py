@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
-from wtsbench.spec.trial import Split
+from wtsbench.spec.trial import CURVES, Split
 from wtsbench.store.archive import Archive
 from wtsbench.store.digests import holds
 from wtsbench.store.engine import Engine
@@ -49,6 +49,10 @@ _STATED = {
     " WHERE parent NOT IN (SELECT trial_id FROM done)",
     "a trial is of a data set that is not here": "SELECT DISTINCT trial_id FROM trials ANTI JOIN datasets"
     " USING (data_digest) WHERE status = 'done'",
+    "trials of one model's revision began with different weights": "SELECT model_revision FROM"
+    " (SELECT model_revision, CASE WHEN json_valid(measurements)"
+    " THEN json_extract_string(measurements, '$.weights_sha256') END AS weights FROM trials WHERE status = 'done')"
+    " GROUP BY ALL HAVING count(DISTINCT weights) > 1",
     "items of a data set that is not here": "SELECT DISTINCT data_digest FROM items ANTI JOIN datasets"
     " USING (data_digest)",
     "an item is there twice": "SELECT data_digest || ' ' || item_id FROM items GROUP BY data_digest, item_id, split"
@@ -57,7 +61,13 @@ _STATED = {
     " GROUP BY trial_id, attempt, split, item_id HAVING count(*) > 1)",
     "a prediction is of an item that is not here": "SELECT DISTINCT p.trial_id FROM predictions AS p"
     " JOIN trials AS t ON t.trial_id = p.trial_id AND t.attempt = p.attempt AND t.status = 'done'"
-    " ANTI JOIN items AS i ON i.data_digest = t.data_digest AND i.item_id = p.item_id",
+    " ANTI JOIN items AS i ON i.data_digest = t.data_digest AND i.item_id = p.item_id"
+    " AND i.split = split_part(p.split, '~', 1)",
+    "a final metric is there twice": "SELECT DISTINCT trial_id FROM (SELECT trial_id FROM metrics WHERE step IS NULL"
+    " GROUP BY trial_id, attempt, split, name HAVING count(*) > 1)",
+    "a metric over steps is no training curve, or has a step twice": "SELECT DISTINCT trial_id FROM (SELECT trial_id"
+    " FROM metrics WHERE step IS NOT NULL GROUP BY trial_id, attempt, split, name, step"
+    f" HAVING count(*) > 1 OR name NOT IN ({', '.join(map(repr, CURVES))}))",
     "a continuation is there twice": "SELECT DISTINCT trial_id FROM (SELECT trial_id FROM generations"
     " GROUP BY trial_id, attempt, split, item_id, sample HAVING count(*) > 1)",
     "a score of a continuation that is not here": "SELECT DISTINCT trial_id FROM scores ANTI JOIN generations"
@@ -112,16 +122,24 @@ def verify_engine(engine: Engine) -> Verdict:
             wrong.append(Wrong(what, len(found), tuple(sorted(map(str, found))[:SHOWN])))
     records = rows = 0
     broken: list[str] = []
+    scored_twice: list[str] = []
     attempts = archive.attempt_keys()
     for trial_id, attempt in attempts:
+        final = 0
         try:
             for batch in archive.records(trial_id, attempt):
                 records += 1
+                final += batch.table == "metrics" and batch.data["step"].null_count > 0
                 rows += batch.data.num_rows
                 if not holds(batch.digest, batch.table, batch.data):
                     broken.append(f"record {batch.sequence} of attempt {attempt} of trial {trial_id[:12]}")
         except StoreError as error:
             broken.append(error.message)
+        if final > 1:
+            scored_twice.append(f"attempt {attempt} of trial {trial_id[:12]}")
+    if scored_twice:  # the supervisor writes them all in one
+        what = "final metrics are in several records, so the trial may have written some itself"
+        wrong.append(Wrong(what, len(scored_twice), tuple(scored_twice[:SHOWN])))
     if broken:
         wrong.append(Wrong("a record is not what was sent", len(broken), tuple(broken[:SHOWN])))
     digests = archive.column("SELECT data_digest FROM datasets")

@@ -18,14 +18,12 @@ from wtsbench.trial import records, supervisors
 from wtsbench.trial.attempt import Trial
 from wtsbench.trial.folder import Progress
 from wtsbench.trial.labels import ground_truth, supervision_of
-from wtsbench.trial.models import weights_sha256
 from wtsbench.trial.student import TrialModel
 from wtsbench.trial.supervisors import Made
 
 
 def run(trial: Trial) -> None:
     """Load, train, predict, and write the records."""
-    trial.measured["weights_sha256"] = weights_sha256(trial.folder.model)
     progress = Progress(trial.folder.scratch / "progress.json")
     made = taught(trial, progress) if trial.spec.recipe is None else supervisors.make(trial, progress)
     model = made.model

@@ -11,12 +11,13 @@ import contextlib
 import ctypes
 import os
 import select
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from wtsbench.spec.files import remove
 
 FOLDERS = ("/tmp", "/dev/shm", "/dev/mqueue")
 """In memory, and writable for a trial."""
@@ -117,22 +118,10 @@ def clear_folders() -> bool:
     try:
         for folder in there:
             for path in folder.iterdir():
-                if path.is_dir() and not path.is_symlink():
-                    _unlock(path)
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-    except (OSError, RecursionError):  # somebody made it hard on purpose
+                remove(path)
+    except OSError:  # somebody made it hard on purpose
         return False
     return True
-
-
-def _unlock(folder: Path) -> None:
-    """A trial may have closed its folders to itself."""
-    folder.chmod(0o700)
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            _unlock(path)
 
 
 def _set_dumpable(value: int) -> None:

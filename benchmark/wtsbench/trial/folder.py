@@ -66,6 +66,16 @@ class TrialFolder:
         """Renewed by whoever supervises the trial."""
         return self.path / "lease"
 
+    def gone(self) -> Path | None:
+        """Where weights were when the trial began and are no more; None where all are there."""
+        for link in (self.model, self.reference):
+            if link.is_symlink() and not (link / "config.json").exists():
+                return link.readlink()
+            lost = next((path for path in link.iterdir() if not path.exists()), None) if link.is_dir() else None
+            if lost is not None:  # a hub's cache has its files in another folder
+                return lost.resolve()
+        return None
+
     def job(self) -> TrialJob:
         """What `spec.json` asks for."""
         return TrialJob.model_validate_json((self.path / "spec.json").read_bytes())

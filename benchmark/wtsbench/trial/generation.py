@@ -28,7 +28,6 @@ from wtsbench.trial.demonstrations import ground_truth, supervision_of
 from wtsbench.trial.drafts import Draft, reference_likelihood
 from wtsbench.trial.folder import Progress, TrialInputError
 from wtsbench.trial.language_model import load_language_model
-from wtsbench.trial.models import weights_sha256
 from wtsbench.trial.text_tokens import load_text_tokenizer
 from wtsbench.trial.writer import TrialWriter
 
@@ -45,7 +44,6 @@ def run(trial: Trial) -> None:
     trial.measured.update(
         parameters=writer.parameters,
         trained_parameters=writer.trained_parameters,
-        weights_sha256=weights_sha256(trial.folder.model),
         max_length=writer.tokenizer.context,
     )
     decoding = decoding_of(spec.recipe) if spec.role is Role.WEAK else None

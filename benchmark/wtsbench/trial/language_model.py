@@ -23,9 +23,9 @@ from transformers.models.auto.modeling_auto import (
 
 from wtsbench.trial.batching import pad, prediction_batches
 from wtsbench.trial.device import Device
-from wtsbench.trial.faults import DivergedError, UnusableModelError
+from wtsbench.trial.faults import DivergedError, UnusableModelError, first_line
 from wtsbench.trial.kv_cache import roomy_cache
-from wtsbench.trial.models import first_line, quiet
+from wtsbench.trial.models import quiet
 from wtsbench.trial.text_tokens import Encoded
 
 LOGITS_AT_ONCE = 1 << 26

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import json
 from collections.abc import Iterator, Sequence
@@ -13,16 +12,18 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging
 
+from wtsbench.spec.control_tokens import START
 from wtsbench.spec.training import Finetune, Training
 from wtsbench.trial.adapters import add_adapters
 from wtsbench.trial.classifier import Classifier, draw_head
 from wtsbench.trial.device import Device, seed_all
-from wtsbench.trial.faults import UnusableModelError
+from wtsbench.trial.faults import UnusableModelError, first_line
 from wtsbench.trial.probe import Probe
+from wtsbench.trial.tokenizing import around, plain, read_tokenizer
 
 _COMMON = ("gpt2.modeling_gpt2", "llama.modeling_llama", "bert.modeling_bert", "openai.modeling_openai")
 UNBOUNDED = 10**6
@@ -43,7 +44,7 @@ def preload() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizer:
-    """A model's own tokenizer, which truncates and never drops."""
+    """A model's own tokenizer, which truncates and never drops, and to which text is text."""
 
     encode_batch: Any
     max_length: int
@@ -56,7 +57,14 @@ class Tokenizer:
         if not texts:
             return []
         rows = self.encode_batch(list(texts), truncation=True, max_length=self.max_length, return_attention_mask=False)
-        return [list(row) or [self.filler_id] for row in rows["input_ids"]]
+        found = [list(row) or [self.filler_id] for row in rows["input_ids"]]
+        worded = [place for place, text in enumerate(texts) if START in text]
+        if worded:  # control tokens that a wording names
+            front, behind = around(self.encode_batch)
+            room = self.max_length - len(front) - len(behind)
+            for place, row in zip(worded, plain(self.encode_batch, [texts[place] for place in worded]), strict=True):
+                found[place] = [*front, *row[:room], *behind]
+        return found
 
 
 def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
@@ -65,11 +73,7 @@ def load_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     Raises:
         UnusableModelError: the folder has no tokenizer that transformers can read.
     """
-    config = _config(folder)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise UnusableModelError(f"the model's tokenizer cannot be loaded: {first_line(error)}") from error
+    config, tokenizer = _config(folder), read_tokenizer(folder)
     tokenizer.truncation_side = "right"
     limits = [max_length, *(size for size in (tokenizer.model_max_length,) if size < UNBOUNDED), *positions(config)]
     specials = [
@@ -156,18 +160,6 @@ def _pretrained(folder: Path, *, classes: int, pad_id: int, seed: int, round_: i
     return model
 
 
-def weights_sha256(folder: Path) -> str:
-    """SHA-256 of the weights: of the one file, or of the digests of its shards in order of name."""
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    digests = []
-    for path in files:
-        with path.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No report that the head is new, which is what we ask for (other faults are checked), and no progress bar."""
@@ -221,8 +213,3 @@ def positions(config: Any) -> list[int]:
 def _absent_body(model: Any, info: dict[str, Any]) -> list[str]:
     prefix = f"{model.base_model_prefix}."
     return sorted(key for key in info["missing_keys"] if key.startswith(prefix) and "pooler" not in key)
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says first, or its name where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,6 +1,6 @@
 """A trial from its folder to its records: the main path, to be read from top to bottom.
 
-1. read what is asked for (`spec.json`, `inputs/`), and watch the lease;
+1. read what is asked for (`spec.json`, `inputs/`), watch the lease, and see that the weights are those of the plan;
 2. by the task's form, `classification.run` or `generation.run`: load the pretrained model; train it on ground truth
    (weak supervisors and ceilings) or as the strategy says, on the parents' labels (students); predict or generate on
    transfer, validation and the test sets; write all that to the outbox;
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import transformers
 
-from wtsbench.spec.failure import Failure
+from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.trial import TRAIN_SPLIT, Split, TrialJob
 from wtsbench.store.outbox import Outbox
 from wtsbench.trial import classification, lease
@@ -27,6 +27,7 @@ from wtsbench.trial.attempt import Trial
 from wtsbench.trial.device import Device, set_up
 from wtsbench.trial.faults import failure_of
 from wtsbench.trial.folder import TrialFolder, TrialInputError
+from wtsbench.trial.weights import Weights
 
 ALWAYS_THERE = (Split.TRANSFER, Split.VALIDATION, Split.TEST)
 """The predicted splits that every task has."""
@@ -48,6 +49,9 @@ def run_folder(path: Path) -> int:
     except Exception as error:  # noqa: BLE001  # whatever it is becomes the failure of this attempt, with its class
         traceback.print_exc()
         failure = failure_of(error)
+        if (gone := folder.gone()) is not None:
+            words = f"{gone} is gone: was the cache deleted while the trial ran? ({failure.message})"
+            failure = failure.model_copy(update={"failure_class": FailureClass.INFRASTRUCTURE, "message": words})
     try:
         folder.write_result(
             {
@@ -78,6 +82,11 @@ def _run(folder: TrialFolder, job: TrialJob, outbox: Outbox, measured: dict[str,
         if split not in items:
             raise TrialInputError(f"there is no item of split {split.value}")
     _say(f"{spec.role.value} {spec.task} {spec.model.name} seed {spec.seed} on {device.name}, {measured['dtype']}")
+    read = [Weights(folder.model, spec.model)]
+    measured["weights_sha256"] = read[0].sha256
+    if spec.reference is not None:
+        read.append(Weights(folder.reference, spec.reference))
+        measured["reference_sha256"] = read[1].sha256
     trial = Trial(folder=folder, job=job, items=items, device=device, outbox=outbox, measured=measured)
     if spec.form == "generation":
         from wtsbench.trial import generation  # the other form needs none of it
@@ -85,6 +94,8 @@ def _run(folder: TrialFolder, job: TrialJob, outbox: Outbox, measured: dict[str,
         generation.run(trial)
     else:
         classification.run(trial)
+    for weights in read:
+        weights.require_unchanged()
     measured["peak_memory_bytes"] = device.peak_memory_bytes()
     _say(
         f"done: loss {measured['initial_loss']:.4f} to {measured['final_loss']:.4f} in {measured['steps']} steps"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wtsbench.spec.control_tokens import marked
 from wtsbench.spec.generation import ZeroShot
 from wtsbench.spec.trial import Split
 from wtsbench.strategies import recipes
@@ -96,7 +97,7 @@ def _wordings(trial: Trial, model: TrialModel, recipe: recipes.Asked) -> list[Fu
     for number, frame in enumerate(recipe.frames, start=1):
         for split in (Split.TRANSFER, Split.VALIDATION):
             items = trial.items[split]
-            texts = tuple(frame.replace("{text}", text) for text in items.texts)
+            texts = tuple(marked(frame).replace("{text}", text) for text in items.texts)
             found.append((f"{split.value}~{number}", items.item_ids, partial(model.predict, texts)))
     return found
 

@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
-from wtsbench.trial.faults import UnusableModelError
-from wtsbench.trial.models import UNBOUNDED, first_line, positions
+from wtsbench.spec.control_tokens import unmarked
+from wtsbench.trial.faults import UnusableModelError, first_line
+from wtsbench.trial.models import UNBOUNDED, positions
+from wtsbench.trial.tokenizing import around, plain, read_tokenizer
 
 _BREAK = "\n"
 _NEAR = 16
@@ -50,7 +52,7 @@ class Encoded:
 
 @dataclass(frozen=True, kw_only=True)
 class TextTokenizer:
-    """A language model's own tokenizer."""
+    """A language model's own tokenizer, to which text is text."""
 
     backend: Any
     prefix: tuple[int, ...]
@@ -124,13 +126,10 @@ class TextTokenizer:
         found = self.backend.batch_decode(
             [list(row) for row in rows], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return [str(text) for text in found]
+        return [unmarked(str(text)) for text in found]
 
     def _plain(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        rows = self.backend(list(texts), add_special_tokens=False, return_attention_mask=False)
-        return [list(row) for row in rows["input_ids"]]
+        return plain(self.backend, texts)
 
     def _alone(self, text: str) -> list[int]:
         front, both = self._plain([_BREAK, _BREAK + text])
@@ -150,9 +149,9 @@ def load_text_tokenizer(folder: Path, max_length: int) -> TextTokenizer:
     """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise UnusableModelError(f"the model's tokenizer cannot be loaded: {first_line(error)}") from error
+    tokenizer = read_tokenizer(folder)
     limits = [max_length, *(size for size in (tokenizer.model_max_length,) if size < UNBOUNDED), *positions(config)]
     size = int(config.get_text_config().vocab_size)
     candidates = [tokenizer.eos_token_id, getattr(config, "eos_token_id", None)]
@@ -162,20 +161,9 @@ def load_text_tokenizer(folder: Path, max_length: int) -> TextTokenizer:
     pads = [token for token in (tokenizer.pad_token_id,) if isinstance(token, int) and token < size]
     return TextTokenizer(
         backend=tokenizer,
-        prefix=_prefix(tokenizer),
+        prefix=around(tokenizer)[0],
         end_id=end,
         pad_id=(pads or usable)[0],
         filler_id=usable[0],
         context=min(limits),
     )
-
-
-def _prefix(tokenizer: Any) -> tuple[int, ...]:
-    """What the tokenizer puts in front of a text of its own accord."""
-    text = "a"
-    plain = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    dressed = list(tokenizer(text)["input_ids"])
-    for start in range(len(dressed) - len(plain) + 1):
-        if dressed[start : start + len(plain)] == plain:
-            return tuple(dressed[:start])
-    return ()

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from wtsbench.spec.control_tokens import marked
 from wtsbench.spec.training import Training
 from wtsbench.strategies.base import Floats
 from wtsbench.trial.batching import pad, prediction_batches
@@ -25,6 +26,7 @@ from wtsbench.trial.faults import DivergedError, UnusableModelError
 from wtsbench.trial.language import require_plain_head, scores_of
 from wtsbench.trial.language_model import pretrained
 from wtsbench.trial.models import load_tokenizer
+from wtsbench.trial.tokenizing import plain
 
 
 class Asker:
@@ -40,8 +42,8 @@ class Asker:
         model = pretrained(folder)
         require_plain_head(model)
         self._model = model.to(device.torch_device)
-        self._prompt = prompt
-        self._around = tuple(map(self._tokens, prompt.split("{text}", 1)))
+        self._prompt = marked(prompt)
+        self._around = tuple(map(self._tokens, self._prompt.split("{text}", 1)))
         self._answers = [self._tokens(answer) for answer in answers]
         if not all(self._answers):
             raise UnusableModelError("zero_shot: an answer has no token in this model's vocabulary")
@@ -92,8 +94,7 @@ class Asker:
     def _tokens(self, text: str) -> list[int]:
         if not text:
             return []
-        rows = self.tokenizer.encode_batch([text], add_special_tokens=False, return_attention_mask=False)
-        return list(rows["input_ids"][0])
+        return plain(self.tokenizer.encode_batch, [text])[0]
 
     def _beginning(self) -> list[int]:
         """The token that this model's texts begin with, where it has one."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-import threading
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wtsbench import __version__
 from wtsbench.store import wire
-from wtsbench.store.export import Form
+from wtsbench.store.manifest import Form
 from wtsbench.store.schemas import SCHEMA_VERSION
-from wtsbench.store.server.bounds import Room
+from wtsbench.store.server.bounds import MESSAGE_SECONDS, RECEIVING, WORKERS, Places, Room
 from wtsbench.store.server.guard import Refused
 from wtsbench.store.server.live import Limits, LiveStore
 from wtsbench.store.server.metrics import Metrics
 from wtsbench.store.server.questions import require_version
+from wtsbench.store.server.sql import SqlProcesses
 from wtsbench.store.server.tokens import OWNER, Denied, Grant
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -37,11 +39,27 @@ class Core:
     """Brings another store, a backup or an export in."""
     verify: Callable[[], dict[str, Any]]
     limits: Limits
+    sql: SqlProcesses
     room: Room = field(default_factory=Room)
+    workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(WORKERS, "wtsbench-store-worker"))
+    """For whatever waits for the disk or computes."""
+    receiving: Places = field(init=False)
+    """To receive a message in."""
+    reading: Places = field(init=False)
+    """To read a table in."""
+    asking: Places = field(init=False)
+    """To have a question in SQL computed in."""
     draining: bool = False
     busy: int = 0
     """Requests in progress."""
-    mutex: threading.Lock = field(default_factory=threading.Lock)
+    busy_for: Counter[str] = field(default_factory=Counter)
+    """Of those, by the token's name."""
+
+    def __post_init__(self) -> None:
+        seconds, full = self.limits.seconds, "too many questions are being answered"
+        self.receiving = Places(RECEIVING, MESSAGE_SECONDS, "too many requests are being received")
+        self.reading = Places(self.limits.readers, seconds, full)
+        self.asking = Places(self.limits.questions, seconds, full)
 
 
 def _hello(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
@@ -60,10 +78,8 @@ def _begin_attempt(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str,
     """Take the next attempt number of a trial."""
     trial_id, run, request = str(asked["trial_id"]), str(asked["run"]), str(asked["request"])
     require_version(asked)
-    grant.require_append()
-    if not grant.may_write_run(run):
-        raise Denied(f"token {grant.name} may not begin attempts of run {run}")
-    return {"attempt": core.live.begin_attempt(trial_id, run, request)}
+    grant.require_trial(trial_id, run, asked.get("shared_id"))
+    return {"attempt": core.live.begin_attempt(trial_id, run, request, token=grant.name, scope=grant.scope)}
 
 
 def _sealed(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
@@ -141,3 +157,5 @@ ACTIONS: dict[str, Callable[[Core, Grant, dict[str, Any]], dict[str, Any]]] = {
     "export": _export,
     "merge": _merge,
 }
+LONG = frozenset({"status", "verify", "compact", "backup", "export", "merge"})
+"""Those that read tables, for which there are only so many places."""

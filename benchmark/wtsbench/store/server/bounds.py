@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import resource
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-
-import pyarrow as pa
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.server.guard import Refused
 
 RECEIVED_BYTES = 2**30
 """What all requests that are being received, unpacked or committed may hold."""
+MESSAGE_BYTES = 16 * 2**20
+"""The largest message that a server takes; larger requests come in several."""
+RECEIVING = 64
+"""Messages that are received at once: with `MESSAGE_BYTES`, what may be on its way into the server's memory."""
+MESSAGE_SECONDS = 30.0
+"""How long a message may take to come or, where a client does not read on, to go."""
+WORKERS = 256
+"""Threads that work on requests; streams that only wait have none."""
+CONNECTIONS = 1024
+"""Connections at once, whoever they are of."""
+FILES = 512
+"""File handles that a server needs beside those of its connections."""
 
 
 class Room:
@@ -58,28 +70,83 @@ class Room:
                 self._held -= own
 
 
-def counted(batches: Iterable[pa.RecordBatch], take: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
-    """What comes in, each batch after room was taken for it."""
-    for batch in batches:
-        take(batch.nbytes)
-        yield batch
+class Stop:
+    """Ends what is being computed for somebody who does not wait any more."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._ends: list[Callable[[], None]] = []
+        self._stopped = False
+
+    def add(self, end: Callable[[], None]) -> None:
+        """Call this when it is time; at once, if that has come."""
+        with self._mutex:
+            self._ends.append(end)
+            if self._stopped:
+                end()
+
+    def __call__(self) -> None:
+        """Now."""
+        with self._mutex:
+            self._stopped = True
+            for end in self._ends:
+                end()
 
 
-def no_more(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
-    """An answer, up to so many bytes.
+class Places:
+    """So many of one thing at once, of which no token may have more than half: the others' are never all taken.
 
-    Raises:
-        Refused: it is larger.
+    To be used on one event loop.
     """
-    given = 0
-    try:
-        for batch in batches:
-            given += batch.nbytes
-            if given > size:
-                raise Refused(
-                    f"the answer is larger than {size / 2**20:g} MiB",
-                    remedy="narrow it with WHERE or LIMIT, or export the store.",
-                )
-            yield batch
-    finally:
-        batches.close()  # type: ignore[attr-defined]  # it is a generator, and holds a reader's place
+
+    def __init__(self, places: int, seconds: float, full: str) -> None:
+        """Nobody has a place.
+
+        Args:
+            places: how many there are.
+            seconds: how long to wait for one.
+            full: what whoever waited in vain is told.
+        """
+        self._places = places
+        self._seconds = seconds
+        self._full = full
+        self._taken: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def one(self, name: str) -> AsyncIterator[None]:
+        """A place, until the end of the block.
+
+        Args:
+            name: whose.
+
+        Raises:
+            StoreBusy: there is none for too long.
+        """
+        most = max(1, self._places // 2)
+        async with self._changed:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await self._changed.wait_for(
+                        lambda: self._taken.total() < self._places and self._taken[name] < most
+                    )
+            except TimeoutError:
+                raise StoreBusy(self._full, remedy="try again.") from None
+            self._taken[name] += 1
+        try:
+            yield
+        finally:
+            self._taken[name] -= 1
+            self._taken += Counter()  # forgets names without a place
+            async with self._changed:
+                self._changed.notify_all()
+
+
+def connections() -> int:
+    """How many connections there may be, after seeing to it that the process may open as many files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(CONNECTIONS, soft - FILES))

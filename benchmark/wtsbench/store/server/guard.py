@@ -1,8 +1,8 @@
 """What SQL a reader may send: one SELECT over the published tables, and nothing that touches anything else.
 
-Three walls: the statement is parsed and only known tables and functions may stand in it; it runs in a read-only
-transaction; and the engine was started without access to files, extensions or settings. So writing and files are
-stopped twice; the tables behind the published ones are hidden by the first wall alone.
+Three walls: the statement is parsed and only known tables and functions may stand in it; it runs in a process of its
+own, whose database holds nothing but the published tables that it names; and that database has no access to files,
+extensions or settings.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ _FUNCTIONS = frozenset(
     }
 )
 """Scalar functions that tell of the server or act on it."""
+_WHOLE = frozenset({"STAR", "PIVOT", "COLUMNS"})
+"""Expressions and tables that stand for columns without naming them."""
 _CTE = re.compile(r"[a-z_][a-z0-9_]*")
 _REMEDY = f"ask with one SELECT over: {', '.join(sorted(TABLES))}."
 
@@ -46,12 +48,15 @@ class Refused(StoreError):
     """A request that the server does not carry out for anybody."""
 
 
-def require_harmless(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+def require_harmless(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, list[str]]:
     """Refuse SQL that is not one SELECT over the published tables.
 
     Args:
         connection: only its parser is used.
         sql: as a client sent it.
+
+    Returns:
+        The tables that it reads, and of each the columns that it may read.
 
     Raises:
         Refused: it is something else; the message names what.
@@ -89,6 +94,33 @@ def require_harmless(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
             raise Refused(f"the function {node['function_name']!r} is not for readers", remedy=_REMEDY)
         if kind in ("SHOW_REF", "DELIM_GET", "COLUMN_DATA"):
             raise Refused("only tables can be read", remedy=_REMEDY)
+    return _needed(tree)
+
+
+def _needed(tree: Any) -> dict[str, list[str]]:
+    """Of each table that is named its columns that are; all of them where something stands for columns unnamed."""
+    nodes = list(_nodes(tree))
+    words = {word.lower() for word in _words(tree)}
+    refs = [node for node in nodes if node.get("type") == "BASE_TABLE"]
+    rows = {str(node.get(key) or "").lower() for node in refs for key in ("table_name", "alias")} - {""}
+    whole = any(
+        node.get("type") in _WHOLE
+        or node.get("class") in _WHOLE
+        or node.get("ref_type") == "NATURAL"
+        or (node.get("type") == "COLUMN_REF" and not rows.isdisjoint(map(str.lower, node["column_names"][-1:])))
+        for node in nodes
+    )
+    tables = sorted({str(node["table_name"]).lower() for node in refs} & set(TABLES))
+    named = {table: [name for name in TABLES[table].names if whole or name in words] for table in tables}
+    return {table: names or TABLES[table].names[:1] for table, names in named.items()}
+
+
+def _words(tree: Any) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict | list):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _words(value)
 
 
 def _existing(connection: duckdb.DuckDBPyConnection) -> set[str]:

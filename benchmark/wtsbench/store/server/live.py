@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from wtsbench.store.lock import StoreBusy
 from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query
 from wtsbench.store.server import durable
-from wtsbench.store.server.guard import Refused, require_harmless
+from wtsbench.store.server.bounds import Stop
+from wtsbench.store.server.guard import Refused
 
 GROUP_JOBS = 256
 """Requests of one transaction."""
@@ -53,6 +54,14 @@ class Limits:
     """Questions that are worked on at once."""
     requests: int = 1024
     """Requests of all kinds at once."""
+    of_one: int = 512
+    """Of those, with one token."""
+    questions: int = 4
+    """Questions in free SQL that are computed at once, each by a process of its own."""
+    memory: int = 2 * 2**30
+    """Bytes that such a process may take, beyond the 0.4 GiB of addresses that it begins with."""
+    disk: int = 8 * 2**30
+    """Bytes that it may set aside in the folder for temporary files."""
 
 
 @dataclass(kw_only=True)
@@ -84,11 +93,10 @@ class LiveStore:
         self._wanted = 1
         """Requests that the writer waits for: to wake it for each would cost more than the waiting."""
         self._closing = False
-        self._runs: dict[tuple[str, int], str] = {}
+        self._scopes: dict[tuple[str, int], str] = {}
         self._begun: dict[str, int] = {}
         self._begun_now: dict[str, int] = {}
         self._pause = threading.Lock()
-        self._readers = threading.BoundedSemaphore(limits.readers)
         self._writer = threading.Thread(target=self._write, name="wtsbench-store-writer")
         self._writer.start()
 
@@ -112,19 +120,23 @@ class LiveStore:
         """Make any other change durable, in one transaction with whatever else waits."""
         return self._queued(_Job(size=size, call=change))
 
-    def begin_attempt(self, trial_id: str, run: str, request: str) -> int:
+    def begin_attempt(
+        self, trial_id: str, run: str, request: str, *, token: str | None = None, scope: str | None = None
+    ) -> int:
         """Take the next attempt number of a trial.
 
         Args:
             trial_id: the trial.
             run: name of the submission.
             request: the client's name for this request; asking again under it gives the same number.
+            token: name of the token of whoever asks.
+            scope: that token's.
         """
 
         def begin(engine: Engine) -> int:  # the writer's thread only
             known = self._begun.get(request) or self._begun_now.get(request)
             if known is None:  # remembered for good only when the transaction is durable
-                known = self._begun_now[request] = engine.begin_attempt(trial_id, run)
+                known = self._begun_now[request] = engine.begin_attempt(trial_id, run, token=token, scope=scope)
             return known
 
         return int(self.call(begin))
@@ -224,41 +236,42 @@ class LiveStore:
     def snapshot(self) -> Iterator[Engine]:
         """One transaction for reading, beside the writer: it sees all that was committed before, and no more."""
         self.settle()
-        with self._turn(), self._cursor() as cursor:
+        with self._cursor() as cursor:
             yield Engine(cursor)
 
+    @contextmanager
+    def moment(self, tables: Sequence[str]) -> Iterator[dict[str, duckdb.DuckDBPyConnection]]:
+        """A connection for each of some tables, which all see the store as it was at one moment."""
+        with ExitStack() as stack:
+            with self._paused():
+                cursors = {table: stack.enter_context(self._cursor()) for table in tables}
+                for cursor in cursors.values():  # a transaction begins where it first looks
+                    cursor.execute("SELECT schema_version FROM store").fetchall()
+            yield cursors
+
     def sealed(self, trial_id: str, attempt: int) -> bool:
-        """Whether an attempt has ended; needs no turn, so that readers that are slow to read do not delay it."""
+        """Whether an attempt has ended."""
         self.settle()
         with self._cursor() as cursor:
             return Engine(cursor).sealed(trial_id, attempt)
 
-    def runs(self, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
-        """The submissions that attempts belong to, as `Engine.runs`; needs no turn either.
+    def scopes(self, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
+        """Scopes of the tokens that attempts were begun under, as `Engine.scopes`; needs no turn either.
 
-        An attempt belongs to its submission for ever, so those seen once are remembered. Attempts of other stores may
-        be in the journal only, and have none.
+        An attempt is for ever of the token that began it, so those seen once are remembered. Attempts of other stores
+        may be in the journal only, and have none here.
         """
-        remembered = self._runs
+        remembered = self._scopes
         known = {one: remembered[one] for one in attempts if one in remembered}
         unknown = [one for one in attempts if one not in known]
         if unknown:
             with self._cursor() as cursor:
-                found = Engine(cursor).runs(unknown)
-            known |= {one: run for one, run in found.items() if run is not None}
-            if len(self._runs) > durable.REMEMBERED:
-                self._runs = {}  # other threads do so as well: each answers out of what it found itself
-            self._runs.update(known)
+                found = Engine(cursor).scopes(unknown)
+            known |= {one: scope for one, scope in found.items() if scope is not None}
+            if len(self._scopes) > durable.REMEMBERED:
+                self._scopes = {}  # other threads do so as well: each answers out of what it found itself
+            self._scopes.update(known)
         return {one: known.get(one) for one in attempts}
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._readers.acquire(timeout=self._limits.seconds):
-            raise StoreBusy("too many questions are being answered", remedy="try again.")
-        try:
-            yield
-        finally:
-            self._readers.release()
 
     @contextmanager
     def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -273,54 +286,40 @@ class LiveStore:
             raise _reader_fault(error, self._durable.path, self._limits) from error
 
     def stream(
-        self,
-        sql: str,
-        parameters: Sequence[Any],
-        *,
-        limited: bool,
-        schema: pa.Schema | None = None,
-        own: bool = False,
+        self, sql: str, parameters: Sequence[Any], *, schema: pa.Schema, stop: Stop
     ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """The answer to a question, batch by batch. The iterator must be exhausted or closed.
+        """The answer to a question of wtsbench's own, batch by batch. The iterator must be exhausted or closed.
 
         Args:
-            sql: one SELECT over the published tables.
+            sql: one SELECT.
             parameters: for its `?`.
-            limited: free SQL, whose answer may have only so many rows.
             schema: what the answer is cast to.
-            own: the SQL is wtsbench's own, and may read what lies behind the published tables.
+            stop: ends it.
 
         Raises:
-            Refused: the SQL is not what a reader may send, takes too long, or gives too many rows.
+            Refused: it takes too long, or a parameter is of a wrong kind.
         """
-        batches = self._stream(sql, parameters, limited, schema, own)
-        first = next(batches)
-        assert isinstance(first, pa.Schema)
-        return first, batches
+        batches = self._stream(sql, parameters, schema, stop)
+        next(batches)
+        return schema, batches
 
-    def _stream(
-        self, sql: str, parameters: Sequence[Any], limited: bool, schema: pa.Schema | None, own: bool
-    ) -> Iterator[Any]:
+    def _stream(self, sql: str, parameters: Sequence[Any], schema: pa.Schema, stop: Stop) -> Iterator[Any]:
         self.settle()
-        with self._turn(), self._cursor() as cursor:
-            if not own:
-                require_harmless(cursor, sql)
-            late = threading.Timer(self._limits.seconds, cursor.interrupt)
+        with self._cursor() as cursor:
+
+            def end() -> None:
+                with suppress(duckdb.ConnectionException):  # it has ended already
+                    cursor.interrupt()
+
+            late = threading.Timer(self._limits.seconds, end)
             late.daemon = True
             late.start()
+            stop.add(end)
             try:
                 reader: pa.RecordBatchReader = cursor.sql(sql, params=list(parameters)).to_arrow_reader(65_536)
-                target = schema or reader.schema
-                yield target
-                rows = 0
+                yield schema
                 for batch in reader:
-                    rows += batch.num_rows
-                    if limited and rows > self._limits.rows:
-                        raise Refused(
-                            f"the answer has more than {self._limits.rows:,} rows",
-                            remedy="narrow it with WHERE or LIMIT, or export the store.",
-                        )
-                    yield batch if schema is None else _cast(batch, target)
+                    yield _cast(batch, schema)
             finally:
                 late.cancel()
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pyarrow as pa
+import grpc
 import pyarrow.flight as flight
 
 from wtsbench.errors import NoStore, UserError
@@ -32,17 +31,11 @@ def table_of(descriptor: flight.FlightDescriptor) -> str:
 def question(raw: bytes | None) -> dict[str, Any]:
     """A question, or an argument."""
     if raw is not None and len(raw) > MAX_QUESTION:
-        raise travelling(Refused(f"a question of more than {MAX_QUESTION // 2**20} MiB"))[1]
+        raise Refused(f"a question of more than {MAX_QUESTION // 2**20} MiB")
     found = _json(raw)
     if not isinstance(found, dict):
-        raise travelling(Refused("a question is a JSON object"))[1]
+        raise Refused("a question is a JSON object")
     return found
-
-
-def parsed_question(raw: bytes | None) -> dict[str, Any]:
-    """A question as far as it is one: what kind it is must be known before it may be refused."""
-    found = _json(raw) if raw is not None and len(raw) <= MAX_QUESTION else None
-    return found if isinstance(found, dict) else {}
 
 
 def _json(raw: bytes | None) -> Any:
@@ -65,31 +58,46 @@ def require_version(asked: dict[str, Any]) -> None:
         )
 
 
-def travelling(error: Exception) -> tuple[str, flight.FlightError]:
-    """An outcome for the counters, and the error as the transport carries it."""
-    if isinstance(error, Denied):
-        kind, carrier = "denied", flight.FlightUnauthenticatedError
-    elif isinstance(error, StoreConflict):
-        kind, carrier = "conflict", flight.FlightServerError
-    elif isinstance(error, StoreBusy):
-        kind, carrier = "busy", flight.FlightUnavailableError
-    elif isinstance(error, Refused | wire.StoreRefused):
-        kind, carrier = "refused", flight.FlightServerError
-    elif isinstance(error, NoStore):
-        kind, carrier = "absent", flight.FlightServerError
-    elif isinstance(error, UserError):
-        kind, carrier = "error", flight.FlightServerError
-    else:  # a malformed question: a key that is not there, a number that is none
-        kind, carrier = "refused", flight.FlightServerError
+class Fault(Exception):
+    """An error as gRPC carries it to a client."""
+
+    def __init__(self, kind: str, error: UserError) -> None:
+        super().__init__(error.message)
+        self.kind = kind
+        """Outcome for the counters."""
+        self.code: grpc.StatusCode = _CODES.get(kind, grpc.StatusCode.UNKNOWN)
+        self.message = error.message[:_LONGEST]
+        said = wire.pack_fault(kind, type(error)(self.message, remedy=error.remedy))
+        self.trailers = (
+            ("x-arrow-status", _UNKNOWN_ERROR),
+            ("x-arrow-status-message-bin", self.message.encode(errors="replace")),
+            ("grpc-status-details-bin", said),
+        )
+        """Arrow's clients look at the last only beside the first."""
+
+
+_UNKNOWN_ERROR = "9"
+"""Arrow's own code; what an error is, its details say."""
+_LONGEST = 1000
+"""Characters of a message: what is larger than 8 KiB in all, a client's gRPC does not take."""
+_CODES = {"denied": grpc.StatusCode.UNAUTHENTICATED, "busy": grpc.StatusCode.UNAVAILABLE}
+
+
+def travelling(error: Exception) -> Fault:
+    """An error, to be carried to the client."""
+    if not isinstance(error, UserError):  # a malformed question: a key that is not there, a number that is none
         missing = isinstance(error, KeyError)
         error = Refused(f"the request is malformed: {f'it lacks {error}' if missing else 'a value is of a wrong kind'}")
-    assert isinstance(error, UserError)
-    return kind, carrier(error.message, wire.pack_fault(kind, error))
+    for kind, kinds in _KINDS.items():
+        if isinstance(error, kinds):
+            return Fault(kind, error)
+    return Fault("error", error)
 
 
-def faults_travel(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """An answer whose faults, met on the way, travel as what they are."""
-    try:
-        yield from batches
-    except UserError as error:
-        raise travelling(error)[1] from None
+_KINDS: dict[str, tuple[type[UserError], ...]] = {
+    "denied": (Denied,),
+    "conflict": (StoreConflict,),
+    "busy": (StoreBusy,),
+    "refused": (Refused, wire.StoreRefused),
+    "absent": (NoStore,),
+}

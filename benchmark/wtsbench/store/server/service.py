@@ -1,21 +1,27 @@
 """The Flight service: requests of clients as calls of the live store, with the rights of whoever asks.
 
-do_put      append many records (see `wire`), or keep a data set with its items
-do_get      a named table of the store, or one SELECT
-list_flights, get_flight_info
+DoPut       append many records (see `wire`), or keep a data set with its items
+DoGet       a named table of the store, or one SELECT
+ListFlights, GetFlightInfo
             the tables and their schemas, for any Flight client
-do_action   append (few records), hello, begin_attempt, sealed, put_grid, status, verify, compact, backup, export,
+DoAction    append (few records), hello, begin_attempt, sealed, put_grid, status, verify, compact, backup, export,
             merge
+
+Methods run on the event loop; what waits for the disk or computes goes to a worker's thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -26,167 +32,148 @@ from wtsbench.store.archive import SCOPED, scoped_sql
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.outbox import widened
 from wtsbench.store.plain import require_columns
-from wtsbench.store.queries import Query
+from wtsbench.store.queries import CONTENTS, Query, contents
 from wtsbench.store.schemas import TABLES
-from wtsbench.store.server.actions import ACTIONS, Core
-from wtsbench.store.server.bounds import counted, no_more
+from wtsbench.store.server.actions import ACTIONS, LONG, Core
+from wtsbench.store.server.bounds import Stop
 from wtsbench.store.server.guard import Refused
-from wtsbench.store.server.questions import (
-    faults_travel,
-    parsed_question,
-    question,
-    require_version,
-    table_of,
-    travelling,
-)
-from wtsbench.store.server.tokens import OWNER, Denied, Grant, Tokens
+from wtsbench.store.server.messages import Incoming, batch_messages, encoded, schema_message
+from wtsbench.store.server.questions import question, require_version, table_of, travelling
+from wtsbench.store.server.tokens import Denied, Grant
+from wtsbench.store.server.transport import Call, Method
 from wtsbench.store.verify import digest_of
 
-
-class _Bearer(flight.ServerMiddleware):  # type: ignore[misc]  # pyarrow has no types
-    def __init__(self, grant: Grant | Denied) -> None:
-        self.grant = grant
+_T = TypeVar("_T")
 
 
-class _Doorman(flight.ServerMiddlewareFactory):  # type: ignore[misc]  # pyarrow has no types
-    """Looks at the bearer token of every call."""
+@dataclass
+class _Kind:
+    """What a request turns out to be, for the counters."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
-
-    def start_call(self, info: flight.CallInfo, headers: dict[str, list[Any]]) -> _Bearer:
-        """Who calls; a refusal is raised by the method, which knows how to say it."""
-        if info.method == flight.FlightMethod.GET_SCHEMA:  # whose errors pyarrow sends as a traceback
-            raise travelling(Refused("get_schema is not served: get_flight_info has each table's schema"))[1]
-        sent = [value for name, values in headers.items() if name.lower() == "authorization" for value in values]
-        kind, _, token = str(sent[0]).partition(" ") if len(sent) == 1 else ("", "", "")
-        if kind.lower() != "bearer":
-            return _Bearer(Denied("the server wants a token", remedy="name its file with WTSBENCH_TOKEN_FILE."))
-        try:
-            return _Bearer(self._tokens.grant(token))
-        except Denied as error:
-            return _Bearer(error)
-        except StoreError:
-            return _Bearer(Denied("the server cannot read its tokens", remedy="tell whoever runs it."))
+    name: str
 
 
-class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow has no types
-    """One listening address of a served store."""
+class StoreService:
+    """What requests mean."""
 
-    def __init__(self, location: str, core: Core, tokens: Tokens | None, **tls: Any) -> None:
-        """Listen.
-
-        Args:
-            location: a Flight address.
-            core: the store and what belongs to it.
-            tokens: who may ask; None for the local socket, where everybody is the owner.
-            tls: certificates, as FlightServerBase takes them.
-        """
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._open = tokens is None
-        middleware = {} if tokens is None else {"doorman": _Doorman(tokens)}
-        super().__init__(location, middleware=middleware, **tls)
 
-    def _grant(self, context: flight.ServerCallContext) -> Grant:
-        if self._open:
-            return OWNER
-        found = context.get_middleware("doorman").grant
-        if isinstance(found, Denied):
-            raise found
-        return found  # type: ignore[no-any-return]  # pyarrow has no types
+    @property
+    def methods(self) -> dict[str, Method]:
+        """By their names in Flight."""
+        return {
+            "DoPut": self.do_put,
+            "DoGet": self.do_get,
+            "DoExchange": self.do_exchange,
+            "DoAction": self.do_action,
+            "ListActions": self.list_actions,
+            "ListFlights": self.list_flights,
+            "GetFlightInfo": self.get_flight_info,
+            "GetSchema": self.get_schema,
+        }
 
     @contextmanager
-    def _request(self, kind: str) -> Iterator[None]:
+    def _request(self, call: Call, name: str = "unknown") -> Iterator[tuple[_Kind, Grant]]:
         """Count, time, and let every fault travel as what it is."""
-        core = self._core
-        with core.mutex:
-            core.busy += 1
-            many = core.busy > core.limits.requests
+        core, kind = self._core, _Kind(name)
+        core.busy += 1
+        core.busy_for[call.name] += 1
         begun, outcome = time.monotonic(), "error"
         try:
-            if many:
-                raise StoreBusy(
-                    f"the server works on {core.limits.requests} requests already",
-                    remedy="try again; nothing was lost.",
-                )
-            if core.draining and kind != "hello":
-                raise StoreBusy("the store is stopping", remedy="try again when it is back; nothing was lost.")
-            yield
+            grant = call.grant
+            for busy, most in ((core.busy, core.limits.requests), (core.busy_for[grant.name], core.limits.of_one)):
+                if busy > most:
+                    raise StoreBusy(
+                        f"the server works on {most} requests already", remedy="try again; nothing was lost."
+                    )
+            yield kind, grant
             outcome = "ok"
         except (UserError, ValueError, KeyError, TypeError, OverflowError) as error:
-            outcome, carried = travelling(error)
-            raise carried from None
-        except (flight.FlightError, pa.ArrowException):  # the client's stream broke: the transport tells
-            raise
+            fault = travelling(error)
+            outcome = fault.kind
+            raise fault from None
         except Exception as error:  # noqa: BLE001  # for whoever runs the server, not for who asks
             traceback.print_exception(error)
-            fault = StoreError("the server itself failed", remedy="whoever runs it finds the reason in its log.")
-            raise travelling(fault)[1] from None
+            told = StoreError("the server itself failed", remedy="whoever runs it finds the reason in its log.")
+            raise travelling(told) from None
         finally:
-            with core.mutex:
-                core.busy -= 1
-            core.metrics.requests.labels(kind, outcome).inc()
-            core.metrics.seconds.labels(kind).observe(time.monotonic() - begun)
+            core.busy -= 1
+            core.busy_for[call.name] -= 1
+            core.busy_for += Counter()  # forgets names without a request
+            core.metrics.requests.labels(kind.name, outcome).inc()
+            core.metrics.seconds.labels(kind.name).observe(time.monotonic() - begun)
+
+    def _require_open(self) -> None:
+        if self._core.draining:
+            raise StoreBusy("the store is stopping", remedy="try again when it is back; nothing was lost.")
+
+    async def _work(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Have a worker do something."""
+        return await asyncio.get_running_loop().run_in_executor(self._core.workers, work, *arguments)
 
     # -- writing
 
-    def do_put(
-        self,
-        context: flight.ServerCallContext,
-        descriptor: flight.FlightDescriptor,
-        reader: flight.MetadataRecordBatchReader,
-        writer: flight.FlightMetadataWriter,
-    ) -> None:
+    async def do_put(self, call: Call) -> None:
         """Append records, or keep a data set; the acknowledgement is written when it is durable."""
-        asked = question(descriptor.command)
-        operation = asked.get("op")
-        kind = str(operation) if operation in ("append", "dataset") else "unknown"
-        with self._request(kind), self._core.room.request() as take:
-            grant = self._grant(context)
+        with self._request(call) as (kind, grant), self._core.room.request() as take:
+            self._require_open()
             grant.require_append()
+            incoming = Incoming(await call.only())
+            asked = question(_descriptor(incoming.descriptor).command)
+            operation = asked.get("op")
+            kind.name = str(operation) if operation in ("append", "dataset") else "unknown"
             require_version(asked)
-            chunks = counted((chunk.data for chunk in reader if chunk.data is not None), take)
-            if operation == "append":
-                batches, size = wire.unpack(chunks, int(asked["records"]))
-                self._may_write(grant, lambda: sorted({(batch.trial_id, batch.attempt) for batch in batches}))
-                writer.write(wire.pack_acks(self._core.live.append(batches, size)))
-            elif operation == "dataset":
-                self._put_dataset(grant, asked, chunks)
-                writer.write(b"{}")
-            else:
+            if operation not in ("append", "dataset"):
                 raise Refused("what was put is neither records nor a data set")
+            if operation == "append" and incoming.schema != wire.PIECES:
+                raise wire.StoreRefused("the request has other columns than records have")
+            chunks, size = [], 0
+            while (message := await call.receive()) is not None:
+                size += len(message)
+                if size > wire.REQUEST_BYTES:
+                    raise wire.too_large()
+                take(len(message))
+                batch = incoming.batch(message)
+                chunks += [] if batch is None else [batch]
+            if operation == "append":
+                answer = await self._work(self._append_pieces, grant, asked, chunks)
+            else:
+                await self._work(self._put_dataset, grant, asked, incoming.schema, chunks)
+                answer = b"{}"
+            await call.send(encoded("PutResult", app_metadata=answer))
 
-    def _append(self, grant: Grant, content: pa.Buffer) -> bytes:
+    def _append_pieces(self, grant: Grant, asked: dict[str, Any], chunks: Sequence[pa.RecordBatch]) -> bytes:
+        batches, size = wire.unpack(chunks, int(asked["records"]))
+        self._may_write(grant, lambda: sorted({(batch.trial_id, batch.attempt) for batch in batches}))
+        return wire.pack_acks(self._core.live.append(batches, size))
+
+    def _append(self, grant: Grant, records: bytes) -> bytes:
         grant.require_append()
-        if content.size > wire.REQUEST_BYTES:
-            raise wire.too_large()
-        records = content.to_pybytes()
         self._may_write(grant, lambda: wire.owners(records))
         return wire.pack_acks(self._core.live.append(records, len(records)))
 
     def _may_write(self, grant: Grant, owners: Callable[[], list[tuple[str, int]]]) -> None:
-        """Refuse records of attempts that are not of the token's own runs."""
-        if grant.may_write_run(None):
+        """Refuse records of attempts that were not begun under a token like this one."""
+        if not grant.limited:
             return
         named = owners()
-        runs = self._core.live.runs(named)
+        scopes = self._core.live.scopes(named)
         for attempt in named:
-            if not grant.may_write_run(runs.get(attempt)):
-                raise Denied(f"attempt {attempt[1]} of trial {attempt[0][:12]} is not of a run of token {grant.name}")
+            if not grant.may_append(scopes.get(attempt)):
+                what = f"attempt {attempt[1]} of trial {attempt[0][:12]}"
+                raise Denied(f"{what} was not begun under a token of scope {grant.scope}")
 
-    def _put_dataset(self, grant: Grant, asked: dict[str, Any], chunks: Iterator[pa.RecordBatch]) -> None:
+    def _put_dataset(
+        self, grant: Grant, asked: dict[str, Any], sent: pa.Schema, batches: Sequence[pa.RecordBatch]
+    ) -> None:
         schema = TABLES["items"]
-        batches, size = [], 0
-        for batch in chunks:
-            try:
-                require_columns(batch.schema, schema)
-            except pa.ArrowInvalid as error:
-                raise Refused(f"the data set is none: {error}") from None
-            size += batch.nbytes
-            if size > wire.REQUEST_BYTES:
-                raise wire.StoreRefused(f"the data set is larger than {wire.REQUEST_BYTES // 2**20} MiB")
-            batches.append(batch)
-        rows = widened(pa.Table.from_batches(batches) if batches else schema.empty_table(), schema)
+        try:
+            require_columns(sent, schema)
+        except pa.ArrowInvalid as error:
+            raise Refused(f"the data set is none: {error}") from None
+        size = sum(batch.nbytes for batch in batches)
+        rows = widened(pa.Table.from_batches(batches, sent), schema)
         items = rows.select(schema.names).cast(schema)
         if items.num_rows != asked["rows"]:
             raise wire.StoreRefused(f"the data set was cut off: {items.num_rows} of {asked['rows']} items came")
@@ -195,98 +182,159 @@ class StoreService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         digests = set(items["data_digest"].unique().to_pylist())
         if digests - {known["data_digest"]}:
             raise Refused("some items are of another data set")
-        if not grant.may_write_run(None) and digest_of(known, items) != known["data_digest"]:
+        if grant.limited and digest_of(known, items) != known["data_digest"]:
             # Whoever may submit one grid only must not say what other grids are scored by.
             raise Denied("the items do not have the digest that they are to be kept under")
         self._core.live.call(lambda engine: engine.put_dataset(known, items), size)
 
     # -- reading
 
-    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:
+    async def do_get(self, call: Call) -> None:
         """Rows of a table, or of one SELECT, as a stream."""
-        asked = parsed_question(ticket.ticket)
-        kind = "sql" if "sql" in asked else "archive" if "archive" in asked else "read"
-        with self._request(kind):
-            self._grant(context)
-            asked = question(ticket.ticket)
-            if kind == "sql":
-                schema, batches = self._core.live.stream(str(asked["sql"]), asked.get("parameters", []), limited=True)
-                batches = no_more(batches, self._core.limits.bytes)
-            elif kind == "archive":
-                table, shard = asked["archive"], str(asked["shard"])
-                if table not in SCOPED:
-                    raise Refused(f"{table!r} is no table of an archive")
-                schema, batches = self._core.live.stream(
-                    scoped_sql(table), [shard], limited=False, schema=SCOPED[table], own=True
-                )
-            else:
-                table = asked["table"]
-                if table not in TABLES:
-                    raise Refused(f"{table!r} is no table of the store")
-                conditions, parameters, only = (
-                    tuple(asked.get(name, ())) for name in ("conditions", "parameters", "only")
-                )
-                if unknown := sorted(set(only) - set(TABLES[table].names)):
-                    raise Refused(f"{table} has no column {unknown[0]!r}")
-                query = Query(table, conditions, parameters, only)
-                schema, batches = self._core.live.stream(
-                    query.sql, query.parameters, limited=False, schema=query.schema
-                )
-            return flight.GeneratorStream(schema, faults_travel(batches))
+        core = self._core
+        with self._request(call, "read") as (kind, grant):
+            self._require_open()
+            asked = question(_read(flight.Ticket, await call.only()).ticket)
+            kind.name = "sql" if "sql" in asked else "archive" if "archive" in asked else "read"
+            places = core.asking if kind.name == "sql" else core.reading
+            async with places.one(grant.name), self._stream(asked, kind.name) as (schema, answer):
+                await call.send(schema_message(schema))
+                while (batch := await self._work(answer.next)) is not None:
+                    for message in batch_messages(batch):
+                        await call.send(message)
 
-    def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:
+    @asynccontextmanager
+    async def _stream(self, asked: dict[str, Any], kind: str) -> AsyncIterator[tuple[pa.Schema, _Answer]]:
+        """The answer to a question, which is given up when the block ends, whoever still works at it."""
+        answer = _Answer()
+        try:
+            yield await self._work(answer.begin, lambda: self._found(asked, kind, answer.stop)), answer
+        finally:
+            await asyncio.shield(self._work(answer.close))
+
+    def _found(self, asked: dict[str, Any], kind: str, stop: Stop) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        live = self._core.live
+        if kind == "sql":
+            return self._core.sql.stream(str(asked["sql"]), list(asked.get("parameters", [])), stop=stop)
+        if kind == "archive":
+            table, shard = asked["archive"], str(asked["shard"])
+            if table not in SCOPED:
+                raise Refused(f"{table!r} is no table of an archive")
+            return live.stream(scoped_sql(table), [shard], schema=SCOPED[table], stop=stop)
+        if "contents" in asked:
+            sql, ids = contents([str(trial_id) for trial_id in asked["contents"]])
+            return live.stream(sql, ids, schema=CONTENTS, stop=stop)
+        table = asked["table"]
+        if table not in TABLES:
+            raise Refused(f"{table!r} is no table of the store")
+        conditions, parameters, only = (tuple(asked.get(name, ())) for name in ("conditions", "parameters", "only"))
+        if unknown := sorted(set(only) - set(TABLES[table].names)):
+            raise Refused(f"{table} has no column {unknown[0]!r}")
+        query = Query(table, conditions, parameters, only)
+        if query.unknown is not None:
+            raise Refused(f"{query.unknown!r} is no condition of a named table", remedy="ask in SQL.")
+        return live.stream(query.sql, query.parameters, schema=query.schema, stop=stop)
+
+    async def list_flights(self, call: Call) -> None:
         """The tables."""
-        with self._request("list"):
-            self._grant(context)
-        for table in TABLES:
-            yield self._info(table)
+        with self._request(call, "list"):
+            for table in TABLES:
+                await call.send(_info(table).serialize())
 
-    def get_flight_info(
-        self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
-    ) -> flight.FlightInfo:
+    async def get_flight_info(self, call: Call) -> None:
         """One table, by its name as the path."""
-        with self._request("list"):
-            self._grant(context)
-            return self._info(table_of(descriptor))
+        with self._request(call, "list"):
+            await call.send(_info(table_of(_descriptor(await call.only()))).serialize())
 
-    def do_exchange(
-        self,
-        context: flight.ServerCallContext,
-        descriptor: flight.FlightDescriptor,
-        reader: flight.MetadataRecordBatchReader,
-        writer: flight.MetadataRecordBatchWriter,
-    ) -> None:
+    async def get_schema(self, call: Call) -> None:
+        """Flight has two ways to ask for a schema."""
+        with self._request(call, "list"):
+            raise Refused("get_schema is not served: get_flight_info has each table's schema")
+
+    async def do_exchange(self, call: Call) -> None:
         """Nothing goes both ways here."""
-        with self._request("unknown"):
-            self._grant(context)
+        with self._request(call):
             raise Refused("this server exchanges nothing", remedy="put records, or get tables.")
-
-    def _info(self, table: str) -> flight.FlightInfo:
-        ticket = flight.Ticket(json.dumps({"table": table}).encode())
-        return flight.FlightInfo(
-            TABLES[table], flight.FlightDescriptor.for_path(table), [flight.FlightEndpoint(ticket, [])], -1, -1
-        )
 
     # -- everything else
 
-    def list_actions(self, context: flight.ServerCallContext) -> list[flight.ActionType]:
+    async def list_actions(self, call: Call) -> None:
         """What `do_action` knows."""
-        with self._request("list"):
-            self._grant(context)
         described = {"append": "Append records that fit into one message."}
         described |= {name: str(method.__doc__) for name, method in ACTIONS.items()}
-        return [flight.ActionType(*one) for one in described.items()]
+        with self._request(call, "list"):
+            for name, meaning in described.items():
+                await call.send(encoded("ActionType", type=name.encode(), description=meaning.encode()))
 
-    def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> list[flight.Result]:
+    async def do_action(self, call: Call) -> None:
         """One of the actions; its argument and answer are JSON, but for the records to append."""
-        known = action.type == "append" or action.type in ACTIONS
-        with self._request(action.type if known else "unknown"):
-            grant = self._grant(context)
-            if not known:
-                raise Refused(f"there is no action {action.type!r}")
+        core = self._core
+        with self._request(call) as (kind, grant), core.room.request() as take:
+            action = _read(flight.Action, await call.only())
+            body = action.body
             if action.type == "append":
-                with self._core.room.request() as take:
-                    take(action.body.size)
-                    return [flight.Result(self._append(grant, action.body))]
-            answer = ACTIONS[action.type](self._core, grant, question(action.body.to_pybytes()))
-            return [flight.Result(json.dumps(answer).encode())]
+                kind.name = "append"
+                take(body.size)
+                self._require_open()
+                answer = await self._work(self._append, grant, body.to_pybytes())
+            elif action.type in ACTIONS:
+                kind.name = action.type
+                if action.type != "hello":
+                    self._require_open()
+                asked = question(body.to_pybytes())
+                async with core.reading.one(grant.name) if action.type in LONG else nullcontext():
+                    answer = json.dumps(await self._work(ACTIONS[action.type], core, grant, asked)).encode()
+            else:
+                raise Refused(f"there is no action {action.type!r}")
+            await call.send(flight.Result(answer).serialize())
+
+
+class _Answer:
+    """Rows that one worker at a time fetches."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._batches: Iterator[pa.RecordBatch] | None = None
+        self._closed = False
+        self.stop = Stop()
+
+    def begin(self, find: Callable[[], tuple[pa.Schema, Iterator[pa.RecordBatch]]]) -> pa.Schema:
+        """Begin to compute; the schema of what will come."""
+        with self._mutex:
+            if self._closed:
+                raise StoreError("nobody waits for the answer any more")
+            schema, self._batches = find()
+            return schema
+
+    def next(self) -> pa.RecordBatch | None:
+        """The next rows; None behind the last."""
+        with self._mutex:
+            assert self._batches is not None, "it has begun"
+            return next(self._batches, None)
+
+    def close(self) -> None:
+        """Give up what is left, and end what is being computed."""
+        self.stop()
+        with self._mutex:
+            self._closed = True
+            if self._batches is not None:
+                self._batches.close()  # type: ignore[attr-defined]  # it is a generator
+
+
+def _read(kind: Any, content: bytes) -> Any:
+    """One of Flight's own messages."""
+    try:
+        return kind.deserialize(content)
+    except (pa.ArrowException, ValueError, OSError):  # UnicodeDecodeError is a ValueError
+        raise Refused(f"the request is no {kind.__name__}") from None
+
+
+def _descriptor(content: bytes) -> flight.FlightDescriptor:
+    return _read(flight.FlightDescriptor, content)
+
+
+def _info(table: str) -> flight.FlightInfo:
+    ticket = flight.Ticket(json.dumps({"table": table}).encode())
+    return flight.FlightInfo(
+        TABLES[table], flight.FlightDescriptor.for_path(table), [flight.FlightEndpoint(ticket, [])], -1, -1
+    )

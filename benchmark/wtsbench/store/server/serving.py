@@ -11,29 +11,35 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import pyarrow as pa
-import pyarrow.flight as flight
+import grpc
 
 from wtsbench.errors import SpecError, StoreError
+from wtsbench.spec.address import split_address
+from wtsbench.spec.paths import naming
 from wtsbench.store.archive import Archive
 from wtsbench.store.backup import back_up_live
-from wtsbench.store.export import Form, export
+from wtsbench.store.export import export
 from wtsbench.store.folder import BACKUPS, DATABASE, EXPORTS, SERVER, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
+from wtsbench.store.manifest import Form
 from wtsbench.store.merge import Merged, merge_into, opened
 from wtsbench.store.owner import Owner, living_owner, noted_owner, remove_owner, write_owner
 from wtsbench.store.server.actions import Core
-from wtsbench.store.server.certificates import authority, server_certificate
+from wtsbench.store.server.bounds import connections
+from wtsbench.store.server.certificates import authority
 from wtsbench.store.server.live import Limits, LiveStore
 from wtsbench.store.server.metrics import Metrics, MetricsServer
 from wtsbench.store.server.service import StoreService
+from wtsbench.store.server.sql import SqlProcesses
+from wtsbench.store.server.tls import Tls
 from wtsbench.store.server.tokens import Tokens
+from wtsbench.store.server.transport import Method, Transport
 from wtsbench.store.verify import verify_engine
 
 DEFAULT_LISTEN = "grpc+tls://127.0.0.1:8815"
@@ -74,6 +80,8 @@ class Running:
     metrics_port: int | None
     tokens: Tokens
     core: Core
+    notices: list[str]
+    """What whoever runs it is to be told."""
 
 
 def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], None], stop: threading.Event) -> bool:
@@ -94,14 +102,17 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
     """
     _require_safe(options)
     FolderStore(folder).open(create=True)
-    with _owned(folder), ExitStack() as stack:
+    with naming(folder), _owned(folder), ExitStack() as stack:
         tokens = Tokens(folder / SERVER)
         metrics = Metrics()
         live = LiveStore(folder / DATABASE, limits=options.limits, observe=metrics.commit)
         stack.callback(live.close)
         stack.callback(lambda: live.stop_writing(time.monotonic() + _TICK))  # where the server does not come up
+        sql = SqlProcesses(live, options.limits)
+        stack.callback(sql.stop)
         core = Core(
             live=live,
+            sql=sql,
             metrics=metrics,
             limits=options.limits,
             backup=lambda name: back_up_live(live, folder / BACKUPS, name),
@@ -110,27 +121,36 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
             verify=lambda: _verified(live),
         )
         _watch(metrics, core)
-        tls, ca = _tls(folder / SERVER, options)
-        public = _listen(options.listen, core, tokens, **tls)
+        tls = _tls(folder / SERVER, options)
+        transport = Transport()
+        stack.callback(transport.close, 0.0)
+        scheme, host, port = _parts(options.listen)
+        listen = partial(_listen, transport, StoreService(core).methods, core, connections())
+        port = listen(f"{_bracketed(host)}:{port}", tokens, None if tls is None else tls.credentials)
         socket_folder = Path(tempfile.mkdtemp(prefix="wtsbench-store-"))  # 0700: only its owner gets in
         stack.callback(shutil.rmtree, socket_folder, ignore_errors=True)
         local_path = socket_folder / "socket"
-        local = _listen(f"grpc+unix://{local_path}", core, None)
+        listen(f"unix:{local_path}", None, None)
         page = None
         if options.metrics is not None:
-            host, port = _host_port(f"http://{options.metrics}")
-            page = MetricsServer(host, port, metrics, lambda: not core.draining)
+            page = MetricsServer(*_host_port(f"http://{options.metrics}"), metrics, lambda: not core.draining)
             stack.callback(page.close)
-        scheme, host, _ = _parts(options.listen)
-        address = f"{scheme}://{_bracketed(host)}:{public.port}"
+        address = f"{scheme}://{_bracketed(host)}:{port}"
         write_owner(folder, Owner(pid=os.getpid(), host=platform.node(), socket=str(local_path), listen=address))
         stack.callback(remove_owner, folder)
         ready(
-            Running(listen=address, ca=ca, metrics_port=None if page is None else page.port, tokens=tokens, core=core)
+            Running(
+                listen=address,
+                ca=None if tls is None else tls.ca,
+                metrics_port=None if page is None else page.port,
+                tokens=tokens,
+                core=core,
+                notices=[] if tls is None else tls.notices,
+            )
         )
         while not stop.is_set():  # to wait for it here would hold what a signal's handler needs to set it
             time.sleep(_TICK)
-        return _drain(core, [public, local], options.drain_seconds)
+        return _drain(core, transport, options.drain_seconds)
 
 
 def stop_on_signals(stop: threading.Event) -> None:
@@ -145,19 +165,15 @@ def stop_on_signals(stop: threading.Event) -> None:
         signal.signal(one, handle)
 
 
-def _drain(core: Core, services: list[StoreService], seconds: float) -> bool:
+def _drain(core: Core, transport: Transport, seconds: float) -> bool:
     """Refuse what is new, finish what was begun, and close the doors; a stuck client cannot keep them open."""
     deadline = time.monotonic() + seconds
     core.draining = True
+    core.sql.stop()
     done = core.live.stop_writing(deadline)
     while core.busy and time.monotonic() < deadline:
         time.sleep(0.02)
-    closing = [threading.Thread(target=service.shutdown, daemon=True) for service in services]
-    for thread in closing:
-        thread.start()
-    for thread in closing:
-        thread.join(max(0.1, deadline - time.monotonic()))
-    return done and not core.busy and not any(thread.is_alive() for thread in closing)
+    return transport.close(max(0.1, deadline - time.monotonic())) and done and not core.busy
 
 
 @contextmanager
@@ -179,12 +195,27 @@ def _owned(folder: Path) -> Iterator[None]:
         yield
 
 
-def _listen(location: str, core: Core, tokens: Tokens | None, **tls: Any) -> StoreService:
+def _listen(
+    transport: Transport,
+    methods: dict[str, Method],
+    core: Core,
+    connections: int,
+    address: str,
+    tokens: Tokens | None,
+    credentials: grpc.ServerCredentials | None,
+) -> int:
     try:
-        return StoreService(location, core, tokens, **tls)
-    except (pa.ArrowException, OSError) as error:
+        return transport.listen(
+            address,
+            methods,
+            tokens=tokens,
+            credentials=credentials,
+            connections=connections,
+            receiving=core.receiving.one,
+        )
+    except (RuntimeError, ValueError) as error:
         raise StoreError(
-            f"nothing can listen at {location}: {str(error).splitlines()[0][:200]}",
+            f"nothing can listen at {address}: {str(error).splitlines()[0][:200]}",
             remedy="is another server there, or the certificate no PEM? Choose another --listen.",
         ) from None
 
@@ -207,26 +238,17 @@ def _require_safe(options: ServeOptions) -> None:
         )
 
 
-def _tls(folder: Path, options: ServeOptions) -> tuple[dict[str, Any], Path | None]:
+def _tls(folder: Path, options: ServeOptions) -> Tls | None:
     scheme, host, _ = _parts(options.listen)
     if scheme == "grpc":
-        return {}, None
-    tls: dict[str, Any] = {}
-    ca = None
-    if options.certificate is not None and options.key is not None:
-        pair = (options.certificate, options.key)
-    else:
-        wildcard = host in ("0.0.0.0", "::")
-        ca = authority(folder)
-        pair = server_certificate(folder, [*options.names, *([] if wildcard else [host])])
-    try:
-        tls["tls_certificates"] = [flight.CertKeyPair(pair[0].read_bytes(), pair[1].read_bytes())]
-        demanded = options.client_ca or (authority(folder) if options.own_client_ca else None)
-        if demanded is not None:
-            tls |= {"verify_client": True, "root_certificates": demanded.read_bytes()}
-    except OSError as error:
-        raise SpecError(f"{error.filename} cannot be read: {error.strerror}") from None
-    return tls, ca
+        return None
+    return Tls(
+        folder,
+        certificate=options.certificate,
+        key=options.key,
+        client_ca=options.client_ca or (authority(folder) if options.own_client_ca else None),
+        names=[*options.names, *([] if host in ("0.0.0.0", "::") else [host])],
+    )
 
 
 def _parts(listen: str) -> tuple[str, str, int]:
@@ -237,10 +259,9 @@ def _parts(listen: str) -> tuple[str, str, int]:
 
 
 def _host_port(address: str) -> tuple[str, int]:
-    parts = urlsplit(address)
-    with suppress(ValueError):
-        if parts.hostname and parts.port is not None and not parts.path.strip("/"):
-            return parts.hostname, parts.port
+    parts = split_address(address)
+    if parts.hostname and parts.port is not None and not parts.path.strip("/"):
+        return parts.hostname, parts.port
     raise SpecError(f"{address.removeprefix('http://')} is no address", remedy="give HOST:PORT.")
 
 

@@ -4,7 +4,7 @@ A token is `wtsb_ID_SECRET`; ID is public and names it in lists and logs, SECRET
 SHA-256 is enough to keep it. Scopes, each including the ones before it:
 
     read          ask anything
-    append:GRID   read, and submit the grid of that name: begin attempts of its runs and append to those
+    append:GRID   read, and submit the grid of that name: begin attempts at trials within that grid, and append to those
     append        the same for any grid
     admin         everything, verify, compact and backup too
 """
@@ -27,7 +27,10 @@ from pathlib import Path
 from pydantic import AwareDatetime
 
 from wtsbench.errors import SpecError, StoreError
+from wtsbench.spec.files import read_plain
 from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.paths import naming
+from wtsbench.spec.trial import id_within
 from wtsbench.store.outbox import sync_folder
 
 _TOKEN = re.compile(r"wtsb_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
@@ -84,11 +87,31 @@ class Grant:
         if self._grid is not None and name != self._grid:
             raise Denied(f"token {self.name} may submit grid {self._grid}, not {name}", remedy=_OTHER)
 
-    def may_write_run(self, run: str | None) -> bool:
-        """Whether attempts of a run may be begun and appended to; None is a run of another store."""
-        if self.scope in ("admin", "append"):
-            return True
-        return self._grid is not None and re.fullmatch(re.escape(self._grid) + _RUN_SUFFIX, run or "") is not None
+    @property
+    def limited(self) -> bool:
+        """Whether not everything may be written."""
+        return self.scope not in ("admin", "append")
+
+    def require_trial(self, trial_id: str, run: str, shared_id: str | None) -> None:
+        """Raise Denied unless attempts at a trial may be begun.
+
+        A grid's token begins those of its own runs, at trials whose ids are within the grid: so it can finish none that
+        counts for others.
+        """
+        self.require_append()
+        if self._grid is None:
+            return
+        if re.fullmatch(re.escape(self._grid) + _RUN_SUFFIX, run) is None:
+            raise Denied(f"token {self.name} may not begin attempts of run {run}", remedy=_OTHER)
+        if shared_id is None or id_within(self._grid, shared_id) != trial_id:
+            raise Denied(
+                f"token {self.name} may finish trials within grid {self._grid} only, and {trial_id[:12]} is none",
+                remedy="update wtsbench, or ask whoever runs the server for a token of scope append.",
+            )
+
+    def may_append(self, scope: str | None) -> bool:
+        """Whether records of attempts may be sent that were begun under a token of this scope; None is no token."""
+        return not self.limited or (self._grid is not None and scope == self.scope)
 
     @property
     def _grid(self) -> str | None:
@@ -181,7 +204,7 @@ class Tokens:
         known = self._known
         if seen != known[0]:  # whoever was revoked is so at once
             try:
-                listed = json.loads(self._path.read_text())
+                listed = json.loads(read_plain(self._path))
                 self._known = known = seen, {row["id"]: Token.model_validate(row) for row in listed}
             except ValueError as error:
                 raise StoreError(f"{self._path} is no file of tokens", remedy="restore it, or remove it.") from error
@@ -204,7 +227,7 @@ def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read: whole or not at all."""
     hidden = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "w") as file:
+    with naming(path), os.fdopen(handle, "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

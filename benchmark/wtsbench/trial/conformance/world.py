@@ -21,6 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from wtsbench.models.layout import content_digests, revision_of
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import ModelRef, Role, Split, TrialJob, TrialSpec
 from wtsbench.store.outbox import Outbox, read_batch
@@ -127,7 +128,9 @@ def write_trial(folder: Path, model: Path, strategy: Strategy, *, seed: int = 0)
         task="conformance",
         data_digest="0" * 64,
         data_seed=0,
-        model=ModelRef(name="tiny", kind="folder", id="tiny", revision="0" * 64, path=str(model)),
+        model=ModelRef(
+            name="tiny", kind="folder", id="tiny", revision=revision_of(content_digests(model)), path=str(model)
+        ),
         strategy=registry.full_call(strategy),
         strategy_version=strategy.revision(),
         training=Training(epochs=2, batch_size=8, learning_rate=3e-3),

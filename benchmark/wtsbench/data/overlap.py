@@ -1,0 +1,83 @@
+"""What test items share with items that are learned from, where the manifest's grouping lets them share it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wtsbench.data.grouping import similar_pairs
+from wtsbench.data.normalise import comparable
+from wtsbench.spec.task import TaskManifest
+from wtsbench.spec.trial import Split
+
+if TYPE_CHECKING:
+    from wtsbench.data.protocol import Item
+
+_LEARNED = (Split.WEAK_TRAIN, Split.TRANSFER)
+_EXCERPT = 100
+"""Characters of a text that a message shows."""
+
+
+def values_seen(manifest: TaskManifest, chosen: Mapping[Split, Sequence[Item]]) -> dict[str, float]:
+    """For each of several text columns, the share of test items whose value there is in weak_train or transfer too."""
+    if len(manifest.text_columns) < 2:
+        return {}
+    shares: dict[str, float] = {}
+    test = chosen[Split.TEST]
+    for place, column in enumerate(manifest.text_columns):
+        known = {comparable(item.texts[place]) for split in _LEARNED for item in chosen[split]}
+        shares[column] = round(sum(comparable(item.texts[place]) in known for item in test) / len(test), 6)
+    return shares
+
+
+def near_identical(manifest: TaskManifest, chosen: Mapping[Split, Sequence[Item]]) -> dict[str, Any]:
+    """How many test items have all their text nearly the same as an item of weak_train or transfer, and two of them.
+
+    Grouping lets none be, but where `group.similar` narrows what near-identical items are looked for in.
+    """
+    if not manifest.group.similar:
+        return {"test_items": 0, "example": []}
+    test = {_whole(item): item.text for item in chosen[Split.TEST]}
+    known = {_whole(item): item.text for split in _LEARNED for item in chosen[split]}
+    own, others = sorted(test), sorted(known)
+    left, right = similar_pairs(own, manifest.group.threshold, others)
+    example = [] if not len(left) else [test[own[int(left[0])]], known[others[int(right[0])]]]
+    near = {own[place] for place in np.unique(left).tolist()}
+    return {"test_items": sum(_whole(item) in near for item in chosen[Split.TEST]), "example": example}
+
+
+def warnings(task: str, report: Mapping[str, Any]) -> list[str]:
+    """What of a preparation's report its user must know before reading scores."""
+    found = report["near_identical_across_splits"]
+    if not found["test_items"]:
+        return []
+    one, two = map(excerpt, found["example"])
+    size = report["splits"][Split.TEST.value]["items"]
+    return [
+        f"task {task}: {found['test_items']} of {size} test items are nearly the same as an item that is learned from, "
+        f"such as {one} and {two}: its manifest's group.similar leaves out what they share"
+    ]
+
+
+def too_small(split: str, items: Sequence[Item]) -> str:
+    """What to do about a split with too few items: its groups may be too large, where all texts are nearly the same."""
+    group_id, largest = Counter(item.group_id for item in items).most_common(1)[0] if items else ("", 0)
+    if largest <= len(items) / 2:
+        return f"give the task more data, or splits.{split} in its manifest a larger share."
+    one, two = [excerpt(item.text) for item in items if item.group_id == group_id][:2]
+    return (
+        f"{largest} of the {len(items)} items are one group, such as {one} and {two}: tie them by fewer columns, name "
+        "in group.similar those that have to differ, or raise group.threshold: at 1 only equal texts are alike."
+    )
+
+
+def _whole(item: Item) -> str:
+    return " ".join(map(comparable, item.texts))
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a text, in quotes, on one line; what cannot be printed is written as its code."""
+    return repr(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…")

@@ -1,0 +1,81 @@
+"""Ctrl-C, SIGTERM and a terminal that closes during a submission: the first stops cleanly, the second at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Self
+
+_STDOUT, _STDERR = 1, 2
+
+
+class Interruption:
+    """While entered, SIGINT, SIGTERM and SIGHUP mean the same; under `nohup` SIGHUP stays ignored.
+
+    Before `stop_cleanly` they raise KeyboardInterrupt: nothing was begun that must be ended. After it, the first sets
+    `stop` and tells so, the second calls `at_once`; but a SIGHUP is never the second, since a terminal that closes may
+    send several. In a thread that is not the main one, which gets no signals, nothing changes.
+
+    Args:
+        told: called once, at the first signal of a clean stop; it must not print into a live display.
+        at_once: called at the second one, in the signal's handler: to end the process, or to raise.
+    """
+
+    def __init__(self, told: Callable[[], None], *, at_once: Callable[[], None]) -> None:
+        self.stop = threading.Event()
+        self._told = told
+        self._at_once = at_once
+        self._running = False
+        self._hung_up = False
+        self._before: dict[int, Any] = {}
+        self._terminals: list[int] = []
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                self._before[number] = signal.getsignal(number)
+            if self._before[signal.SIGHUP] is signal.SIG_IGN:
+                del self._before[signal.SIGHUP]
+            self._terminals = [stream for stream in (_STDOUT, _STDERR) if os.isatty(stream)]
+        self.claim()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._hung_up:
+            self._leave_closed_terminals()  # once more: it may have closed after its signal
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def stop_cleanly(self) -> None:
+        """From now on a signal asks for a clean stop."""
+        self._running = True
+
+    def claim(self) -> None:
+        """Take the signals (back): Ray puts a handler of its own in place when it starts."""
+        for number in self._before:
+            if signal.getsignal(number) != self._handle:
+                signal.signal(number, self._handle)
+
+    def _leave_closed_terminals(self) -> None:
+        """Let what is said to a terminal that is gone go nowhere, where it would be an error."""
+        for stream in self._terminals:
+            if not os.isatty(stream):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream)
+                os.close(nowhere)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._hung_up = True
+            self._leave_closed_terminals()
+        if not self._running:
+            raise KeyboardInterrupt
+        if self.stop.is_set():
+            if number != signal.SIGHUP:
+                self._at_once()
+            return
+        self.stop.set()
+        self._told()

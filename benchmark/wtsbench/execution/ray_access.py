@@ -1,0 +1,145 @@
+"""What has to be settled before this process connects to Ray, or starts one: above all, which token it sends.
+
+Ray 2.60 decides by RAY_AUTH_MODE whether tokens are sent, and a driver that sends none to a cluster that wants one
+tries for 20 s and then says that no cluster is there. Here the cluster itself is asked (`ray_probe`) and decides. The
+token is where Ray keeps it: RAY_AUTH_TOKEN, else the file that RAY_AUTH_TOKEN_PATH names, else ~/.ray/auth_token.
+https://docs.ray.io/en/latest/ray-security/token-auth.html
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from wtsbench.errors import ClusterError
+from wtsbench.execution import ray_probe
+
+CONNECT_SECONDS = 10.0
+_ANSWER_SECONDS = 20.0
+"""For a process that loads Ray and asks; a cluster itself answers within milliseconds."""
+_MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+_DEFAULT_FILE = "~/.ray/auth_token"
+_UV_RUN = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
+_ELSEWHERE = "check --ray / RAY_ADDRESS, or run without a cluster with --executor in-process."
+_GET_TOKEN = (
+    f"`ray get-auth-token` prints the cluster's token on a machine that has it: keep it here in {_DEFAULT_FILE},\n"
+    f"or name its file with {_TOKEN_PATH}."
+)
+
+
+def token_for(address: str) -> str | None:
+    """Where the token is that the cluster at an address takes, and Ray finds here; None where it wants none.
+
+    Raises:
+        ClusterError: no cluster answers; or it wants a token and there is none, or another one; or the user asks for
+            a token to be sent, or not to be sent, and the cluster is not like that.
+    """
+    _require_listener(address)
+    mode = os.environ.get(_MODE, "").lower()
+    named = [name for name in (_TOKEN, _TOKEN_PATH) if os.environ.get(name)]
+    if _ask(address, "disabled") == ray_probe.ANSWERED:
+        if mode == "token" or (named and mode != "disabled"):
+            asked = f"{_MODE}=token asks for one" if mode == "token" else f"{named[0]} names one"
+            raise ClusterError(
+                f"the Ray cluster at {address} wants no token, and {asked}",
+                remedy=f"unset {_MODE if mode == 'token' else named[0]}, or set {_MODE}=disabled, if this is the "
+                "cluster that you mean: whoever reaches it can run code on it.",
+            )
+        return None
+    if mode == "disabled":
+        raise ClusterError(
+            f"the Ray cluster at {address} wants a token, and {_MODE}=disabled says to send none",
+            remedy=f"unset {_MODE}.",
+        )
+    answer = _ask(address, "token")
+    if answer == ray_probe.NO_TOKEN:
+        lacking = f"the file that {_TOKEN_PATH} names cannot be read or is empty" if named else "there is none here"
+        raise ClusterError(f"the Ray cluster at {address} wants a token, and {lacking}", remedy=_GET_TOKEN)
+    where = named[0] if named else _DEFAULT_FILE
+    if answer == ray_probe.REFUSED:
+        raise ClusterError(f"the Ray cluster at {address} does not take the token of {where}", remedy=_GET_TOKEN)
+    return where
+
+
+@contextmanager
+def settled(address: str | None) -> Iterator[None]:
+    """Have this process's environment as Ray needs it for the cluster at an address, or one of its own (None).
+
+    A Ray of our own gets a token of its own: with the user's, it would write one to their home where there is none,
+    and `ray start` would find it there and ask everybody for it.
+
+    Raises:
+        ClusterError: as `token_for`.
+    """
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
+
+    changes: dict[str, str | None] = {"RAY_ADDRESS": None}  # an argument here; Ray would let this one override it
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
+        changes[name] = os.environ.get(name, "0")
+    if address is None:
+        if os.environ.get(_MODE, "").lower() != "disabled":
+            changes |= {_MODE: "token", _TOKEN: secrets.token_hex(32)}
+    elif not address.startswith("ray://"):  # Ray's client is no part of a plain installation; it reads RAY_AUTH_MODE
+        changes[_MODE] = "disabled" if token_for(address) is None else "token"
+    if _UV_RUN not in os.environ:
+        # Under `uv run` Ray would start every worker with `uv run` as well, in a copy of the working folder: without a
+        # network, or with packages that are not in pyproject.toml, they never come up, and nobody says so. Ours have
+        # what the driver has: the same interpreter. Ray reads the variable when it is imported, hence the constant.
+        ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
+    before = {name: os.environ.get(name) for name in changes}
+    try:
+        _set(changes)
+        Config.initialize("")  # as Ray does where it changes RAY_AUTH_MODE itself: it was read at import
+        AuthenticationTokenLoader.instance().reset_cache()
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _ask(address: str, mode: str) -> int:
+    """Exit code of the probe in a mode of RAY_AUTH_MODE."""
+    environment = {**os.environ, _MODE: mode, "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    environment.pop("RAY_ADDRESS", None)
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-P", ray_probe.__file__, address],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ANSWER_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"no Ray cluster answers at {address}", remedy=_ELSEWHERE) from None
+    if asked.returncode not in (ray_probe.ANSWERED, ray_probe.REFUSED, ray_probe.NO_TOKEN):
+        last = (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
+        raise ClusterError(f"no Ray cluster answers at {address}: {last}", remedy=_ELSEWHERE)
+    return asked.returncode
+
+
+def _require_listener(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself would go on trying for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return  # `auto` and the like; Ray knows what they mean
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address}: {error.strerror or error}", remedy=_ELSEWHERE
+        ) from error
