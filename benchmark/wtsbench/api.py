@@ -111,14 +111,14 @@ class Leaderboard(rows.Leaderboard):
 
     def to_markdown(self, *, metrics: bool = False) -> str:
         """As Markdown; with all metrics below each table, if asked for."""
-        from wtsbench.reports.renderers import markdown
+        from wtsbench.reports.renderers import render
 
-        return markdown(self, metrics)
+        return render(self, "markdown", details=metrics)
 
     def _repr_html_(self) -> str:
-        from wtsbench.reports.renderers import html
+        from wtsbench.reports.renderers import notebook
 
-        return html(self, width=_WIDTH)
+        return notebook(self, width=_WIDTH)
 
 
 class Comparisons(rows.Comparisons):

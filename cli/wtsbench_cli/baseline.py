@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="baseline",
-    help="Keep what a grid scores as a file, for `wtsbench gate` to compare with.",
+    help="Keep what a grid scores, for `wtsbench gate`.",
     rich_markup_mode=None,
     no_args_is_help=True,
 )
@@ -30,7 +30,7 @@ FolderOption = Annotated[
 
 @app.callback()
 def _group() -> None:
-    """Keep what a grid scores as a file, for `wtsbench gate` to compare with."""
+    """Keep what a grid scores, for `wtsbench gate`."""
 
 
 def path_of(name: str, folder: Path | None) -> Path:

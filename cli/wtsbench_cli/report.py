@@ -19,9 +19,9 @@ def report(
     grid: StoredGridOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Write the results of a store as a page that opens from disk, and as tables for papers and other tools.
+    """Write the results as a page and as tables for papers and other tools.
 
-    index.html needs no server and no network. Behind every line it has the trials, seeds, digests, versions and
+    index.html opens from disk, without a server or a network. Behind every line it has the trials, seeds, digests, versions and
     hardware that its numbers come from. The same store gives the same bytes.
     """
     from wtsbench.reports.kept import KeptTables

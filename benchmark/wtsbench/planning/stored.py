@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 from pydantic import ValidationError
 
 from wtsbench.errors import SpecError, StoreError
 from wtsbench.spec.grid import Grid
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Submissions(Protocol):
@@ -32,8 +33,8 @@ def stored_grid(store: Submissions, name: str) -> Grid:
         SpecError: the store holds no grid of that name.
         StoreError: what it holds is no grid that this version of wtsbench knows.
     """
-    submitted = store.grids()
-    texts = submitted.filter(pc.equal(submitted["name"], name))["yaml"].to_pylist()
+    submitted = store.grids().select(["name", "yaml"]).to_pylist()
+    texts = [row["yaml"] for row in submitted if row["name"] == name]
     if not texts:
         raise SpecError(f"the store {store.uri} holds no grid {name!r}", remedy="`wtsbench status` lists those it has.")
     try:

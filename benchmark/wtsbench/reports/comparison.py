@@ -11,10 +11,10 @@ from itertools import groupby
 from wtsbench.errors import SpecError
 from wtsbench.reports.contents import Readable, submissions
 from wtsbench.reports.leaderboard import tables
-from wtsbench.reports.renderers import aligned
 from wtsbench.reports.rows import RESAMPLES, Comparison, Comparisons
 from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.table import Table
+from wtsbench.reports.text import aligned
 from wtsbench.reports.wording import SPLITS, TEXTS, TEXTS_LEGEND, interval, other_submissions, shares
 from wtsbench.spec.faults import nearest
 from wtsbench.spec.visible import visible_texts

@@ -7,22 +7,44 @@ from collections.abc import Iterator, Sequence
 
 from wtsbench.reports import charts
 from wtsbench.reports.details import blocks as metric_blocks
-from wtsbench.reports.document import Block, Cell, Chart, Column, Formula, Line, Listing, Prose, Section, Table, Tone
-from wtsbench.reports.findings import gain_verdict
+from wtsbench.reports.details import missing
+from wtsbench.reports.document import (
+    Block,
+    Cell,
+    Chart,
+    Column,
+    Document,
+    Formula,
+    Line,
+    Listing,
+    Prose,
+    Section,
+    Table,
+    Tone,
+)
+from wtsbench.reports.findings import findings, gain_verdict
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
-from wtsbench.reports.wording import MISSING, Group, groups, interval, missing_seeds, number, seeds
+from wtsbench.reports.wording import (
+    EMPTY,
+    MISSING,
+    TEXTS,
+    Baseline,
+    Group,
+    Notes,
+    groups,
+    interval,
+    legend,
+    missing_seeds,
+    number,
+    other_submissions,
+    score,
+    seeds,
+    spoken,
+)
 
 SIGNS = {"better": "+", "worse": "−", "tie": "=", None: "NA"}
 _TURNED = {"better": "worse", "worse": "better", "tie": "tie", None: None}
 _TONES: dict[str | None, Tone] = {"better": "good", "worse": "bad", "tie": "plain", None: "dim"}
-_COLUMNS = (
-    Column(heading="#", numeric=True, help="1 + number of strategies that are proven better; = marks ties"),
-    Column(heading="strategy"),
-    Column(heading="score", numeric=True, help="mean over seeds with its 95% interval"),
-    Column(heading="gain", numeric=True, narrow=False, help="student − weak supervisor, with its 95% interval"),
-    Column(heading="PGR", numeric=True, help="gain / (ceiling − weak), where that gap is proven"),
-    Column(heading="seeds", numeric=True, help="done of asked for"),
-)
 _SETS = {"test": "test", "ood": "out of distribution"}
 ORDER = "by rank, then by score; strategies without a rank below, controls last"
 
@@ -52,7 +74,7 @@ def _same(compared: Comparison, row: Row) -> bool:
 def overview(board: Leaderboard, grid: str) -> Table:
     """Strategies down, tables across: score, PGR or NA, and whether a gain over the weak supervisor is proven."""
     tables = [group for name, some in groups(board.rows) if name == grid for group in some]
-    labels = list(dict.fromkeys(row.strategy for group in tables for row in (*group.ranked, *group.controls)))
+    labels = list(dict.fromkeys(row.strategy for group in tables for row in (*group.strategies, *group.controls)))
     kinds = {row.strategy: row.kind for group in tables for row in group.rows}
     columns = [Column(heading="strategy"), *(Column(heading=_short(group), numeric=True) for group in tables)]
     lines = [_overview_ends(tables, "weak")]
@@ -67,8 +89,10 @@ def overview(board: Leaderboard, grid: str) -> Table:
         for label in sorted(labels, key=lambda label: (kinds[label] == "control", labels.index(label)))
     ]
     lines.append(_overview_ends(tables, "ceiling"))
-    caption = "Score, PGR, and + where a gain over the weak supervisor is proven, − where a loss is."
-    return Table(caption=caption, columns=tuple(columns), lines=tuple(lines), order="as the grid names them")
+    caption = "Overview: score · PGR, and + where a gain over the weak supervisor is proven, − where a loss is"
+    return Table(
+        caption=caption, columns=tuple(columns), lines=tuple(lines), order="as the grid names them", parted=True
+    )
 
 
 def _overview_ends(tables: Sequence[Group], role: str) -> Line:
@@ -86,7 +110,7 @@ def _overview_cell(row: Row | None) -> Cell:
     verdict = gain_verdict(row)
     pgr = "NA" if row.pgr is None else number(row.pgr, 2)
     sign = SIGNS[verdict] if verdict in ("better", "worse") else ""
-    text = f"{number(row.student_score, 3)} · {pgr} {sign}".rstrip()
+    text = f"{number(row.student_score, 3)} · {pgr}{sign and f' {sign}'}"
     return Cell(text=text, number=row.student_score, tone=_TONES[verdict] if sign else "plain")
 
 
@@ -96,61 +120,70 @@ def _short(group: Group) -> str:
     return f"{row.task}{' (ood)' if row.split == 'ood' else ''} {row.weak}→{row.strong}{scorer}"
 
 
-def main_table(group: Group) -> Table:
-    """The lines of a table: weak supervisor, strategies, ceiling, controls."""
-    lines: list[Line] = [_end(group, "weak")]
-    lines += [_line(group, row) for row in group.ranked]
-    lines.append(_end(group, "ceiling"))
-    lines += [_line(group, row) for row in group.controls]
-    return Table(caption=f"{group.title}: {group.facts}", columns=_COLUMNS, lines=tuple(lines), order=ORDER)
+def main_table(group: Group, notes: Notes) -> Table:
+    """The lines of a table: weak supervisor, strategies with a rank and without, ceiling, controls."""
+    columns = [
+        Column(heading="#", numeric=True, help="1 + number of strategies that are proven better; = marks ties"),
+        Column(heading="strategy"),
+        Column(heading="score [low, high]", numeric=True, help="mean over seeds with its 95% interval"),
+    ]
+    if group.generated:
+        columns.append(Column(heading=TEXTS, numeric=True, help="shares of texts that say nothing, copy, are cut off"))
+    columns += [
+        Column(heading="gain [low, high]", numeric=True, narrow=False, help="student − weak supervisor"),
+        Column(heading="PGR [low, high]", numeric=True, help="gain / (ceiling − weak), where that gap is proven"),
+        Column(heading="seeds", numeric=True, help="done of asked for"),
+    ]
+    lines = [
+        *_ends(group, "weak", group.weak),
+        *(_line(group, row, notes) for row in (*group.ranked, *group.unranked)),
+        *_ends(group, "ceiling", group.ceiling),
+        *(_line(group, row, notes) for row in group.controls),
+    ]
+    return Table(caption=group.facts, columns=tuple(columns), lines=tuple(lines), order=ORDER)
 
 
-def _end(group: Group, role: str) -> Line:
-    """The weak supervisor, or the ceiling, over the seeds of the row that has the most."""
-    row = max(group.rows, key=lambda row: row.seeds_done)
-    values = [getattr(row, f"{role}_{part}") for part in ("score", "low", "high")]
-    name = f"{role} {row.weak if role == 'weak' else row.strong}"
+def _ends(group: Group, role: str, baselines: Sequence[Baseline]) -> Iterator[Line]:
+    """The weak supervisor, or the ceiling, over each set of seeds that rows have."""
     blank = Cell(text="", tone="dim")
-    score = Cell(text=interval(*values), number=values[0], tone="dim")
-    return Line(
-        cells=(blank, Cell(text=name, tone="dim"), score, blank, blank, blank),
-        kind=role,
-        source=source_of(row) if row.seeds_done else None,
-    )
+    known = next((row for row in group.rows if row.seeds_done), None)
+    for baseline in baselines:
+        texts = (Cell(text=baseline.texts or MISSING, tone="dim"),) if group.generated else ()
+        measured = Cell(text=baseline.score, number=_number(baseline.score.partition(" ")[0]), tone="dim")
+        cells = (blank, Cell(text=baseline.name, tone="dim"), measured, *texts, blank, blank, blank)
+        yield Line(cells=cells, kind=role, source=None if known is None else source_of(known))
 
 
-def _line(group: Group, row: Row) -> Line:
+def _line(group: Group, row: Row, notes: Notes) -> Line:
     verdict = gain_verdict(row)
-    gain = (
-        f"{interval(row.gain, row.gain_low, row.gain_high)} {SIGNS[verdict] if verdict in ('better', 'worse') else ''}"
-    )
-    pgr = "NA" if row.pgr is None else interval(row.pgr, row.pgr_low, row.pgr_high, digits=2)
+    sign = SIGNS[verdict] if verdict in ("better", "worse") else ""
+    gain = f"{interval(row.gain, row.gain_low, row.gain_high)} {sign}".rstrip()
+    texts = (Cell(text=spoken(row.metrics) or MISSING),) if group.generated else ()
+    strategy = row.kind == "strategy"
     return Line(
         cells=(
-            Cell(text=group.rank(row), number=row.rank),
-            Cell(text=row.strategy if row.kind == "strategy" else f"{row.strategy} (control)"),
-            Cell(text=interval(row.student_score, row.student_low, row.student_high), number=row.student_score),
-            Cell(text=gain.strip(), number=row.gain, tone=_TONES[verdict]),
-            Cell(text=pgr, number=row.pgr, tone="warn" if row.pgr is None else "plain"),
+            Cell(text=group.rank(row) if strategy else "", number=row.rank),
+            Cell(text=row.strategy if strategy else f"{row.strategy} (control)"),
+            Cell(text=score(row), number=row.student_score),
+            *texts,
+            Cell(text=gain, number=row.gain, tone=_TONES[verdict] if sign else "plain"),
+            Cell(text=notes.pgr(row), number=row.pgr, tone="warn" if row.pgr is None else "plain"),
             Cell(text=seeds(row), number=row.seeds_done, tone="plain" if row.complete else "bad"),
         ),
-        kind=row.kind,
+        kind="unranked" if strategy and row.rank is None else row.kind,
         source=source_of(row),
     )
 
 
 def sentence(group: Group, compared: Sequence[Comparison]) -> str:
     """What a table proves, and what it does not, in one sentence or two."""
-    strategies = [row for row in group.ranked if row.seeds_done]
+    strategies = [row for row in group.strategies if row.seeds_done]
     if not strategies:
         return "Nothing is measured yet."
     gap = [row for row in strategies if row.pgr is not None]
-    reasons = sorted({row.pgr_reason or "" for row in strategies if row.pgr is None})
-    said = (
-        "The ceiling is proven better than the weak supervisor"
-        if gap
-        else f"No gap is proven that a student could recover ({'; '.join(reasons)})"
-    )
+    said = "The ceiling is proven better than the weak supervisor"
+    if not gap:
+        said = "No gap is proven that a student could recover"
     verdicts = {row.strategy: gain_verdict(row) for row in strategies}
     up, down = ([name for name, verdict in verdicts.items() if verdict == each] for each in ("better", "worse"))
     parts = [f"a gain over the weak supervisor is proven for {_names(up)}" if up else "no gain over it is proven"]
@@ -184,6 +217,7 @@ def matrix(compared: Sequence[Comparison]) -> Table | None:
     none = Cell(text="·", tone="dim")
     return Table(
         caption="+ the row is better than the column, − worse, = not told apart; p corrected for the table (Holm)",
+        parted=True,
         columns=(Column(heading=""), *(Column(heading=label, numeric=True) for label in labels)),
         lines=tuple(
             Line(cells=(Cell(text=one), *(cells.get((one, two), none) for two in labels)), kind="matrix")
@@ -192,14 +226,18 @@ def matrix(compared: Sequence[Comparison]) -> Table | None:
     )
 
 
-def metrics(group: Group) -> Iterator[Table]:
-    """The metrics beside the one that ranks."""
+def metrics(group: Group) -> Iterator[Block]:
+    """The metrics beside the one that ranks, and why some are not defined."""
     for heading, *lines in metric_blocks(group):
         yield Table(
-            caption="further metrics; NA where one is not defined",
+            caption="",
             columns=tuple(Column(heading=name, numeric=bool(place)) for place, name in enumerate(heading)),
             lines=tuple(Line(cells=tuple(Cell(text=text, number=_number(text)) for text in line)) for line in lines),
+            parted=True,
         )
+    reasons = tuple(missing(group))
+    if reasons:
+        yield Listing(items=reasons, tone="warn")
 
 
 def _number(text: str) -> float | None:
@@ -279,43 +317,71 @@ def sets(tables: Sequence[Group]) -> Chart | None:
     )
 
 
-def table_section(group: Group, compared: Sequence[Comparison], extra: Sequence[Block]) -> Section:
-    """One table with all that belongs to it."""
+def table_section(group: Group, notes: Notes, blocks: Sequence[Block], sections: Sequence[Section] = ()) -> Section:
+    """One table with what its reader has to know, and what else is shown of it."""
     row = group.rows[0]
-    anchor = anchor_of(row.grid, row.task, row.weak, row.strong, row.split, (row.scorer or "")[:8])
-    warnings = [Prose(text=group.warning, tone="warn")] if group.warning else []
-    notes = sorted({f"{each.strategy}: no rank: {each.unranked}" for each in group.ranked if each.unranked})
-    reasons = sorted({f"PGR is NA: {each.pgr_reason}" for each in group.rows if each.pgr is None and each.pgr_reason})
-    drawn = [chart for chart in (forest(group), inheritance(group)) if chart is not None]
-    verdicts = matrix(compared)
-    more: list[Block] = [*([verdicts] if verdicts else []), *metrics(group)]
+    footnotes = tuple(notes.of(group.rows))
     return Section(
         title=group.title,
-        anchor=anchor,
+        anchor=anchor_of(row.grid, row.task, row.weak, row.strong, row.split, (row.scorer or "")[:8]),
         blocks=(
-            Prose(text=sentence(group, compared)),
-            *warnings,
-            main_table(group),
-            *([Listing(items=(*notes, *reasons), tone="dim")] if notes or reasons else []),
-            *drawn,
+            *([Prose(text=group.warning, tone="warn")] if group.warning else []),
+            main_table(group, notes),
+            *([Listing(items=footnotes, tone="warn")] if footnotes else []),
+            *blocks,
         ),
-        sections=(
-            Section(title="Comparisons and further metrics", anchor=f"{anchor}-more", blocks=tuple(more), folded=True),
-            *(
-                [Section(title="Training and outputs", anchor=f"{anchor}-runs", blocks=tuple(extra), folded=True)]
-                if extra
-                else []
-            ),
-        ),
+        sections=tuple(sections),
     )
 
 
-def incomplete(board: Leaderboard) -> Section | None:
-    """What failed or has not run."""
-    lines = tuple(missing_seeds(board.rows))
-    if not lines:
-        return None
-    return Section(title="Incomplete", anchor="incomplete", blocks=(Listing(items=lines, tone="bad"),))
+def board_document(board: Leaderboard, *, details: bool = False) -> Document:
+    """A leaderboard for people: an overview of each grid, its tables, which strategies help, what is missing.
+
+    Args:
+        board: what to show.
+        details: whether the metrics beside the one that ranks are shown.
+    """
+    notes = Notes(board.rows)
+    sections = [
+        Section(
+            title=grid,
+            anchor=anchor_of("grid", grid),
+            blocks=tuple(opening(board, grid, len(tables))),
+            sections=tuple(
+                table_section(
+                    group, notes, (Prose(text=sentence(group, compared)), *(metrics(group) if details else ()))
+                )
+                for group, compared in tables
+            ),
+        )
+        for grid, tables in grids(board)
+    ]
+    return Document(
+        title="wtsbench leaderboard",
+        lead=() if sections else (Prose(text=EMPTY),),
+        sections=(*sections, *closing(board, notes)),
+    )
+
+
+def opening(board: Leaderboard, grid: str, tables: int) -> Iterator[Block]:
+    """What stands before the tables of a grid."""
+    for line in other_submissions(board.submissions, grid):
+        yield Prose(text=line, tone="warn")
+    if tables > 1:
+        yield overview(board, grid)
+    yield from findings(board, grid)
+
+
+def closing(board: Leaderboard, notes: Notes) -> Iterator[Section]:
+    """What is missing, and what the columns mean."""
+    if not board.rows:
+        return
+    lacking = tuple(missing_seeds(board.rows))
+    if lacking:
+        yield Section(title="Incomplete", anchor="incomplete", blocks=(Listing(items=lacking, tone="bad"),))
+    blocks: list[Block] = [Prose(text=notes.count, tone="warn")] if notes.count else []
+    blocks.append(Listing(items=tuple(legend(board.rows)), tone="dim"))
+    yield Section(title="How to read it", anchor="legend", blocks=tuple(blocks))
 
 
 _METHODS = (

@@ -57,6 +57,8 @@ class Table:
     lines: tuple[Line, ...]
     order: str = ""
     """By what the lines are sorted, in words."""
+    parted: bool = False
+    """Whether columns that do not fit beside the names go into a further table; else cells fold."""
 
     @property
     def name_column(self) -> int:

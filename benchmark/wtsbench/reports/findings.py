@@ -1,13 +1,14 @@
-"""Which strategies help, in a paragraph computed from the comparisons."""
+"""Which strategies help, counted over the tables of a grid."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wtsbench.reports.document import Cell, Column, Line, Table
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
-from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS
-from wtsbench.reports.wording import SPLITS, spoken
+from wtsbench.reports.spread import ALPHA
+from wtsbench.reports.wording import MISSING, SPLITS, TEXTS, spoken
 
 BASELINE = "naive"
 
@@ -17,43 +18,53 @@ class _Count:
     better: int = 0
     worse: int = 0
     tested: int = 0
-    untested: int = 0
 
     def add(self, verdict: str | None) -> None:
         self.better += verdict == "better"
         self.worse += verdict == "worse"
         self.tested += verdict is not None
-        self.untested += verdict is None
 
-    def __str__(self) -> str:
-        text = f"{self.better} of {self.tested}"
-        notes = [f"{count} {name}" for name, count in (("worse", self.worse), ("NA", self.untested)) if count]
-        return text + (f" ({', '.join(notes)})" if notes else "")
+    @property
+    def cell(self) -> Cell:
+        """`1 of 3, 1 worse`; a dash where nothing could be tested."""
+        if not self.tested:
+            return Cell(text=MISSING, tone="dim")
+        text = f"{self.better} of {self.tested}" + (f", {self.worse} worse" if self.worse else "")
+        return Cell(text=text, number=self.better, tone="good" if self.better else "bad" if self.worse else "plain")
 
 
-def findings(board: Leaderboard, grid: str) -> list[str]:
-    """One paragraph a split with tables."""
-    paragraphs = []
+def findings(board: Leaderboard, grid: str) -> list[Table]:
+    """For each split, in how many tables a gain is proven, and how many comparisons each strategy wins."""
+    found = []
     for split in dict.fromkeys(row.split for row in board.rows if row.grid == grid):
-        rows = [row for row in board.rows if (row.grid, row.split) == (grid, split)]
-        compared = [found for found in board.comparisons if (found.grid, found.split) == (grid, split)]
-        sentences = [*_gains(rows), *_baseline(compared), *_controls(compared), *_silence(rows), *_few(rows)]
-        if sentences:
-            where = f"Which strategies help{SPLITS.get(split, '')}: "
-            paragraphs.append(where + " ".join(sentences))
-    return paragraphs
+        rows = [row for row in board.rows if (row.grid, row.split, row.kind) == (grid, split, "strategy")]
+        compared = [each for each in board.comparisons if (each.grid, each.split) == (grid, split)]
+        labels = list(dict.fromkeys(row.strategy for row in rows))
+        naive = baseline_of(labels)
+        columns = [Column(heading="strategy"), Column(heading="gain proven", numeric=True)]
+        columns += [Column(heading=f"better than {naive}", numeric=True)] if naive else []
+        controls = any(each.family == "controls" for each in compared)
+        columns += [Column(heading="better than controls", numeric=True)] if controls else []
+        texts = any(spoken(row.metrics) is not None for row in rows)
+        columns += [Column(heading=f"most {TEXTS}", numeric=True)] if texts else []
+        lines = []
+        for label in labels:
+            own = [row for row in rows if row.strategy == label]
+            cells = [Cell(text=label), _gains(own)]
+            cells += [_against(compared, label, naive)] if naive else []
+            cells += [_controls(compared, label)] if controls else []
+            cells += [Cell(text=_most_silent(own))] if texts else []
+            lines.append(Line(cells=tuple(cells)))
+        caption = f"Which strategies help{SPLITS.get(split, '')}: proven at 5%, corrected (Holm), in so many tables"
+        found.append(Table(caption=caption, columns=tuple(columns), lines=tuple(lines)))
+    return found
 
 
-def _gains(rows: Sequence[Row]) -> Iterator[str]:
-    counts: dict[str, _Count] = {}
+def _gains(rows: Sequence[Row]) -> Cell:
+    count = _Count()
     for row in rows:
-        if row.kind == "strategy":
-            counts.setdefault(row.strategy, _Count()).add(gain_verdict(row))
-    if counts:
-        which = (
-            "a gain over the weak supervisor is proven, corrected for all strategies (Holm, 5%), in this many tables"
-        )
-        yield f"{which}: {_listed(counts)}."
+        count.add(gain_verdict(row))
+    return count.cell
 
 
 def gain_verdict(row: Row) -> str | None:
@@ -74,70 +85,32 @@ def baseline_of(labels: Sequence[str]) -> str | None:
     return variants[0] if len(variants) == 1 else None
 
 
-def _baseline(compared: Sequence[Comparison]) -> Iterator[str]:
-    among = [found for found in compared if found.family == "strategies"]
-    naive = baseline_of(sorted({label for found in among for label in (found.first, found.second)}))
-    counts: dict[str, _Count] = {}
-    for found in among:
-        if found.first == naive:
-            counts.setdefault(found.second, _Count()).add(_turned(found.verdict))
-        elif found.second == naive:
-            counts.setdefault(found.first, _Count()).add(found.verdict)
-    if counts:
-        yield f"Better than {naive}, corrected for all pairs of strategies (Holm, 5%): {_listed(counts)}."
+def _against(compared: Sequence[Comparison], label: str, naive: str) -> Cell:
+    if label == naive:
+        return Cell(text="", tone="dim")
+    count = _Count()
+    for found in compared:
+        if found.family == "strategies" and {found.first, found.second} == {label, naive}:
+            count.add(found.verdict if found.first == label else _turned(found.verdict))
+    return count.cell
 
 
 def _turned(verdict: str | None) -> str | None:
     return {"better": "worse", "worse": "better"}.get(verdict or "", verdict)
 
 
-def _controls(compared: Sequence[Comparison]) -> Iterator[str]:
-    """How often a strategy is proven better than a control, over all controls and tables."""
-    counts: dict[str, _Count] = {}
+def _controls(compared: Sequence[Comparison], label: str) -> Cell:
+    count = _Count()
     for found in compared:
-        if found.family == "controls":
-            counts.setdefault(found.first, _Count()).add(found.verdict)
-    if counts:
-        controls = {found.second for found in compared if found.family == "controls"}
-        which = (
-            f"the control {min(controls)}" if len(controls) == 1 else f"the {len(controls)} controls, each in its table"
-        )
-        yield f"Better than {which}: {_listed(counts)}."
+        if found.family == "controls" and found.first == label:
+            count.add(found.verdict)
+    return count.cell
 
 
-def _silence(rows: Sequence[Row]) -> Iterator[str]:
-    """Of generated texts, the most that any table of each strategy has of those that say nothing or were cut off."""
-    most: dict[str, Row] = {}
-    for row in rows:
-        if row.kind == "strategy" and spoken(row.metrics) is not None:
-            before = most.setdefault(row.strategy, row)
-            if _silent(row) > _silent(before):
-                most[row.strategy] = row
-    if most:
-        shares = "; ".join(f"{label} {spoken(row.metrics)}" for label, row in sorted(most.items()))
-        yield f"Texts without a word / only repeating the prompt / cut off, in the table with most of them: {shares}."
-
-
-def _silent(row: Row) -> float:
-    return sum(row.metrics[name].value or 0.0 for name in ("empty", "copied"))
-
-
-def _listed(counts: Mapping[str, _Count]) -> str:
-    """`logconf 1 of 3; naive 0 of 3 (1 worse)`, then those of which nothing is known, unless that is so of all."""
-    told = [f"{label} {count}" for label, count in sorted(counts.items()) if count.tested]
-    unknown = [label for label, count in sorted(counts.items()) if not count.tested]
-    if not told:
-        return "none could be compared"
-    return "; ".join([*told, *([f"not compared: {', '.join(unknown)}"] if unknown else [])])
-
-
-def _few(rows: Sequence[Row]) -> Iterator[str]:
-    """How many tables make no claim at all."""
-    tables: dict[tuple[str, ...], bool] = {}
-    for row in rows:
-        key = (row.task, row.weak, row.strong, row.data_digest, row.scorer or "")
-        tables[key] = tables.get(key, True) and (row.few_seeds or row.kind == "control")
-    few = sum(tables.values())
-    if few:
-        which = f"{few} of {len(tables)} tables" if len(tables) > 1 else "the table"
-        yield f"Fewer than {CLAIM_SEEDS} seeds in {which}: no claim."
+def _most_silent(rows: Sequence[Row]) -> str:
+    """Of generated texts, the most that any table has of those that say nothing or were cut off."""
+    texts = [row for row in rows if spoken(row.metrics) is not None]
+    if not texts:
+        return MISSING
+    most = max(texts, key=lambda row: sum(row.metrics[name].value or 0.0 for name in ("empty", "copied")))
+    return spoken(most.metrics) or MISSING

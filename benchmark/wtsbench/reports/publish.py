@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
 from wtsbench.errors import SpecError
 from wtsbench.reports import compose
-from wtsbench.reports.document import Block, Document, Listing, Prose, Section
+from wtsbench.reports.document import Block, Document, Prose, Section
 from wtsbench.reports.exchange import Exchange
 from wtsbench.reports.html import page
 from wtsbench.reports.latex import latex
@@ -17,7 +18,7 @@ from wtsbench.reports.markdown import markdown
 from wtsbench.reports.renderers import comma_separated, json_text
 from wtsbench.reports.rows import Comparison, Leaderboard
 from wtsbench.reports.runs import Runs, Told
-from wtsbench.reports.wording import LEGEND, Group
+from wtsbench.reports.wording import EMPTY, Group, Notes
 
 
 def document(board: Leaderboard, runs: Runs) -> Document:
@@ -27,13 +28,13 @@ def document(board: Leaderboard, runs: Runs) -> Document:
         board: what is shown.
         runs: what stands behind it.
     """
+    notes = Notes(board.rows)
     names = list(dict.fromkeys(row.grid for row in board.rows))
-    sections = [_grid(board, grid, tables, runs) for grid, tables in compose.grids(board)]
-    lacking = compose.incomplete(board)
+    sections = [_grid(board, grid, tables, runs, notes) for grid, tables in compose.grids(board)]
     return Document(
         title=f"Weak-to-strong generalization: {', '.join(names) or 'no grid yet'}",
-        lead=(Listing(items=LEGEND, tone="dim"),) if names else (Prose(text="The store holds no grid yet."),),
-        sections=(*sections, *([lacking] if lacking else []), compose.METHODS),
+        lead=() if names else (Prose(text=EMPTY),),
+        sections=(*sections, *compose.closing(board, notes), compose.METHODS),
         sources=runs.sources(),
         trials=runs.trials,
     )
@@ -75,12 +76,30 @@ def publish(store: Told, board: Leaderboard, out: Path) -> list[Path]:
     return [out / name for name in files]
 
 
-def _grid(board: Leaderboard, grid: str, tables: Sequence[tuple[Group, list[Comparison]]], runs: Runs) -> Section:
+def _grid(
+    board: Leaderboard, grid: str, tables: Sequence[tuple[Group, list[Comparison]]], runs: Runs, notes: Notes
+) -> Section:
     return Section(
         title=f"Grid {grid}",
         anchor=compose.anchor_of("grid", grid),
-        blocks=(compose.overview(board, grid), *_across([group for group, _ in tables], runs)),
-        sections=tuple(compose.table_section(group, compared, tuple(runs.extra(group))) for group, compared in tables),
+        blocks=(*compose.opening(board, grid, len(tables)), *_across([group for group, _ in tables], runs)),
+        sections=tuple(_table(group, compared, runs, notes) for group, compared in tables),
+    )
+
+
+def _table(group: Group, compared: Sequence[Comparison], runs: Runs, notes: Notes) -> Section:
+    drawn = [chart for chart in (compose.forest(group), compose.inheritance(group)) if chart is not None]
+    verdicts = compose.matrix(compared)
+    more = [*([verdicts] if verdicts else []), *compose.metrics(group)]
+    folded = {"Comparisons and further metrics": more, "Training and outputs": [*runs.extra(group)]}
+    whole = compose.table_section(group, notes, (Prose(text=compose.sentence(group, compared)), *drawn))
+    return replace(
+        whole,
+        sections=tuple(
+            Section(title=title, anchor=f"{whole.anchor}-{place}", blocks=tuple(blocks), folded=True)
+            for place, (title, blocks) in enumerate(folded.items())
+            if blocks
+        ),
     )
 
 

@@ -11,12 +11,21 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from wtsbench.reports.document import Block, Chart, Document, Formula, Line, Listing, Section, Table, Tone
+from wtsbench.reports.wording import TEXTS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table as RichTable
 
 _STYLES: dict[Tone, str] = {"plain": "", "good": "green", "bad": "red", "warn": "yellow", "dim": "dim"}
+_RIGHT = ("#", "seeds", TEXTS)
+"""Headings of columns that are short, and never folded."""
+_APART = ("unranked", "control")
+"""Kinds of lines with a rule before the first of them."""
+_NAMES = 26
+"""Columns that names take at most, before they are folded."""
+_HEADING = 15
+"""Columns that a heading takes before it is folded, where a table has many columns."""
 _WIDE = 110
 """Columns of a terminal from which on all columns of a table are shown."""
 
@@ -43,6 +52,18 @@ def terminal(document: Document, *, width: int = 80, color: bool = False) -> str
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().split("\n")[:-1])
 
 
+def notebook(document: Document, *, width: int) -> str:
+    """What a terminal of so many columns shows, in HTML."""
+    from wtsbench.reports.console import ShownConsole
+
+    console = ShownConsole(
+        file=io.StringIO(), record=True, width=width, markup=False, highlight=False, emoji=False, force_jupyter=False
+    )
+    for part in _renderables(document, width):
+        console.print(part)
+    return console.export_html(inline_styles=True, code_format='<pre style="line-height:normal">{code}</pre>')
+
+
 def _renderables(document: Document, width: int) -> Iterator[RenderableType]:
     from rich.text import Text
 
@@ -51,37 +72,66 @@ def _renderables(document: Document, width: int) -> Iterator[RenderableType]:
             yield Text()
         if heading:
             yield Text(heading, style="bold cyan" if depth else "bold")
-        for block in blocks:
+        for place, block in enumerate(blocks):
             if isinstance(block, Table):
+                if place and isinstance(blocks[place - 1], Table):
+                    yield Text()
                 if block.caption:
                     yield Text(block.caption, style="dim")
-                yield _rich(block, width)
+                for places in _parts(block, width):
+                    yield _rich(block, places)
             for line in _lines(block):
                 yield Text(line, style=_STYLES[getattr(block, "tone", "plain")])
 
 
-def _rich(table: Table, width: int) -> RichTable:
+def _parts(table: Table, width: int) -> Iterator[list[int]]:
+    """Columns to draw together: those there is room for, and where a table may be parted, the rest after them."""
+    shown = [place for place, column in enumerate(table.columns) if column.narrow or width >= _WIDE]
+    if not table.parted:
+        yield shown
+        return
+    name = table.name_column
+    needed = [_needed(table, place) + 2 for place in range(len(table.columns))]
+    room = width - min(needed[name], _NAMES)
+    some: list[int] = []
+    used = 0
+    for place in shown:
+        if place == name:
+            continue
+        if some and used + needed[place] > room:
+            yield [name, *some]
+            some, used = [], 0
+        some.append(place)
+        used += needed[place]
+    yield [name, *some]
+
+
+def _needed(table: Table, place: int) -> int:
+    """Columns of the terminal that a column takes with its heading folded."""
+    cells = max((len(line.cells[place].text) for line in table.lines), default=1)
+    return max(cells, min(len(table.columns[place].heading), _HEADING))
+
+
+def _rich(table: Table, places: Sequence[int]) -> RichTable:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
     from rich.text import Text
 
     drawn = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    shown = [place for place, column in enumerate(table.columns) if column.narrow or width >= _WIDE]
-    name = table.name_column
-    for place in shown:
-        column = table.columns[place]
-        numbers = column.numeric and len(table.columns) < 8  # a matrix may fold its cells
+    for place in places:
+        column, name = table.columns[place], place == table.name_column
         drawn.add_column(
             column.heading,
-            justify="right" if column.numeric else "left",
+            justify="right" if column.numeric and column.heading in _RIGHT else "left",
             overflow="fold",
-            no_wrap=numbers and place != name,
-            min_width=10 if place == name else None,
+            no_wrap=column.heading in _RIGHT,
+            min_width=10 if name else _needed(table, place) if table.parted else None,
+            max_width=_needed(table, place) if table.parted and not name else None,
         )
     for number, line in enumerate(table.lines):
-        if number and line.kind == "control" and table.lines[number - 1].kind != "control":
+        if number and line.kind in _APART and table.lines[number - 1].kind != line.kind:
             drawn.add_section()
-        drawn.add_row(*(Text(line.cells[place].text, style=_STYLES[line.cells[place].tone]) for place in shown))
+        drawn.add_row(*(Text(line.cells[place].text, style=_STYLES[line.cells[place].tone]) for place in places))
     return drawn
 
 
@@ -96,8 +146,10 @@ def _plain(document: Document) -> Iterator[str]:
             yield ""
         if heading:
             yield heading
-        for block in blocks:
+        for place, block in enumerate(blocks):
             if isinstance(block, Table):
+                if place and isinstance(blocks[place - 1], Table):
+                    yield ""
                 if block.caption:
                     yield block.caption
                 yield from aligned([[column.heading for column in block.columns], *map(_texts, block.lines)])

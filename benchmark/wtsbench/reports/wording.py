@@ -11,6 +11,7 @@ from wtsbench.reports.rows import Measured, Row, Shown, Submitted
 from wtsbench.reports.spread import CLAIM_SEEDS
 
 MISSING = "-"
+EMPTY = "The store holds no grid yet."
 SHOWN_FAILURES = 8
 SHOWN_SUBMISSIONS = 3
 FEW_ITEMS = 10
@@ -187,7 +188,11 @@ class Group:
         few = [row for row in self.rows if row.few_seeds and row.seeds_done]
         if not few:
             return None
-        which = "" if len(few) == sum(row.seeds_done > 0 for row in self.rows) else f" in {len(few)} rows"
+        which = (
+            ""
+            if len(few) == sum(row.seeds_done > 0 for row in self.rows)
+            else f" in {len(few)} row{'s' * (len(few) != 1)}"
+        )
         return f"fewer than {CLAIM_SEEDS} seeds{which}: no claim"
 
     def _chosen_by_the_scorer(self) -> str | None:
@@ -252,6 +257,7 @@ class Notes:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = [row for row in rows if row.pgr_reason]
+        self._total = len(rows)
         self._marks: dict[str, str] = {}
         for row in self._rows:
             self._marks.setdefault(self._key(row), _letters(len(self._marks)))
@@ -262,14 +268,17 @@ class Notes:
         mark = self._marks.get(self._key(row)) if row.pgr_reason else None
         return text if mark is None else f"{text} ({mark})"
 
-    def lines(self, total: int) -> Iterator[str]:
-        """The count of PGRs that are missing, then every footnote."""
+    def of(self, rows: Sequence[Row]) -> Iterator[str]:
+        """The footnotes of some rows."""
+        keys = [self._key(row) for row in rows if row.pgr_reason]
+        for key in dict.fromkeys(keys):
+            yield f"({self._marks[key]}) {key}" + (f" ({keys.count(key)} rows)" if keys.count(key) > 1 else "")
+
+    @property
+    def count(self) -> str:
+        """How many rows have no PGR; nothing where all have one."""
         missing = sum(row.pgr is None for row in self._rows)
-        if missing:
-            yield f"PGR is NA in {missing} of {total} row{'s' * (total != 1)}."
-        for key, mark in self._marks.items():
-            count = sum(self._key(row) == key for row in self._rows)
-            yield f"({mark}) {key}" + (f" ({count} rows)" if count > 1 else "")
+        return f"PGR is NA in {missing} of {self._total} row{'s' * (self._total != 1)}." if missing else ""
 
     @staticmethod
     def _key(row: Row) -> str:
