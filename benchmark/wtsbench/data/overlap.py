@@ -57,7 +57,7 @@ def warnings(task: str, report: Mapping[str, Any]) -> list[str]:
     found = report["near_identical_across_splits"]
     if not found["test_items"]:
         return []
-    one, two = map(excerpt, found["example"])
+    one, two = map(_excerpt, found["example"])
     size = report["splits"][Split.TEST.value]["items"]
     return [
         f"task {task}: {found['test_items']} of {size} test items are nearly the same as an item that is learned from, "
@@ -75,7 +75,7 @@ def crowded(items: Sequence[Item]) -> str:
     values.update(f"the text {text!r}" for item in members for text in set[str]().union(*item.similar))
     told = ", ".join(f"{shortened(value)} ({count} items)" for value, count in values.most_common(_TIES) if count > 1)
     why = f"tied together most by {told}" if told else "each nearly the same as another of them"
-    one, two = (excerpt(item.text) for item in members[:2])
+    one, two = (_excerpt(item.text) for item in members[:2])
     return f", {why}, such as {one} and {two}"
 
 
@@ -83,6 +83,6 @@ def _whole(item: Item) -> str:
     return " ".join(map(comparable, item.texts))
 
 
-def excerpt(text: str) -> str:
+def _excerpt(text: str) -> str:
     """The beginning of a text, in quotes, on one line; what cannot be printed is written as its code."""
     return repr(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…")
