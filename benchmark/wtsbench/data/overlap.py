@@ -12,11 +12,14 @@ from wtsbench.data.grouping import similar_pairs
 from wtsbench.data.normalise import comparable
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import Split
+from wtsbench.spec.visible import shortened
 
 if TYPE_CHECKING:
     from wtsbench.data.protocol import Item
 
 _LEARNED = (Split.WEAK_TRAIN, Split.TRANSFER)
+_TIES = 3
+"""Values that a message names."""
 _EXCERPT = 100
 """Characters of a text that a message shows."""
 
@@ -54,7 +57,7 @@ def warnings(task: str, report: Mapping[str, Any]) -> list[str]:
     found = report["near_identical_across_splits"]
     if not found["test_items"]:
         return []
-    one, two = map(excerpt, found["example"])
+    one, two = map(_excerpt, found["example"])
     size = report["splits"][Split.TEST.value]["items"]
     return [
         f"task {task}: {found['test_items']} of {size} test items are nearly the same as an item that is learned from, "
@@ -62,22 +65,24 @@ def warnings(task: str, report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def too_small(split: str, items: Sequence[Item]) -> str:
-    """What to do about a split with too few items: its groups may be too large, where all texts are nearly the same."""
+def crowded(items: Sequence[Item]) -> str:
+    """Where more than half of the items are one group: what most of them have in common, and two of them."""
     group_id, largest = Counter(item.group_id for item in items).most_common(1)[0] if items else ("", 0)
     if largest <= len(items) / 2:
-        return f"give the task more data, or splits.{split} in its manifest a larger share."
-    one, two = [excerpt(item.text) for item in items if item.group_id == group_id][:2]
-    return (
-        f"{largest} of the {len(items)} items are one group, such as {one} and {two}: tie them by fewer columns, name "
-        "in group.similar those that have to differ, or raise group.threshold: at 1 only equal texts are alike."
-    )
+        return ""
+    members = [item for item in items if item.group_id == group_id]
+    values = Counter(value.replace("\n", " ", 1) for item in members for value in item.groups)  # a column and its value
+    values.update(f"the text {text!r}" for item in members for text in set[str]().union(*item.similar))
+    told = ", ".join(f"{shortened(value)} ({count} items)" for value, count in values.most_common(_TIES) if count > 1)
+    why = f"tied together most by {told}" if told else "each nearly the same as another of them"
+    one, two = (_excerpt(item.text) for item in members[:2])
+    return f", {why}, such as {one} and {two}"
 
 
 def _whole(item: Item) -> str:
     return " ".join(map(comparable, item.texts))
 
 
-def excerpt(text: str) -> str:
+def _excerpt(text: str) -> str:
     """The beginning of a text, in quotes, on one line; what cannot be printed is written as its code."""
     return repr(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…")

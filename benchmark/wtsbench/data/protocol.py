@@ -22,13 +22,10 @@ from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import TEST_SPLITS, Split
-from wtsbench.spec.visible import shortened
 from wtsbench.store.schemas import ITEMS
 
 MAJORITY = 0.55
 """A split whose largest class has a greater share is cut down to the size of its smallest class."""
-_TIES = 3
-"""Values that a message names."""
 
 
 @dataclass(frozen=True)
@@ -278,24 +275,15 @@ def _check_sizes(manifest: TaskManifest, report: dict[str, Any], items: list[Ite
         found, own = (report["ood"], strangers) if name == Split.OOD.value else (report, items)
         dropped = found["contradictory_rows_dropped"]
         also = f"; {dropped} rows are left out for texts that have contradictory labels" if dropped else ""
-        tied = _ties(own) if found["largest_group"] > len(own) / 2 else ""
+        tied = overlap.crowded(own)
         raise DataError(
             f"task {manifest.name}: too few items: split {name} has {counts['items']}{lacks}, of "
             f"{found['distinct_items']} distinct items in {found['groups']} groups, the largest of "
             f"{found['largest_group']}{tied}{also}",
-            remedy=overlap.too_small(name, items)
-            if found is report
-            else "give the manifest's ood another source, or leave it out.",
+            remedy="give the manifest's ood another source, or leave it out."
+            if found is not report
+            else "tie the items by fewer columns, name in group.similar those that have to differ, or raise "
+            "group.threshold: at 1 only equal texts are alike."
+            if tied
+            else f"give the task more data, or splits.{name} in its manifest a larger share.",
         )
-
-
-def _ties(items: Sequence[Item]) -> str:
-    """The values that most items of the largest group have in common."""
-    ((largest, _),) = Counter(item.group_id for item in items).most_common(1)
-    values: Counter[str] = Counter()
-    for item in items:
-        if item.group_id == largest:
-            values.update(value.replace("\n", " ", 1) for value in item.groups)  # a column's name and what it holds
-            values.update(f"the text {value!r}" for value in item.similar)
-    told = ", ".join(f"{shortened(value)} ({count} items)" for value, count in values.most_common(_TIES) if count > 1)
-    return f", tied together most by {told}" if told else ", each nearly the same as another of them"

@@ -11,8 +11,6 @@ from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationOverride
 from wtsbench.spec.training import GridTraining
 
-API_VERSION = "wtsbench/v1"
-
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|KB|MB|GB|TB)")
 _BINARY = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _UNITS = {**_BINARY, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
