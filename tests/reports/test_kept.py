@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import RENDERERS, render
 from wtsbench.reports.rows import Leaderboard
 from wtsbench.store import folder as folder_module
-from wtsbench.store.client import open_store
+from wtsbench.store.client import Store, open_store
 from wtsbench.store.operations import StoreCalls
 
 QUICK = 200
@@ -210,24 +212,37 @@ def test_what_nobody_uses_is_removed(kept: KeptTables) -> None:
     assert any(kept.folder.iterdir())
 
 
+@contextmanager
+def reading(folder: Path, *, served: bool) -> Iterator[Store]:
+    """The store in a folder, by the folder or through a server that serves it meanwhile."""
+    if not served:
+        yield open_store(str(folder))
+        return
+    with serving(folder) as running, asking_with(token_in(folder, "read")):
+        yield open_store(running.listen)
+
+
+@pytest.mark.parametrize("served", [False, True])
 def test_rows_that_were_changed_behind_the_stores_back_are_another_table(
-    kept: KeptTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: bool, kept: KeptTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two readers, with and without kept tables, see the same: what is in the store, and not what was in it before."""
     monkeypatch.setattr(folder_module, "_SETTLED_NS", 10**7)
-    store = small().folder(tmp_path)
+    folder = Path(small().folder(tmp_path).uri)
     time.sleep(0.05)  # from here on the state of the file stands for what is in it
-    first = leaderboard(store, resamples=QUICK, kept=kept)
-    assert leaderboard(store, resamples=QUICK, kept=kept) == first
-    path = Path(store.uri) / "store.duckdb"
+    with reading(folder, served=served) as store:
+        first = leaderboard(store, resamples=QUICK, kept=kept)
+        assert leaderboard(store, resamples=QUICK, kept=kept) == first
+    path = folder / "store.duckdb"
     for change in ("predictions_rows SET probabilities = [0.8, 0.2]", "items SET label = 1 - label"):
         status = path.stat()
         with duckdb.connect(str(path)) as database:
             database.execute(f"UPDATE {change}")
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         time.sleep(0.05)
-        changed = leaderboard(store, resamples=QUICK, kept=kept)
-        assert changed == leaderboard(store, resamples=QUICK) != first
+        with reading(folder, served=served) as store:
+            changed = leaderboard(store, resamples=QUICK, kept=kept)
+            assert changed == leaderboard(store, resamples=QUICK) != first
 
 
 def test_stored_rows_are_read_once_where_nothing_was_written(

@@ -140,7 +140,7 @@ def test_an_image_goes_from_engine_to_engine(tmp_path: Path) -> None:
         entries = {oci.blob_name(layers[0]): Entry.of_file(oci.blob_name(layers[0]), taken[layers[0]])}
         for name, content in oci.layout(config, {layers[0]: taken[layers[0]].stat().st_size}, "x:1").items():
             entries[name] = Entry.of_bytes(name, content)
-        write(tmp_path / "bundle.tar", {"image": {"id": image_id}}, entries)
+        write(tmp_path / "bundle.tar", {"image": {"name": "x:1", "id": image_id}}, entries)
         client.images.remove(image_id, force=True)
 
         try:
@@ -151,6 +151,6 @@ def test_an_image_goes_from_engine_to_engine(tmp_path: Path) -> None:
         finally:
             client.images.remove(image_id, force=True)
 
-        write(tmp_path / "bundle.tar", {"image": {"id": "sha256:" + "0" * 64}}, entries)
+        write(tmp_path / "bundle.tar", {"image": {"name": "x:1", "id": "sha256:" + "0" * 64}}, entries)
         with pytest.raises(BundleFault, match="not the one"), opened(tmp_path / "bundle.tar"):
             pass

@@ -13,7 +13,7 @@ import pytest
 from tests.execution.test_untrusted import in_time
 from tests.leavings import nested
 from wtsbench.errors import UserError
-from wtsbench.spec.files import open_plain, read_plain, remove, remove_tree, require_plain, shown, walk
+from wtsbench.spec.files import open_plain, read_plain, remove, remove_tree, require_plain, walk
 
 
 @pytest.fixture(params=["pipe", "socket", "folder", "device", "link to a pipe"])
@@ -130,9 +130,3 @@ def test_what_is_a_file_or_not_there_is_removed_too(tmp_path: Path) -> None:
         remove(tmp_path / name)
         remove_tree(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_name_that_is_no_text_can_be_told() -> None:
-    """Its bytes are spelled out; other text is as it was."""
-    assert shown(os.fsdecode(b"a\xffb")) == "a\\udcffb"
-    assert shown("naïve ☃") == "naïve ☃"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import unicodedata
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wtsbench.spec.visible import LINES, shortened, visible, visible_texts
+from wtsbench.spec.visible import LINES, shortened, storable, visible, visible_texts
 
 SPELLED = "\u200c\u200d"
 """Format characters that words of some scripts, and emoji, are spelled with."""
@@ -35,6 +36,12 @@ def test_json_stays_the_same_document(text: str) -> None:
     """A JSON document that was made visible, its line breaks kept, says what it said."""
     document = json.dumps({"text": text}, ensure_ascii=False, indent=1)
     assert json.loads(visible(document, LINES)) == {"text": text}
+
+
+def test_a_name_that_is_no_text_can_be_stored() -> None:
+    """Its bytes are spelled out, as a terminal shows them; other text is as it was."""
+    assert storable(os.fsdecode(b"a\xffb")) == visible(os.fsdecode(b"a\xffb")) == "a\\udcffb"
+    assert storable("naïve\n\x1b ☃") == "naïve\n\x1b ☃"
 
 
 def test_lines_of_a_log_stay() -> None:

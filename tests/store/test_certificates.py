@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.store.servers import asking_with, serving, token_in
 from wtsbench.errors import StoreError
@@ -57,6 +60,29 @@ def test_an_authority_of_another_time_is_refused_at_both_ends(tmp_path: Path) ->
             asking_with(token_in(folder, "read"), WTSBENCH_STORE_CA=running.ca or Path()),
         ):
             assert open_store(running.listen).trials().num_rows == 0
+
+
+@pytest.mark.parametrize("damage", ["no key", "another's", "a pipe", "with a password"])
+def test_a_key_that_is_not_the_authoritys_signs_nothing(tmp_path: Path, damage: str) -> None:
+    """Whatever is in its place, the server says what to do, and waits for nothing."""
+    folder = tmp_path / "store" / SERVER
+    authority(folder)
+    key = folder / "ca.key"
+    key.unlink()
+    if damage == "a pipe":
+        os.mkfifo(key)
+    elif damage == "another's":
+        authority(tmp_path / "other")
+        key.write_bytes((tmp_path / "other" / "ca.key").read_bytes())
+    else:
+        form, locked = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"password")
+        made = ec.generate_private_key(ec.SECP256R1())
+        key.write_bytes(
+            b"no key" if damage == "no key" else made.private_bytes(serialization.Encoding.PEM, form, locked)
+        )
+    with pytest.raises(StoreError, match=r"ca\.key") as told, serving(tmp_path / "store", listen=TLS):
+        pass
+    assert damage == "a pipe" or "are made anew" in (told.value.remedy or "")
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=300), timedelta(days=-380)])

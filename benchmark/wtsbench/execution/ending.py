@@ -28,9 +28,10 @@ from wtsbench.execution.untrusted import read_json
 from wtsbench.sandbox import log
 from wtsbench.sandbox.base import reclaim
 from wtsbench.spec.failure import Failure, FailureClass
-from wtsbench.spec.files import remove_tree, shown
+from wtsbench.spec.files import remove_tree
 from wtsbench.spec.provenance import provenance
 from wtsbench.spec.trial import Role, TrialJob
+from wtsbench.spec.visible import storable
 from wtsbench.store import schemas
 from wtsbench.store.client import Store
 from wtsbench.store.courier import deliver
@@ -130,7 +131,7 @@ def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
         wrong = {folder.outbox: f"{folder.outbox} was no folder any more"} if replaced else _wrong(folder, job)
         if wrong and not folder.verdict.exists():
             noted = folder.verdict.with_suffix(".new")
-            noted.write_text(shown(next(iter(wrong.values()))))
+            noted.write_text(storable(next(iter(wrong.values()))))
             noted.rename(folder.verdict)
         for path in wrong:
             remove_tree(path)

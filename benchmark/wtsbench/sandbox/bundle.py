@@ -21,8 +21,9 @@ from pydantic import BaseModel, Field
 
 from wtsbench.errors import ExitCode, UserError
 from wtsbench.sandbox import oci
-from wtsbench.spec.files import open_plain, shown
+from wtsbench.spec.files import open_plain
 from wtsbench.spec.paths import naming
+from wtsbench.spec.visible import shortened, storable
 
 LISTING = "wtsbench/bundle.json"
 FORMAT = 1
@@ -185,7 +186,7 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
             continue
         plain = member.isreg() and not member.issparse()  # of a sparse one `_Member` would read other bytes than these
         if member.name not in listed or not plain or not _below(member.name) or member.name in entries:
-            faults.append(f"{shown(member.name)} is not listed")
+            faults.append(f"{shortened(member.name)} is not listed")
             continue
         seen = _Seen(_content(tar, member))
         while seen.read(oci.CHUNK):
@@ -263,7 +264,7 @@ def _below(name: str) -> bool:
     """Whether a name can be that of a file below a folder."""
     path = PurePosixPath(name)
     whole = not path.is_absolute() and ".." not in path.parts and path.as_posix() == name
-    if not whole or shown(name) != name or "\0" in name or len(name.encode()) > PATH_BYTES:
+    if not whole or storable(name) != name or "\0" in name or len(name.encode()) > PATH_BYTES:
         return False
     return all(len(part.encode()) <= NAME_BYTES for part in path.parts)
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from wtsbench.spec.files import shown
 from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.visible import storable
 
 
 class FailureClass(StrEnum):
@@ -27,7 +27,7 @@ class FailureClass(StrEnum):
 
 
 def _storable(value: object) -> object:
-    return shown(value) if isinstance(value, str) else value
+    return storable(value) if isinstance(value, str) else value
 
 
 Words = Annotated[str, BeforeValidator(_storable)]

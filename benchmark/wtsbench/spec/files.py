@@ -1,8 +1,8 @@
 """Files and folders that others made, touched without a surprise: nothing hangs, and no name or depth is too much.
 
 A name may be any bytes but "/" and NUL: Python keeps those that are no UTF-8 as lone surrogates, which no text file,
-table or message can hold (`shown`). A path may be longer than the kernel takes in one call, so folders are walked from
-one to the next and never by their whole path, with two of them open at most.
+table or message can hold (`visible.storable`). A path may be longer than the kernel takes in one call, so folders are
+walked from one to the next and never by their whole path, with two of them open at most.
 """
 
 from __future__ import annotations
@@ -96,11 +96,6 @@ def _not_plain(state: os.stat_result, path: str | os.PathLike[str]) -> OSError:
         return IsADirectoryError(errno.EISDIR, "it is a folder, not a file", os.fspath(path))
     what = _KINDS.get(stat.S_IFMT(state.st_mode), "something else")
     return OSError(errno.EINVAL, f"it is {what}, not a regular file", os.fspath(path))
-
-
-def shown(text: str) -> str:
-    """Text that can be stored and printed: bytes of a name that are no UTF-8 are spelled out."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def walk(top: Path, *, unlock: bool = False) -> Iterator[tuple[int, str, os.stat_result]]:

@@ -11,12 +11,14 @@ Record = TypeVar("Record")
 """A frozen dataclass."""
 LINES = "\n\t"
 """What stays of control characters in a text of several lines."""
+_HALVES = re.compile("[\ud800-\udfff]")
+"""Halves of surrogate pairs: Python has bytes of a file name as such that are no UTF-8."""
 _HIDDEN = re.compile(
     "".join(
         (
             "[\x00-\x1f\x7f-\x9f",  # C0, DEL and C1: escape sequences, line breaks, bells
             "\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb",  # order and width
-            "\ud800-\udfff",  # bytes of a file name that are no UTF-8
+            "\ud800-\udfff",  # as in _HALVES
             "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]",
         )
     )
@@ -34,6 +36,11 @@ def visible(text: str, keep: str = "") -> str:
         keep: characters that stay, as the line breaks of a text of several lines.
     """
     return _HIDDEN.sub(lambda match: match[0] if match[0] in keep else _code(match[0]), text)
+
+
+def storable(text: str) -> str:
+    """Text that files and tables can hold: bytes of a name that are no UTF-8 are spelled out, and all else stays."""
+    return _HALVES.sub(lambda match: _code(match[0]), text)
 
 
 def shortened(text: str, most: int = 100) -> str:

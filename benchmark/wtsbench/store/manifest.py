@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from wtsbench.errors import StoreError
-from wtsbench.spec.files import open_plain, read_plain
+from wtsbench.spec.files import NOT_GIVEN, open_plain, read_plain
 from wtsbench.spec.identity import digest
 from wtsbench.store.schemas import SCHEMA_VERSION
 
@@ -33,10 +33,15 @@ class File(BaseModel):
     """None in exports of schema version 3 and before; so below."""
 
 
-class Manifest(BaseModel):
-    """What is in an export. What a newer version says besides is not looked at."""
+class _Versioned(BaseModel):
+    """What manifests of all versions say."""
 
     schema_version: Annotated[int, Field(ge=1)]
+
+
+class Manifest(_Versioned):
+    """What is in an export. What else it says is not looked at."""
+
     form: Form
     files: dict[Annotated[str, Field(pattern=_NAME)], File]
     sha256: str | None = None
@@ -68,6 +73,9 @@ def read_manifest(path: Path) -> Manifest | None:
     """
     try:
         text = read_plain(path).decode()
+        version = _Versioned.model_validate_json(text, strict=True).schema_version
+        if version > SCHEMA_VERSION:
+            raise StoreError(f"{path} is of schema version {version}", remedy="use a newer wtsbench.")
         found = Manifest.model_validate_json(text, strict=True)
     except FileNotFoundError:
         return None
@@ -75,8 +83,6 @@ def read_manifest(path: Path) -> Manifest | None:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # no text, no JSON, or not what a manifest holds
         raise StoreError(f"{path} is no manifest of an export", remedy="export into another folder.") from error
-    if found.schema_version > SCHEMA_VERSION:
-        raise StoreError(f"{path} is of schema version {found.schema_version}", remedy="use a newer wtsbench.")
     old = found.sha256 is None and all(file.sha256 is None for file in found.files.values())
     if not old and (found.sha256 != found.own_digest() or found.text() != text):
         raise StoreError(f"{path} is not as it was written: its digest differs", remedy="export into another folder.")
@@ -98,9 +104,11 @@ def unfinished(path: Path) -> Path:
 
 
 def sha256(path: Path) -> str | None:
-    """Of a file; None where there is none."""
+    """Of a file; None where there is none, or something else in its place."""
     try:
         with open_plain(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in NOT_GIVEN:
+            raise
         return None

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -112,12 +112,15 @@ def authority(folder: Path) -> Path:
         )
         write_private(key, _private(own))
         write_private(certificate, signed.public_bytes(_PEM).decode())
-    require_valid(
-        certificate,
-        remedy=f"if the clock is right, move {certificate} and {key} away: they are made anew at the next start, and "
-        "every client needs a copy of the new ca.pem.",
-    )
+    require_valid(certificate, remedy=f"if the clock is right, {_anew(folder)}")
     return certificate
+
+
+def _anew(folder: Path) -> str:
+    return (
+        f"move {folder / 'ca.pem'} and {folder / 'ca.key'} away: they are made anew at the next start, and every "
+        "client needs a copy of the new ca.pem."
+    )
 
 
 def require_valid(path: Path, *, remedy: str) -> datetime:
@@ -158,9 +161,7 @@ def _sign(
     folder: Path, subject: str, certificate: Path, key: Path, purpose: x509.ObjectIdentifier, names: list[str]
 ) -> None:
     issuer = _read(authority(folder))
-    signer = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
-    if not isinstance(signer, ec.EllipticCurvePrivateKey):
-        raise StoreError(f"{folder / 'ca.key'} is no key of ours", remedy="move the folder away; it is made anew.")
+    signer = _signer(folder, issuer)
     own = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
     signed = (
@@ -180,6 +181,24 @@ def _sign(
     )
     write_private(key, _private(own))
     write_private(certificate, signed.public_bytes(_PEM).decode())
+
+
+def _signer(folder: Path, issuer: x509.Certificate) -> ec.EllipticCurvePrivateKey:
+    """The authority's key.
+
+    Raises:
+        StoreError: it cannot be read, or is another one than the authority's.
+    """
+    path = folder / "ca.key"
+    try:
+        found = serialization.load_pem_private_key(read_small(path), password=None)
+    except OSError as error:
+        raise StoreError(f"the key {path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # no key in PEM; one with a password; one of another kind
+        found = None
+    if not isinstance(found, ec.EllipticCurvePrivateKey) or found.public_key() != issuer.public_key():
+        raise StoreError(f"{path} is not the key of {folder / 'ca.pem'}", remedy=f"put that back, or {_anew(folder)}")
+    return found
 
 
 def _fits(certificate: x509.Certificate, wanted: set[str], issuer: x509.Certificate) -> bool:
