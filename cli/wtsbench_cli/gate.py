@@ -73,6 +73,7 @@ def gate(
     from wtsbench.errors import ExitCode
     from wtsbench.reports import outcome
     from wtsbench.reports.baseline import measured, write
+    from wtsbench.reports.files import write as write_file
     from wtsbench.store.client import open_store
 
     path = path_of(baseline, folder)
@@ -92,9 +93,9 @@ def gate(
     commands = _commands(baseline, found.grid, store) if found.exit_code else []
     print_gate(found, commands, json=json)
     if junit is not None:
-        junit.write_text(outcome.junit(found), encoding="utf-8")
+        write_file(junit, outcome.junit(found).encode())
     if comment is not None:
-        comment.write_text(outcome.limited(found, commands, outcome.COMMENT_BYTES), encoding="utf-8")
+        write_file(comment, outcome.limited(found, commands, outcome.COMMENT_BYTES).encode())
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in outcome.workflow_commands(found):
             say(line)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from wtsbench_cli.options import JsonOption, StoredGridOption, StoreOption, SubmissionOption, store_of
+from wtsbench_cli.options import JsonOption, StoredGridOption, StoreOption, SubmissionOption, expanded, store_of
 from wtsbench_cli.terminal import console, put_styled
 
 
@@ -18,6 +19,7 @@ class Format(StrEnum):
 
     TABLE = "table"
     MARKDOWN = "markdown"
+    LATEX = "latex"
     CSV = "csv"
     JSON = "json"
 
@@ -30,7 +32,7 @@ def leaderboard(
         Format | None,
         typer.Option(
             "--format",
-            metavar="table|markdown|csv|json",
+            metavar="table|markdown|latex|csv|json",
             help="How to print it. Default: table.",
             show_default=False,
         ),
@@ -41,6 +43,16 @@ def leaderboard(
             "--metrics", help="Show all metrics below each table. JSON and CSV always hold them.", show_default=False
         ),
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Write it to this file, in place of printing.",
+            show_default=False,
+            callback=expanded,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show the results of a store.
@@ -52,7 +64,7 @@ def leaderboard(
     if json and form not in (None, Format.JSON):
         raise typer.BadParameter(f"--json and --format {form} exclude each other", param_hint="--format")
     chosen = Format.JSON if json else form or Format.TABLE
-    show(store_of(store), grid=grid, submission=submission, form=chosen, details=metrics)
+    show(store_of(store), grid=grid, submission=submission, form=chosen, details=metrics, out=out)
 
 
 def show(
@@ -62,13 +74,17 @@ def show(
     submission: int | None = None,
     form: Format = Format.TABLE,
     details: bool = False,
+    out: Path | None = None,
 ) -> None:
-    """Print the leaderboard of a store, or of one of its grids."""
+    """Print the leaderboard of a store, or of one of its grids, or write it to a file."""
     from wtsbench import api
+    from wtsbench.reports.files import write
     from wtsbench.reports.renderers import render
 
     board = api.leaderboard(store, grid, submission=submission)
-    if form is Format.TABLE and sys.stdout.isatty():
+    if out is not None:
+        write(out, render(board, "plain" if form is Format.TABLE else form.value, details=details).encode())
+    elif form is Format.TABLE and sys.stdout.isatty():
         color = not os.environ.get("NO_COLOR")
         put_styled(render(board, "terminal", width=console().width, color=color, details=details))
     else:

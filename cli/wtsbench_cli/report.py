@@ -19,10 +19,11 @@ def report(
     grid: StoredGridOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Write the results as a page and as tables for papers and other tools.
+    """Write the results as a page and as tables for papers.
 
-    index.html opens from disk, without a server or a network. Behind every line it has the trials, seeds, digests, versions and
-    hardware that its numbers come from. The same store gives the same bytes.
+    index.html opens from disk, without a server or a network. Behind every line it has the trials, seeds, digests,
+    versions and hardware that its numbers come from. Beside it: Markdown, LaTeX, CSV, JSON, Parquet with Croissant,
+    Every Eval Ever, Bencher, the hub's evaluation results and CITATION.cff. The same store gives the same bytes.
     """
     from wtsbench.reports.kept import KeptTables
     from wtsbench.reports.leaderboard import leaderboard

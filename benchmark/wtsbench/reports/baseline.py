@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from wtsbench.errors import SpecError
 from wtsbench.reports.contents import Readable, submissions
+from wtsbench.reports.files import write as write_file
 from wtsbench.reports.leaderboard import tables
 from wtsbench.reports.table import Table
 from wtsbench.spec.generation_metrics import GENERATION_METRICS
@@ -223,13 +224,7 @@ def write(baseline: Baseline, path: Path) -> None:
         SpecError: it cannot be written.
     """
     text = json.dumps(_record(baseline), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    hidden = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        hidden.write_text(text, encoding="utf-8")
-        hidden.rename(path)
-    except OSError as error:
-        raise SpecError(f"{path} cannot be written: {error.strerror}", remedy="name another folder.") from None
+    write_file(path, text.encode())
 
 
 def read(path: Path) -> Baseline:

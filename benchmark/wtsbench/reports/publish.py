@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from wtsbench.errors import SpecError
 from wtsbench.reports import compose
 from wtsbench.reports.document import Block, Document, Prose, Section
 from wtsbench.reports.exchange import Exchange
+from wtsbench.reports.files import write
 from wtsbench.reports.html import page
 from wtsbench.reports.latex import latex
 from wtsbench.reports.markdown import markdown
@@ -19,6 +18,7 @@ from wtsbench.reports.renderers import comma_separated, json_text
 from wtsbench.reports.rows import Comparison, Leaderboard
 from wtsbench.reports.runs import Runs, Told
 from wtsbench.reports.wording import EMPTY, Group, Notes
+from wtsbench.spec.visible import visible_texts
 
 
 def document(board: Leaderboard, runs: Runs) -> Document:
@@ -54,6 +54,7 @@ def publish(store: Told, board: Leaderboard, out: Path) -> list[Path]:
     Raises:
         SpecError: the folder cannot be written.
     """
+    board = replace(board, rows=tuple(visible_texts(board.rows)))
     runs = Runs(store, board)
     made = document(board, runs)
     texts = {
@@ -64,15 +65,8 @@ def publish(store: Told, board: Leaderboard, out: Path) -> list[Path]:
         "rows.json": json_text(board),
     }
     files = {name: text.encode() for name, text in texts.items()} | Exchange(board, runs).files()
-    try:
-        for name, content in files.items():
-            path = out / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            hidden = path.with_name(f".{path.name}.{os.getpid()}")
-            hidden.write_bytes(content)
-            hidden.rename(path)
-    except OSError as error:
-        raise SpecError(f"{out} cannot be written: {error.strerror}", remedy="name another with --out.") from None
+    for name, content in files.items():
+        write(out / name, content)
     return [out / name for name in files]
 
 
