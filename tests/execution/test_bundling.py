@@ -64,7 +64,8 @@ class Machine:
             "WTSBENCH_MANIFESTS": str(folder / "manifests"),
             "NO_COLOR": "1",
         }
-        self.environment.pop("RAY_ADDRESS", None)
+        for name in ("RAY_ADDRESS", "WTSBENCH_DATA_MIRROR"):
+            self.environment.pop(name, None)
 
     def run(self, *arguments: str | Path, isolated: bool = False) -> subprocess.CompletedProcess[str]:
         """`wtsbench ARGUMENTS`, with no network at all if `isolated`."""

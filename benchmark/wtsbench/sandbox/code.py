@@ -9,7 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import wtsbench
 
-COMPUTING_PARTS = ("__init__.py", "errors.py", "spec", "store", "strategies", "trial")
+COMPUTING_PARTS = (
+    "__init__.py", "errors.py", "models/__init__.py", "models/layout.py", "spec", "store", "strategies", "trial",
+)  # fmt: skip
 """What of the package a trial imports; the rest has no business in its image."""
 
 
