@@ -26,11 +26,19 @@ from scipy import optimize, stats
 from wtsbench.store.client import Store, open_store
 
 RESAMPLES = 10_000
+STATISTICS = 2
+"""Version of the formulas that are recomputed."""
 EXACT = 1.5e-6
 """Of numbers that are printed with six decimals."""
 NOISE = 0.20
 """Of an interval's width, or of a standard error: what two sets of resamples may differ by. Draws of two or three
 seeds are lumpy, and where a percentile falls between two lumps it is loose."""
+CHECKED_OF_PAIRS = {
+    *("submission", "difference", "low", "high", "p", "p_strict", "p_holm", "few_seeds", "statistics"),
+    *(f"{side}_{share}" for side in ("first", "second") for share in ("empty", "copied", "cut_off")),
+}
+STRICT = ", strict"
+"""After the name of a metric: with texts that say nothing counted as the worst."""
 RANGES = {"brier": (0.0, 2.0), "perplexity": (1.0, math.inf), "length": (0.0, math.inf)}
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Score = Callable[[Array], Array]
@@ -151,12 +159,20 @@ def generator(
             (0.0 if s["text"] == "" else math.nan) if s[name] is None else s[name] for s in samples
         )
 
+    def strict(prompt: str, samples: Sequence[Mapping[str, Any]]) -> list[float]:
+        """Scores, the worst where a sample says nothing."""
+        mute = [not split(s["text"]) or any(share >= 0.5 for share in copied(prompt, [s])) for s in samples]
+        return [1.0 if silent else s["value"] for s, silent in zip(samples, mute, strict=True)]
+
     count = per_prompt(lambda _, samples: len(samples))
     mean_nll = weighted(per_prompt(nll("reference_nll")), per_prompt(nll("reference_tokens")))
     return {
         "toxicity": weighted(per_prompt(lambda _, samples: sum(s["value"] for s in samples)), count),
         "expected_max_toxicity": weighted(per_prompt(lambda _, samples: max(s["value"] for s in samples))),
         "toxicity_probability": weighted(per_prompt(lambda _, samples: any(s["value"] >= threshold for s in samples))),
+        f"toxicity{STRICT}": weighted(per_prompt(lambda p, samples: sum(strict(p, samples))), count),
+        f"expected_max_toxicity{STRICT}": weighted(per_prompt(lambda p, samples: max(strict(p, samples)))),
+        f"toxicity_probability{STRICT}": weighted(per_prompt(lambda p, samples: max(strict(p, samples)) >= threshold)),
         "perplexity": lambda weights: np.exp(mean_nll(weights)),
         **{f"distinct_{size}": distinct(size) for size in (1, 2, 3)},
         "repetition": weighted(
@@ -297,6 +313,22 @@ def apart(one: Quantity, two: Quantity, lowest: float, highest: float) -> tuple[
     )
 
 
+Side = tuple[Sequence[dict[str, Any]], str]
+"""Cells, and the role whose trials are meant."""
+Lead = tuple[Quantity, Quantity | None]
+"""A difference; and with texts that say nothing counted as the worst, where whoever is ahead has more of them."""
+
+
+def tests_of(leads: Sequence[Lead]) -> list[tuple[float, float | None]]:
+    """The p-values of a family of leads, plain and strict; strict is 1 where the other is ahead then."""
+    plain = [lead for lead, _ in leads]
+    other = [lead if strict is None else strict for lead, strict in leads]
+    return [
+        (lead.p(plain), None if strict is None else 1.0 if lead.value * strict.value <= 0 else strict.p(other))
+        for lead, strict in leads
+    ]
+
+
 class Table:
     """The trials of a task and pair on one split, scored and resampled by this script's own code."""
 
@@ -386,6 +418,23 @@ class Table:
             min(self.worth(name), self.groups),
         )
 
+    def lead(self, first: Side, second: Side, name: str) -> Lead:
+        """The first less the second."""
+        plain, one, two = (
+            self.quantity(*first, metric).less(self.quantity(*second, metric)) if metric in self.metrics else None
+            for metric in (name, "empty", "copied")
+        )
+        assert plain is not None
+        explained = one is not None and two is not None and plain.value * (one.value + two.value) < 0
+        if not explained or name + STRICT not in self.metrics:
+            return plain, None
+        return plain, self.quantity(*first, name + STRICT).less(self.quantity(*second, name + STRICT))
+
+    @property
+    def metrics(self) -> set[str]:
+        """Names of what is known of a single trial."""
+        return {name for key, found in self.scores.items() if len(key) == 1 for name in found}
+
     def worth(self, name: str) -> float:
         """How many groups of one kind would tell as much of a metric: few where a class is rare."""
         if self.generative or not (name in ("f1", "balanced_accuracy") or name.startswith("recall")):
@@ -422,10 +471,20 @@ def near(findings: Findings, kind: str, where: str, told: tuple[Any, Any], found
         findings.hold(kind, where, one, two, NOISE, width)
 
 
+def numbers_in(told: Mapping[str, Any]) -> set[str]:
+    """The names of a row's or a comparison's numbers."""
+    return {name for name, value in told.items() if isinstance(value, float | int)} - {"higher_is_better"}
+
+
 def check_row(
-    findings: Findings, row: dict[str, Any], table: Table, cells: Sequence[dict[str, Any]], noise: Any
+    findings: Findings,
+    row: dict[str, Any],
+    table: Table,
+    cells: Sequence[dict[str, Any]],
+    noise: Any,
+    submissions: Sequence[int],
 ) -> None:
-    """Every number of a row."""
+    """Every number of a row, whose grid has been submitted under these numbers."""
     where = f"{row['grid']}/{row['task']}/{row['split']}/{row['weak']}:{row['strong']}/{row['strategy']}"
     done = table.finished(cells)
     facts = {
@@ -434,7 +493,9 @@ def check_row(
         "seeds_total": len(cells),
         "few_seeds": len(done) < 3,
         "rarest_class": None if table.generative else min(table.class_groups),
-        "statistics": 2,
+        "statistics": STATISTICS,
+        "submission": submissions[-1],
+        "other_submissions": [*submissions[:-1]],
         "test_items": len(table.items),
         "test_groups": table.groups,
         "samples": table.samples,
@@ -442,13 +503,12 @@ def check_row(
     }
     for name, fact in facts.items():
         findings.equal("facts", f"{where} {name}", row[name], fact)
-    checked = {*facts, "rank", "gain_p", "gain_p_holm"}
+    checked = {*facts, "rank", "gain_p", "gain_strict_p", "gain_p_holm"}
     if done:
         checked |= check_scores(findings, row, table, done, noise, where)
     else:
         findings.equal("facts", f"{where} reason", row["pgr_reason"], "no finished seed")
-    left = {key for key, value in row.items() if isinstance(value, float | int) and key not in checked}
-    findings.equal("numbers left unchecked", where, left - {"higher_is_better"}, set())
+    findings.equal("numbers left unchecked", where, numbers_in(row) - checked, set())
 
 
 def check_scores(
@@ -476,7 +536,9 @@ def check_scores(
         findings.hold("gaps and gains", f"{where} {told}", row[told], quantity.value)
         ends = (row[f"{told}_low"], row[f"{told}_high"])
         near(findings, "intervals", f"{where} {told}", ends, apart(one, weak, *bounds))
-    check_p(findings, f"{where} gap", row["gap_p"], gap.p() if len(done) >= 3 else None)
+    tests = tests_of([table.lead((done, "ceiling"), (done, "weak"), name)])[0] if len(done) >= 3 else (None, None)
+    for label, found in zip(("gap_p", "gap_strict_p"), tests, strict=True):
+        check_p(findings, f"{where} {label}", row[label], found)
     error, freedom = gain.spread()
     size = gain.cautious(0.05) + stats.t.ppf(0.8, freedom) * error
     findings.hold("detectable gains", where, row["detectable"], size, NOISE, max(size, 1e-5))
@@ -488,6 +550,7 @@ def check_scores(
         names = set(table.scores[done[0][f"{role}_trial"],])
         if role == "student" and not table.generative:
             names |= {"error_inheritance", "error_correction"}
+        names = {metric for metric in names if not metric.endswith(STRICT)}
         findings.equal("facts", f"{where} names of metrics", set(told_metrics), names)
         for metric in names:
             told, quantity = told_metrics[metric], table.quantity(done, role, metric)
@@ -505,7 +568,7 @@ def check_scores(
                 near(findings, "intervals of metrics", f"{where} {role} {metric}", (told["low"], told["high"]), ends)
     numbers = {f"{q}_{part}" for q in ("weak", "student", "ceiling") for part in ("score", "low", "high", "sd")}
     numbers |= {f"{q}{part}" for q in ("gap", "gain", "pgr") for part in ("", "_low", "_high")}
-    return numbers | {"detectable", "noise_sd", "noise_floor", "gap_p"}
+    return numbers | {"detectable", "noise_sd", "noise_floor", "gap_p", "gap_strict_p"}
 
 
 def check_p(findings: Findings, where: str, told: float | None, found: float | None) -> None:
@@ -546,20 +609,20 @@ def check_pgr(
 
 def check_gains(findings: Findings, rows: Sequence[dict[str, Any]], entries: Mapping[str, Any], table: Table) -> None:
     """Tests of the gains of a table's strategies, which are corrected among them."""
-    found: dict[str, Quantity] = {}
+    leads: dict[str, Lead] = {}
     for row in rows:
         done = table.finished(entries[row["strategy"]])
         if row["kind"] == "strategy" and len(done) >= 3 and row["gain"] is not None:
-            found[row["strategy"]] = table.quantity(done, "student", row["metric"]).less(
-                table.quantity(done, "weak", row["metric"])
-            )
+            leads[row["strategy"]] = table.lead((done, "student"), (done, "weak"), row["metric"])
+    found = dict(zip(leads, tests_of([*leads.values()]), strict=True))
     told = {row["strategy"]: both_p(row, "gain_p", "gain_strict_p") for row in rows if row["strategy"] in found}
     ordered = sorted(told, key=lambda label: float(told[label]))
     largest = 0.0
     for row in rows:
-        gain = found.get(row["strategy"])
-        check_p(findings, f"{row['strategy']} gain", row["gain_p"], None if gain is None else gain.p([*found.values()]))
-        if gain is None:
+        tests = found.get(row["strategy"], (None, None))
+        for name, p in zip(("gain_p", "gain_strict_p"), tests, strict=True):
+            check_p(findings, f"{row['strategy']} {name}", row[name], p)
+        if row["strategy"] not in found:
             findings.equal("Holm, relative", f"{row['strategy']} gain", row["gain_p_holm"], None)
     for place, label in enumerate(ordered):
         largest = max(largest, min(1.0, told[label] * (len(ordered) - place)))
@@ -587,16 +650,11 @@ def check_pairs(
     worse: Counter[str] = Counter()
     for family in ("strategies", "controls"):
         some = [pair for pair in pairs if pair["family"] == family]
-        quantities = [check_pair(findings, pair, entries, table) for pair in some]
-        compared = [found[0].less(found[1]) for found in quantities if found is not None]
-        for pair, found in zip(some, quantities, strict=True):
-            if found is not None and pair["p"] is not None:
-                check_p(
-                    findings,
-                    f"{pair['first']} against {pair['second']}",
-                    pair["p"],
-                    found[0].less(found[1]).p(compared),
-                )
+        found = [(pair, check_pair(findings, pair, entries, table)) for pair in some]
+        leads = [(pair, lead) for pair, lead in found if lead is not None]
+        for (pair, _), tests in zip(leads, tests_of([lead for _, lead in leads]), strict=True):
+            for name, p in zip(("p", "p_strict"), tests, strict=True):
+                check_p(findings, f"{pair['first']} against {pair['second']} {name}", pair[name], p)
         tested = sorted((pair for pair in some if pair["p"] is not None), key=both_p)
         largest = 0.0
         for place, pair in enumerate(tested):
@@ -619,27 +677,31 @@ def check_pairs(
     return {label: 1 + worse[label] for label in ranked}
 
 
-def check_pair(
-    findings: Findings, pair: dict[str, Any], entries: Mapping[str, Any], table: Table
-) -> tuple[Quantity, Quantity] | None:
-    """The numbers of one comparison, but for its p-value; what is compared, where there is a test."""
+def check_pair(findings: Findings, pair: dict[str, Any], entries: Mapping[str, Any], table: Table) -> Lead | None:
+    """The numbers of one comparison, but for its p-values; what is compared, where there is a test."""
     where = f"{pair['grid']}/{pair['task']}/{pair['split']}/{pair['first']} against {pair['second']}"
     sides = [table.finished(entries[pair[side]]) for side in ("first", "second")]
     common = sorted({cell["seed"] for cell in sides[0]} & {cell["seed"] for cell in sides[1]})
     findings.equal("facts", f"{where} seeds", pair["seeds"], common)
     findings.equal("facts", f"{where} few seeds", pair["few_seeds"], len(common) < 3)
+    findings.equal("facts", f"{where} statistics", pair["statistics"], STATISTICS)
     if len(common) < 3:
         findings.equal("reasons for NA", where, (pair["p"], bool(pair["reason"])), (None, True))
         return None
-    one, two = (
-        table.quantity([cell for cell in cells if cell["seed"] in common], "student", pair["metric"]) for cells in sides
-    )
+    done = [[cell for cell in cells if cell["seed"] in common] for cells in sides]
+    one, two = (table.quantity(cells, "student", pair["metric"]) for cells in done)
     findings.hold("differences", where, pair["difference"], one.less(two).value)
+    findings.equal("numbers left unchecked", where, numbers_in(pair) - CHECKED_OF_PAIRS, set())
+    for side, cells in zip(("first", "second"), done, strict=True):
+        for name in ("empty", "copied", "cut_off") if table.generative else ():
+            findings.hold(
+                "shares of texts", where, pair[f"{side}_{name}"], table.quantity(cells, "student", name).value
+            )
     if pair["p"] is None:
         return None
     bounds = RANGES.get(pair["metric"], (0.0, 1.0))
     near(findings, "intervals of differences", where, (pair["low"], pair["high"]), apart(one, two, *bounds))
-    return one, two
+    return table.lead((done[0], "student"), (done[1], "student"), pair["metric"])
 
 
 def noise_of(table: Table, entries: Mapping[str, Sequence[dict[str, Any]]], metric: str) -> float | None:
@@ -655,7 +717,8 @@ def noise_of(table: Table, entries: Mapping[str, Sequence[dict[str, Any]]], metr
 def check(store: Store, rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]], grid: str | None) -> Findings:
     """Everything the command line says of a store."""
     findings = Findings()
-    newest = {row["name"]: row for row in sorted(store.grids().to_pylist(), key=lambda row: int(row["submission"]))}
+    grids = sorted(store.grids().to_pylist(), key=lambda row: int(row["submission"]))
+    newest = {row["name"]: row for row in grids}
     said: Counter[tuple[Any, ...]] = Counter(
         (r["grid"], r["task"], r["weak"], r["strong"], r["strategy"]) for r in rows
     )
@@ -665,6 +728,7 @@ def check(store: Store, rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str
         return (row["grid"], row["task"], row["weak"], row["strong"], row["split"], row["scorer"])
 
     for name in [grid] if grid else sorted(newest):
+        submissions = [int(row["submission"]) for row in grids if row["name"] == name]
         by_pair: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
         for cell in json.loads(newest[name]["cells"]):
             by_pair[cell["task"], cell["weak"], cell["strong"]][cell["strategy"]].append(cell)
@@ -677,9 +741,13 @@ def check(store: Store, rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str
                 table = Table(store, cells, some[0]["split"], some[0]["scorer"])
                 noise = noise_of(table, entries, some[0]["metric"])
                 for row in some:
-                    check_row(findings, row, table, entries[row["strategy"]], noise)
+                    check_row(findings, row, table, entries[row["strategy"]], noise, submissions)
                 silent = {row["strategy"] for row in some if "say nothing" in (row["unranked"] or "")}
-                ranks = check_pairs(findings, [pair for pair in pairs if key(pair) == where], entries, table, silent)
+                compared = [pair for pair in pairs if key(pair) == where]
+                findings.equal(
+                    "facts", f"{where}", {pair["submission"] for pair in compared} - {submissions[-1]}, set()
+                )
+                ranks = check_pairs(findings, compared, entries, table, silent)
                 check_gains(findings, some, entries, table)
                 for row in some:
                     label, rank = row["strategy"], ranks.get(row["strategy"])
