@@ -55,6 +55,7 @@ USUAL = {
 """Of arguments that a verb demands, while another one is odd."""
 WORK = {
     ("submit", "store"),
+    ("submit", "trust"),
     ("submit", "ray"),
     ("submit", "mirror"),
     ("scorer train", "out"),

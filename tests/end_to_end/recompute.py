@@ -20,6 +20,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import optimize, stats
 
@@ -329,6 +330,14 @@ def tests_of(leads: Sequence[Lead]) -> list[tuple[float, float | None]]:
     ]
 
 
+def by_trial(rows: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    """Stored rows, by their trial's id."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows.to_pylist():
+        found[row["trial_id"]].append(row)
+    return found
+
+
 class Table:
     """The trials of a task and pair on one split, scored and resampled by this script's own code."""
 
@@ -363,15 +372,17 @@ class Table:
     def _read(self, store: Store, split: str, scorer: str | None, cells: Sequence[dict[str, Any]]) -> None:
         classes = self.classes
         truth = np.array([item["label"] for item in self.items], dtype=float)
+        scored, written, predicted = (
+            by_trial(read(self.done, splits=[split])) if self.done else {}
+            for read in (store.scores, store.generations, store.predictions)
+        )
         for trial in self.done:
             if self.generative:
                 values = {
-                    (row["item_id"], row["sample"]): row["value"]
-                    for row in store.scores([trial], splits=[split]).to_pylist()
-                    if row["scorer"] == scorer
+                    (row["item_id"], row["sample"]): row["value"] for row in scored[trial] if row["scorer"] == scorer
                 }
                 drawn: dict[str, list[dict[str, Any]]] = defaultdict(list)
-                for row in store.generations([trial], splits=[split]).to_pylist():
+                for row in written[trial]:
                     drawn[row["item_id"]].append({**row, "value": values.pop((row["item_id"], row["sample"]))})
                 assert not values, f"scores without a generation: {trial}"
                 (self.samples,) = {len(rows) for rows in drawn.values()} | ({self.samples} - {None})
@@ -380,7 +391,7 @@ class Table:
                 texts = [item["text"] for item in self.items]
                 self.scores[trial,] = generator(texts, rows, self.settings.get("threshold", 0.5))
             else:
-                found = store.predictions([trial], splits=[split]).to_pylist()
+                found = predicted[trial]
                 by_item = {row["item_id"]: row["probabilities"] for row in found}
                 assert len(found) == len(by_item) == len(self.items), f"predictions missing or doubled: {trial}"
                 table = np.array([by_item[item["item_id"]] for item in self.items])
