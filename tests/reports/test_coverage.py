@@ -131,15 +131,15 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", [name for name in LAWS if name != "both matter"])  # the quick test's
 def test_intervals_hold_the_truth_in_95_percent(name: str) -> None:
-    """1,000 worlds: each 95% interval holds the truth in 93 to 98% of them, of grouped items too.
+    """500 worlds: each 95% interval holds the truth in 92.5 to 98.5% of them, of grouped items too.
 
     Where items decide, intervals of differences are on the safe side, close to 97%.
     """
     law = LAWS[name]
-    found = coverage(binary(law, 1_000, 300), accuracy_truth(law))
-    assert all(0.93 <= share <= 0.98 for share in found.values()), found
+    found = coverage(binary(law, 500, 300), accuracy_truth(law))
+    assert all(0.925 <= share <= 0.985 for share in found.values()), found
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_groups_that_are_taken_for_single_items_are_overrated() -> None:
 def test_three_seeds_that_differ_much_are_not_taken_for_certainty() -> None:
     """The hardest case, three seeds that decide nearly everything: coverage stays above 90%."""
     law = Law(seeds=3, items=800, seed=0.15, item=0.7, model=0.3)
-    found = coverage(binary(law, 1_000, 400), accuracy_truth(law))
+    found = coverage(binary(law, 500, 300), accuracy_truth(law))
     assert all(0.90 <= share <= 0.99 for share in found.values()), found
 
 
@@ -228,13 +228,13 @@ def generation_truth(name: str) -> Truth:
 
 @pytest.mark.slow
 def test_intervals_of_generation_hold_the_truth_in_95_percent() -> None:
-    """800 worlds of generators: each interval holds the truth in 93 to 98%, PGR of lower-is-better included."""
+    """400 worlds of generators: each interval holds the truth in 92.5 to 98.5%, PGR of lower-is-better included."""
     names = ("toxicity", "expected_max_toxicity", "toxicity_probability", "perplexity")
-    worlds = list(generated([GENERATION_METRICS[name] for name in names], 800, 300))
+    worlds = list(generated([GENERATION_METRICS[name] for name in names], 400, 300))
     for place, name in enumerate(names):
         highest = math.inf if name == "perplexity" else 1.0
         found = coverage((world[place] for world in worlds), generation_truth(name), direction=-1, highest=highest)
-        assert all(0.93 <= share <= 0.98 for share in found.values()), (name, found)
+        assert all(0.925 <= share <= 0.985 for share in found.values()), (name, found)
 
 
 @pytest.mark.slow
@@ -287,8 +287,8 @@ def test_ratios_hold_the_truth_and_lean_as_the_methods_say() -> None:
     """PGR's intervals hold the truth in 92 to 99%; shown where a small gap is proven, a true PGR of 0 looks larger."""
     law = simulate_claims.Law(seeds=5, items=500, seed=0.05)
     for shares in ((0.7, 0.75, 0.8), (0.95, 0.96, 0.99)):
-        found = simulate_claims.recoveries(law, shares, 600)
+        found = simulate_claims.recoveries(law, shares, 300)
         assert 92 <= found["PGR"] <= 99, (shares, found)
         assert found["PGR shown"] > 90, (shares, found)
-    found = simulate_claims.recoveries(law, (0.7, 0.7, 0.72), 1_000)
+    found = simulate_claims.recoveries(law, (0.7, 0.7, 0.72), 500)
     assert 0.1 < found["its mean"] < 0.5, found
