@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -38,25 +39,38 @@ from wtsbench.store.outbox import Ack, Batch, pending, read_batch
 from wtsbench.store.upkeep import verify
 
 ROUNDS = int(os.environ.get("WTSBENCH_FAULT_ROUNDS", "1"))
-COURIERS = 3
+COURIERS = 2
 _MOST_CALLS = 40
 """More than the calls of the engine that one commit makes."""
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a delivery must end with."""
+
+    folder: Path
+    """Its outboxes are in `world/outbox`."""
+    world: World
+    store: Store
+    board: str
+    wrong: list[dict[str, str]]
+    """What `verify` finds in it."""
 
 
 class Delivery:
     """Trials on their way into a served store, by couriers in processes of their own."""
 
-    def __init__(self, folder: Path, world: World, reference: Store) -> None:
+    def __init__(self, folder: Path, undisturbed: Undisturbed) -> None:
         self.folder = folder / "store"
         self.folder.mkdir()
-        self.reference = reference
+        self.undisturbed = undisturbed
+        self.reference = undisturbed.store
         self.token = token_in(self.folder, "append")
         for index, outbox in enumerate(sorted((folder.parent / "world" / "outbox").iterdir())):
             shutil.copytree(outbox, folder / "outboxes" / str(index % COURIERS) / outbox.name)
         self.outboxes = sorted((folder / "outboxes").iterdir())
         self.acknowledged: list[str] = []
         self.couriers: list[subprocess.Popen[str]] = []
-        self.world = world
 
     def put_inputs(self) -> None:
         """What a submission puts into the store before its trials run."""
@@ -66,7 +80,10 @@ class Delivery:
             store.put_dataset(**fields, report={}, items=self.reference.items(row["data_digest"]))
         for row in self.reference.grids().to_pylist():
             store.put_grid(
-                name=row["name"], grid_digest=row["grid_digest"], yaml=row["yaml"], cells=self.world.cells(row["name"])
+                name=row["name"],
+                grid_digest=row["grid_digest"],
+                yaml=row["yaml"],
+                cells=self.undisturbed.world.cells(row["name"]),
             )
         for row in self.reference.attempts().to_pylist():
             assert store.begin_attempt(row["trial_id"], run=row["run"]) == row["attempt"]
@@ -108,14 +125,14 @@ class Delivery:
     def check(self, store: Store) -> None:
         """All that must be true at the end."""
         assert self.waiting == 0
-        assert _board(store) == _board(self.reference)
+        assert _board(store) == self.undisturbed.board
         trials = store.trials()
         assert trials.equals(self.reference.trials())
         ids = trials["trial_id"].to_pylist()
         assert store.predictions(ids).equals(self.reference.predictions(ids))
         assert {name.rpartition("-")[0] for name in self.acknowledged} <= set(ids)
         # The world's trials are fakes, so some things are wrong with the undisturbed store as well.
-        assert verify(str(self.folder))["wrong"] == verify(self.reference.uri)["wrong"]
+        assert verify(str(self.folder))["wrong"] == self.undisturbed.wrong
 
 
 @contextmanager
@@ -160,24 +177,24 @@ def _delivered(outbox: Path, store: Store) -> bool:
 
 
 def _board(store: Store) -> str:
-    return render(leaderboard(store), "json")
+    return render(leaderboard(store, resamples=200), "json")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Store, Path]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """A world of trials, in a store that nothing disturbed; its outboxes are kept."""
     folder = tmp_path_factory.mktemp("faults")
     world = simple({"naive": 0.7, "logconf": 0.8}, seeds=range(4), items=80)
-    return world, world.folder(folder / "world"), folder
+    store = world.folder(folder / "world")
+    return Undisturbed(folder, world, store, _board(store), verify(store.uri)["wrong"])
 
 
 @pytest.fixture
-def delivery(undisturbed: tuple[World, Store, Path], request: pytest.FixtureRequest) -> Iterator[Delivery]:
+def delivery(undisturbed: Undisturbed, request: pytest.FixtureRequest) -> Iterator[Delivery]:
     """The world's trials, about to be delivered."""
-    world, reference, folder = undisturbed
-    own = folder / "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    own = undisturbed.folder / "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
     own.mkdir()
-    made = Delivery(own, world, reference)
+    made = Delivery(own, undisturbed)
     yield made
     for courier in made.couriers:
         courier.kill()
