@@ -32,7 +32,7 @@ strategies:
   - wspo                                       # needs the weak model's log-probabilities
   - contrastive_decoding                       # has the weak model write in another way
 controls: [zero_shot, random_labels, weak_equals_strong, strong_on_weak_train, random_filter]
-seeds: [0, 1]
+seeds: [0]
 data: {weak_train: 60, transfer: 60, validation: 20, test: 60, ood: 40}
 generation: {samples: 4, samples_transfer: 2, samples_validation: 1, max_new_tokens: 8}
 training: {epochs: 2}
@@ -51,9 +51,9 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, list[dict[st
 
 
 def test_every_row_is_whole(forms: tuple[Bench, list[dict[str, Any]]]) -> None:
-    """Strategies and controls are in the tables of the tasks that they are for, each with all its seeds."""
+    """Strategies and controls are in the tables of the tasks that they are for, each with its seed."""
     _, rows = forms
-    assert {row["seeds_done"] for row in rows} == {2}
+    assert {row["seeds_done"] for row in rows} == {1}
     found: dict[tuple[str, str], set[str]] = {(row["task"], row["split"]): set() for row in rows}
     for row in rows:
         found[row["task"], row["split"]].add(row["strategy"])
