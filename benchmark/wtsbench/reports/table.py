@@ -357,6 +357,7 @@ class Table:
             failures=tuple(self._failures(cells)),
             sandboxes=self._distinct(done, "sandbox"),
             environments=self._distinct(done, "environment"),
+            origin="external" if EXTERNAL in self._distinct(done, "environment") else "wtsbench",
         )
         if not done:
             return replace(row, pgr_reason="no finished seed")
