@@ -21,6 +21,7 @@ from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_deviation, score
 from wtsbench.spec.inheritance import INHERITANCE, Supervised
 from wtsbench.spec.metrics import Features, Metric
+from wtsbench.spec.trial import EXTERNAL
 
 
 @dataclass(frozen=True, kw_only=True)
