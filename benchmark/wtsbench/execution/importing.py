@@ -26,7 +26,7 @@ from wtsbench.execution.judging import ScorerPlace
 from wtsbench.execution.resolution import Tasks, resolve_tasks
 from wtsbench.execution.session import put_datasets, run_name
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
-from wtsbench.execution.supervise import done_trials
+from wtsbench.execution.supervise import done_trials, sweep
 from wtsbench.planning.check import GridSource, as_yaml, given_grid
 from wtsbench.planning.plan import Cell
 from wtsbench.planning.stored import imported
@@ -42,6 +42,7 @@ from wtsbench.store.client import Store, open_store, require_writable
 from wtsbench.store.outbox import Outbox
 
 _SWEEP_SECONDS = 30.0
+"""For a sweep that took the folder just made for one left over to be done with it."""
 ISOLATION = "none: other code made the predictions, nothing was run"
 
 
@@ -161,6 +162,7 @@ def import_predictions(
         names[spec.trial_id] = spec.model.name
         latest[_key(spec, names)] = spec
     put_datasets(opened, [data])
+    sweep(spool_folder(store), opened)
     there = done_trials(opened, list(made))
     failures: dict[str, Failure] = {}
     for trial_id, (spec, rows) in made.items():
