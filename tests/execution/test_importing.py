@@ -329,3 +329,27 @@ def test_generations_are_scored_by_the_tasks_scorer(tmp_path: Path) -> None:
         bring_texts(write(tmp_path / "few.jsonl", rows[1:]))
     with pytest.raises(DataError, match="has 1 more than the 24"):
         bring_texts(write(tmp_path / "more.jsonl", [*rows, rows[0] | {"sample": 9}]))
+
+
+def test_the_verb_writes_items_and_imports_what_is_made_of_them(tmp_path: Path) -> None:
+    """The items written hold no class of a test set, and a file made of them is imported with options for columns."""
+    (tmp_path / "small.json").write_text(json.dumps(SMALL))
+    like = tmp_path / "small.yaml"
+    (tmp_path / "small.json").rename(like)  # JSON is YAML
+    target, store = tmp_path / "items.jsonl", tmp_path / "store"
+
+    def run(*arguments: object) -> str:
+        done = CliRunner().invoke(
+            app, ["import", *map(str, arguments), "--task", "safety-mini", "--like", str(like), "--store", str(store)]
+        )
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert "130 items of safety-mini" in run("--items-to", target)
+    written = [json.loads(line) for line in target.read_text().splitlines()]
+    assert {row["split"] for row in written if "class" not in row} == {"test", "ood"}
+    rows = [{"id": row["item"], "said": "safe"} for row in written if "class" not in row]
+    path = write(tmp_path / "made.csv", rows)
+    columns = ("--column", "item=id", "--column", "class=said")
+    shown = run(path, "--grid", "lab", "--role", "weak", "--model", "tiny", "--seed", 3, *columns)
+    assert "safety-mini weak tiny seed 3" in shown

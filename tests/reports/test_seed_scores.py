@@ -59,9 +59,9 @@ def test_two_seeds_give_a_ratio_and_no_interval() -> None:
         "task": ["t"] * 2,
         "strategy": ["s"] * 2,
         "seed": [0, 1],
-        "weak": WEAK[:2],
-        "ceiling": CEILING[:2],
-        "student": STUDENT[:2],
+        "weak": [*WEAK[:2]],
+        "ceiling": [*CEILING[:2]],
+        "student": [*STUDENT[:2]],
     }
     (row,) = seed_scores(columns, "file")
     assert row.pgr is not None
