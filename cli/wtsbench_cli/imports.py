@@ -21,7 +21,7 @@ def import_(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="Predictions, or scores, as .csv, .tsv, .jsonl or .parquet.",
             callback=expanded,
             show_default=False,
@@ -93,11 +93,11 @@ def import_(
     mirror: MirrorOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Take predictions that other code made into the store, or print PGRs of scores that it measured.
+    """Bring in predictions that other code made.
 
     Predictions cover the task's test sets, each item once for every model and seed. They become trials of origin
-    `external`, scored, compared and reported like all others; tables mark their strategies so. docs/import.md has the
-    columns.
+    `external`, scored, compared and reported like all others; tables mark their strategies so. With --scores it prints
+    PGRs of scores of seeds, and stores nothing. docs/import.md has the columns.
     """
     columns = _columns(column or [])
     if scores:
