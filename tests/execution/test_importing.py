@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from tests.store.servers import Process, token_in
 from wtsbench import api
 from wtsbench.data.normalise import comparable
-from wtsbench.errors import DataError, SpecError
+from wtsbench.errors import DataError, SpecError, StoreError
 from wtsbench.execution.importing import Imported, import_predictions, items_of
 from wtsbench.planning.stored import again, stored_grid
 from wtsbench.reports.leaderboard import leaderboard
@@ -353,3 +354,25 @@ def test_the_verb_writes_items_and_imports_what_is_made_of_them(tmp_path: Path) 
     columns = ("--column", "item=id", "--column", "class=said")
     shown = run(path, "--grid", "lab", "--role", "weak", "--model", "tiny", "--seed", 3, *columns)
     assert "safety-mini weak tiny seed 3" in shown
+
+
+def test_a_token_of_one_grid_imports_into_that_grid_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a served store a token of scope append:lab imports into lab, and into no other grid."""
+    (tmp_path / "store").mkdir()
+    monkeypatch.setenv("WTSBENCH_TOKEN_FILE", str(token_in(tmp_path / "store", "append:lab")))
+    monkeypatch.setenv("WTSBENCH_SPOOL", str(tmp_path / "spool"))
+    path = write(tmp_path / "all.jsonl", experiment(1))
+    server = Process(tmp_path / "store")
+
+    def import_into(grid: str) -> Imported:
+        return import_predictions(
+            path, task="safety-mini", grid=grid, store=server.listen, given={}, columns={}, like=SMALL
+        )
+
+    try:
+        assert import_into("lab").cells == 1
+        with pytest.raises(StoreError, match="may not begin attempts of run other"):
+            import_into("other")
+    finally:
+        server.stop(signal.SIGTERM)
+    assert opened(tmp_path / "store").trials().num_rows == 3
