@@ -14,6 +14,7 @@ from wtsbench_cli import (
     gate,
     gc,
     image,
+    imports,
     leaderboard,
     logs,
     models,
@@ -51,6 +52,7 @@ app.command("validate")(validate.validate)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("import")(imports.import_)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("gate")(gate.gate)

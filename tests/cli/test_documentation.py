@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "docs/store.md", "docs/leftovers.md", "docs/images.md"]
+    "name", ["README.md", "CONTRIBUTING.md", "docs/store.md", "docs/leftovers.md", "docs/images.md", "docs/import.md"]
 )
 def test_commands_exist(name: str) -> None:
     """Every `wtsbench VERB` in the documentation is a verb of the command line."""

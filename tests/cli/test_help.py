@@ -16,6 +16,7 @@ VERBS = (
     "status",
     "logs",
     "leaderboard",
+    "import",
     "compare",
     "report",
     "gate",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
+import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -73,6 +75,29 @@ def read_file(
             raise DataError(
                 f"{where}: cannot be read as {form}: {fault.reason}", remedy="give the right format, or mend the file."
             ) from fault
+
+
+def column_names(path: Path, form: FileFormat, where: str) -> list[str]:
+    """The names of a file's columns; of jsonl those of its first row.
+
+    Raises:
+        DataError: the file cannot be read, or is not of its format.
+    """
+    try:
+        if form == "parquet":
+            import pyarrow.parquet as pq
+
+            with open_plain(path) as file:
+                return list(pq.read_schema(file).names)
+        with open_plain(path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+            if form in _SEPARATORS:
+                return next(csv.reader(text, delimiter=_SEPARATORS[form]), [])
+            return list(dict(json.loads(text.readline())))
+    except OSError as error:
+        raise DataError(f"{where}: cannot be read: {error.strerror}", remedy="name a file that can be read.") from error
+    except (ValueError, TypeError, csv.Error) as error:  # ArrowInvalid is a ValueError
+        raise DataError(f"{where}: is not {form}: {error}", remedy="give it the name of its format.") from error
 
 
 def _read_separated(

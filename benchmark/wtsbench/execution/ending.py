@@ -30,7 +30,7 @@ from wtsbench.sandbox.base import reclaim
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.files import remove_tree
 from wtsbench.spec.provenance import provenance
-from wtsbench.spec.trial import Role, TrialJob
+from wtsbench.spec.trial import Role, Split, TrialJob
 from wtsbench.spec.visible import storable
 from wtsbench.store import schemas
 from wtsbench.store.client import Store
@@ -190,11 +190,12 @@ def _append_scores(outbox: Outbox, note: AttemptNote, store: Store, measured: di
 
 def _scored_predictions(outbox: Outbox, job: TrialJob, store: Store) -> pa.Table:
     spec, supervision = job.spec, None
-    if spec.role is Role.STUDENT:
+    if spec.role is Role.STUDENT and Split.TRANSFER in spec.predicted_splits:
         supervision = mean_supervision(store.predictions(spec.parents, splits=["transfer"]))
     items = store.items(spec.data_digest)
     made = _written(outbox, "predictions")
-    return score(job.trial_id, job.attempt, made, items, job.labels, supervision, further=further_splits(spec))
+    splits, further = spec.predicted_splits, further_splits(spec)
+    return score(job.trial_id, job.attempt, made, items, job.labels, supervision, splits=splits, further=further)
 
 
 def _scored_generations(outbox: Outbox, note: AttemptNote, store: Store, measured: dict[str, Any]) -> pa.Table:

@@ -48,6 +48,17 @@ class Asked:
     """The manifest's."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """A grid's tasks alone, as in `Resolved`."""
+
+    resolved: Mapping[str, ResolvedTask]
+    """As the grid names them."""
+    datasets: Mapping[str, Dataset]
+    scorers: Mapping[str, ScorerPlace]
+    asked: tuple[Asked, ...]
+
+
 def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, note: Callable[[str], None]) -> Resolved:
     """Prepare the data of every task and resolve every model to its revision.
 
@@ -64,8 +75,32 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
         ModelError: a model cannot be had.
         SpecError: a strategy does not fit a pair, or the model of reference is none that writes.
     """
+    found = resolve_tasks(grid, base, mirror=mirror, note=note)
+    forms: dict[str, Form] = {written: task.form for written, task in found.resolved.items()}
+    frames = {written: task.frames for written, task in found.resolved.items()}
+    ladders = {pair: ladder(pair) for pair in grid.pairs}
+    models: dict[str, ResolvedModel] = {}
+    for name in required_models(grid, ladders, forms, frames):
+        note(f"resolving {name}")
+        reference, training = resolve_model(name, base=base, mirror=mirror)
+        if reference.name in {known.ref.name for known in models.values()}:  # tables know them by it
+            raise SpecError(
+                f"two models of the grid are called {reference.name}",
+                remedy="rename one in its manifest; where they are one and the same, write it the same way everywhere.",
+            )
+        models[name] = ResolvedModel(ref=reference, training=training, writes=writes(reference))
+    inputs = Inputs(
+        tasks=found.resolved,
+        models=models,
+        ladders=ladders,
+        environment=environment_of(sandbox, grid.resources),
+    )
+    return Resolved(inputs=inputs, datasets=found.datasets, scorers=found.scorers, asked=found.asked)
+
+
+def resolve_tasks(grid: Grid, base: Path, *, mirror: Path | None, note: Callable[[str], None]) -> Tasks:
+    """Prepare the data of every task, and what judges their texts. Arguments and errors are those of `resolve`."""
     found = {written: manifests.load_task(written, base=base) for written in grid.tasks}
-    forms: dict[str, Form] = {written: manifest.form for written, (manifest, _) in found.items()}
     datasets: dict[str, Dataset] = {}
     scorers: dict[str, ScorerPlace] = {}
     asked = []
@@ -96,25 +131,7 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
             )
             scorers[manifest.name] = place
             tasks[written] = _judged(tasks[written], manifest.generation, place, base, mirror)
-    ladders = {pair: ladder(pair) for pair in grid.pairs}
-    models: dict[str, ResolvedModel] = {}
-    frames = {written: manifest.frames for written, (manifest, _) in found.items()}
-    for name in required_models(grid, ladders, forms, frames):
-        note(f"resolving {name}")
-        reference, training = resolve_model(name, base=base, mirror=mirror)
-        if reference.name in {known.ref.name for known in models.values()}:  # tables know them by it
-            raise SpecError(
-                f"two models of the grid are called {reference.name}",
-                remedy="rename one in its manifest; where they are one and the same, write it the same way everywhere.",
-            )
-        models[name] = ResolvedModel(ref=reference, training=training, writes=writes(reference))
-    inputs = Inputs(
-        tasks=tasks,
-        models=models,
-        ladders=ladders,
-        environment=environment_of(sandbox, grid.resources),
-    )
-    return Resolved(inputs=inputs, datasets=datasets, scorers=scorers, asked=tuple(asked))
+    return Tasks(resolved=tasks, datasets=datasets, scorers=scorers, asked=tuple(asked))
 
 
 def _judged(

@@ -35,6 +35,7 @@ def score(
     labels: Sequence[str],
     supervision: pa.Table | None = None,
     *,
+    splits: Sequence[Split] = PREDICTED_SPLITS,
     further: Sequence[str] = (),
 ) -> pa.Table:
     """Final metrics of a trial at classification on every predicted split, as rows of the `metrics` table.
@@ -47,6 +48,7 @@ def score(
         labels: names of the classes.
         supervision: for students, columns item_id and probabilities: the mean weak label of `transfer` items. Adds
             `agreement`, the share of items on which student and supervisors name the same class.
+        splits: those the trial owes, as far as the task has them.
         further: splits that the trial owes besides, `weak_train` or further opinions such as `transfer~1`. They are
             checked, for others learn from them, and have no metrics.
 
@@ -57,7 +59,7 @@ def score(
     _refuse_others(predictions, "predictions", further)
     for name in further:
         _checked(predictions, items, name, len(labels))
-    for split in PREDICTED_SPLITS:
+    for split in splits:
         truth, made, probabilities = _checked(predictions, items, split.value, len(labels))
         if truth.num_rows == 0:
             continue

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +28,7 @@ from wtsbench.models.fetch import fetch
 from wtsbench.planning.check import GridSource, given_grid
 from wtsbench.planning.plan import Plan, Reuse, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare, title
+from wtsbench.planning.stored import imported
 from wtsbench.sandbox.base import Sandbox, make_sandbox
 from wtsbench.sandbox.extras import require_packages
 from wtsbench.spec.grid import Grid
@@ -93,7 +94,7 @@ def prepare(source: GridSource, options: Options, *, note: Callable[[str], None]
     grid = given.grid
     sandbox = make_sandbox(options.sandbox, image=grid.image)
     resolved = resolve(grid, given.base, sandbox, mirror=options.mirror or data_mirror(), note=note)
-    stored, only = _stored(options.store)
+    stored, only = _stored(options.store, grid.name)
     done = frozenset(trial.trial_id for trial in stored.values() if trial.status == "done")
     plan = make_plan(grid, resolved.inputs, Reuse(grid=only, trusted=options.trust, done=done))
     report = compare(plan, stored)
@@ -203,15 +204,24 @@ def _start(session: Session, specs: list[TrialSpec], listener: Listener) -> Exec
     return executor
 
 
-def _stored(uri: str) -> tuple[dict[str, StoredTrial], str | None]:
+def _stored(uri: str, grid: str) -> tuple[dict[str, StoredTrial], str | None]:
     """Every trial the store knows, with its best attempt; and the only grid that may be submitted to it, if one.
 
     There is nothing where there is no store yet.
+
+    Raises:
+        SpecError: what it has under the grid's name was imported.
     """
     try:
         store = open_store(uri)
     except NoStore:
         return {}, None
+    if imported(store, grid):
+        raise SpecError(
+            f"grid {grid} of the store {uri} was imported: its predictions were made by other code, which wtsbench "
+            "cannot run",
+            remedy=f"give your grid another name, or see what is there: wtsbench leaderboard --grid {grid}.",
+        )
     known: dict[str, StoredTrial] = {}
     for row in store.trials().select(["trial_id", "status", "failure_class", "failure_message", "spec"]).to_pylist():
         before = known.get(row["trial_id"])
@@ -264,18 +274,7 @@ def _only_submission(session: Session) -> Iterator[None]:
 
 def _put_inputs(session: Session, store: Store) -> None:
     """What the leaderboard is a function of beside the trials: the items, and the cells that were asked for."""
-    for name, dataset in session.datasets.items():
-        if not store.has_dataset(dataset.data_digest):
-            store.put_dataset(
-                data_digest=dataset.data_digest,
-                task=name,
-                form=dataset.form,
-                settings=dataset.settings,
-                labels=list(dataset.labels),
-                metric=dataset.metric,
-                report=dataset.report,
-                items=dataset.items,
-            )
+    put_datasets(store, session.datasets.values())
     store.put_grid(
         name=session.grid.name,
         grid_digest=session.plan.grid_digest,
@@ -284,9 +283,30 @@ def _put_inputs(session: Session, store: Store) -> None:
     )
 
 
+def put_datasets(store: Store, datasets: Iterable[Dataset]) -> None:
+    """Store the items that trials are scored on, where they are not there yet."""
+    for dataset in datasets:
+        if not store.has_dataset(dataset.data_digest):
+            store.put_dataset(
+                data_digest=dataset.data_digest,
+                task=dataset.task,
+                form=dataset.form,
+                settings=dataset.settings,
+                labels=list(dataset.labels),
+                metric=dataset.metric,
+                report=dataset.report,
+                items=dataset.items,
+            )
+
+
+def run_name(grid: str) -> str:
+    """Name of a submission, for people, and for servers whose tokens are for one grid."""
+    return f"{grid}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+
+
 def _jobs(session: Session, missing: list[PlannedTrial]) -> dict[str, Job]:
     baselines = session.plan.baselines()
-    run = f"{session.grid.name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+    run = run_name(session.grid.name)
     return {
         trial.trial_id: Job(
             spec=trial.spec,

@@ -112,7 +112,7 @@ def load(source: LabelFile, folder: Path, labels: Sequence[str], *, what: str) -
     annotators = [str(value) for value in columns[source.annotator]] if source.annotator else [_NOBODY] * len(keys)
     found: dict[str, dict[str, Floats]] = defaultdict(dict)
     for row, (item, annotator, given) in enumerate(
-        zip(keys, annotators, _distributions(source, columns, labels, what), strict=True), start=1
+        zip(keys, annotators, distributions(source, columns, labels, what), strict=True), start=1
     ):
         if annotator in found[item]:
             raise ModelError(
@@ -124,7 +124,7 @@ def load(source: LabelFile, folder: Path, labels: Sequence[str], *, what: str) -
     return Labels(by_item=found, by_text=source.text is not None, rows=len(keys))
 
 
-def _distributions(
+def distributions(
     source: LabelFile, columns: Mapping[str, Sequence[Any]], labels: Sequence[str], what: str
 ) -> Iterator[Floats]:
     """A distribution [C] for each row."""

@@ -66,12 +66,17 @@ def given_grid(source: GridSource) -> GivenGrid:
         grid, path = load_checked_grid(source)
         return GivenGrid(grid=grid, yaml=path.read_text(encoding="utf-8"), base=path.parent, source=str(path))
     here = Path.cwd()
-    text = source if isinstance(source, str) else _as_yaml(source)
+    text = source if isinstance(source, str) else as_yaml(source)
     grid = load_text(text, "the grid", Grid, lambda tree: check_names(tree, here))
     return GivenGrid(grid=grid, yaml=text, base=here, source="the grid")
 
 
-def _as_yaml(source: Mapping[str, Any] | Grid) -> str:
+def as_yaml(source: Mapping[str, Any] | Grid) -> str:
+    """A grid as a file would have it.
+
+    Raises:
+        SpecError: it holds a value that YAML has not.
+    """
     if isinstance(source, Grid):
         values: Any = source.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         values = {"apiVersion": source.api_version, **values}

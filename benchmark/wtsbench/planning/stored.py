@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from wtsbench.errors import SpecError, StoreError
 from wtsbench.spec.grid import Grid
+from wtsbench.spec.trial import EXTERNAL
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,6 +48,17 @@ def stored_grid(store: Submissions, name: str) -> Grid:
         ) from None
 
 
+def imported(store: Submissions, name: str) -> bool | None:
+    """Whether the grid's predictions were made by other code; None where the store holds no grid of that name."""
+    submitted = store.grids().select(["name", "cells"]).to_pylist()
+    cells = [cell for row in submitted if row["name"] == name for cell in json.loads(row["cells"])]
+    return any(_marked(cell["strategy"]) for cell in cells) if cells else None
+
+
+def _marked(label: str) -> bool:
+    return label.startswith(f"{EXTERNAL}:")
+
+
 def again(
     grid: Grid,
     *,
@@ -63,7 +76,15 @@ def again(
         pairs: weak and strong models that are needed.
         entries: labels of strategies and names of controls that are needed; where none is, the first strategy stands
             for the weak supervisors and ceilings.
+
+    Raises:
+        SpecError: the grid was imported.
     """
+    if any(_marked(call.name) for call in grid.strategies):
+        raise SpecError(
+            f"grid {grid.name} was imported: only the code that made its predictions can run it again",
+            remedy="run it there with fresh seeds, and import those under a name of their own.",
+        )
     strategies = tuple(call for call in grid.strategies if call.label in entries)
     first = max(grid.seeds) + 1
     return grid.model_copy(

@@ -191,7 +191,8 @@ def sentence(group: Group, compared: Sequence[Comparison]) -> str:
         parts.append(f"a loss for {_names(down)}")
     among = [each for each in compared if each.family == "strategies" and each.verdict in ("better", "worse")]
     told = f"{len(among)} of the pairs of strategies are told apart" if among else "no two strategies are told apart"
-    return f"{said}; {', '.join(parts)}. After correction {told}."
+    origin = " Other code made these predictions; they were imported." if strategies[0].origin == "external" else ""
+    return f"{said}; {', '.join(parts)}. After correction {told}.{origin}"
 
 
 def _names(names: Sequence[str]) -> str:

@@ -148,6 +148,8 @@ class Row:
     failures: tuple[SeedFailure, ...] = ()
     sandboxes: tuple[str, ...] = ()
     environments: tuple[str, ...] = ()
+    origin: Literal["wtsbench", "external"] = "wtsbench"
+    """Who made the predictions; `external` is code that wtsbench did not run."""
     statistics: int = STATISTICS_VERSION
 
     @property

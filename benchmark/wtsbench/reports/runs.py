@@ -85,7 +85,9 @@ class Runs:
                     for seed in row.trials
                 ],
                 "failures": [failure.trial_id for failure in row.failures],
-                "command": f"wtsbench submit {row.grid}",
+                "command": f"wtsbench submit {row.grid}"
+                if row.origin == "wtsbench"
+                else f"wtsbench import FILE --task {row.task} --grid {row.grid}",
             }
             for row in self.board.rows
         }

@@ -21,6 +21,7 @@ from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_deviation, score
 from wtsbench.spec.inheritance import INHERITANCE, Supervised
 from wtsbench.spec.metrics import Features, Metric
+from wtsbench.spec.trial import EXTERNAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,6 +358,7 @@ class Table:
             failures=tuple(self._failures(cells)),
             sandboxes=self._distinct(done, "sandbox"),
             environments=self._distinct(done, "environment"),
+            origin="external" if EXTERNAL in self._distinct(done, "environment") else "wtsbench",
         )
         if not done:
             return replace(row, pgr_reason="no finished seed")

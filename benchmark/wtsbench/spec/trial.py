@@ -59,6 +59,8 @@ CURVES = ("loss",)
 """Metrics that a trial writes itself, over the steps of its training; all others are computed outside of it."""
 TEST_SPLITS = (Split.TEST, Split.OOD)
 """The splits that leaderboards are made of."""
+EXTERNAL = "external"
+"""Environment of trials whose predictions other code made, and, before a colon, how tables mark their strategies."""
 Form = Literal["classification", "generation"]
 """What a task's trials make: a distribution over classes for each item, or continuations of prompts."""
 
@@ -68,13 +70,14 @@ class ModelRef(Frozen):
 
     name: str
     """How the grid calls it. Not part of the identity."""
-    kind: Literal["embedded", "hub", "folder", "labels", "endpoint"]
-    """The last two are supervisors that wtsbench does not train: a file of labels, a prompted model elsewhere."""
+    kind: Literal["embedded", "hub", "folder", "labels", "endpoint", "external"]
+    """`labels` and `endpoint` are supervisors that wtsbench does not train: a file of labels, a prompted model
+    elsewhere. `external` is a model of other code, whose predictions were imported; no grid can name one."""
     id: str
     """Embedded name, hub id, for a folder or a file its base name, for an endpoint the model's name there."""
     revision: str
     """Embedded: digest of the recipe; hub: commit; folder: SHA-256 over its files; labels and endpoint: digest of all
-    that decides the labels."""
+    that decides the labels; external: digest of the predictions themselves."""
     path: str | None = None
     """The folder or file, for `folder`, `labels` and `endpoint` (its manifest). Not part of the identity."""
     family: str | None = None
@@ -85,7 +88,7 @@ class ModelRef(Frozen):
     @property
     def trained(self) -> bool:
         """Whether wtsbench trains it; otherwise its labels are taken as they are."""
-        return self.kind not in ("labels", "endpoint")
+        return self.kind not in ("labels", "endpoint", "external")
 
     def identity(self) -> dict[str, Any]:
         """Equal for equal weights, whatever the folder is called."""
@@ -124,16 +127,21 @@ class TrialSpec(Frozen):
     parents: tuple[str, ...] = ()
     """Ids of the trials whose predictions supervise this one, in the strategy's order."""
     environment: str
-    """`process:<lock hash>` or `docker:sha256:<image id>`: the code and libraries that compute the result."""
+    """`process:<lock hash>` or `docker:sha256:<image id>`: the code and libraries that compute the result; or
+    `external`."""
     grid: str | None = Field(default=None, exclude_if=lambda grid: grid is None)
-    """The only grid that the result counts for: that of the narrow token under which the trial runs. None: all."""
+    """The only grid that the result counts for: that of the narrow token under which the trial runs, or into which it
+    was imported. None: all."""
 
     @property
     def predicted_splits(self) -> tuple[Split, ...]:
         """The splits it predicts, as far as the task has them.
 
         Of generative trials only those that others may learn from write for `transfer`: texts cost more than labels.
+        Of trials that other code ran, only what leaderboards are made of is asked.
         """
+        if self.environment == EXTERNAL:
+            return TEST_SPLITS
         if self.form == "generation" and self.role not in (Role.WEAK, Role.STUDENT):
             return tuple(split for split in PREDICTED_SPLITS if split is not Split.TRANSFER)
         return PREDICTED_SPLITS
