@@ -99,12 +99,10 @@ def _score(value: float | None) -> str:
 
 def limited(found: Gate, commands: Sequence[str], size: int) -> str:
     """Markdown of at most so many bytes, with as many entries as fit."""
-    most: int | None = None
-    while True:
-        text = markdown(document(found, commands, most=most))
-        if len(text.encode()) <= size:
-            return text
-        most = (len(found.verdicts) if most is None else most) // 2
+    most = len(found.verdicts)
+    while most and len(markdown(document(found, commands, most=most)).encode()) > size:
+        most //= 2
+    return markdown(document(found, commands, most=most)).encode()[:size].decode(errors="ignore")
 
 
 def json_text(found: Gate) -> str:
