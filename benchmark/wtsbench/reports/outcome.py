@@ -14,6 +14,7 @@ from wtsbench.reports.document import Cell, Column, Document, Line, Listing, Pro
 from wtsbench.reports.gate import FAILING, ORDER, UNMEASURED, Gate, Verdict
 from wtsbench.reports.markdown import markdown
 from wtsbench.reports.wording import MISSING, interval, number
+from wtsbench.spec.visible import visible
 
 ANNOTATIONS = 10
 """Of one kind that a hosted CI shows; it drops the rest in the order they are printed."""
@@ -122,8 +123,8 @@ def junit(found: Gate) -> str:
 
     suite = TestSuite(f"wtsbench gate {found.grid}")
     for verdict in found.verdicts:
-        case = TestCase(verdict.entry.title, classname=f"{found.grid}.{verdict.entry.task}")
-        said = _said(verdict)
+        case = TestCase(visible(verdict.entry.title), classname=visible(f"{found.grid}.{verdict.entry.task}"))
+        said = visible(_said(verdict))
         if verdict.status in FAILING:
             case.result = [Failure(said, verdict.status)]
         elif verdict.status in UNMEASURED:
@@ -158,7 +159,7 @@ def _said(verdict: Verdict) -> str:
 
 def _data(text: str) -> str:
     """A message of a workflow command: on one line, and no command of its own."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return visible(text).replace("%", "%25")
 
 
 def _property(text: str) -> str:
