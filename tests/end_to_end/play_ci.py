@@ -38,8 +38,7 @@ pairs:
   - {{weak: nano-1, strong: nano-2}}
 strategies: [naive, plain]
 seeds: {seeds}
-data: {{weak_train: 80, transfer: 160, validation: 20, test: 300}}
-training: {{epochs: 1}}
+data: {{weak_train: 400, transfer: 600, validation: 20, test: 300}}
 resources: {{time: {time}}}
 gate: {{accuracy: 0.03}}
 """

@@ -29,6 +29,7 @@ from wtsbench.reports.table import Table
 from wtsbench.spec.generation_metrics import GENERATION_METRICS
 from wtsbench.spec.metrics import Features, Metric, classification_metrics
 from wtsbench.spec.trial import SCIENCE_VERSION
+from wtsbench.spec.visible import visible
 
 FORMAT = "wtsbench/baseline/v1"
 FOLDER = Path("baselines")
@@ -118,9 +119,9 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """`safety, gpt2 -> gpt2-medium: naive`."""
+        """`safety, gpt2 -> gpt2-medium: naive`, on one line and visible: in CI, a line may be a command."""
         place = f"{self.task}{' out of distribution' if self.split == 'ood' else ''}, {self.weak} -> {self.strong}"
-        return f"{place}: {self.name}"
+        return visible(f"{place}: {self.name}")
 
     @property
     def comparable(self) -> dict[str, str | None]:

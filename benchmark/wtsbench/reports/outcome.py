@@ -83,7 +83,7 @@ def _line(verdict: Verdict) -> Line:
     worse = interval(verdict.worse, verdict.low, verdict.high)
     cells = (
         Cell(text=verdict.status, tone=_TONES[verdict.status]),
-        Cell(text=verdict.entry.title + (f" ({verdict.reason})" if verdict.reason else "")),
+        Cell(text=verdict.entry.title + (f" ({visible(verdict.reason)})" if verdict.reason else "")),
         Cell(text=_score(verdict.before), number=verdict.before),
         Cell(text=_score(verdict.after), number=verdict.after),
         Cell(text=worse, number=verdict.worse),
@@ -123,7 +123,7 @@ def junit(found: Gate) -> str:
 
     suite = TestSuite(f"wtsbench gate {found.grid}")
     for verdict in found.verdicts:
-        case = TestCase(visible(verdict.entry.title), classname=visible(f"{found.grid}.{verdict.entry.task}"))
+        case = TestCase(verdict.entry.title, classname=visible(f"{found.grid}.{verdict.entry.task}"))
         said = visible(_said(verdict))
         if verdict.status in FAILING:
             case.result = [Failure(said, verdict.status)]
