@@ -152,6 +152,11 @@ def compared(
     opened, expected = open_store(store_of(store)), read(path)
     name = grid or expected.grid
     now = measured(opened, name)
+    ranking = sorted({entry.metric for entry in expected.entries})
+    for metric in (each.partition("=")[0] for each in threshold or ()):
+        if metric not in ranking:
+            message = f"no entry of {path} is measured by {metric!r}; they are by {', '.join(ranking)}"
+            raise typer.BadParameter(message, param_hint="--threshold")
     found = decide(expected, now, limits_of(opened, name, threshold, time, memory))
     return found, sorted(set(now.code) - {code_of(provenance())})
 

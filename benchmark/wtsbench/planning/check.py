@@ -109,6 +109,7 @@ def check_names(tree: Node, base: Path) -> Iterator[Fault]:
     yield from _training_models(tree)
     yield from _settings_of_tasks(tree)
     yield from _exclusions(tree)
+    yield from _gate(tree, base)
     yield from _image(tree)
 
 
@@ -244,6 +245,21 @@ def _forms(tree: Node, base: Path) -> Iterator[Fault]:
             yield node.fault(
                 f"strategy {strategy.name} is for {' and '.join(strategy.forms)} tasks; the grid has {tasks}"
             )
+
+
+def _gate(tree: Node, base: Path) -> Iterator[Fault]:
+    """A threshold of a metric that ranks none of the grid's tasks would silently do nothing."""
+    node = tree.child("gate")
+    if node is None or not isinstance(node.value, dict):
+        return
+    try:
+        ranking = {manifests.load_task(task.value, base=base)[0].metric for task in tree.entries("tasks")}
+    except (SpecError, TypeError):  # reported as a fault of the task
+        return
+    for name in node.value:
+        if name not in ranking:
+            message = f"no task of the grid is ranked by {name!r}; they are by {', '.join(sorted(ranking))}"
+            yield node.key_fault(name, message, suggestion=nearest(str(name), ranking))
 
 
 def _call(node: Node) -> StrategyCall | None:
