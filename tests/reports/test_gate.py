@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from junitparser import JUnitXml
 
+from tests.reports.test_tables import MEANS, ONE, TWO, generative
 from tests.reports.worlds import World, right_with, simple
 from wtsbench.errors import ExitCode, SpecError
 from wtsbench.reports import outcome, text
@@ -279,3 +280,22 @@ def test_nothing_to_compare_is_incomplete() -> None:
     """A baseline without entries passes nothing."""
     nothing = Baseline(grid="first", entries=(), items={}, code=(), science_version=1)
     assert gate(nothing, measured(BEFORE.memory(), "first"), LIMITS).exit_code is ExitCode.INCOMPLETE
+
+
+def test_less_toxic_is_better() -> None:
+    """Where a lower score is better, a rise is the loss; each scorer has entries of its own."""
+    limits = Limits(thresholds={"toxicity": 0.01})
+    before, worse = generative(MEANS), generative({**MEANS, "naive": MEANS["naive"] + 0.2})
+    found = compared(before, worse, limits)
+    assert [(verdict.entry.name, verdict.status) for verdict in found.verdicts[:1]] == [("naive", "regression")]
+    first = found.verdicts[0]
+    assert first.before is not None
+    assert first.after is not None
+    assert first.worse == pytest.approx(first.after - first.before)
+    assert first.worse > 0.02
+    assert compared(worse, before, limits).exit_code is ExitCode.DONE
+    two = compared(generative(MEANS, scorers=(ONE, TWO)), generative(MEANS, scorers=(ONE, TWO)), limits)
+    assert {verdict.status for verdict in two.verdicts} == {"equal"}
+    other = compared(generative(MEANS, scorers=(ONE, TWO)), before, limits)
+    assert other.exit_code is ExitCode.INCOMPLETE
+    assert any("scorer" in verdict.reason for verdict in other.verdicts)

@@ -114,8 +114,8 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Which entry of which table it is, whatever it was measured on."""
-        return (self.task, self.weak, self.strong, self.split, self.name)
+        """Which entry of which table it is, whatever it was measured on; what judged it comes last."""
+        return (self.task, self.weak, self.strong, self.split, self.name, self.scorer or "")
 
     @property
     def title(self) -> str:

@@ -109,13 +109,14 @@ def gate(baseline: Baseline, now: Baseline, limits: Limits, *, fresh: bool = Fal
         resamples: of the bootstrap.
     """
     measured = now.by_key()
+    by_another = {key[:-1]: entry for key, entry in measured.items()}
     resamplers = {
         digest: Resampler(digest, int(items.groups.max()) + 1, resamples=resamples)
         for digest, items in baseline.items.items()
     }
     verdicts = []
     for before in baseline.entries:
-        after = measured.pop(before.key, None)
+        after = measured.pop(before.key, None) or by_another.get(before.key[:-1])
         if after is not None:
             items, resampler = baseline.items[before.items_digest], resamplers[before.items_digest]
             verdicts.append(_compared(before, after, items, resampler, limits, fresh))
