@@ -291,7 +291,7 @@ def test_less_toxic_is_better() -> None:
     first = found.verdicts[0]
     assert first.before is not None
     assert first.after is not None
-    assert first.worse == pytest.approx(first.after - first.before)
+    assert first.worse == pytest.approx(first.after - first.before, abs=1e-5)
     assert first.worse > 0.02
     assert compared(worse, before, limits).exit_code is ExitCode.DONE
     two = compared(generative(MEANS, scorers=(ONE, TWO)), generative(MEANS, scorers=(ONE, TWO)), limits)
