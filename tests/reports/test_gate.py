@@ -151,10 +151,10 @@ def test_a_baseline_survives_its_file(tmp_path: Path) -> None:
     assert path.stat().st_size < 100_000
 
 
-def _set(record: dict[str, Any], place: str, value: object) -> None:
+def _set(record: Any, place: str, value: object) -> None:
     *parents, last = place.split(".")
     for name in parents:
-        record = record[0 if name == "0" and isinstance(record, list) else name]
+        record = record[0] if isinstance(record, list) else record[name]
     record[last] = value
 
 
@@ -291,6 +291,7 @@ def test_less_toxic_is_better() -> None:
     first = found.verdicts[0]
     assert first.before is not None
     assert first.after is not None
+    assert first.worse is not None
     assert first.worse == pytest.approx(first.after - first.before, abs=1e-5)
     assert first.worse > 0.02
     assert compared(worse, before, limits).exit_code is ExitCode.DONE
