@@ -105,7 +105,8 @@ def gate(
             say(line)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(outcome.limited(found, commands, outcome.SUMMARY_BYTES))
+                room = max(0, outcome.SUMMARY_BYTES - file.tell())  # others of the step may have written there
+                file.write(outcome.limited(found, commands, room))
     if found.exit_code:
         raise typer.Exit(found.exit_code)
 
