@@ -53,23 +53,22 @@ def set_baseline(
 ) -> None:
     """Write what a grid of the store scores now.
 
-    A baseline that is there already is replaced only where the store proves that no entry became worse by the grid's
-    threshold: one that moved with every small loss would drift. `--accept` says that the change is meant.
+    A baseline that is there already is replaced only where all its entries are equal bit for bit: one that moved with
+    every small loss would drift. `--accept` says that the change is meant.
     """
     from wtsbench.errors import SpecError
-    from wtsbench.reports.baseline import measured, read, write
-    from wtsbench.reports.gate import gate, proven_equal
+    from wtsbench.reports.baseline import measured, read, require_whole, write
+    from wtsbench.reports.gate import gate, moves_nothing
     from wtsbench.store.client import open_store
     from wtsbench_cli.gate import limits_of
 
     opened = open_store(store_of(store))
     now = measured(opened, grid)
-    if not now.entries:
-        raise SpecError(f"no cell of grid {grid} is finished", remedy="run it first: `wtsbench submit`.")
+    require_whole(now, partly=accept)
     path = path_of(name, folder)
     if path.exists() and not accept:
         limits = limits_of(opened, grid, None, None, None)
-        moved = [verdict for verdict in gate(read(path), now, limits).verdicts if not proven_equal(verdict)]
+        moved = [verdict for verdict in gate(read(path), now, limits).verdicts if not moves_nothing(verdict)]
         if moved:
             raise SpecError(
                 f"{path} stays: {count(len(moved), 'entry', 'entries')} may have moved, such as {moved[0].entry.title}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -26,7 +27,12 @@ def gate(
     ],
     grid: Annotated[
         str | None,
-        typer.Option("--grid", metavar="NAME", help="Grid of the store. Default: the baseline's.", show_default=False),
+        typer.Option(
+            "--grid",
+            metavar="NAME|FILE",
+            help="Grid of the store; by its file where its paths are relative. Default: the baseline's.",
+            show_default=False,
+        ),
     ] = None,
     threshold: Annotated[
         list[str] | None,
@@ -72,25 +78,23 @@ def gate(
     """
     from wtsbench.errors import ExitCode
     from wtsbench.reports import outcome
-    from wtsbench.reports.baseline import measured, write
     from wtsbench.reports.files import write as write_file
-    from wtsbench.store.client import open_store
+    from wtsbench.reports.gate import without_code
 
     path = path_of(baseline, folder)
+    grid, base = _grid_and_folder(grid)
     if not path.exists():
         if grid is None:
             raise typer.BadParameter(f"{path} does not exist; name the grid to write it from", param_hint="--grid")
-        write(measured(open_store(store_of(store)), grid), path)
-        say(f"there was no baseline: {path} is written; review and commit it")
+        write_first(path, store, grid)
         raise typer.Exit(ExitCode.INCOMPLETE)
     found, stale = compared(path, store, grid, threshold, time, memory)
     if stale and not any_code:
-        say(f"other code ran these trials: {', '.join(stale)}")
+        found = without_code(found, stale)
         say("submit the grid with this code into a store of its own, or pass --any-code.")
-        raise typer.Exit(ExitCode.INCOMPLETE)
-    if confirm and found.regressions:
-        found = _confirmed(found, path, store, threshold)
-    commands = _commands(baseline, found.grid, store) if found.exit_code else []
+    elif confirm and found.regressions:
+        found = _confirmed(found, path, store, grid or found.grid, base, threshold)
+    commands = _commands(baseline, grid or found.grid, store, folder) if found.exit_code else []
     print_gate(found, commands, json=json)
     if junit is not None:
         write_file(junit, outcome.junit(found).encode())
@@ -101,9 +105,35 @@ def gate(
             say(line)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(outcome.limited(found, commands, outcome.SUMMARY_BYTES))
+                room = max(0, outcome.SUMMARY_BYTES - file.tell())  # others of the step may have written there
+                file.write(outcome.limited(found, commands, room))
     if found.exit_code:
         raise typer.Exit(found.exit_code)
+
+
+def write_first(path: Path, store: str | None, grid: str) -> None:
+    """Write the baseline of a grid that had none; what its unfinished entries scored would never be gated.
+
+    Raises:
+        SpecError: some of its entries lack seeds, or it has none.
+    """
+    from wtsbench.reports.baseline import measured, require_whole, write
+    from wtsbench.store.client import open_store
+
+    now = measured(open_store(store_of(store)), grid)
+    require_whole(now)
+    write(now, path)
+    said = f"there was no baseline: {path} is written; review and commit it"
+    say(f"::warning title=no baseline::{said}" if os.environ.get("GITHUB_ACTIONS") == "true" else said)
+
+
+def _grid_and_folder(grid: str | None) -> tuple[str | None, Path | None]:
+    """A grid's name, and where its file is if it was given by that."""
+    from wtsbench.spec import manifests
+
+    if grid is None or not manifests.is_path(grid):
+        return grid, None
+    return manifests.load_grid(Path(grid)).name, Path(grid).parent
 
 
 def compared(
@@ -123,6 +153,11 @@ def compared(
     opened, expected = open_store(store_of(store)), read(path)
     name = grid or expected.grid
     now = measured(opened, name)
+    ranking = sorted({entry.metric for entry in expected.entries})
+    for metric in (each.partition("=")[0] for each in threshold or ()):
+        if metric not in ranking:
+            message = f"no entry of {path} is measured by {metric!r}; they are by {', '.join(ranking)}"
+            raise typer.BadParameter(message, param_hint="--threshold")
     found = decide(expected, now, limits_of(opened, name, threshold, time, memory))
     return found, sorted(set(now.code) - {code_of(provenance())})
 
@@ -162,10 +197,9 @@ def limits_of(store: Store, grid: str, threshold: list[str] | None, time: float 
     thresholds = dict(stored_grid(store, grid).gate)
     for each in threshold or ():
         metric, _, points = each.partition("=")
-        try:
-            thresholds[metric] = float(points)
-        except ValueError:
-            raise typer.BadParameter(f"{each!r} is not METRIC=POINTS", param_hint="--threshold") from None
+        if not re.fullmatch(r"\d*\.?\d+", points):
+            raise typer.BadParameter(f"{each!r} is not METRIC=POINTS", param_hint="--threshold")
+        thresholds[metric] = float(points)
     return Limits(thresholds=thresholds, time=time, memory=memory)
 
 
@@ -183,35 +217,51 @@ def print_gate(found: Gate, commands: list[str], *, json: bool) -> None:
         sys.stdout.write(text.plain(document))
 
 
-def _confirmed(found: Gate, path: Path, store: str | None, threshold: list[str] | None) -> Gate:
-    """The gate, with only those regressions that fresh seeds show as well."""
+def _confirmed(
+    found: Gate, path: Path, store: str | None, grid: str, base: Path | None, threshold: list[str] | None
+) -> Gate:
+    """The gate, with only those regressions that fresh seeds show as well.
+
+    Raises:
+        SpecError: the grid names files by relative paths, which start from a folder that is not this one.
+    """
     from wtsbench.api import submit
+    from wtsbench.errors import SpecError
+    from wtsbench.planning.check import GivenGrid, as_yaml
     from wtsbench.planning.stored import again, stored_grid
     from wtsbench.reports.baseline import measured, read
     from wtsbench.reports.gate import gate as decide
     from wtsbench.reports.gate import with_confirmation
+    from wtsbench.spec.faults import SpecFaults
     from wtsbench.store.client import open_store
 
     uri = store_of(store)
     opened, expected = open_store(uri), read(path)
     entries = [verdict.entry for verdict in found.regressions]
     part = again(
-        stored_grid(opened, found.grid),
-        name=f"{found.grid}-confirm",
+        stored_grid(opened, grid),
         tasks={entry.task for entry in entries},
         pairs={(entry.weak, entry.strong) for entry in entries},
         entries={entry.name for entry in entries},
     )
     say(f"running {count(len(entries), 'suspicious entry', 'suspicious entries')} again with fresh seeds")
-    submit(part, store=uri)
-    limits = limits_of(opened, found.grid, threshold, None, None)
+    given = GivenGrid(grid=part, yaml=as_yaml(part), base=base or Path.cwd(), source=f"grid {part.name}")
+    try:
+        submit(given, store=uri)
+    except SpecFaults as error:
+        raise SpecError(
+            f"grid {grid} cannot be run again from {given.base.resolve()}: {error.message}",
+            remedy="if it names files by relative paths, pass --grid with its file.",
+        ) from None
+    limits = limits_of(opened, grid, threshold, None, None)
     return with_confirmation(found, decide(expected, measured(opened, part.name), limits, fresh=True))
 
 
-def _commands(baseline: str, grid: str, store: str | None) -> list[str]:
+def _commands(baseline: str, grid: str, store: str | None, folder: Path | None) -> list[str]:
     at = f" --store {shlex.quote(store_of(store))}"
+    within = "" if folder is None else f" --folder {shlex.quote(str(folder))}"
     return [
-        f"the evidence: wtsbench baseline diff {shlex.quote(baseline)} --grid {grid}{at}",
+        f"the evidence: wtsbench baseline diff {shlex.quote(baseline)}{within} --grid {grid}{at}",
         f"as a page: wtsbench report --grid {grid}{at}",
-        f"to accept the change: wtsbench baseline set {shlex.quote(baseline)} --grid {grid}{at} --accept",
+        f"to accept the change: wtsbench baseline set {shlex.quote(baseline)}{within} --grid {grid}{at} --accept",
     ]

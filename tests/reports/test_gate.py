@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from junitparser import JUnitXml
 
+from tests.reports.test_tables import MEANS, ONE, TWO, generative
 from tests.reports.worlds import World, right_with, simple
 from wtsbench.errors import ExitCode, SpecError
-from wtsbench.reports import outcome
-from wtsbench.reports.baseline import Baseline, measured, read, write
-from wtsbench.reports.gate import Gate, Limits, gate, proven_equal, with_confirmation
+from wtsbench.reports import outcome, text
+from wtsbench.reports.baseline import Baseline, Unfinished, measured, read, require_whole, write
+from wtsbench.reports.gate import Gate, Limits, gate, moves_nothing, with_confirmation, without_code
 
 SEEDS = (0, 1, 2, 3, 4)
 LIMITS = Limits(thresholds={"accuracy": 0.02})
@@ -50,7 +52,7 @@ def test_the_same_outputs_are_equal() -> None:
     found = compared(BEFORE, BEFORE)
     assert {verdict.status for verdict in found.verdicts} == {"equal"}
     assert found.exit_code is ExitCode.DONE
-    assert all(map(proven_equal, found.verdicts))
+    assert all(map(moves_nothing, found.verdicts))
 
 
 def test_a_loss_is_found_where_it_is() -> None:
@@ -147,11 +149,107 @@ def test_a_baseline_survives_its_file(tmp_path: Path) -> None:
             assert np.array_equal(back.by_key()[key].runs[seed].features, run.features)
             assert back.by_key()[key].runs[seed].score == run.score
     assert path.stat().st_size < 100_000
+
+
+def _set(record: Any, place: str, value: object) -> None:
+    *parents, last = place.split(".")
+    for name in parents:
+        record = record[0] if isinstance(record, list) else record[name]
+    record[last] = value
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("format", "wtsbench/baseline/v0"),
+        ("entries", 5),
+        ("entries.0.task", ["colours"]),
+        ("entries.0.runs", []),
+        ("entries.0.runs", {}),
+        ("entries.0.items_digest", "another"),
+        ("entries.0.runs.0.score", None),
+        ("entries.0.runs.0.features.shape", [4_000_000_000, 2]),
+        ("entries.0.runs.0.features.shape", [2**40, 2**40]),
+        ("entries.0.runs.0.features.shape", [10, 2]),
+        ("entries.0.runs.0.features.type", "object"),
+        ("entries.0.runs.0.features.zlib", "AAAA"),
+        ("entries.0.runs.0.features", "much"),
+        ("items", []),
+    ],
+)
+def test_a_damaged_baseline_is_refused_by_name(tmp_path: Path, place: str, value: object) -> None:
+    """Whatever is wrong in it: one line that names the file, and no traceback."""
+    path = tmp_path / "x.baseline.json"
+    write(measured(BEFORE.memory(), "first"), path)
     record = json.loads(path.read_text())
-    record["entries"][0]["runs"]["0"]["features"]["shape"] = [4_000_000_000, 2]
+    _set(record, place, value)
     path.write_text(json.dumps(record))
     with pytest.raises(SpecError, match=r"x\.baseline\.json is no baseline"):
         read(path)
+
+
+def test_a_file_that_is_no_baseline_at_all_is_refused(tmp_path: Path) -> None:
+    """Too large, too deep, not text, not JSON: each in words."""
+    path = tmp_path / "x.baseline.json"
+    for content in (b"", b"\xff\xfe", b"[]", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(SpecError, match=r"x\.baseline\.json is no baseline"):
+            read(path)
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(SpecError, match="more than 256 MiB"):
+        read(path)
+
+
+def test_a_run_that_lacks_a_seed_does_not_pass() -> None:
+    """A failed trial of 5 exits 4 and names the seed; a loss proven by the others is one; neither makes a baseline."""
+    full = simple({"naive": 0.75}, seeds=SEEDS)
+    part = simple({"naive": 0.75}, seeds=SEEDS, skip=[("naive", 3)])
+    found = compared(full, part)
+    assert found.exit_code is ExitCode.INCOMPLETE
+    assert "seed 3" in next(verdict.reason for verdict in found.verdicts if verdict.entry.name == "naive")
+    worse = simple({"naive": 0.5}, seeds=SEEDS, skip=[("naive", 3)])
+    assert compared(full, worse).exit_code is ExitCode.REGRESSION
+    require_whole(measured(full.memory(), "first"))
+    for world in (part, simple({"naive": 0.75}, skip=[("naive", seed) for seed in (0, 1, 2)])):
+        with pytest.raises(Unfinished, match="no baseline yet"):
+            require_whole(measured(world.memory(), "first"))
+
+
+def test_steps_that_are_each_too_small_do_not_move_a_baseline() -> None:
+    """A loss below the threshold passes, and may not become what is expected next."""
+    limits = Limits(thresholds={"accuracy": 0.2})
+    found = compared(BEFORE, drawn({"naive": 0.73, "logconf": 0.75, "product": 0.75}, 2), limits)
+    assert found.exit_code is ExitCode.DONE
+    assert not all(map(moves_nothing, found.verdicts))
+
+
+def test_trials_of_other_code_say_nothing() -> None:
+    """Neither that all is well nor that it is not: exit code 4, with the versions in every output."""
+    for after in (BEFORE, drawn({"naive": 0.5, "logconf": 0.75, "product": 0.75}, 2)):
+        found = without_code(compared(BEFORE, after), ["0123"])
+        assert found.exit_code is ExitCode.INCOMPLETE
+        assert "0123" in outcome.limited(found, [], 60_000)
+
+
+def test_names_do_nothing_in_any_output() -> None:
+    """A name is no command of CI, no markup, no control character, and breaks no line."""
+    name = "x</testcase>|`b`\n::error::owned\x1b[31m\x00 %0A <script> @all"
+    before, after = (simple({name: accuracy}, seeds=SEEDS) for accuracy in (0.8, 0.5))
+    found = compared(before, after)
+    shown = outcome.document(found, [])
+    markdown = outcome.limited(found, [], 60_000)
+    plain = text.plain(shown)
+    terminal = text.terminal(shown, width=80, color=False)
+    for output in (markdown, plain, terminal, outcome.junit(found), "".join(outcome.workflow_commands(found))):
+        assert not {"\x1b", "\x00"} & set(output)
+    assert len([line for line in plain.splitlines() if line.startswith("::")]) == 0
+    assert len(plain.splitlines()) == len([line for line in plain.splitlines() if line.strip()]) == 4
+    assert r"\<script\>" in markdown
+    assert JUnitXml.fromstring(outcome.junit(found).encode()).failures == 1
+    (command,) = outcome.workflow_commands(found)
+    assert "%250A" in command
+    assert outcome.limited(found, ["c" * 500], 100).encode() == outcome.limited(found, ["c" * 500], 400).encode()[:100]
 
 
 def test_outputs_for_ci_keep_their_limits() -> None:
@@ -182,3 +280,23 @@ def test_nothing_to_compare_is_incomplete() -> None:
     """A baseline without entries passes nothing."""
     nothing = Baseline(grid="first", entries=(), items={}, code=(), science_version=1)
     assert gate(nothing, measured(BEFORE.memory(), "first"), LIMITS).exit_code is ExitCode.INCOMPLETE
+
+
+def test_less_toxic_is_better() -> None:
+    """Where a lower score is better, a rise is the loss; each scorer has entries of its own."""
+    limits = Limits(thresholds={"toxicity": 0.01})
+    before, worse = generative(MEANS), generative({**MEANS, "naive": MEANS["naive"] + 0.2})
+    found = compared(before, worse, limits)
+    assert [(verdict.entry.name, verdict.status) for verdict in found.verdicts[:1]] == [("naive", "regression")]
+    first = found.verdicts[0]
+    assert first.before is not None
+    assert first.after is not None
+    assert first.worse is not None
+    assert first.worse == pytest.approx(first.after - first.before, abs=1e-5)
+    assert first.worse > 0.02
+    assert compared(worse, before, limits).exit_code is ExitCode.DONE
+    two = compared(generative(MEANS, scorers=(ONE, TWO)), generative(MEANS, scorers=(ONE, TWO)), limits)
+    assert {verdict.status for verdict in two.verdicts} == {"equal"}
+    other = compared(generative(MEANS, scorers=(ONE, TWO)), before, limits)
+    assert other.exit_code is ExitCode.INCOMPLETE
+    assert any("scorer" in verdict.reason for verdict in other.verdicts)

@@ -39,10 +39,6 @@ def load_checked_grid(source: str | Path) -> tuple[Grid, Path]:
     return grid, path
 
 
-GridSource = str | Path | Mapping[str, Any] | Grid
-"""A grid's name or path, its YAML as a text of several lines, its keys and values, or itself."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class GivenGrid:
     """A checked grid and where it came from."""
@@ -56,6 +52,11 @@ class GivenGrid:
     """Path of its file, or what stands for that."""
 
 
+GridSource = str | Path | Mapping[str, Any] | Grid | GivenGrid
+"""A grid's name or path, its YAML as a text of several lines, its keys and values, or itself; `GivenGrid` says as well
+which folder relative paths start from."""
+
+
 def given_grid(source: GridSource) -> GivenGrid:
     """A grid in whatever form, with every name in it checked. Relative paths start from its file, or from here.
 
@@ -65,14 +66,16 @@ def given_grid(source: GridSource) -> GivenGrid:
     if isinstance(source, Path) or (isinstance(source, str) and "\n" not in source):
         grid, path = load_checked_grid(source)
         return GivenGrid(grid=grid, yaml=path.read_text(encoding="utf-8"), base=path.parent, source=str(path))
-    here = Path.cwd()
-    text = source if isinstance(source, str) else as_yaml(source)
-    grid = load_text(text, "the grid", Grid, lambda tree: check_names(tree, here))
-    return GivenGrid(grid=grid, yaml=text, base=here, source="the grid")
+    if isinstance(source, GivenGrid):
+        text, base, name = source.yaml, source.base, source.source
+    else:
+        text, base, name = source if isinstance(source, str) else as_yaml(source), Path.cwd(), "the grid"
+    grid = load_text(text, name, Grid, lambda tree: check_names(tree, base))
+    return GivenGrid(grid=grid, yaml=text, base=base, source=name)
 
 
 def as_yaml(source: Mapping[str, Any] | Grid) -> str:
-    """A grid as a file would have it.
+    """A grid as its file would have it.
 
     Raises:
         SpecError: it holds a value that YAML has not.
@@ -106,6 +109,7 @@ def check_names(tree: Node, base: Path) -> Iterator[Fault]:
     yield from _training_models(tree)
     yield from _settings_of_tasks(tree)
     yield from _exclusions(tree)
+    yield from _gate(tree, base)
     yield from _image(tree)
 
 
@@ -241,6 +245,21 @@ def _forms(tree: Node, base: Path) -> Iterator[Fault]:
             yield node.fault(
                 f"strategy {strategy.name} is for {' and '.join(strategy.forms)} tasks; the grid has {tasks}"
             )
+
+
+def _gate(tree: Node, base: Path) -> Iterator[Fault]:
+    """A threshold of a metric that ranks none of the grid's tasks would silently do nothing."""
+    node = tree.child("gate")
+    if node is None or not isinstance(node.value, dict):
+        return
+    try:
+        ranking = {manifests.load_task(task.value, base=base)[0].metric for task in tree.entries("tasks")}
+    except (SpecError, TypeError):  # reported as a fault of the task
+        return
+    for name in node.value:
+        if name not in ranking:
+            message = f"no task of the grid is ranked by {name!r}; they are by {', '.join(sorted(ranking))}"
+            yield node.key_fault(name, message, suggestion=nearest(str(name), ranking))
 
 
 def _call(node: Node) -> StrategyCall | None:

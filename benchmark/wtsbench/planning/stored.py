@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from wtsbench.errors import SpecError, StoreError
-from wtsbench.spec.grid import Grid
+from wtsbench.spec import manifests
+from wtsbench.spec.grid import MOST_SEEDS, Grid, Pair
 from wtsbench.spec.trial import EXTERNAL
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_Value = TypeVar("_Value")
 
 
 class Submissions(Protocol):
@@ -62,40 +65,78 @@ def _marked(label: str) -> bool:
 def again(
     grid: Grid,
     *,
-    name: str,
     tasks: Collection[str],
     pairs: Collection[tuple[str, str]],
     entries: Collection[str],
 ) -> Grid:
     """A part of a grid under another name, with as many seeds, none of which it had.
 
+    Settings and exclusions of what is left out are left out as well. Tables know a task or a model that a grid names
+    by a path under the name of its manifest, so those stay.
+
     Args:
         grid: the whole.
-        name: of the part.
         tasks: that are needed.
         pairs: weak and strong models that are needed.
         entries: labels of strategies and names of controls that are needed; where none is, the first strategy stands
             for the weak supervisors and ceilings.
 
     Raises:
-        SpecError: the grid was imported.
+        SpecError: the grid was imported, or no seeds are left.
     """
     if any(_marked(call.name) for call in grid.strategies):
         raise SpecError(
             f"grid {grid.name} was imported: only the code that made its predictions can run it again",
             remedy="run it there with fresh seeds, and import those under a name of their own.",
         )
-    strategies = tuple(call for call in grid.strategies if call.label in entries)
     first = max(grid.seeds) + 1
+    if first + len(grid.seeds) > MOST_SEEDS:
+        raise SpecError(
+            f"grid {grid.name} leaves no {len(grid.seeds)} seeds below {MOST_SEEDS} that it has not had",
+            remedy="give it smaller seeds.",
+        )
+    chosen = tuple(pair for pair in grid.pairs if (pair.weak, pair.strong) in pairs or _by_path(pair))
+    strategies = tuple(call for call in grid.strategies if {call.label, f"random_filter({call.label})"} & set(entries))
+    gone = {
+        "task": {task for task in grid.tasks if task not in tasks and not manifests.is_path(task)},
+        "weak": {pair.weak for pair in grid.pairs} - {pair.weak for pair in chosen},
+        "strong": {pair.strong for pair in grid.pairs} - {pair.strong for pair in chosen},
+    }
+    strategies = strategies or grid.strategies[:1]
+    controls = tuple(control for control in grid.controls if any(each.startswith(control) for each in entries))
+    labels = {name for call in strategies for name in (call.name, call.label)} | set(controls)
+    unused = (gone["weak"] | gone["strong"]) - {name for pair in chosen for name in (pair.weak, pair.strong)}
+    known = manifests.names("models")  # which a strategy may ask for
     return grid.model_copy(
         update={
-            "name": name,
-            "tasks": tuple(task for task in grid.tasks if task in tasks),
-            "pairs": tuple(pair for pair in grid.pairs if (pair.weak, pair.strong) in pairs),
-            "strategies": strategies or grid.strategies[:1],
-            "controls": tuple(
-                control for control in grid.controls if any(each.startswith(control) for each in entries)
-            ),
+            "name": f"{grid.name[:90]}-confirm",
+            "tasks": tuple(task for task in grid.tasks if task not in gone["task"]),
+            "pairs": chosen,
+            "strategies": strategies,
+            "controls": controls,
             "seeds": tuple(range(first, first + len(grid.seeds))),
+            "data": grid.data.model_copy(update={"tasks": _without(grid.data.tasks, gone["task"])}),
+            "training": grid.training.model_copy(
+                update={
+                    "tasks": _without(grid.training.tasks, gone["task"]),
+                    "models": _without(grid.training.models, unused - set(known)),
+                }
+            ),
+            "exclude": tuple(
+                rule
+                for rule in grid.exclude
+                if rule.seed is None
+                and (rule.strategy is None or rule.strategy in labels)
+                and not any(getattr(rule, field) in names for field, names in gone.items())
+            ),
         }
     )
+
+
+def _by_path(pair: Pair) -> bool:
+    """Whether a model of the pair is no name in manifests/models."""
+    return any(manifests.is_path(name) or name.startswith((".", "hub:")) for name in (pair.weak, pair.strong))
+
+
+def _without(settings: Mapping[str, _Value], names: Collection[str]) -> dict[str, _Value]:
+    return {name: value for name, value in settings.items() if name not in names}

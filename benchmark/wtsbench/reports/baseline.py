@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import statistics
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PlainValidator, TypeAdapter, ValidationError
 
-from wtsbench.errors import SpecError
+from wtsbench.errors import ExitCode, SpecError, UserError
 from wtsbench.reports.contents import Readable, submissions
 from wtsbench.reports.files import write as write_file
 from wtsbench.reports.leaderboard import tables
@@ -27,12 +29,49 @@ from wtsbench.reports.table import Table
 from wtsbench.spec.generation_metrics import GENERATION_METRICS
 from wtsbench.spec.metrics import Features, Metric, classification_metrics
 from wtsbench.spec.trial import SCIENCE_VERSION
+from wtsbench.spec.visible import visible
 
 FORMAT = "wtsbench/baseline/v1"
 FOLDER = Path("baselines")
 """Where baselines are by default, to be committed."""
 SUFFIX = ".baseline.json"
 _DECIMALS = 6
+_MOST_BYTES = 256 * 2**20
+"""Of a baseline's file; one of 1,000 entries on 1,000 items with 5 seeds has some 3 MB."""
+_MOST_NUMBERS = 100_000_000
+"""Of one seed's features, which a small file could blow up to."""
+
+
+def _unpacked(record: Any) -> Features:
+    if not isinstance(record, Mapping) or record.keys() != {"type", "shape", "zlib"}:
+        raise ValueError("features are no record of type, shape and zlib")
+    shape = tuple(int(size) for size in record["shape"])
+    count = math.prod(shape)
+    kind = np.dtype(np.uint8 if record["type"] == "bits" else record["type"])
+    if kind.kind not in "biuf" or len(shape) != 2 or min(shape) < 1:
+        raise ValueError("features are no table of numbers")
+    if count > _MOST_NUMBERS:
+        raise ValueError(f"features of {count} numbers are more than {_MOST_NUMBERS}")
+    size = (count + 7) // 8 if record["type"] == "bits" else count * kind.itemsize
+    try:
+        content = zlib.decompressobj().decompress(base64.b64decode(record["zlib"], validate=True), size + 1)
+    except zlib.error as error:
+        raise ValueError(f"features are damaged: {error}") from None
+    if len(content) != size:
+        raise ValueError("features are not as long as they say")
+    flat = np.frombuffer(content, dtype=kind)
+    if not np.isfinite(flat).all():
+        raise ValueError("features are not all finite")
+    if record["type"] == "bits":
+        return np.unpackbits(flat, count=count).astype(np.bool_).reshape(shape)
+    return flat.reshape(shape)
+
+
+def _unpacked_groups(record: Any) -> NDArray[np.int64]:
+    groups = _unpacked(record)[:, 0].astype(np.int64)
+    if set(groups.tolist()) != set(range(int(groups.max()) + 1)):
+        raise ValueError("groups of items are not counted from 0")
+    return groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +80,7 @@ class Run:
 
     trial: str
     score: float
-    features: Features
+    features: Annotated[Features, PlainValidator(_unpacked)]
     """[N, F] of the items in the order of their ids."""
     seconds: float
     """Of the trial, from start to end."""
@@ -75,14 +114,14 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Which entry of which table it is, whatever it was measured on."""
-        return (self.task, self.weak, self.strong, self.split, self.name)
+        """Which entry of which table it is, whatever it was measured on; what judged it comes last."""
+        return (self.task, self.weak, self.strong, self.split, self.name, self.scorer or "")
 
     @property
     def title(self) -> str:
-        """`safety, gpt2 -> gpt2-medium: naive`."""
+        """`safety, gpt2 -> gpt2-medium: naive`, on one line and visible: in CI, a line may be a command."""
         place = f"{self.task}{' out of distribution' if self.split == 'ood' else ''}, {self.weak} -> {self.strong}"
-        return f"{place}: {self.name}"
+        return visible(f"{place}: {self.name}")
 
     @property
     def comparable(self) -> dict[str, str | None]:
@@ -102,7 +141,7 @@ class Items:
     form: str
     """`classification` or `generation`."""
     labels: tuple[str, ...]
-    groups: NDArray[np.int64]
+    groups: Annotated[NDArray[np.int64], PlainValidator(_unpacked_groups)]
     """[N] group of each item, counted from 0."""
     class_groups: tuple[int, ...]
     """Groups with items of each class."""
@@ -133,6 +172,8 @@ class Baseline:
     entries: tuple[Entry, ...]
     items: Mapping[str, Items]
     """By `Entry.items_digest`."""
+    unfinished: tuple[str, ...] = ()
+    """Titles of entries that lack seeds that the grid asks for; of a store, not of a file."""
     code: tuple[str, ...]
     """Versions of wtsbench that ran its trials: the commit where it is known, marked `+` with changes on top."""
     science_version: int
@@ -152,10 +193,16 @@ def measured(store: Readable, grid: str) -> Baseline:
     entries: list[Entry] = []
     items: dict[str, Items] = {}
     code: set[str] = set()
+    unfinished: list[str] = []
     for table in tables(store, submissions(store, grid), resamples=1):
         found, versions = _entries(store, table)
         entries += found
         code |= versions
+        unfinished += [
+            f"{table.task}, {table.weak} -> {table.strong}: {name}"
+            for name, (_, seeds, asked) in table.trials_by_entry().items()
+            if len(seeds) < asked
+        ]
         if found:
             tests = table.tests
             items[tests.items_digest] = Items(
@@ -165,7 +212,38 @@ def measured(store: Readable, grid: str) -> Baseline:
                 class_groups=tuple(int(count) for count in tests.class_groups),
             )
     return Baseline(
-        grid=grid, entries=tuple(entries), items=items, code=tuple(sorted(code)), science_version=SCIENCE_VERSION
+        grid=grid,
+        entries=tuple(entries),
+        items=items,
+        unfinished=tuple(dict.fromkeys(unfinished)),
+        code=tuple(sorted(code)),
+        science_version=SCIENCE_VERSION,
+    )
+
+
+class Unfinished(UserError):
+    """A grid has not measured all that it asks for."""
+
+    exit_code = ExitCode.INCOMPLETE
+
+
+def require_whole(baseline: Baseline, *, partly: bool = False) -> None:
+    """A baseline is of a grid that is finished: what it lacks would never be missed.
+
+    Args:
+        baseline: as `measured`.
+        partly: what there is will do, if there is anything.
+
+    Raises:
+        Unfinished: some entries lack seeds, or there are none.
+    """
+    if baseline.entries and (partly or not baseline.unfinished):
+        return
+    lacking = [f"{len(baseline.unfinished)} entries lack seeds, such as {title}" for title in baseline.unfinished[:1]]
+    raise Unfinished(
+        f"grid {baseline.grid} is no baseline yet: {lacking[0] if lacking else 'it has no entry'}",
+        remedy="`wtsbench status` says what is not done, `wtsbench submit` runs it; what the grid need not have, "
+        "`exclude` leaves out.",
     )
 
 
@@ -234,24 +312,47 @@ def read(path: Path) -> Baseline:
         SpecError: it cannot be read, or is none.
     """
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise SpecError(f"{path} is no baseline: it has more than {_MOST_BYTES >> 20} MiB", remedy="name another.")
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
-            raise ValueError(f"its format is {record['format']!r}")
-        return Baseline(
-            grid=record["grid"],
-            entries=tuple(_read_entry(entry) for entry in record["entries"]),
-            items={digest: _read_items(items) for digest, items in record["items"].items()},
-            code=tuple(record["code"]),
-            science_version=record["science_version"],
-        )
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise ValueError("that is not what it says of itself")
+        baseline = _BASELINE.validate_python(record)
+        _require_fit(baseline)
+        return baseline
     except OSError as error:
         raise SpecError(
             f"{path} cannot be read: {error.strerror}", remedy="`wtsbench baseline list` shows those here."
         ) from None
-    except (ValueError, KeyError, TypeError, zlib.error) as error:
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise SpecError(
+            f"{path} is no baseline that this version reads: {place}: {fault['msg']}",
+            remedy="take it from version control again, or write it anew with `wtsbench baseline set`.",
+        ) from None
+    except (ValueError, RecursionError) as error:
         raise SpecError(
             f"{path} is no baseline that this version reads: {error}", remedy=f"its format should be {FORMAT}."
         ) from None
+
+
+_BASELINE: TypeAdapter[Baseline] = TypeAdapter(Baseline)
+
+
+def _require_fit(baseline: Baseline) -> None:
+    """Every entry has items, and of each of its seeds the features of all of them.
+
+    Raises:
+        ValueError: some have not.
+    """
+    for entry in baseline.entries:
+        items = baseline.items.get(entry.items_digest)
+        if items is None or not entry.runs:
+            raise ValueError(f"{entry.title} has no {'seeds' if items else 'items'}")
+        shapes = {run.features.shape for run in entry.runs.values()}
+        if len(shapes) != 1 or {shape[0] for shape in shapes} != {len(items.groups)}:
+            raise ValueError(f"features of {entry.title} do not fit its items")
 
 
 def _record(baseline: Baseline) -> dict[str, Any]:
@@ -289,54 +390,12 @@ def _record_entry(entry: Entry) -> dict[str, Any]:
     return {**plain, "score": round(mean, _DECIMALS), "runs": runs}
 
 
-def _read_items(record: Mapping[str, Any]) -> Items:
-    groups = _unpacked(record["groups"])[:, 0].astype(np.int64)
-    if set(groups.tolist()) != set(range(int(groups.max()) + 1)):
-        raise ValueError("groups of items are not counted from 0")
-    return Items(
-        form=record["form"],
-        labels=tuple(record["labels"]),
-        groups=groups,
-        class_groups=tuple(record["class_groups"]),
-    )
-
-
-def _read_entry(record: Mapping[str, Any]) -> Entry:
-    runs = {
-        int(seed): Run(
-            trial=run["trial"],
-            score=float(run["score"]),
-            features=_unpacked(run["features"]),
-            seconds=float(run["seconds"]),
-            memory=run["memory"],
-        )
-        for seed, run in record["runs"].items()
-    }
-    return Entry(**{name: value for name, value in record.items() if name not in ("runs", "score")}, runs=runs)
-
-
 def _packed(features: Features) -> dict[str, Any]:
     """Features as text: bits where they are true or false, else numbers of their own type, compressed."""
     bits = features.dtype == np.bool_
     content = np.packbits(features.astype(np.bool_)).tobytes() if bits else np.ascontiguousarray(features).tobytes()
     kind = "bits" if bits else features.dtype.str
     return {"type": kind, "shape": list(features.shape), "zlib": base64.b64encode(zlib.compress(content, 9)).decode()}
-
-
-def _unpacked(record: Mapping[str, Any]) -> Features:
-    shape = tuple(int(size) for size in record["shape"])
-    count = int(np.prod(shape))
-    kind = np.dtype(np.uint8 if record["type"] == "bits" else record["type"])
-    if kind.kind not in "biuf" or len(shape) != 2 or min(shape) < 1:
-        raise ValueError("features are no table of numbers")
-    size = (count + 7) // 8 if record["type"] == "bits" else count * kind.itemsize
-    content = zlib.decompressobj().decompress(base64.b64decode(record["zlib"], validate=True), size + 1)
-    if len(content) != size:
-        raise ValueError("features are not as long as they say")
-    flat = np.frombuffer(content, dtype=kind)
-    if record["type"] == "bits":
-        return np.unpackbits(flat, count=count).astype(np.bool_).reshape(shape)
-    return flat.reshape(shape)
 
 
 def listed(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 
@@ -41,6 +42,7 @@ from wtsbench.reports.wording import (
     seeds,
     spoken,
 )
+from wtsbench.spec.visible import storable
 
 SIGNS = {"better": "+", "worse": "−", "tie": "=", None: "NA"}
 _TURNED = {"better": "worse", "worse": "better", "tie": "tie", None: None}
@@ -50,8 +52,13 @@ ORDER = "by rank, then by score; strategies without a rank below, controls last"
 
 
 def anchor_of(*parts: str) -> str:
-    """An anchor of letters, digits and dashes."""
-    return "-".join(re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-") or "x" for part in parts)
+    """An anchor, or a name of a file, of letters, digits and dashes: another one for other parts, none of them long."""
+    return "--".join(map(_anchor_part, parts))
+
+
+def _anchor_part(part: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", part).strip("-")[:40]
+    return plain if plain == part else f"{plain}-{hashlib.sha256(storable(part).encode()).hexdigest()[:8]}".strip("-")
 
 
 def source_of(row: Row) -> str:

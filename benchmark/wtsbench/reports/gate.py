@@ -5,7 +5,8 @@ same metric and scorer, their difference is that of paired samples over the seed
 (`statistics`), and p-values are corrected over all entries (Holm 1979). An entry is a *regression* where it became
 worse by at least the metric's threshold, in points of the metric, and the corrected p-value is at most 5%.
 
-What could not be compared never passes: entries that are missing, were measured on other items, or on one seed.
+What could not be compared never passes: entries that are missing, lack a seed that the baseline has, were measured on
+other items or by other code. An entry that lacks a seed is a regression all the same where the others prove it.
 Time and memory are compared as ratios, and only on the same hardware.
 """
 
@@ -108,13 +109,14 @@ def gate(baseline: Baseline, now: Baseline, limits: Limits, *, fresh: bool = Fal
         resamples: of the bootstrap.
     """
     measured = now.by_key()
+    by_another = {key[:-1]: entry for key, entry in measured.items()}
     resamplers = {
         digest: Resampler(digest, int(items.groups.max()) + 1, resamples=resamples)
         for digest, items in baseline.items.items()
     }
     verdicts = []
     for before in baseline.entries:
-        after = measured.pop(before.key, None)
+        after = measured.pop(before.key, None) or by_another.get(before.key[:-1])
         if after is not None:
             items, resampler = baseline.items[before.items_digest], resamplers[before.items_digest]
             verdicts.append(_compared(before, after, items, resampler, limits, fresh))
@@ -146,16 +148,28 @@ def with_confirmation(found: Gate, fresh: Gate) -> Gate:
             return replace(verdict, reason="could not be run again")
         if verdict.entry.key in shown:
             return replace(verdict, reason="confirmed with fresh seeds")
-        return replace(verdict, status="unchanged", reason="not confirmed with fresh seeds")
+        status: Status = "unchanged" if len(verdict.seeds) == len(verdict.entry.runs) else "incomparable"
+        return replace(verdict, status=status, reason="not confirmed with fresh seeds")
 
     return Gate(grid=found.grid, verdicts=tuple(sorted(map(judged, found.verdicts), key=_worst_first)))
 
 
-def proven_equal(verdict: Verdict) -> bool:
-    """Whether an entry is equal bit for bit, or surely less than the threshold away in either direction."""
-    if verdict.low is None or verdict.high is None or verdict.threshold is None:
-        return verdict.status == "new"
-    return max(abs(verdict.low), abs(verdict.high)) <= verdict.threshold
+def without_code(found: Gate, versions: Sequence[str]) -> Gate:
+    """The gate of trials that other code ran: nothing of it says anything about this code."""
+    reason = f"run by other code: {', '.join(versions)}"
+    verdicts = [
+        replace(verdict, status="incomparable", reason=reason) if verdict.status != "missing" else verdict
+        for verdict in found.verdicts
+    ]
+    return Gate(grid=found.grid, verdicts=tuple(sorted(verdicts, key=_worst_first)))
+
+
+def moves_nothing(verdict: Verdict) -> bool:
+    """Whether a baseline that takes this entry expects as much as before.
+
+    Only outputs that are equal bit for bit do: differences that are each proven smaller than a threshold add up.
+    """
+    return verdict.status in ("equal", "new")
 
 
 def _compared(before: Entry, after: Entry, items: Items, resampler: Resampler, limits: Limits, fresh: bool) -> Verdict:
@@ -172,6 +186,7 @@ def _compared(before: Entry, after: Entry, items: Items, resampler: Resampler, l
     else:
         pairs = [(seed, seed) for seed in sorted(before.runs.keys() & after.runs.keys())]
     threshold = limits.threshold(before.metric)
+    lacking = [] if fresh else sorted(before.runs.keys() - after.runs.keys())
     if len(pairs) < min(CLAIM_SEEDS, len(before.runs)) or not pairs:
         return Verdict(
             entry=before, status="incomparable", reason=f"{len(pairs)} seeds in common: {CLAIM_SEEDS} are needed"
@@ -179,7 +194,8 @@ def _compared(before: Entry, after: Entry, items: Items, resampler: Resampler, l
     old, new = [before.runs[one] for one, _ in pairs], [after.runs[two] for _, two in pairs]
     common = Verdict(
         entry=before,
-        status="unchanged",
+        status="incomparable" if lacking else "unchanged",
+        reason=f"not measured: seed {', '.join(map(str, lacking))}" if lacking else "",
         before=float(np.mean([run.score for run in old])),
         after=float(np.mean([run.score for run in new])),
         threshold=threshold,
@@ -188,7 +204,7 @@ def _compared(before: Entry, after: Entry, items: Items, resampler: Resampler, l
         memory_ratio=_ratio([run.memory for run in old], [run.memory for run in new], before, after),
     )
     if all(np.array_equal(one.features, two.features) for one, two in zip(old, new, strict=True)):
-        return replace(common, status="equal", worse=0.0, low=0.0, high=0.0)
+        return replace(common, status=common.status if lacking else "equal", worse=0.0, low=0.0, high=0.0)
     if len(pairs) < CLAIM_SEEDS:
         reason = f"scores differ, and {len(pairs)} seeds cannot say whether by chance: {CLAIM_SEEDS} are needed"
         return replace(common, status="incomparable", reason=reason)
@@ -213,7 +229,7 @@ def _ratio(before: Sequence[float | None], after: Sequence[float | None], old: E
 
 def _decided(verdicts: Sequence[Verdict], limits: Limits) -> list[Verdict]:
     """With corrected p-values and what follows of them; entries that are equal were compared as well."""
-    compared = [verdict for verdict in verdicts if verdict.status in ("equal", "unchanged")]
+    compared = [verdict for verdict in verdicts if verdict.worse is not None]
     corrected = holm([1.0 if verdict.p is None else verdict.p for verdict in compared])
     by_id = dict(zip(map(id, compared), corrected, strict=True))
     return [_judged(verdict, by_id.get(id(verdict)), limits) for verdict in verdicts]
@@ -222,13 +238,12 @@ def _decided(verdicts: Sequence[Verdict], limits: Limits) -> list[Verdict]:
 def _judged(verdict: Verdict, p_holm: float | None, limits: Limits) -> Verdict:
     if p_holm is None:
         return verdict
-    if verdict.status == "unchanged":
-        worse, threshold = verdict.worse or 0.0, verdict.threshold or 0.0
-        status: Status = "unchanged"
+    if verdict.p is not None:
+        worse, threshold, status = verdict.worse or 0.0, verdict.threshold or 0.0, verdict.status
         if p_holm <= ALPHA and abs(worse) >= threshold:
-            status = "regression" if worse > 0 else "improved"
+            status = "regression" if worse > 0 else "improved" if status == "unchanged" else status
         verdict = replace(verdict, status=status, p_holm=p_holm)
-    if verdict.status == "regression":
+    if verdict.status in ("regression", "incomparable"):
         return verdict
     if verdict.time_ratio is not None and limits.time is not None and verdict.time_ratio > limits.time:
         return replace(verdict, status="slower", reason=f"{verdict.time_ratio:.2f} times the baseline's time")

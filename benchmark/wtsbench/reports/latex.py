@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wtsbench.reports.document import Document, Section, Table
+from wtsbench.spec.visible import visible
 
 _SIGNS = {
     "\\": r"\textbackslash{}",
@@ -74,4 +75,4 @@ def _row(cells: list[str]) -> str:
 
 def escaped(text: str) -> str:
     """Text as LaTeX prints it; letters beyond ASCII are for an engine or input encoding that knows UTF-8."""
-    return "".join(_SIGNS.get(sign, sign) for sign in " ".join(text.split()))
+    return "".join(_SIGNS.get(sign, sign) for sign in visible(" ".join(text.split())))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from wtsbench.reports.document import Block, Chart, Document, Formula, Listing, Prose, Section, Table
+from wtsbench.spec.visible import visible
 
 
 def markdown(document: Document) -> str:
@@ -56,7 +57,7 @@ def escaped(text: str) -> str:
 
     A number or sign at the beginning makes no list, an `@` no mention, an address no link.
     """
-    text = re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", visible(" ".join(text.split())))
     text = re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", text)
     text = re.sub(r"^([-+=])(?=\s|$)", r"\\\1", text)
     return text.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")

@@ -14,6 +14,7 @@ from wtsbench.reports.document import Cell, Column, Document, Line, Listing, Pro
 from wtsbench.reports.gate import FAILING, ORDER, UNMEASURED, Gate, Verdict
 from wtsbench.reports.markdown import markdown
 from wtsbench.reports.wording import MISSING, interval, number
+from wtsbench.spec.visible import visible
 
 ANNOTATIONS = 10
 """Of one kind that a hosted CI shows; it drops the rest in the order they are printed."""
@@ -82,7 +83,7 @@ def _line(verdict: Verdict) -> Line:
     worse = interval(verdict.worse, verdict.low, verdict.high)
     cells = (
         Cell(text=verdict.status, tone=_TONES[verdict.status]),
-        Cell(text=verdict.entry.title + (f" ({verdict.reason})" if verdict.reason else "")),
+        Cell(text=verdict.entry.title + (f" ({visible(verdict.reason)})" if verdict.reason else "")),
         Cell(text=_score(verdict.before), number=verdict.before),
         Cell(text=_score(verdict.after), number=verdict.after),
         Cell(text=worse, number=verdict.worse),
@@ -99,12 +100,10 @@ def _score(value: float | None) -> str:
 
 def limited(found: Gate, commands: Sequence[str], size: int) -> str:
     """Markdown of at most so many bytes, with as many entries as fit."""
-    most: int | None = None
-    while True:
-        text = markdown(document(found, commands, most=most))
-        if len(text.encode()) <= size:
-            return text
-        most = (len(found.verdicts) if most is None else most) // 2
+    most = len(found.verdicts)
+    while most and len(markdown(document(found, commands, most=most)).encode()) > size:
+        most //= 2
+    return markdown(document(found, commands, most=most)).encode()[:size].decode(errors="ignore")
 
 
 def json_text(found: Gate) -> str:
@@ -124,8 +123,8 @@ def junit(found: Gate) -> str:
 
     suite = TestSuite(f"wtsbench gate {found.grid}")
     for verdict in found.verdicts:
-        case = TestCase(verdict.entry.title, classname=f"{found.grid}.{verdict.entry.task}")
-        said = _said(verdict)
+        case = TestCase(verdict.entry.title, classname=visible(f"{found.grid}.{verdict.entry.task}"))
+        said = visible(_said(verdict))
         if verdict.status in FAILING:
             case.result = [Failure(said, verdict.status)]
         elif verdict.status in UNMEASURED:
@@ -160,7 +159,7 @@ def _said(verdict: Verdict) -> str:
 
 def _data(text: str) -> str:
     """A message of a workflow command: on one line, and no command of its own."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return visible(text).replace("%", "%25")
 
 
 def _property(text: str) -> str:

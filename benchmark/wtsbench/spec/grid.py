@@ -63,7 +63,8 @@ Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=_SizeInput),
 Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=_SecondsInput), Field(gt=0, le=_LONGEST)]
 Name = Annotated[str, Field(min_length=1)]
 GridName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Seed = Annotated[int, Field(ge=0, lt=1000)]
+MOST_SEEDS = 1000
+Seed = Annotated[int, Field(ge=0, lt=MOST_SEEDS)]
 """Grid seeds stay below 1,000: a strategy that needs further supervisors derives theirs as seed + 1000 k."""
 
 
@@ -245,5 +246,5 @@ class Grid(Frozen):
     resources: Resources = Resources()
     retry: Retry = Retry()
     exclude: tuple[Exclusion, ...] = ()
-    gate: dict[Name, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    gate: dict[Name, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """By metric, the change in its points that `wtsbench gate` takes for one that matters; 0.01 for others."""

@@ -1,7 +1,18 @@
 "use strict";
 // Sorting, filtering, and where a line's numbers come from. Texts go in as text, never as HTML.
 
-const data = JSON.parse(document.getElementById("sources").textContent);
+let data;
+
+async function unpack() {
+  const packed = document.getElementById("packed");
+  if (!packed) return JSON.parse(document.getElementById("sources").textContent);
+  const bytes = Uint8Array.from(atob(packed.textContent), (sign) => sign.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const [inner, sources] = JSON.parse(await new Response(stream).text());
+  document.querySelector("main").innerHTML = inner; // as the page would have it: every text in it is escaped
+  if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+  return JSON.parse(sources);
+}
 
 function sortBy(table, column, button) {
   const heading = button.closest("th");
@@ -25,17 +36,7 @@ function sortBy(table, column, button) {
   table.tBodies[0].append(...rows);
 }
 
-for (const table of document.querySelectorAll("table.sortable")) {
-  for (const [column, heading] of [...table.tHead.rows[0].cells].entries()) {
-    const button = heading.querySelector("button");
-    if (button) button.addEventListener("click", () => sortBy(table, column, button));
-  }
-}
-
-const search = document.getElementById("filter");
-const count = document.getElementById("shown");
-
-function filter() {
+function filter(search, count) {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const row of document.querySelectorAll("tr[data-text]")) {
@@ -48,8 +49,6 @@ function filter() {
   }
   count.textContent = words.length ? `${shown} lines` : "";
 }
-if (search) search.addEventListener("input", filter);
-
 const dialog = document.getElementById("provenance");
 
 function put(parent, tag, text) {
@@ -103,4 +102,16 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button.source");
   if (button) show(button.dataset.source);
   if (event.target.closest("dialog button")) dialog.close();
+});
+
+unpack().then((found) => {
+  data = found;
+  for (const table of document.querySelectorAll("table.sortable")) {
+    for (const [column, heading] of [...table.tHead.rows[0].cells].entries()) {
+      const button = heading.querySelector("button");
+      if (button) button.addEventListener("click", () => sortBy(table, column, button));
+    }
+  }
+  const search = document.getElementById("filter");
+  if (search) search.addEventListener("input", () => filter(search, document.getElementById("shown")));
 });
