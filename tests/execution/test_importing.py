@@ -200,7 +200,7 @@ def test_what_was_imported_is_not_run_and_not_mixed_with_what_was(tmp_path: Path
     assert {trial.state for trial in report.trials}.isdisjoint({"stored"})
     part = stored_grid(opened(store), "lab")
     with pytest.raises(SpecError, match="only the code that made its predictions"):
-        again(part, name="x", tasks={"safety-mini"}, pairs={("tiny", "big")}, entries={"external:mine"})
+        again(part, tasks={"safety-mini"}, pairs={("tiny", "big")}, entries={"external:mine"})
     opened(store).put_grid(
         name="run", grid_digest="0" * 64, yaml="name: run", cells=[{"strategy": "naive", "student_trial": "0" * 64}]
     )
