@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wtsbench_cli.options import JsonOption, StoreOption, store_of
+from wtsbench_cli.options import JsonOption, StoreOption, expanded, store_of
 from wtsbench_cli.terminal import count, print_json, print_table, size
 
 if TYPE_CHECKING:
@@ -24,7 +24,13 @@ NameOfBaseline = Annotated[
 ]
 FolderOption = Annotated[
     Path | None,
-    typer.Option("--folder", metavar="DIR", help="Where baselines are. Default: ./baselines.", show_default=False),
+    typer.Option(
+        "--folder",
+        metavar="DIR",
+        help="Where baselines are. Default: ./baselines.",
+        callback=expanded,
+        show_default=False,
+    ),
 ]
 
 

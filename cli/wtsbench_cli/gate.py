@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wtsbench_cli.baseline import FolderOption, path_of
-from wtsbench_cli.options import JsonOption, StoreOption, store_of
+from wtsbench_cli.options import JsonOption, StoreOption, expanded, store_of
 from wtsbench_cli.terminal import console, count, say
 
 if TYPE_CHECKING:
@@ -59,11 +59,18 @@ def gate(
         bool, typer.Option("--any-code", help="Accept trials that other versions of wtsbench ran.")
     ] = False,
     junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.", show_default=False)
+        Path | None,
+        typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.", callback=expanded, show_default=False),
     ] = None,
     comment: Annotated[
         Path | None,
-        typer.Option("--comment", metavar="FILE", help="Write Markdown of at most 64 KiB as well.", show_default=False),
+        typer.Option(
+            "--comment",
+            metavar="FILE",
+            help="Write Markdown of at most 64 KiB as well.",
+            callback=expanded,
+            show_default=False,
+        ),
     ] = None,
     folder: FolderOption = None,
     store: StoreOption = None,

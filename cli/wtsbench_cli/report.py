@@ -7,14 +7,20 @@ from typing import Annotated
 
 import typer
 
-from wtsbench_cli.options import StoredGridOption, StoreOption, store_of
+from wtsbench_cli.options import StoredGridOption, StoreOption, expanded, store_of
 from wtsbench_cli.terminal import count, size
 
 
 def report(
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Folder to write. Default: ./wtsbench-report.", show_default=False),
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder to write. Default: ./wtsbench-report.",
+            callback=expanded,
+            show_default=False,
+        ),
     ] = None,
     grid: StoredGridOption = None,
     store: StoreOption = None,

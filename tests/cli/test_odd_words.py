@@ -51,6 +51,7 @@ USUAL = {
     "source": "folder",
     "scope": "read",
     "token": "ada",
+    "baseline": "main",
 }
 """Of arguments that a verb demands, while another one is odd."""
 WORK = {
@@ -60,7 +61,6 @@ WORK = {
     ("submit", "mirror"),
     ("scorer train", "out"),
     ("scorer train", "mirror"),
-    ("store measure", "*"),
     ("store serve", "listen"),  # none at all is the usual one
 }
 """Where a name that is merely odd is a right one, and minutes of work would begin."""

@@ -14,6 +14,8 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         SpecError: it cannot be written.
     """
+    if not path.name or path.is_dir():
+        raise SpecError(f"{path} is a folder", remedy="name a file.")
     hidden = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
