@@ -12,7 +12,8 @@ import pytest
 
 from tests.execution.test_untrusted import in_time
 from tests.leavings import nested
-from wtsbench.errors import UserError
+from wtsbench.errors import SpecError, UserError
+from wtsbench.reports.files import write
 from wtsbench.spec.files import open_plain, read_plain, remove, remove_tree, require_plain, walk
 
 
@@ -130,3 +131,22 @@ def test_what_is_a_file_or_not_there_is_removed_too(tmp_path: Path) -> None:
         remove(tmp_path / name)
         remove_tree(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_nothing_but_a_file_is_replaced(tmp_path: Path, kind: str) -> None:
+    """Reports are written beside their place and renamed: a device that stood there would be gone."""
+    path = tmp_path / "there"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif os.geteuid() == 0:
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 7))
+    else:
+        pytest.skip("only root makes devices")
+    before = path.lstat()
+    with pytest.raises(SpecError, match=r"there cannot be written: it is a"):
+        write(path, b"x")
+    assert path.lstat().st_ino == before.st_ino
+    assert [entry.name for entry in tmp_path.iterdir()] == ["there"]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from wtsbench.errors import SpecError
+from wtsbench.spec.files import require_replaceable
 
 
 def write(path: Path, content: bytes) -> None:
@@ -14,13 +15,13 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         SpecError: it cannot be written.
     """
-    if not path.name or path.is_dir():
-        raise SpecError(f"{path} is a folder", remedy="name a file.")
-    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    hidden = path.with_name(f".{path.name}.{os.getpid()}") if path.name else path
     try:
+        require_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         hidden.write_bytes(content)
         hidden.rename(path)
     except OSError as error:
-        hidden.unlink(missing_ok=True)
+        if hidden != path:
+            hidden.unlink(missing_ok=True)
         raise SpecError(f"{path} cannot be written: {error.strerror}", remedy="name another place.") from None

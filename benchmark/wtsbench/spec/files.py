@@ -91,6 +91,16 @@ def require_plain(path: str | os.PathLike[str]) -> None:
     open_plain(path).close()
 
 
+def require_replaceable(path: Path) -> None:
+    """Refuse to put a file in the place of a folder, a pipe or a device: who renames over one takes it from others.
+
+    Raises:
+        OSError: something stands there that is no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise _not_plain(path.stat(), path)
+
+
 def _not_plain(state: os.stat_result, path: str | os.PathLike[str]) -> OSError:
     if stat.S_ISDIR(state.st_mode):
         return IsADirectoryError(errno.EISDIR, "it is a folder, not a file", os.fspath(path))
