@@ -23,7 +23,8 @@ def left(tmp_path: Path) -> Path:
 
 def test_it_lists_and_only_clears_when_told(wtsbench: Wtsbench, left: Path, tmp_path: Path) -> None:
     """A dry run is the default and removes nothing; `--force` removes and says what; then nothing is left."""
-    places = {"WTSBENCH_CACHE": str(tmp_path / "cache"), "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    places = {name: str(tmp_path / "cache") for name in ("WTSBENCH_CACHE", "TMPDIR")}  # what others left is theirs
+    places["DOCKER_HOST"] = f"unix://{tmp_path}/none.sock"
     for arguments in ((), ("--dry-run",)):
         listed = wtsbench("gc", *arguments, **places)
         assert listed.returncode == 0, listed.stderr
@@ -53,7 +54,8 @@ def test_what_could_not_be_cleared_is_told(wtsbench: Wtsbench, tmp_path: Path) -
     folder = tmp_path / "store" / "spool" / f"{'0' * 16}-1"
     folder.mkdir(parents=True)
     (folder / "attempt.json").write_text(_note())
-    places = {"WTSBENCH_CACHE": str(tmp_path / "cache"), "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+    places = {name: str(tmp_path / "cache") for name in ("WTSBENCH_CACHE", "TMPDIR")}  # what others left is theirs
+    places["DOCKER_HOST"] = f"unix://{tmp_path}/none.sock"
     done = wtsbench("gc", "--force", "--json", **places)
     assert done.returncode == 4
     [found] = json.loads(done.stdout)["leftovers"]
