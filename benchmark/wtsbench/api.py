@@ -15,7 +15,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from wtsbench.reports import rows
-from wtsbench.spec.paths import default_store
+from wtsbench.settings import default_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ _WIDTH = 110
 class Store:
     """A store, for reading. Every method gives a pyarrow table, of which `.to_pandas()` makes a data frame.
 
-    `wtsbench.store.schemas` says what the columns mean, with their units; times are in UTC. Each method raises
+    `wtsbench.contract.schemas` says what the columns mean, with their units; times are in UTC. Each method raises
     StoreError where the store cannot be read.
     """
 
@@ -74,7 +74,7 @@ class Store:
         """The items of a prepared data set, or of all: split, text, label or target."""
         import pyarrow as pa
 
-        from wtsbench.store.schemas import ITEMS
+        from wtsbench.contract.schemas import ITEMS
 
         digests = self.client.datasets()["data_digest"].to_pylist() if data_digest is None else [data_digest]
         return pa.concat_tables([ITEMS.empty_table(), *map(self.client.items, digests)])
@@ -213,7 +213,7 @@ def plan(
     grid: GridSource,
     *,
     store: str | os.PathLike[str] | None = None,
-    sandbox: Literal["auto", "process", "docker", "docker-lane"] = "auto",
+    sandbox: Literal["auto", "process", "docker"] = "auto",
     mirror: Path | None = None,
 ) -> PlanReport:
     """What a submission would run, and why: every trial with its state and reason. Runs nothing, and makes no store.
@@ -239,7 +239,7 @@ def submit(
     store: str | os.PathLike[str] | None = None,
     executor: Literal["ray", "in-process"] = "ray",
     ray: str | None = None,
-    sandbox: Literal["auto", "process", "docker", "docker-lane"] = "auto",
+    sandbox: Literal["auto", "process", "docker"] = "auto",
     mirror: Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Summary:

@@ -13,7 +13,6 @@ class SandboxName(StrEnum):
     AUTO = "auto"
     PROCESS = "process"
     DOCKER = "docker"
-    DOCKER_LANE = "docker-lane"
 
 
 class ExecutorName(StrEnum):
@@ -44,7 +43,7 @@ SandboxOption = Annotated[
     SandboxName | None,
     typer.Option(
         "--sandbox",
-        metavar="auto|process|docker|docker-lane",
+        metavar="auto|process|docker",
         help="What each trial runs in. Default: auto, which is docker where its engine answers, else process.",
         show_default=False,
     ),
@@ -103,14 +102,14 @@ NameArgument = Annotated[
 
 def expanded(path: Path | None) -> Path | None:
     """Callback of arguments that name a file or folder: `~` filled in, and what can be no path refused."""
-    from wtsbench.spec.paths import user_path
+    from wtsbench.settings import user_path
 
     return None if path is None else user_path(path)
 
 
 def store_of(option: str | None) -> str:
     """The store asked for: flag over environment over default."""
-    from wtsbench.spec.paths import default_store
+    from wtsbench.settings import default_store
 
     return option or default_store()
 

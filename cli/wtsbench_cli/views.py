@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Self
 
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 from wtsbench_cli.tally import Running, Tally
 from wtsbench_cli.terminal import clock, console, duration
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 
 from tests.cli.conftest import Wtsbench
+from wtsbench.contract import schemas
+from wtsbench.contract.outbox import Outbox
 from wtsbench.spec.grid import StrategyCall
-from wtsbench.store import schemas
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
-from wtsbench.store.outbox import Outbox
 from wtsbench.strategies import registry
 
 FAILED, MENDED, BEGUN = "ab" * 32, "ac" * 32, "cd" * 32

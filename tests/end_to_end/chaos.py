@@ -21,9 +21,9 @@ import psutil
 
 from tests.end_to_end.conftest import Bench, open_files
 from wtsbench.execution.spool import sandbox_folder
+from wtsbench.images.docker_engine import address
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.container import LEASE_LABEL
-from wtsbench.sandbox.engine import address
 
 LEASE_SECONDS = 3.0
 TRIALS = 4

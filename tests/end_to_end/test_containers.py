@@ -12,7 +12,7 @@ import pytest
 from tests.end_to_end.conftest import Bench
 from tests.end_to_end.engines import built, trial_image  # noqa: F401  # fixtures
 from tests.trial.processes import wait_for
-from wtsbench.sandbox.engine import connect
+from wtsbench.images.docker_engine import connect
 from wtsbench.sandbox.leftovers import trial_containers
 from wtsbench.store.client import open_store
 

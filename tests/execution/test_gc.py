@@ -21,9 +21,9 @@ from wtsbench.execution.gc import Cleared, Leftover, clear, find
 from wtsbench.execution.space import OnDisk
 from wtsbench.execution.spool import AttemptFolder, attempt_folders, sandbox_folder
 from wtsbench.sandbox.lease import Renewal
-from wtsbench.sandbox.prune import left_folders
+from wtsbench.sandbox.leftovers import left_folders
 from wtsbench.sandbox.staging import ContainerFolder, locked
-from wtsbench.spec.paths import spool_folder
+from wtsbench.settings import spool_folder
 from wtsbench.spec.trial import TrialSpec
 from wtsbench.store.client import Store
 

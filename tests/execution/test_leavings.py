@@ -24,7 +24,7 @@ from wtsbench.execution.supervise import sweep
 from wtsbench.sandbox import log
 from wtsbench.sandbox.container import fit_user
 from wtsbench.sandbox.staging import ContainerFolder, Staged
-from wtsbench.spec.paths import spool_folder
+from wtsbench.settings import spool_folder
 from wtsbench.spec.trial import TrialSpec
 from wtsbench.store.client import Store
 

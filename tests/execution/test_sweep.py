@@ -17,18 +17,18 @@ import pyarrow as pa
 import pytest
 
 from tests.planning.grids import plan_of
+from wtsbench.contract import schemas
+from wtsbench.contract.outbox import Outbox
 from wtsbench.errors import SandboxError
 from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE, seal_row
 from wtsbench.execution.job import Job
-from wtsbench.execution.score import ScoringError, score
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, abandoned
 from wtsbench.execution.supervise import seal_lost, supervise, sweep
+from wtsbench.metrics.score import ScoringError, score
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
 from wtsbench.spec.trial import PREDICTED_SPLITS, Role, TrialJob, TrialSpec
-from wtsbench.store import schemas
 from wtsbench.store.client import Store, open_store
-from wtsbench.store.outbox import Outbox
 
 LABELS = ("a", "b")
 

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pytest
 
 from tests.execution.test_sweep import begun, predict, spec, store  # noqa: F401  # fixtures
+from wtsbench.contract import schemas
+from wtsbench.contract.outbox import Outbox
 from wtsbench.execution.job import Job
 from wtsbench.execution.progress import share_of
 from wtsbench.execution.spool import AttemptFolder
 from wtsbench.execution.supervise import sweep
 from wtsbench.spec.trial import TrialSpec
-from wtsbench.store import schemas
 from wtsbench.store.client import Store
-from wtsbench.store.outbox import Outbox
 
 
 def done(folder: AttemptFolder, measurements: Any = None) -> None:

@@ -27,10 +27,11 @@ from rich.table import Table
 from tests.sandbox.trials import run
 from tests.trial.folders import made_items, result_of, write_folder
 from tests.trial.tiny import write_tiny_model
-from wtsbench.sandbox.base import Sandbox, classify
+from wtsbench.images.pins import resolve_image
+from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.docker import DockerSandbox
 from wtsbench.sandbox.lane import ProcessLane, lane_for
-from wtsbench.sandbox.pins import resolve_image
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.trial.device import _cpu_name
 

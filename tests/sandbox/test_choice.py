@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from wtsbench.errors import SandboxError, SpecError
-from wtsbench.sandbox.base import make_sandbox
+from wtsbench.sandbox.choice import make_sandbox
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_process_sandbox_costs_no_heavy_import() -> None:
     """Choosing a sandbox where no engine is imports neither docker nor torch."""
     code = (
         "import os, sys; os.environ['DOCKER_HOST'] = 'unix:///nowhere/docker.sock'\n"
-        "from wtsbench.sandbox.base import make_sandbox\n"
+        "from wtsbench.sandbox.choice import make_sandbox\n"
         "make_sandbox('auto'); make_sandbox('process')\n"
         "print([name for name in ('docker', 'torch', 'ray', 'requests') if name in sys.modules])"
     )

@@ -28,20 +28,21 @@ from tests.sandbox.trials import (
 from tests.trial.folders import predictions_of, result_of
 from tests.trial.processes import environment
 from wtsbench.errors import SandboxError
+from wtsbench.images.build import _Bench, _Content, build
+from wtsbench.images.pins import Built, ImagePin, pins, write_pin
 from wtsbench.sandbox import reaper
-from wtsbench.sandbox.base import classify, make_sandbox, reclaim
+from wtsbench.sandbox.choice import make_sandbox
+from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.contained import ContainerChannel, create
 from wtsbench.sandbox.container import Need, container_arguments, fit_user
 from wtsbench.sandbox.docker import DockerSandbox
-from wtsbench.sandbox.image import _Bench, _Content, build
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove, sweep, sweep_folders, trial_containers
 from wtsbench.sandbox.memory import _events, kernel_kills
-from wtsbench.sandbox.pins import Built, ImagePin, pins, write_pin
 from wtsbench.sandbox.process import ProcessSandbox
-from wtsbench.sandbox.staging import ContainerFolder
+from wtsbench.sandbox.staging import ContainerFolder, reclaim
 from wtsbench.spec.failure import FailureClass
-from wtsbench.trial.lease import EXPIRED
+from wtsbench.worker.lease import EXPIRED
 
 pytestmark = pytest.mark.docker
 

@@ -15,7 +15,7 @@ import pytest
 from tests.sandbox.trials import endless_trial, in_thread, run, short_trial, wait_for_progress
 from tests.trial.folders import predictions_of, result_of
 from tests.trial.processes import environment, is_running
-from wtsbench.sandbox.base import classify
+from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.lane import lane_for
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.spec.failure import FailureClass

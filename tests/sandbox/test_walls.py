@@ -16,7 +16,8 @@ from tests.sandbox.test_docker import containers_below
 from tests.sandbox.trials import run
 from tests.trial.folders import result_of
 from wtsbench.sandbox import container
-from wtsbench.sandbox.base import Outcome, classify
+from wtsbench.sandbox.base import Outcome
+from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.docker import DockerSandbox
 from wtsbench.spec.failure import Failure, FailureClass
 

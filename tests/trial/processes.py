@@ -77,7 +77,7 @@ class LaneDriver:
 def start_lane() -> LaneDriver:
     """A lane that is ready."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "wtsbench.trial.lane"],
+        [sys.executable, "-m", "wtsbench.worker.lane"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -19,24 +19,24 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
+from wtsbench.contract import schemas
+from wtsbench.contract.outbox import Outbox, read_batch
 from wtsbench.errors import ScorerError, ScorerUnavailable, StoreError
 from wtsbench.execution.allowed import forbidden, further_splits
 from wtsbench.execution.judging import judged
-from wtsbench.execution.score import ScoringError, mean_supervision, score, score_generations
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
 from wtsbench.execution.untrusted import read_json
+from wtsbench.files import remove_tree, replace
+from wtsbench.metrics.score import ScoringError, mean_supervision, score, score_generations
 from wtsbench.sandbox import log
-from wtsbench.sandbox.base import reclaim
+from wtsbench.sandbox.staging import reclaim
 from wtsbench.spec.failure import Failure, FailureClass
-from wtsbench.spec.files import remove_tree
 from wtsbench.spec.provenance import provenance
 from wtsbench.spec.trial import Role, Split, TrialJob
-from wtsbench.spec.visible import storable
-from wtsbench.store import schemas
 from wtsbench.store.client import Store
 from wtsbench.store.courier import deliver
-from wtsbench.store.outbox import Outbox, read_batch
 from wtsbench.strategies import registry
+from wtsbench.visible import storable
 
 SCORES_SEQUENCE = 900_000
 """Of the first record that is the supervisor's."""
@@ -130,9 +130,7 @@ def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
         replaced = reclaim(folder.trial)
         wrong = {folder.outbox: f"{folder.outbox} was no folder any more"} if replaced else _wrong(folder, job)
         if wrong and not folder.verdict.exists():
-            noted = folder.verdict.with_suffix(".new")
-            noted.write_text(storable(next(iter(wrong.values()))))
-            noted.rename(folder.verdict)
+            replace(folder.verdict, storable(next(iter(wrong.values()))), durable=False)
         for path in wrong:
             remove_tree(path)
         folder.claimed.touch()

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wtsbench.contract.outbox import Outbox
+from wtsbench.contract.schemas import PREDICTIONS
 from wtsbench.data import Dataset
 from wtsbench.errors import ModelError
 from wtsbench.execution.spool import AttemptFolder
@@ -15,8 +17,6 @@ from wtsbench.models import external
 from wtsbench.planning.report import PlannedTrial
 from wtsbench.spec.trial import PREDICTED_SPLITS, TrialJob
 from wtsbench.store.client import Store
-from wtsbench.store.outbox import Outbox
-from wtsbench.store.schemas import PREDICTIONS
 
 ISOLATION = "none: labels were taken from elsewhere, nothing was run"
 

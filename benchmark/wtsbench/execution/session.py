@@ -23,16 +23,17 @@ from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.execution.resolution import resolve
 from wtsbench.execution.scheduler import Event, Executor, Listener, Summary, run_jobs
 from wtsbench.execution.supervise import done_trials, sweep, tidy_up
+from wtsbench.images.extras import require_packages
 from wtsbench.models import external
 from wtsbench.models.fetch import fetch
 from wtsbench.planning.check import GridSource, given_grid
 from wtsbench.planning.plan import Plan, Reuse, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare, title
 from wtsbench.planning.stored import imported
-from wtsbench.sandbox.base import Sandbox, make_sandbox
-from wtsbench.sandbox.extras import require_packages
+from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.choice import make_sandbox
+from wtsbench.settings import data_mirror, spool_folder
 from wtsbench.spec.grid import Grid
-from wtsbench.spec.paths import data_mirror, spool_folder
 from wtsbench.spec.trial import TrialSpec
 from wtsbench.store.client import Store, absolute, open_store, require_writable
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from wtsbench.errors import StoreError
 from wtsbench.execution.judging import ScorerPlace
 from wtsbench.execution.space import size_of
-from wtsbench.spec.files import remove_tree
+from wtsbench.files import remove_tree
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.trial import TrialJob
 

@@ -17,7 +17,11 @@ from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.inputs import link_models, write_inputs
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders, require_room, sandbox_folder
-from wtsbench.sandbox.base import Sandbox, classify, make_sandbox, reclaim, tidy
+from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.choice import make_sandbox
+from wtsbench.sandbox.classify import classify
+from wtsbench.sandbox.leftovers import sweep_folders
+from wtsbench.sandbox.staging import reclaim
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import environment_lock
 from wtsbench.spec.trial import TrialJob
@@ -102,10 +106,10 @@ def tidy_up(spool: Path, *, wait: float = _GOING_SECONDS) -> None:
     """
     place, deadline = sandbox_folder(spool), time.monotonic() + wait
     with contextlib.suppress(OSError):  # it takes room and nothing else; the next sweep tries again
-        tidy(place)
+        sweep_folders(place)
         while place.is_dir() and any(path.is_dir() for path in place.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.2)
-            tidy(place)
+            sweep_folders(place)
 
 
 def close_sandboxes() -> None:

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from wtsbench.errors import SandboxError
+from wtsbench.images.docker_engine import connect, said_by_engine
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.container import TRIAL_LABEL, Need, container_arguments
-from wtsbench.sandbox.engine import connect, said_by_engine
 from wtsbench.sandbox.granted import not_granted
 from wtsbench.sandbox.lane import Answer
 from wtsbench.sandbox.lease import Renewal

@@ -27,7 +27,7 @@ Answer = dict[str, Any]
 
 
 class Channel(Protocol):
-    """The process of a lane, and both directions of the protocol (`wtsbench.trial.lane`)."""
+    """The process of a lane, and both directions of the protocol (`wtsbench.worker.lane`)."""
 
     def send(self, line: bytes) -> None:
         """Hand over a request. Raises OSError or ValueError where the lane has ended."""
@@ -138,7 +138,7 @@ class ProcessChannel:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- open as long as the lane
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "wtsbench.trial.lane"],
+            [sys.executable, "-P", "-m", "wtsbench.worker.lane"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -1,7 +1,7 @@
 """The containers of one supervising process: which are idle, and whom they may serve next.
 
-A container that has run its trial is used again only by who asks for that (lane mode). For everybody else, the next
-container is made while a trial runs, so that the next trial finds its libraries loaded, in a container of its own.
+The next container is made while a trial runs, so that the next trial finds its libraries loaded, in a container of its
+own: none ever serves a second trial.
 """
 
 from __future__ import annotations
@@ -128,20 +128,17 @@ class Pool:
         if lane is not None:
             self._keep(lane)
 
-    def give_back(self, lane: ContainerLane, *, again: bool) -> None:
-        """Keep a container for the next trial, or remove it."""
+    def remove(self, lane: ContainerLane) -> None:
+        """Remove a container that has served its trial, with its folder: the outbox has left it."""
         with self._lock:
             self._busy.remove(lane.need)
-        if again:
-            self._keep(lane)
-        else:
-            lane.close()
+        lane.close()
 
     def _keep(self, lane: ContainerLane) -> None:
         """No more are kept than could be taken at once, the youngest ones, and none for long."""
         lane.since = time.monotonic()
         with self._lock:
-            most = 0 if self._closed else max(1, len(self._busy) + (0 if self._make_ahead else 1))
+            most = 0 if self._closed else max(1, len(self._busy))
             self._idle.append(lane)
             over, self._idle = self._idle[: max(0, len(self._idle) - most)], self._idle[-most:] if most else []
         for one in over:

@@ -24,8 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from wtsbench.files import remove_tree, unlock_folder
 from wtsbench.sandbox.container import INSIDE, User, model_mounts, require_readable
-from wtsbench.spec.files import remove_tree, unlock_folder
 
 MOVED = ("outbox", "scratch")
 _MODELS = ("model", "reference")

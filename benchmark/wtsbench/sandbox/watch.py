@@ -116,8 +116,6 @@ class LaneChild:
         """Ask a lane to run a trial folder, as the lane sees it; for the request see `Lane.start`."""
         self.pid: int | None = None
         self.started: float | None = None
-        self.clean = False
-        """Whether it has ended, and left a lane that may serve another trial."""
         self._id = uuid.uuid4().hex
         self._lane = lane
         self._answers = lane.start(self._id, folder, **request)
@@ -135,7 +133,6 @@ class LaneChild:
                 continue
             self._lane.forget(self._id)
             if answer["event"] == "ended":
-                self.clean = answer["clean"]
                 code, number = answer["exit_code"], answer["signal"]
                 killed = number == signal.SIGKILL and answer.get("memory_kills", 0) > 0
                 return Outcome(exit_code=code, signal=number, oom_killed=killed)

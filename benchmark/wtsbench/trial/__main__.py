@@ -1,4 +1,4 @@
-"""`python -m wtsbench.trial DIR`: run the trial of a trial folder."""
+"""`python -m wtsbench.trial DIR`: run the trial of a trial folder by hand, without a supervisor."""
 
 import sys
 from pathlib import Path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow.compute
 import pyarrow.ipc
 from numpy.typing import NDArray
 
+from wtsbench.files import replace
 from wtsbench.spec.trial import Split, TrialJob
 from wtsbench.strategies.base import Floats, Supervision
 
@@ -129,7 +129,7 @@ class TrialFolder:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write the trial's last word, whole or not at all."""
-        _replace(self.outbox / "result.json", json.dumps(result, sort_keys=True, indent=2), durable=True)
+        replace(self.outbox / "result.json", json.dumps(result, sort_keys=True, indent=2), durable=True)
 
 
 @dataclass
@@ -153,7 +153,7 @@ class Progress:
         now = time.monotonic()
         if now - self._last >= self.every or self.done >= self.total:
             self._last = now
-            _replace(self.path, json.dumps({"done": round(self.done, 1), "total": round(self.total, 1)}), durable=False)
+            replace(self.path, json.dumps({"done": round(self.done, 1), "total": round(self.total, 1)}), durable=False)
 
 
 def _wording(name: str) -> int:
@@ -191,19 +191,3 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     if missing:
         raise TrialInputError(f"{path.name} has no column {', '.join(missing)}")
     return table.select(list(columns))
-
-
-def _replace(path: Path, text: str, *, durable: bool) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    temporary.replace(path)
-    if durable:
-        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

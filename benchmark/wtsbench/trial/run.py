@@ -1,6 +1,6 @@
 """A trial from its folder to its records: the main path, to be read from top to bottom.
 
-1. read what is asked for (`spec.json`, `inputs/`), watch the lease, and see that the weights are those of the plan;
+1. read what is asked for (`spec.json`, `inputs/`), and see that the weights are those of the plan;
 2. by the task's form, `classification.run` or `generation.run`: load the pretrained model; train it on ground truth
    (weak supervisors and ceilings) or as the strategy says, on the parents' labels (students); predict or generate on
    transfer, validation and the test sets; write all that to the outbox;
@@ -19,10 +19,10 @@ import numpy as np
 import torch
 import transformers
 
+from wtsbench.contract.outbox import Outbox
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.trial import TRAIN_SPLIT, Split, TrialJob
-from wtsbench.store.outbox import Outbox
-from wtsbench.trial import classification, lease
+from wtsbench.trial import classification
 from wtsbench.trial.attempt import Trial
 from wtsbench.trial.device import Device, set_up
 from wtsbench.trial.faults import failure_of
@@ -38,7 +38,6 @@ NO_RESULT = 70
 def run_folder(path: Path) -> int:
     """Run the trial of a folder and write its result; 0 done, 1 failed, 70 where no result could be written."""
     folder = TrialFolder(path)
-    lease.watch(folder.lease)
     outbox: Outbox | None = None
     measured: dict[str, Any] = {}
     failure: Failure | None = None
