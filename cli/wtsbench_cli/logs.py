@@ -117,7 +117,7 @@ def _so_far(place: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
     from wtsbench.sandbox import log
     from wtsbench.settings import user_path
 
-    printed = log.lines(AttemptFolder.of(user_path(place) / "spool", trial_id, attempt).log)
+    printed = log.lines(AttemptFolder.of(user_path(place) / "spool", trial_id, attempt).trial.log)
     return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(printed, 1)]
 
 

@@ -115,7 +115,7 @@ def test_a_running_trial(store: Path, wtsbench: Wtsbench) -> None:
     """An attempt that has not ended shows what it printed on this machine so far."""
     from wtsbench.execution.spool import AttemptFolder
 
-    log = AttemptFolder.of(store / "spool", BEGUN, 1).log
+    log = AttemptFolder.of(store / "spool", BEGUN, 1).trial.log
     log.parent.mkdir(parents=True)
     log.write_text("still at it\n")
     done = wtsbench("logs", "cd")

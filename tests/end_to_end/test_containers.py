@@ -27,7 +27,7 @@ strategies: [naive]
 seeds: [0]
 data: {weak_train: 80, transfer: 80, validation: 20, test: 60}
 """
-HOW = {"process": "in-process", "docker": "ray", "docker-lane": "in-process"}
+HOW = {"process": "in-process", "docker": "ray"}
 
 
 def made(bench: Bench) -> list[dict[str, Any]]:
@@ -62,7 +62,6 @@ def test_every_sandbox_computes_the_same(tmp_path: Path, trial_image: str) -> No
 
     assert found["process"][0]
     assert found["docker"] == found["process"]
-    assert found["docker-lane"] == found["process"]
 
 
 def _no_containers(folder: Path) -> bool:

@@ -100,11 +100,10 @@ def starts(starts: Starts, image: str, *, repeats: int, cold: bool) -> list[tupl
         return found
 
     rows = []
-    process, plain = ProcessSandbox(), ProcessSandbox(lane=False)
+    process = ProcessSandbox()
     alone = DockerSandbox(image, ahead=False)
-    lane, ahead = DockerSandbox(image, lane=True), DockerSandbox(image)
+    ahead = DockerSandbox(image)
     starts.seconds(process)  # everything is in the page cache from here on
-    rows.append(("process, its own interpreter", times(plain)))
     rows.append(("process, first of its lane", times(process, _forget_lane)))
     rows.append(("process, from its lane", times(process)))
     starts.seconds(alone)
@@ -113,8 +112,6 @@ def starts(starts: Starts, image: str, *, repeats: int, cold: bool) -> list[tupl
     rows.append(("container, warm", times(alone)))
     starts.seconds(ahead)
     rows.append(("container, made ahead", times(ahead, lambda: time.sleep(_AHEAD_SECONDS))))
-    starts.seconds(lane)
-    rows.append(("container, from its lane", times(lane)))
     return rows
 
 

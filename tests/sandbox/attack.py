@@ -18,7 +18,7 @@ from wtsbench.sandbox.container import container_arguments
 
 LANE = """
 import json, runpy, sys, traceback, types
-from wtsbench.trial import lane
+from wtsbench.worker import lane
 from wtsbench.trial.faults import failure_of
 
 def run_folder(folder):

@@ -53,7 +53,7 @@ def test_an_unknown_sandbox_is_refused() -> None:
     """The valid names are told."""
     with pytest.raises(SpecError, match="'podman'") as unknown:
         make_sandbox("podman")
-    assert "process, docker or docker-lane" in str(unknown.value.remedy)
+    assert "process or docker" in str(unknown.value.remedy)
 
 
 def test_an_engine_on_another_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.sandbox.trials import endless_trial, in_thread, run, short_trial, wait_for_progress
 from tests.trial.folders import predictions_of, result_of
@@ -34,17 +33,17 @@ def command_of(process: psutil.Process) -> str:
         return ""
 
 
-def test_a_forked_and_a_fresh_process_give_the_same_numbers(tmp_path: Path, tiny_model: Path) -> None:
-    """A trial from the lane and one from `python -m wtsbench.trial` agree to the last bit."""
+def test_trials_of_one_parent_give_the_same_numbers(tmp_path: Path, tiny_model: Path) -> None:
+    """The first trial that a preloaded parent forks and a later one agree to the last bit."""
     predictions = []
-    for name, lane in (("forked", True), ("fresh", False), ("again", True)):
+    for name in ("first", "second"):
         job = short_trial(tmp_path / name, tiny_model)
-        outcome = run(ProcessSandbox(lane=lane), tmp_path / name)
+        outcome = run(ProcessSandbox(), tmp_path / name)
         assert classify(outcome, result_of(tmp_path / name)) is None, outcome
         predictions.append(predictions_of(tmp_path / name, job))
 
     assert predictions[0]
-    assert predictions[0] == predictions[1] == predictions[2]
+    assert predictions[0] == predictions[1]
 
 
 def test_a_failed_trial_tells_its_class(tmp_path: Path, tiny_model: Path) -> None:
@@ -61,12 +60,11 @@ def test_a_failed_trial_tells_its_class(tmp_path: Path, tiny_model: Path) -> Non
     assert "Traceback" in outcome.log_tail
 
 
-@pytest.mark.parametrize("lane", [True, False])
-def test_a_trial_past_its_time_is_stopped(tmp_path: Path, tiny_model: Path, lane: bool) -> None:
+def test_a_trial_past_its_time_is_stopped(tmp_path: Path, tiny_model: Path) -> None:
     """The time limit ends the trial, and nothing of it is left."""
     endless_trial(tmp_path / "trial", tiny_model)
 
-    outcome = run(ProcessSandbox(lane=lane), tmp_path / "trial", seconds=0.5)
+    outcome = run(ProcessSandbox(), tmp_path / "trial", seconds=0.5)
 
     assert outcome.timed_out
     assert outcome.signal == signal.SIGTERM
@@ -172,16 +170,15 @@ import sys
 from pathlib import Path
 from tests.sandbox.trials import run
 from wtsbench.sandbox.process import ProcessSandbox
-run(ProcessSandbox(lane=sys.argv[2] == "lane"), Path(sys.argv[1]))
+run(ProcessSandbox(), Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("how", ["lane", "plain"])
-def test_nothing_outlives_a_killed_supervisor(tmp_path: Path, tiny_model: Path, how: str) -> None:
-    """After SIGKILL of the supervisor a lane and its trial end at once, a plain process when its lease has run out."""
+def test_nothing_outlives_a_killed_supervisor(tmp_path: Path, tiny_model: Path) -> None:
+    """After SIGKILL of the supervisor the preloaded parent and its trial end."""
     endless_trial(tmp_path / "trial", tiny_model)
     supervisor = subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, str(tmp_path / "trial"), how],
+        [sys.executable, "-c", SUPERVISOR, str(tmp_path / "trial")],
         env=environment(WTSBENCH_LEASE_SECONDS="3"),
     )
     with supervisor:

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from tests.trial.processes import SECONDS, environment
-from wtsbench.worker.lease import EXPIRED, watch
+from wtsbench.contract.folder import ExitCode
+from wtsbench.worker.lease import watch
 
 _HOLDER = (
     "import sys, time, pathlib\n"
@@ -38,7 +39,7 @@ def test_an_abandoned_trial_ends_itself(tmp_path: Path) -> None:
     (tmp_path / "lease").touch()
     with start(tmp_path / "lease", work=SECONDS, limit=0.3) as process:
         _, said = process.communicate(timeout=SECONDS)
-    assert process.returncode == EXPIRED
+    assert process.returncode == ExitCode.NO_RESULT
     assert "lease was not renewed" in said
 
 
@@ -48,7 +49,7 @@ def test_a_lease_that_is_taken_away_has_expired(tmp_path: Path) -> None:
     with start(tmp_path / "lease", work=SECONDS, limit=2.0) as process:
         (tmp_path / "lease").unlink()
         process.communicate(timeout=SECONDS)
-    assert process.returncode == EXPIRED
+    assert process.returncode == ExitCode.NO_RESULT
 
 
 def test_a_renewed_lease_keeps_the_trial_alive(tmp_path: Path) -> None:

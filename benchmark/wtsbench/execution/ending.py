@@ -102,7 +102,7 @@ def _seal_and_deliver(
     result = result if result is not None else {}
     if not store.sealed(job.trial_id, job.attempt):
         failure = _claim(folder, job) or failure
-        outbox = Outbox(folder.outbox, trial_id=job.trial_id, attempt=job.attempt)
+        outbox = Outbox(folder.trial.outbox, trial_id=job.trial_id, attempt=job.attempt)
         written = {file.sequence for file in outbox.pending()}
         if SEAL_SEQUENCE not in written:
             measured = result.setdefault("measurements", {})
@@ -113,7 +113,7 @@ def _seal_and_deliver(
                 _rewrite(outbox, "logs", printed, LOG_SEQUENCE)
             records = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
             _rewrite(outbox, "trials", seal_row(note, failure, result, records, finished), SEAL_SEQUENCE)
-        acks = deliver(folder.outbox, store)
+        acks = deliver(folder.trial.outbox, store)
         return Ended(failure=failure, superseded=any(ack.outcome == "superseded" for ack in acks))
     return Ended(failure=failure)
 
@@ -127,8 +127,10 @@ def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
     made the attempt a good one.
     """
     if not folder.claimed.exists():
-        replaced = reclaim(folder.trial)
-        wrong = {folder.outbox: f"{folder.outbox} was no folder any more"} if replaced else _wrong(folder, job)
+        replaced = reclaim(folder.trial.path)
+        wrong = (
+            {folder.trial.outbox: f"{folder.trial.outbox} was no folder any more"} if replaced else _wrong(folder, job)
+        )
         if wrong and not folder.verdict.exists():
             replace(folder.verdict, storable(next(iter(wrong.values()))), durable=False)
         for path in wrong:
@@ -143,7 +145,7 @@ def _wrong(folder: AttemptFolder, job: TrialJob) -> dict[Path, str]:
     """What in the outbox is no record of this attempt, or none that the trial may write, and why."""
     wrong: dict[Path, str] = {}
     seen: set[int] = set()
-    for path in sorted(folder.outbox.glob("*.arrow")):
+    for path in sorted(folder.trial.outbox.glob("*.arrow")):
         try:
             batch = read_batch(path)
             if (batch.trial_id, batch.attempt) != (job.trial_id, job.attempt) or batch.sequence in seen:
@@ -217,7 +219,7 @@ def _written(outbox: Outbox, table: str) -> pa.Table:
 
 
 def _log_rows(folder: AttemptFolder, job: TrialJob) -> pa.Table:
-    kept = list(enumerate(log.lines(folder.log), 1))[-LOG_LINES:]
+    kept = list(enumerate(log.lines(folder.trial.log), 1))[-LOG_LINES:]
     return pa.Table.from_pylist(
         [
             {"trial_id": job.trial_id, "attempt": job.attempt, "line": number, "stream": "output", "text": text}
@@ -289,7 +291,7 @@ def seal_row(
 def read_result(folder: AttemptFolder) -> dict[str, Any] | None:
     """The trial's own last word, or None where it left none that can be trusted."""
     try:
-        result = read_json(folder.result)
+        result = read_json(folder.trial.result)
         if not isinstance(result, dict) or result.get("status") not in ("done", "failed"):
             return None
         if result.get("failure") is not None:

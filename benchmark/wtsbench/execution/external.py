@@ -63,7 +63,7 @@ def take_labels(folder: AttemptFolder, job: TrialJob, store: Store) -> None:
         "attempt": pa.repeat(job.attempt, said.num_rows).cast(pa.int32()),
         **{name: said[name] for name in ("split", "item_id", "probabilities")},
     }
-    outbox = Outbox(folder.outbox, trial_id=job.trial_id, attempt=job.attempt)
+    outbox = Outbox(folder.trial.outbox, trial_id=job.trial_id, attempt=job.attempt)
     outbox.append("predictions", pa.table([columns[name] for name in PREDICTIONS.names], schema=PREDICTIONS))
     result = {"status": "done", "failure": None, "measurements": {"supervisor": statistics}}
-    folder.result.write_text(json.dumps(result, sort_keys=True))
+    folder.trial.result.write_text(json.dumps(result, sort_keys=True))

@@ -267,9 +267,9 @@ def _deliver(
         if not owned:
             raise StoreError(f"another process holds the new attempt folder {folder.path}", remedy="import again.")
         folder.create(note)
-        Outbox(folder.outbox, trial_id=spec.trial_id, attempt=attempt).append(table, pa.table(whole))
+        Outbox(folder.trial.outbox, trial_id=spec.trial_id, attempt=attempt).append(table, pa.table(whole))
         result: dict[str, Any] = {"status": "done", "failure": None, "measurements": {}}
-        folder.result.write_text(json.dumps(result))
+        folder.trial.result.write_text(json.dumps(result))
         return end(folder, note, store, None, result).failure
 
 

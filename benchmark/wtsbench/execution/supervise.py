@@ -88,7 +88,7 @@ def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> li
                 folder.remove()
                 continue
             with writable(folder):
-                reclaim(folder.trial)
+                reclaim(folder.trial.path)
                 result = read_result(folder)
             failure = None if result is not None and result["status"] == "done" else _abandoned(result)
             last = folder.last_sign(note)
@@ -129,7 +129,7 @@ def seal_lost(store: Store, job: Job, attempt: int, failure: Failure, spool: Pat
         if owned and not store.sealed(job.trial_id, attempt):
             note = folder.note() or _note(job, attempt, _sandbox(job))
             with writable(folder):
-                reclaim(folder.trial)
+                reclaim(folder.trial.path)
                 folder.create(note)
             end(folder, note, store, *_unless_finished(folder, failure))
 
@@ -202,7 +202,7 @@ def _run(
         write_inputs(folder, job.spec, store)
         link_models(folder, job.spec)
         outcome = sandbox.run(
-            folder.trial,
+            folder.trial.path,
             threads=job.resources.cpus,
             gpus=job.gpu_ids,
             memory=job.resources.memory,
@@ -217,7 +217,7 @@ def _run(
     except UserError as error:
         return Failure(failure_class=FailureClass.INFRASTRUCTURE, message=error.message, detail=str(error)), None
     result = read_result(folder)
-    return classify(outcome, result, begun=os.path.lexists(folder.progress)), result
+    return classify(outcome, result, begun=os.path.lexists(folder.trial.progress)), result
 
 
 def _labels_taken(

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 import wtsbench
 
 COMPUTING_PARTS = (
-    "__init__.py", "errors.py", "models/__init__.py", "models/layout.py", "spec", "store", "strategies", "trial",
+    "__init__.py", "errors.py", "files.py", "settings.py", "visible.py", "models/__init__.py", "models/layout.py",
+    "spec", "contract", "strategies", "trial", "worker",
 )  # fmt: skip
 """What of the package a trial imports; the rest has no business in its image."""
 

@@ -6,18 +6,16 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+from wtsbench.contract.folder import ExitCode
 from wtsbench.sandbox.base import Outcome
 from wtsbench.spec.failure import Failure, FailureClass
 
-LEASE_EXPIRED = 70
-"""Exit code of a trial whose lease ran out, or that could not even write its failure."""
-
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGSYS, signal.SIGTRAP}
 """Signals that a program brings upon itself: the same trial will do it again. (SIGBUS and SIGILL tell of the node.)"""
-_STARTS_IN_VAIN = {
-    0: "ended as if all were well, but left no result",
-    1: "ended before it could begin: Python or wtsbench could not be loaded",
-    2: "ended before it could begin: its folder was not a trial folder",
+_STARTS_IN_VAIN: dict[int, str] = {
+    ExitCode.DONE: "ended as if all were well, but left no result",
+    ExitCode.FAILED: "ended before it could begin: Python or wtsbench could not be loaded",
+    ExitCode.NO_FOLDER: "ended before it could begin: its folder was not a trial folder",
 }
 _MEMORY_WORDS = ("out of memory", "std::bad_alloc", "can't allocate memory", "cannot allocate memory", "memoryerror")
 _NODE_WORDS = ("nvml", "no space left on device", "nvidia-container-cli", "cuda driver version is insufficient")
@@ -34,7 +32,7 @@ def classify(outcome: Outcome, result: Mapping[str, Any] | None, *, begun: bool 
         begun: whether it had got as far as its own work, so that Python and wtsbench cannot be what failed.
     """
     lost = outcome.exit_code is None and outcome.signal is None and outcome.error is not None
-    if (outcome.exit_code == 0 or lost) and result is not None and result.get("status") == "done":
+    if (outcome.exit_code == ExitCode.DONE or lost) and result is not None and result.get("status") == "done":
         return None  # it was finished before a limit, a stop, or the loss of its engine could matter
     if outcome.cancelled:
         return _failure(FailureClass.CANCELLED, "stopped by the user", outcome)
@@ -50,7 +48,7 @@ def classify(outcome: Outcome, result: Mapping[str, Any] | None, *, begun: bool 
         return _failure(FailureClass.TRIAL_ERROR, "wrote more to its folder than resources.disk allows", outcome)
     if outcome.error is not None:
         return _failure(FailureClass.INFRASTRUCTURE, outcome.error, outcome)
-    if outcome.exit_code == 1 and result is not None and result.get("failure"):
+    if outcome.exit_code == ExitCode.FAILED and result is not None and result.get("failure"):
         said = Failure.model_validate(result["failure"])
         return said if said.detail else said.model_copy(update={"detail": outcome.log_tail})
     return _of_its_end(outcome, begun=begun and result is None)
@@ -67,7 +65,7 @@ def _of_its_end(outcome: Outcome, *, begun: bool) -> Failure:
     if outcome.signal is not None:
         crashed = outcome.signal in _CRASHES
         return _failure(FailureClass.TRIAL_ERROR if crashed else FailureClass.INFRASTRUCTURE, ended, outcome)
-    if outcome.exit_code == LEASE_EXPIRED:
+    if outcome.exit_code == ExitCode.NO_RESULT:
         message = "ended itself: its supervisor was gone or stalled, or its result could not be written"
         return _failure(FailureClass.INFRASTRUCTURE, message, outcome)
     if outcome.exit_code in _STARTS_IN_VAIN and not begun:

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
+from wtsbench.contract.folder import ANSWERS, REQUESTS
 from wtsbench.errors import SandboxError
 from wtsbench.images.docker_engine import connect, said_by_engine
 from wtsbench.sandbox import reaper
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 _log = logging.getLogger(__name__)
-_REQUESTS = "requests"
-_ANSWERS = "answers"
 _LOOK_SECONDS = 0.5
 """From one look at a container that has not said anything yet to the next."""
 _ENDING_SECONDS = 10.0
@@ -83,7 +82,7 @@ class ContainerChannel:
 
     def _fifos(self) -> tuple[IO[bytes], int]:
         """Both are open here before the container is: neither side waits for the other to open."""
-        requests, answers = self.folder.inside / _REQUESTS, self.folder.inside / _ANSWERS
+        requests, answers = self.folder.inside / REQUESTS, self.folder.inside / ANSWERS
         os.mkfifo(requests, 0o600)
         sending = os.fdopen(os.open(requests, os.O_RDWR | os.O_CLOEXEC), "r+b", buffering=0)
         requests.chmod(0o444)
@@ -146,7 +145,7 @@ class ContainerChannel:
                 return
             if not heard:  # it has opened both
                 heard = True
-                for name in (_REQUESTS, _ANSWERS):
+                for name in (REQUESTS, ANSWERS):
                     (self.folder.inside / name).unlink(missing_ok=True)
             *lines, pending = (pending + chunk).split(b"\n")
             yield from lines

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from wtsbench.contract.folder import FolderLayout
 from wtsbench.errors import SandboxError
 from wtsbench.images.code import code_digest
 from wtsbench.images.docker_engine import CODE_LABEL, await_engine, connect, find_image, probe, said_by_engine
@@ -109,12 +110,12 @@ class DockerSandbox:
                     mounts=tuple(sorted(staged.mounts.items())),
                     place=place,
                 )
-                limits = Limits(seconds=seconds, memory=None, disk=disk, places=(), log=folder / "log.txt")
+                limits = Limits(seconds=seconds, memory=None, disk=disk, places=(), log=FolderLayout(folder).log)
                 outcome = self._run(staged, need, limits, cancelled, labels)
         except SandboxError as error:
             said = f"{error.message}; {error.remedy}" if error.remedy else error.message
             outcome = Outcome(error=said, cancelled=cancelled.is_set())
-        return dataclasses.replace(outcome, log_tail=log.tail(folder / "log.txt"))
+        return dataclasses.replace(outcome, log_tail=log.tail(FolderLayout(folder).log))
 
     def _cdi_names(self, uuids: Sequence[str]) -> tuple[str, ...]:
         if not uuids:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from wtsbench.contract.folder import FolderLayout
 from wtsbench.sandbox import log
 from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.lane import lane_for
@@ -42,12 +43,12 @@ class ProcessSandbox:
         labels: Mapping[str, str],
     ) -> Outcome:
         """Run the trial of a folder to its end; see `Sandbox.run`."""
-        folder = folder.absolute()
+        trial = FolderLayout(folder.absolute())
         killed_before = kernel_kills()
-        places = [folder / "outbox", folder / "scratch"]
-        limits = Limits(seconds=seconds, memory=memory, disk=disk, places=places, log=folder / "log.txt")
-        with Renewal(folder / "lease"):
-            child = _lane_child(folder, threads, gpus, disk)
+        places = [trial.outbox, trial.scratch]
+        limits = Limits(seconds=seconds, memory=memory, disk=disk, places=places, log=trial.log)
+        with Renewal(trial.lease):
+            child = _lane_child(trial, threads, gpus, disk)
             try:
                 outcome = watch(child, limits, cancelled)
             except BaseException:  # Ctrl-C, mostly: nothing may write to the folder once this has returned
@@ -55,14 +56,13 @@ class ProcessSandbox:
                 raise
         if outcome.signal == signal.SIGKILL and not outcome.cancelled and kernel_kills() > killed_before:
             outcome = dataclasses.replace(outcome, oom_killed=True)
-        return dataclasses.replace(outcome, log_tail=log.tail(folder / "log.txt"))
+        return dataclasses.replace(outcome, log_tail=log.tail(trial.log))
 
     def close(self) -> None:
         """Nothing to do: the lane is this process's, whoever uses it, and ends with it."""
 
 
-def _lane_child(folder: Path, threads: int, gpus: Sequence[str], disk: int) -> Child:
-    scratch = str(folder / "scratch")
+def _lane_child(trial: FolderLayout, threads: int, gpus: Sequence[str], disk: int) -> Child:
+    scratch = str(trial.scratch)
     environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "HOME": scratch, "TMPDIR": scratch}
-    logged = str(folder / "log.txt")
-    return LaneChild(lane_for(threads), folder, log=logged, environment=environment, file_bytes=disk)
+    return LaneChild(lane_for(threads), trial.path, log=str(trial.log), environment=environment, file_bytes=disk)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import transformers
 
+from wtsbench.contract.folder import ExitCode
 from wtsbench.contract.outbox import Outbox
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.trial import TRAIN_SPLIT, Split, TrialJob
@@ -31,8 +32,6 @@ from wtsbench.trial.weights import Weights
 
 ALWAYS_THERE = (Split.TRANSFER, Split.VALIDATION, Split.TEST)
 """The predicted splits that every task has."""
-NO_RESULT = 70
-"""Exit code where not even the failure could be written."""
 
 
 def run_folder(path: Path) -> int:
@@ -62,8 +61,8 @@ def run_folder(path: Path) -> int:
         )
     except OSError:
         traceback.print_exc()
-        return NO_RESULT
-    return 0 if failure is None else 1
+        return ExitCode.NO_RESULT
+    return ExitCode.DONE if failure is None else ExitCode.FAILED
 
 
 def preload() -> None:

@@ -1,8 +1,8 @@
 """What a lane does as the first process of a container, beyond forking trials.
 
 It opens the two FIFOs of the container's folder, keeps its own process closed to its children, and reads from the
-kernel whether one of them was killed for memory. It is process 1 of its process namespace: when it ends, the kernel ends
-everything else there.
+kernel whether one of them was killed for memory. It is process 1 of its process namespace: when it ends, the kernel
+ends everything else there.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-REQUESTS = "requests"
-ANSWERS = "answers"
-LEASE = "lease"
+from wtsbench.contract.folder import ANSWERS, REQUESTS
 
 _PR_SET_DUMPABLE = 4
 _EVENTS = (

@@ -52,9 +52,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from wtsbench.contract.folder import LEASE, ExitCode, FolderLayout
 from wtsbench.trial import environment
 from wtsbench.worker import init
-from wtsbench.worker.lease import EXPIRED, Lease, watch
+from wtsbench.worker.lease import Lease, watch
 
 _PR_SET_PDEATHSIG = 1
 
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> int:
         requests, answers, early = init.open_fifos(folder)
         if early is None:
             return 0
-        lane = Lane(requests, answers, lease=Lease(folder / init.LEASE), contained=True, pending=early)
+        lane = Lane(requests, answers, lease=Lease(folder / LEASE), contained=True, pending=early)
         with init.ending_with(requests):
             preload()
     else:
@@ -137,7 +138,7 @@ class Lane:
                 self._reap()
                 if self.lease is not None and self.lease.expired():
                     self._close()
-                    return EXPIRED
+                    return ExitCode.NO_RESULT
         return self._close()
 
     def _serve_line(self, line: bytes, private: tuple[int, ...]) -> None:
@@ -157,10 +158,10 @@ class Lane:
             self._say({"id": identity, "event": "refused", "reason": f"{type(error).__name__}: {error}"})
 
     def _start(self, identity: str, folder: Path, request: dict[str, Any], private: tuple[int, ...]) -> None:
-        if not (folder / "spec.json").is_file():
+        if not FolderLayout(folder).spec.is_file():
             raise FileNotFoundError(f"{folder} is not a trial folder")
         log = os.open(
-            request.get("log") or folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+            request.get("log") or FolderLayout(folder).log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
         )
         parent = os.getpid()
         sys.stderr.flush()
@@ -217,7 +218,7 @@ class Lane:
 
 def _run_child(folder: Path, log: int, request: dict[str, Any], parent: int, private: tuple[int, ...]) -> NoReturn:
     """The child, from fork to exit. Never returns, so that nothing of the lane's own code runs twice."""
-    code = 70
+    code: int = ExitCode.NO_RESULT
     try:
         os.setpgid(0, 0)
         die_with_parent(parent)
@@ -242,7 +243,7 @@ def _run_child(folder: Path, log: int, request: dict[str, Any], parent: int, pri
                 os.environ[name] = value
         from wtsbench.trial.run import run_folder
 
-        watch(folder / "lease")
+        watch(FolderLayout(folder).lease)
         code = run_folder(folder)
     except BaseException:  # noqa: BLE001  # reported, and this process ends either way
         import traceback
@@ -262,7 +263,7 @@ def die_with_parent(parent: int) -> None:
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:  # it died before the call
-        os._exit(70)
+        os._exit(ExitCode.NO_RESULT)
 
 
 def _kill_group(pid: int, number: int) -> None:

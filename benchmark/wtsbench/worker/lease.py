@@ -8,14 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-EXPIRED = 70
-"""Exit code; such a trial leaves no result."""
-_SECONDS = 30.0
-
-
-def lease_seconds() -> float:
-    """`WTSBENCH_LEASE_SECONDS`, or 30."""
-    return float(os.environ.get("WTSBENCH_LEASE_SECONDS") or _SECONDS)
+from wtsbench.contract.folder import ExitCode, lease_seconds
 
 
 class Lease:
@@ -64,7 +57,7 @@ def watch(path: Path, *, seconds: float | None = None) -> threading.Thread | Non
 def _watch(lease: Lease) -> None:
     while not lease.expired():
         time.sleep(lease.pause)
-    os._exit(EXPIRED)
+    os._exit(ExitCode.NO_RESULT)
 
 
 def _renewed(lease: Path) -> int | None:
