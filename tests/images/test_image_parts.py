@@ -59,7 +59,7 @@ def test_the_default_base_is_said_once() -> None:
 def test_the_code_of_the_image_is_all_that_a_trial_imports(tmp_path: Path) -> None:
     """The copied parts alone load a trial, and have the digest of what is installed."""
     copy_code(tmp_path / "wtsbench")
-    code = "import wtsbench.trial.run, wtsbench.worker.lane; print(wtsbench.__file__)"
+    code = "import wtsbench.trial.run, wtsbench.worker.fork_server; print(wtsbench.__file__)"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code],
         env={"PYTHONPATH": str(tmp_path)},

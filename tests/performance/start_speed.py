@@ -31,7 +31,7 @@ from wtsbench.images.pins import resolve_image
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.docker import DockerSandbox
-from wtsbench.sandbox.lane import ProcessLane, lane_for
+from wtsbench.sandbox.fork_server import ProcessForkServer, fork_server_for
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.trial.device import _cpu_name
 
@@ -83,9 +83,9 @@ def _drop_page_cache() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("1")
 
 
-def _forget_lane() -> None:
-    lane: ProcessLane = lane_for(1)
-    lane.close()
+def _forget_server() -> None:
+    server: ProcessForkServer = fork_server_for(1)
+    server.close()
 
 
 def starts(starts: Starts, image: str, *, repeats: int, cold: bool) -> list[tuple[str, list[float]]]:
@@ -104,8 +104,8 @@ def starts(starts: Starts, image: str, *, repeats: int, cold: bool) -> list[tupl
     alone = DockerSandbox(image, ahead=False)
     ahead = DockerSandbox(image)
     starts.seconds(process)  # everything is in the page cache from here on
-    rows.append(("process, first of its lane", times(process, _forget_lane)))
-    rows.append(("process, from its lane", times(process)))
+    rows.append(("process, first of its fork server", times(process, _forget_server)))
+    rows.append(("process, from its fork server", times(process)))
     starts.seconds(alone)
     if cold:
         rows.append(("container, cold", times(alone, _drop_page_cache)))

@@ -15,7 +15,7 @@ from tests.sandbox.trials import endless_trial, in_thread, run, short_trial, wai
 from tests.trial.folders import predictions_of, result_of
 from tests.trial.processes import environment, is_running
 from wtsbench.sandbox.classify import classify
-from wtsbench.sandbox.lane import lane_for
+from wtsbench.sandbox.fork_server import fork_server_for
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.spec.failure import FailureClass
 
@@ -69,7 +69,7 @@ def test_a_trial_past_its_time_is_stopped(tmp_path: Path, tiny_model: Path) -> N
     assert outcome.timed_out
     assert outcome.signal == signal.SIGTERM
     assert str(tmp_path) not in " ".join(command_of(process) for process in psutil.Process().children())
-    assert children_of(lane_for(1).pid) == set()
+    assert children_of(fork_server_for(1).pid) == set()
 
 
 def test_a_trial_past_its_memory_is_killed(tmp_path: Path, tiny_model: Path) -> None:
@@ -103,13 +103,13 @@ def test_a_stop_ends_a_running_trial(tmp_path: Path, tiny_model: Path) -> None:
 
 
 def test_a_trial_killed_from_outside_is_an_infrastructure_failure(tmp_path: Path, tiny_model: Path) -> None:
-    """`kill -9` of a trial is nobody's fault that the trial could mend; the lane goes on."""
+    """`kill -9` of a trial is nobody's fault that the trial could mend; the fork server goes on."""
     endless_trial(tmp_path / "trial", tiny_model)
-    lane = lane_for(1)
+    server = fork_server_for(1)
 
     def kill() -> None:
         wait_for_progress(tmp_path / "trial")
-        for child in children_of(lane.pid):
+        for child in children_of(server.pid):
             os.kill(child, signal.SIGKILL)
 
     killer = in_thread(kill)
@@ -120,18 +120,18 @@ def test_a_trial_killed_from_outside_is_an_infrastructure_failure(tmp_path: Path
     assert outcome.signal == signal.SIGKILL
     assert failure is not None
     assert failure.failure_class is FailureClass.INFRASTRUCTURE
-    assert lane.alive
+    assert server.alive
 
 
-def test_a_lane_that_dies_hangs_nobody_and_is_replaced(tmp_path: Path, tiny_model: Path) -> None:
-    """Its trial becomes an infrastructure failure, and the next trial has a new lane."""
+def test_a_fork_server_that_dies_hangs_nobody_and_is_replaced(tmp_path: Path, tiny_model: Path) -> None:
+    """Its trial becomes an infrastructure failure, and the next trial has a new fork server."""
     endless_trial(tmp_path / "lost", tiny_model)
     short_trial(tmp_path / "next", tiny_model)
-    lane = lane_for(1)
+    server = fork_server_for(1)
 
     def kill() -> None:
         wait_for_progress(tmp_path / "lost")
-        os.kill(lane.pid, signal.SIGKILL)
+        os.kill(server.pid, signal.SIGKILL)
 
     killer = in_thread(kill)
     lost = run(ProcessSandbox(), tmp_path / "lost")
@@ -145,7 +145,7 @@ def test_a_lane_that_dies_hangs_nobody_and_is_replaced(tmp_path: Path, tiny_mode
     assert classify(after, result_of(tmp_path / "next")) is None
 
 
-def test_trials_side_by_side_share_a_lane(tmp_path: Path, tiny_model: Path) -> None:
+def test_trials_side_by_side_share_a_fork_server(tmp_path: Path, tiny_model: Path) -> None:
     """Threads of one supervisor run their trials at once, and stopping one leaves the other alone."""
     endless_trial(tmp_path / "stopped", tiny_model)
     short_trial(tmp_path / "finished", tiny_model)

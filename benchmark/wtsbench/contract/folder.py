@@ -26,7 +26,7 @@ OUTBOX = "outbox"
 SCRATCH = "scratch"
 LEASE = "lease"
 REQUESTS = "requests"
-"""The FIFO through which the first process of a container is asked for a trial (`contract.lane`)."""
+"""The FIFO through which the first process of a container is asked for a trial (`contract.messages`)."""
 ANSWERS = "answers"
 """The FIFO of its answers."""
 

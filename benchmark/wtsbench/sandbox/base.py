@@ -23,7 +23,7 @@ class Outcome:
     timed_out: bool = False
     cancelled: bool = False
     error: str | None = None
-    """A fault of the sandbox itself: the engine, the lane, the image. One line."""
+    """A fault of the sandbox itself: the engine, the fork server, the image. One line."""
     log_tail: str = ""
     seconds: float = 0.0
     """From the start of the trial to its end."""

@@ -1,8 +1,8 @@
-"""A lane as the first process of a container, reached through two FIFOs in the container's folder.
+"""A fork server as the first process of a container, reached through two FIFOs in the container's folder.
 
-The supervisor holds the writing end of the requests, so that whatever kills it, the lane reads the end of its requests,
-ends itself, and the kernel ends everything in the container. The FIFOs have no name any more once the lane has opened
-them: no trial can take its place, or hold an end open.
+The supervisor holds the writing end of the requests, so that whatever kills it, the fork server reads the end of its
+requests, ends itself, and the kernel ends everything in the container. The FIFOs have no name any more once the fork
+server has opened them: no trial can take its place, or hold an end open.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from wtsbench.contract.folder import ANSWERS, REQUESTS
+from wtsbench.contract.messages import Gone
 from wtsbench.errors import SandboxError
 from wtsbench.images.docker_engine import connect, said_by_engine
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.container import TRIAL_LABEL, Need, container_arguments
 from wtsbench.sandbox.granted import not_granted
-from wtsbench.sandbox.lane import Answer
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove
 from wtsbench.sandbox.staging import ContainerFolder, locked
@@ -46,10 +46,10 @@ _NO_GPU = "could not select device driver"
 
 
 class ContainerChannel:
-    """A container with a lane in it."""
+    """A container with a fork server in it."""
 
     def __init__(self, need: Need, labels: Mapping[str, str], *, shares: int | None = None) -> None:
-        """Make the container and start it; its lane loads its libraries meanwhile.
+        """Make the container and start it; its fork server loads its libraries meanwhile.
 
         Args:
             need: what it has to be like.
@@ -179,10 +179,10 @@ class ContainerChannel:
                 return {"Status": "removed"}
         return state
 
-    def farewell(self) -> Answer:
+    def farewell(self) -> Gone:
         """What the engine says of its end, and the last that was printed in it."""
         os.close(self._incoming)
-        answer: Answer = {"event": "gone", "reason": "it was ended from here", "said": ""}
+        answer: Gone = {"event": "gone", "reason": "it was ended from here", "said": ""}
         if self._closing.is_set():
             return answer
         try:

@@ -111,7 +111,7 @@ def container_arguments(
 
     arguments: dict[str, Any] = {
         "image": need.image,
-        "entrypoint": ["python", "-P", "-m", "wtsbench.worker.lane"],
+        "entrypoint": ["python", "-P", "-m", "wtsbench.worker.fork_server"],
         "command": [f"{INSIDE}/in"],
         "labels": {
             RUN_LABEL: labels.get("run", ""),

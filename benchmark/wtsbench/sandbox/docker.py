@@ -21,7 +21,7 @@ from wtsbench.sandbox.gpus import cdi_names, uuids_of
 from wtsbench.sandbox.leftovers import sweep, sweep_folders
 from wtsbench.sandbox.pool import Pool
 from wtsbench.sandbox.staging import Staged
-from wtsbench.sandbox.watch import LaneChild, Limits, watch
+from wtsbench.sandbox.watch import ForkedTrial, Limits, watch
 
 _WALLS = "no network, read-only root, no capabilities, non-root user"
 
@@ -130,18 +130,18 @@ class DockerSandbox:
     def _run(
         self, staged: Staged, need: Need, limits: Limits, cancelled: threading.Event, labels: Mapping[str, str]
     ) -> Outcome:
-        lane = self._pool.take(need, labels)
+        server = self._pool.take(need, labels)
         try:
-            staged.enter(lane.folder)
-            child = LaneChild(lane, staged.inside, log=str(staged.log), file_bytes=limits.disk)
-            self._pool.prepare(need, labels, after=lane)
-            return watch(child, dataclasses.replace(limits, places=[lane.folder.outside]), cancelled)
+            staged.enter(server.folder)
+            child = ForkedTrial(server, staged.inside, log=str(staged.log), file_bytes=limits.disk)
+            self._pool.prepare(need, labels, after=server)
+            return watch(child, dataclasses.replace(limits, places=[server.folder.outside]), cancelled)
         finally:
-            lane.close()
+            server.close()
             try:
                 staged.leave()
             finally:
-                self._pool.remove(lane)
+                self._pool.remove(server)
 
     def _sweep_once(self, place: Path) -> None:
         with self._sweeping:

@@ -12,10 +12,10 @@ from typing import Literal
 from wtsbench.contract.folder import FolderLayout
 from wtsbench.sandbox import log
 from wtsbench.sandbox.base import Outcome
-from wtsbench.sandbox.lane import lane_for
+from wtsbench.sandbox.fork_server import fork_server_for
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.memory import kernel_kills
-from wtsbench.sandbox.watch import Child, LaneChild, Limits, stop, watch
+from wtsbench.sandbox.watch import Child, ForkedTrial, Limits, stop, watch
 
 
 class ProcessSandbox:
@@ -48,7 +48,7 @@ class ProcessSandbox:
         places = [trial.outbox, trial.scratch]
         limits = Limits(seconds=seconds, memory=memory, disk=disk, places=places, log=trial.log)
         with Renewal(trial.lease):
-            child = _lane_child(trial, threads, gpus, disk)
+            child = _forked(trial, threads, gpus, disk)
             try:
                 outcome = watch(child, limits, cancelled)
             except BaseException:  # Ctrl-C, mostly: nothing may write to the folder once this has returned
@@ -59,10 +59,12 @@ class ProcessSandbox:
         return dataclasses.replace(outcome, log_tail=log.tail(trial.log))
 
     def close(self) -> None:
-        """Nothing to do: the lane is this process's, whoever uses it, and ends with it."""
+        """Nothing to do: the fork server is this process's, whoever uses it, and ends with it."""
 
 
-def _lane_child(trial: FolderLayout, threads: int, gpus: Sequence[str], disk: int) -> Child:
+def _forked(trial: FolderLayout, threads: int, gpus: Sequence[str], disk: int) -> Child:
     scratch = str(trial.scratch)
-    environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "HOME": scratch, "TMPDIR": scratch}
-    return LaneChild(lane_for(threads), trial.path, log=str(trial.log), environment=environment, file_bytes=disk)
+    environment: dict[str, str | None] = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "HOME": scratch, "TMPDIR": scratch}
+    return ForkedTrial(
+        fork_server_for(threads), trial.path, log=str(trial.log), environment=environment, file_bytes=disk
+    )

@@ -1,4 +1,4 @@
-"""What a lane does as the first process of a container, beyond forking trials.
+"""What a fork server does as the first process of a container, beyond forking trials.
 
 It opens the two FIFOs of the container's folder, keeps its own process closed to its children, and reads from the
 kernel whether one of them was killed for memory. It is process 1 of its process namespace: when it ends, the kernel

@@ -1,7 +1,7 @@
-"""The driving end of a lane: the preloaded parent process that forks a child for every trial.
+"""The driving end of a fork server: the preloaded parent process that forks a child for every trial.
 
-A lane is a process beside this one, reached through pipes, or the first process of a container, reached through FIFOs
-(`contained`); this module is the same for both. A lane ends with its driver, however that dies: the end of its requests
+It is a process beside this one, reached through pipes, or the first process of a container, reached through FIFOs
+(`contained`); this module is the same for both. It ends with its driver, however that dies: the end of its requests
 tells it, whoever closes them.
 """
 
@@ -18,19 +18,17 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from wtsbench.contract.messages import Answer, Gone, Kill, Start
 from wtsbench.sandbox.environment import process_environment
-
-Answer = dict[str, Any]
 
 
 class Channel(Protocol):
-    """The process of a lane, and both directions of the protocol (`wtsbench.worker.lane`)."""
+    """The process of a fork server, and both directions of the protocol (`wtsbench.worker.fork_server`)."""
 
     def send(self, line: bytes) -> None:
-        """Hand over a request. Raises OSError or ValueError where the lane has ended."""
+        """Hand over a request. Raises OSError or ValueError where the fork server has ended."""
 
     def answers(self) -> Iterator[bytes]:
         """Its answers, line by line, until it ends."""
@@ -39,7 +37,7 @@ class Channel(Protocol):
     def running(self) -> bool:
         """Whether it has not ended yet, as far as can be told at once."""
 
-    def farewell(self) -> Answer:
+    def farewell(self) -> Gone:
         """How it ended, asked once there are no more answers: `gone`, with a `reason` and what it `said` last."""
 
     def kill(self) -> None:
@@ -49,8 +47,8 @@ class Channel(Protocol):
         """Have it end, wait for that, and clear away what it needed."""
 
 
-class Lane:
-    """One lane. Safe to use from several threads; children are told apart by an id."""
+class ForkServer:
+    """One fork server. Safe to use from several threads; children are told apart by an id."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -58,9 +56,9 @@ class Lane:
         """Set once it has loaded its libraries, or has ended."""
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        self._farewell: Answer | None = None
+        self._farewell: Gone | None = None
         self._answers: dict[str, queue.SimpleQueue[Answer]] = {}
-        self._reader = threading.Thread(target=self._read, name="lane answers", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="fork server answers", daemon=True)
         self._reader.start()
         atexit.register(self.close)
 
@@ -69,22 +67,17 @@ class Lane:
         """Whether it can still run trials."""
         return self._farewell is None and self.channel.running
 
-    def start(self, job: str, folder: Path, **request: Any) -> queue.SimpleQueue[Answer]:
+    def start(self, request: Start) -> queue.SimpleQueue[Answer]:
         """Ask for a child; what becomes of it comes through the queue.
 
-        The last answer is `ended` or `refused`, or `gone` where the lane has ended.
-
-        Args:
-            job: an id that no running child has.
-            folder: the trial folder, as the lane sees it.
-            request: the other fields of the protocol's request.
+        The last answer is `ended` or `refused`, or `gone` where the fork server has ended.
         """
         answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         with self._lock:
-            self._answers[job] = answers
+            self._answers[request["id"]] = answers
             if self._farewell is not None:
                 answers.put(self._farewell)
-        self._send({"id": job, "folder": str(folder), **request})
+        self._send(request)
         return answers
 
     def signal(self, job: str, number: signal.Signals) -> None:
@@ -97,18 +90,18 @@ class Lane:
             self._answers.pop(job, None)
 
     def kill(self) -> None:
-        """End the lane at once; its children end with it."""
+        """End the fork server at once; its children end with it."""
         self.channel.kill()
 
     def close(self) -> None:
-        """End the lane and with it its children. Does nothing in a process that only inherited it."""
+        """End the fork server and with it its children. Does nothing in a process that only inherited it."""
         if os.getpid() != self._owner:
             return
         self.channel.close()
         self._reader.join(timeout=5)
         atexit.unregister(self.close)
 
-    def _send(self, message: Answer) -> None:
+    def _send(self, message: Start | Kill) -> None:
         with contextlib.suppress(OSError, ValueError), self._lock:  # it has died: its reader says `gone` to all
             self.channel.send(json.dumps(message).encode() + b"\n")
 
@@ -122,7 +115,7 @@ class Lane:
                     waiting = self._answers.get(str(answer.get("id")))
                 if waiting is not None:
                     waiting.put(answer)
-        except (ValueError, KeyError, TypeError):  # whatever says this, it is no lane any more
+        except (ValueError, KeyError, TypeError):  # whatever says this, it is no fork server any more
             self.channel.kill()
         farewell = self.channel.farewell()
         with self._lock:
@@ -133,12 +126,12 @@ class Lane:
 
 
 class ProcessChannel:
-    """A lane as a child process of this one, with pipes as its standard input and output."""
+    """A fork server as a child process of this one, with pipes as its standard input and output."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- open as long as the lane
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- open as long as the fork server
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "wtsbench.worker.lane"],
+            [sys.executable, "-P", "-m", "wtsbench.worker.fork_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -149,7 +142,7 @@ class ProcessChannel:
 
     @property
     def pid(self) -> int:
-        """Process id of the lane itself."""
+        """Process id of the fork server itself."""
         return self._process.pid
 
     def send(self, line: bytes) -> None:
@@ -168,7 +161,7 @@ class ProcessChannel:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def farewell(self) -> Answer:
+    def farewell(self) -> Gone:
         """Its exit code, and the end of what it wrote to standard error."""
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -195,26 +188,26 @@ class ProcessChannel:
             self._process.wait()
 
 
-class ProcessLane(Lane):
-    """A lane beside this process."""
+class ProcessForkServer(ForkServer):
+    """A fork server beside this process."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         channel = ProcessChannel(environment)
         self.pid = channel.pid
-        """Process id of the lane itself."""
+        """Process id of the fork server itself."""
         super().__init__(channel)
 
 
-_lanes: dict[tuple[int, int], ProcessLane] = {}
+_fork_servers: dict[tuple[int, int], ProcessForkServer] = {}
 """By process id (a forked process has none of its own yet) and number of threads, which libraries read when loaded."""
 _lanes_lock = threading.Lock()
 
 
-def lane_for(threads: int) -> ProcessLane:
-    """The lane beside this process; a new one where there is none, or the last one has died."""
+def fork_server_for(threads: int) -> ProcessForkServer:
+    """The fork server beside this process; a new one where there is none, or the last one has died."""
     key = (os.getpid(), threads)
     with _lanes_lock:
-        lane = _lanes.get(key)
-        if lane is None or not lane.alive:
-            lane = _lanes[key] = ProcessLane(process_environment(threads))
-        return lane
+        server = _fork_servers.get(key)
+        if server is None or not server.alive:
+            server = _fork_servers[key] = ProcessForkServer(process_environment(threads))
+        return server

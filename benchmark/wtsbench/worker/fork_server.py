@@ -1,39 +1,20 @@
-"""A lane: one process that loads torch and transformers once, then forks a child for every trial.
+"""The fork server: one process that loads torch and transformers once, then forks a child for every trial.
 
 Loading the libraries takes longer than a small trial; a fork of a process that has them takes milliseconds. Nothing
 else is shared: a child is a process group of its own and computes bit for bit what `python -m wtsbench.trial` does.
 
-    python -m wtsbench.worker.lane            a lane beside its driver: requests on standard input, answers on output
-    python -m wtsbench.worker.lane FOLDER     the first process of a container: the FIFOs FOLDER/requests and
-                                             FOLDER/answers, and the lease FOLDER/lease
+    python -m wtsbench.worker.fork_server            beside its supervisor: requests on standard input, answers on
+                                                     standard output
+    python -m wtsbench.worker.fork_server FOLDER     the first process of a container: the FIFOs FOLDER/requests and
+                                                     FOLDER/answers, and the lease FOLDER/lease
 
-Requests are JSON, one object per line:
+Requests and answers are those of `contract.messages`. At the end of the requests every child is killed, and the server
+exits with 0 once they are gone. So does a lease that is not renewed any more, with `ExitCode.NO_RESULT`: the server
+looks at it from outside of what its trials compute.
 
-    {"id": ID, "folder": DIR}                   run the trial of this folder; ID is any string not running now
-        "log": PATH                             where its standard output and error go (appended); default DIR/log.txt
-        "environment": {NAME: VALUE or null}    variables to set or remove in the child, before CUDA starts
-        "file_bytes": N                         no file of it may grow past this (RLIMIT_FSIZE)
-    {"id": ID, "signal": NUMBER}                send a signal to the child's process group (9 to kill); nothing happens
-                                                where it has ended already
-
-The end of the requests: every child is killed, and the lane exits with 0 once they are gone. So does a lease that is
-not renewed any more, with exit code 70: the lane looks at it from outside of what its trials compute.
-
-Answers:
-
-    {"event": "ready", "pid": PID, "seconds": S}                    once, when the libraries are loaded
-    {"id": ID, "event": "started", "pid": PID}                      the child runs; PID is also its process group
-    {"id": ID, "event": "ended", "exit_code": N or null, "signal": N or null, "max_rss_bytes": N,
-     "memory_kills": N}                                             one of exit_code and signal is null
-    {"id": ID or null, "event": "refused", "reason": TEXT}          the line was not understood, or no child was forked
-
-Exit codes of a child are those of `python -m wtsbench.trial`: 0 and 1 with a `result.json`, anything else without one.
-A child that is killed leaves the lane and its siblings alone; a lane that is killed takes its children with it
-(`PR_SET_PDEATHSIG`, and their leases). The resident set counts pages still shared with the lane. Standard error of the
-lane is for people. Lines may be sent before `ready`; they are served after it.
-
-In a container one trial runs and no second one; `memory_kills` says how many of its processes the kernel killed for
-memory, and before `ended` everything else in the container is killed (`init`).
+A child that is killed leaves the server and its siblings alone; a server that is killed takes its children with it
+(`PR_SET_PDEATHSIG`, and their leases). Standard error of the server is for people. In a container it runs one trial and
+no second one, and before it says `ended` it kills everything else there (`init`).
 """
 
 from __future__ import annotations
@@ -50,9 +31,10 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn
 
 from wtsbench.contract.folder import LEASE, ExitCode, FolderLayout
+from wtsbench.contract.messages import Answer, Kill, Start
 from wtsbench.trial import environment
 from wtsbench.worker import init
 from wtsbench.worker.lease import Lease, watch
@@ -69,13 +51,13 @@ def main(arguments: list[str]) -> int:
         requests, answers, early = init.open_fifos(folder)
         if early is None:
             return 0
-        lane = Lane(requests, answers, lease=Lease(folder / LEASE), contained=True, pending=early)
+        server = ForkServer(requests, answers, lease=Lease(folder / LEASE), contained=True, pending=early)
         with init.ending_with(requests):
             preload()
     else:
-        lane = Lane(sys.stdin.buffer, _claim_standard_output())
+        server = ForkServer(sys.stdin.buffer, _claim_standard_output())
         preload()
-    return lane.serve(seconds=time.monotonic() - begun)
+    return server.serve(seconds=time.monotonic() - begun)
 
 
 def preload() -> None:
@@ -95,7 +77,7 @@ def _claim_standard_output() -> BinaryIO:
 
 
 @dataclass
-class Lane:
+class ForkServer:
     """The running children, and the two ends of the protocol."""
 
     requests: BinaryIO
@@ -146,7 +128,7 @@ class Lane:
             return
         identity: str | None = None
         try:
-            request: dict[str, Any] = json.loads(line)
+            request: Start | Kill = json.loads(line)
             identity = str(request["id"])
             if "signal" in request:
                 self._signal(identity, int(request["signal"]))
@@ -157,7 +139,7 @@ class Lane:
         except (ValueError, KeyError, TypeError, OSError) as error:
             self._say({"id": identity, "event": "refused", "reason": f"{type(error).__name__}: {error}"})
 
-    def _start(self, identity: str, folder: Path, request: dict[str, Any], private: tuple[int, ...]) -> None:
+    def _start(self, identity: str, folder: Path, request: Start, private: tuple[int, ...]) -> None:
         if not FolderLayout(folder).spec.is_file():
             raise FileNotFoundError(f"{folder} is not a trial folder")
         log = os.open(
@@ -211,13 +193,13 @@ class Lane:
         self._reap(wait=True)
         return 0
 
-    def _say(self, answer: dict[str, Any]) -> None:
+    def _say(self, answer: Answer) -> None:
         with contextlib.suppress(BrokenPipeError):  # the driver is gone; the end of standard input follows
             self.answers.write(json.dumps(answer).encode() + b"\n")
 
 
-def _run_child(folder: Path, log: int, request: dict[str, Any], parent: int, private: tuple[int, ...]) -> NoReturn:
-    """The child, from fork to exit. Never returns, so that nothing of the lane's own code runs twice."""
+def _run_child(folder: Path, log: int, request: Start, parent: int, private: tuple[int, ...]) -> NoReturn:
+    """The child, from fork to exit. Never returns, so that nothing of the fork server's own code runs twice."""
     code: int = ExitCode.NO_RESULT
     try:
         os.setpgid(0, 0)
