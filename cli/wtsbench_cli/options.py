@@ -117,3 +117,22 @@ def store_of(option: str | None) -> str:
 def cluster_of(option: str | None) -> str | None:
     """The cluster asked for; None where Ray is started on this machine, which `local` says as well."""
     return None if option in (None, "", "local") else option
+
+
+BaselineFolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--folder",
+        metavar="DIR",
+        help="Where baselines are. Default: ./baselines.",
+        callback=expanded,
+        show_default=False,
+    ),
+]
+
+
+def path_of_baseline(name: str, folder: Path | None) -> Path:
+    """The file of a baseline, by name or as it is."""
+    from wtsbench.reports.baseline import FOLDER, SUFFIX
+
+    return Path(name) if name.endswith(SUFFIX) else (folder or FOLDER) / f"{name}{SUFFIX}"
