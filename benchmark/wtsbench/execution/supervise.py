@@ -22,10 +22,11 @@ from wtsbench.sandbox.choice import make_sandbox
 from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.leftovers import sweep_folders
 from wtsbench.sandbox.staging import reclaim
+from wtsbench.settings import patience_seconds
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import environment_lock
 from wtsbench.spec.trial import TrialJob
-from wtsbench.store.client import Store, open_store, patience
+from wtsbench.store.client import Store, open_store
 
 _SWEEP_SECONDS = 30.0
 """For a sweep that took a folder just made for one left over to be done with it."""
@@ -46,7 +47,7 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
         UserError: the store cannot be written, so that nothing could be kept; the attempt folder stays for a sweep.
     """
     begun = time.monotonic()
-    store = open_store(job.store, wait=patience())
+    store = open_store(job.store, wait=patience_seconds())
     require_room(Path(job.spool))
     if done_trials(store, [job.trial_id]):
         return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=True)

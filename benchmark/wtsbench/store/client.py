@@ -12,9 +12,8 @@ from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.errors import StoreError
 from wtsbench.settings import user_path
 from wtsbench.store.folder import FolderStore
-from wtsbench.store.lock import patience
 
-__all__ = ["Store", "absolute", "is_server", "open_store", "patience"]
+__all__ = ["Store", "absolute", "is_server", "open_store"]
 
 
 class Store(Protocol):
