@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from wtsbench.errors import StoreError
+from wtsbench.store.database import insert
 from wtsbench.store.engine import Begun, Engine
 from wtsbench.store.outbox import Batch, normal
 from wtsbench.store.queries import Query
@@ -172,11 +173,6 @@ class Archive:
         """Whether a data set is here."""
         return self._row("SELECT 1 FROM datasets WHERE data_digest = ?", [data_digest]) is not None
 
-    def take_dataset(self, row: dict[str, Any], items: pa.Table) -> None:
-        """Keep a data set as it was elsewhere."""
-        self._engine.insert("items", items)
-        self._engine.insert("datasets", pa.Table.from_pylist([row], schema=TABLES["datasets"]))
-
     def take_grids(self, rows: Sequence[dict[str, Any]]) -> int:
         """Keep submissions of elsewhere beside those here, all numbered by their time; how many are new."""
         here = self.submissions()
@@ -188,7 +184,7 @@ class Archive:
             numbered = [{**row, "submission": number} for number, row in enumerate(ordered, 1)]
             self._db.execute("DROP TABLE grids")  # a row's key cannot be given anew in the transaction that deleted it
             self._db.execute(grids_table())
-            self._engine.insert("grids", pa.Table.from_pylist(numbered, schema=TABLES["grids"]))
+            insert(self._db, "grids", pa.Table.from_pylist(numbered, schema=TABLES["grids"]))
         return len(new)
 
     def take_key(self, one: Begun) -> None:

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from wtsbench.errors import NoStore, StoreError
 from wtsbench.store.explain import OTHER_FOLDER, not_ours
-from wtsbench.store.journal import journal_of
 from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, patience, persistently
 from wtsbench.store.operations import EngineCalls, StoreCalls
 from wtsbench.store.owner import FILE as OWNER_FILE
@@ -57,11 +56,7 @@ class FolderStore(StoreCalls):
         No program can set the time of change of status, so a file that was changed by hand has another one too.
         """
         path = self.folder / DATABASE
-        if (
-            living_owner(self.folder) is not None
-            or journal_of(path).exists()
-            or path.with_suffix(".duckdb.wal").exists()
-        ):
+        if living_owner(self.folder) is not None or path.with_suffix(".duckdb.wal").exists():
             return None
         status = path.stat()
         if time.time_ns() - status.st_ctime_ns < _SETTLED_NS:
@@ -126,9 +121,6 @@ class FolderStore(StoreCalls):
         from wtsbench.store.engine import Engine
 
         served = partial(living_owner, self.folder)
-        if read_only and journal_of(self.folder / DATABASE).exists() and served() is None:
-            with self._engine():  # what a server that was killed had acknowledged comes first
-                pass
         with ExitStack() as stack:
             if served() is None:
                 try:  # a server may take the folder while we wait: then it is the one to ask

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,7 +29,7 @@ from wtsbench.store.export import ExportSource
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
 from wtsbench.store.manifest import MANIFEST
-from wtsbench.store.outbox import Batch, check_batch, normal
+from wtsbench.store.outbox import Batch, check_batch
 from wtsbench.store.owner import living_owner
 from wtsbench.store.schemas import RECORD_TABLES
 from wtsbench.store.verify import digest_of
@@ -121,7 +121,7 @@ def merge_into(source: Source, engine: Engine) -> Merged:
     for row, items in source.datasets():
         if digest_of(row, items) != row["data_digest"]:
             raise _altered(f"the items of data set {row['data_digest'][:12]}")
-        merged.datasets += _put_dataset(archive, row, items)
+        merged.datasets += _take_dataset(engine, archive, row, items)
     grids = source.grids()
     for row in grids:
         if grid_digest_of(row["name"], row["cells"]) != row["grid_digest"]:
@@ -156,10 +156,11 @@ def _altered(what: str) -> StoreError:
     )
 
 
-def _put_dataset(archive: Archive, row: dict[str, Any], items: pa.Table) -> bool:
+def _take_dataset(engine: Engine, archive: Archive, row: dict[str, Any], items: pa.Table) -> bool:
+    """Keep a data set as it was elsewhere; whether it is new."""
     digest = row["data_digest"]
     if not archive.has_dataset(digest):
-        archive.take_dataset(row, items)
+        engine.put_dataset(row, items)
         return True
     _, here = archive.dataset(digest)
     order = [("split", "ascending"), ("item_id", "ascending")]
@@ -180,7 +181,7 @@ def _take_attempt(archive: Archive, merged: Merged, one: Begun, records: list[Ba
         merged.attempts += 1
         return
     seal = next((batch for batch in records if batch.table == "trials"), None)
-    sealed = seal is not None and (seal.records is None or len(records) >= seal.records)
+    sealed = seal is not None and seal.records is not None and len(records) >= seal.records
     for known in here.values():
         # The same records under another number: merged before. Or the same attempt, of which one side has more.
         if known and known.items() >= digests.items() and known.keys() == digests.keys():
@@ -214,33 +215,22 @@ def _take_attempt(archive: Archive, merged: Merged, one: Begun, records: list[Ba
         merged.renumbered += 1
     if number not in here:
         archive.take_key(one._replace(attempt=number))
-    archive.append(records if number == attempt else [_renumbered(batch, number, len(records)) for batch in records])
+    archive.append(records if number == attempt else [_renumbered(batch, number) for batch in records])
     merged.attempts += 1
 
 
-def _renumbered(batch: Batch, attempt: int, records: int) -> Batch:
-    """The record under another number. A seal of schema version 2 did not count its records: now it does."""
-    table = pa.Table.from_batches([batch.data])
-    said = {"attempt": attempt, **({"records": records} if batch.table == "trials" and batch.records is None else {})}
-    for name, value in said.items():
-        place = table.schema.get_field_index(name)
-        field = table.schema.field(place)
-        table = table.set_column(place, field, pa.repeat(pa.scalar(value, field.type), table.num_rows))
-    data = normal(table)
-    return Batch(
-        table=batch.table,
-        trial_id=batch.trial_id,
-        attempt=attempt,
-        sequence=batch.sequence,
-        schema_version=batch.schema_version,
-        data=data,
-        digest=content_digest(batch.table, data),
-    )
+def _renumbered(batch: Batch, attempt: int) -> Batch:
+    """The record under another number."""
+    place = batch.data.schema.get_field_index("attempt")
+    field = batch.data.schema.field(place)
+    numbers = pa.repeat(pa.scalar(attempt, field.type), batch.data.num_rows)
+    data = batch.data.set_column(place, field, numbers)
+    return replace(batch, attempt=attempt, data=data, digest=content_digest(batch.table, data))
 
 
 def _content(records: Sequence[Batch]) -> list[tuple[int, str, str]]:
     """What an attempt consists of, whatever its number."""
-    return [(batch.sequence, batch.table, _renumbered(batch, 0, len(records)).digest) for batch in records]
+    return [(batch.sequence, batch.table, _renumbered(batch, 0).digest) for batch in records]
 
 
 def _results(records: Sequence[Batch]) -> dict[str, pa.Table]:

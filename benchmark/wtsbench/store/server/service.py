@@ -36,12 +36,12 @@ from wtsbench.store.queries import CONTENTS, Query, contents
 from wtsbench.store.schemas import TABLES
 from wtsbench.store.server.actions import ACTIONS, LONG, Core
 from wtsbench.store.server.bounds import Stop
-from wtsbench.store.server.guard import Refused
 from wtsbench.store.server.messages import Incoming, batch_messages, encoded, schema_message
 from wtsbench.store.server.questions import question, require_version, table_of, travelling
-from wtsbench.store.server.tokens import Denied, Grant
+from wtsbench.store.server.tokens import Grant
 from wtsbench.store.server.transport import Call, Method
 from wtsbench.store.verify import digest_of
+from wtsbench.store.wire import StoreDenied, StoreRefused
 
 _T = TypeVar("_T")
 
@@ -125,9 +125,9 @@ class StoreService:
             kind.name = str(operation) if operation in ("append", "dataset") else "unknown"
             require_version(asked)
             if operation not in ("append", "dataset"):
-                raise Refused("what was put is neither records nor a data set")
+                raise StoreRefused("what was put is neither records nor a data set")
             if operation == "append" and incoming.schema != wire.PIECES:
-                raise wire.StoreRefused("the request has other columns than records have")
+                raise StoreRefused("the request has other columns than records have")
             chunks, size = [], 0
             while (message := await call.receive()) is not None:
                 size += len(message)
@@ -162,7 +162,7 @@ class StoreService:
         for attempt in named:
             if not grant.may_append(scopes.get(attempt)):
                 what = f"attempt {attempt[1]} of trial {attempt[0][:12]}"
-                raise Denied(f"{what} was not begun under a token of scope {grant.scope}")
+                raise StoreDenied(f"{what} was not begun under a token of scope {grant.scope}")
 
     def _put_dataset(
         self, grant: Grant, asked: dict[str, Any], sent: pa.Schema, batches: Sequence[pa.RecordBatch]
@@ -171,20 +171,20 @@ class StoreService:
         try:
             require_columns(sent, schema)
         except pa.ArrowInvalid as error:
-            raise Refused(f"the data set is none: {error}") from None
+            raise StoreRefused(f"the data set is none: {error}") from None
         size = sum(batch.nbytes for batch in batches)
         rows = widened(pa.Table.from_batches(batches, sent), schema)
         items = rows.select(schema.names).cast(schema)
         if items.num_rows != asked["rows"]:
-            raise wire.StoreRefused(f"the data set was cut off: {items.num_rows} of {asked['rows']} items came")
+            raise StoreRefused(f"the data set was cut off: {items.num_rows} of {asked['rows']} items came")
         row = {"form": "classification", "settings": None, **asked["row"]}
         known = {name: row[name] for name in TABLES["datasets"].names if name in row}
         digests = set(items["data_digest"].unique().to_pylist())
         if digests - {known["data_digest"]}:
-            raise Refused("some items are of another data set")
+            raise StoreRefused("some items are of another data set")
         if grant.limited and digest_of(known, items) != known["data_digest"]:
             # Whoever may submit one grid only must not say what other grids are scored by.
-            raise Denied("the items do not have the digest that they are to be kept under")
+            raise StoreDenied("the items do not have the digest that they are to be kept under")
         self._core.live.call(lambda engine: engine.put_dataset(known, items), size)
 
     # -- reading
@@ -219,20 +219,20 @@ class StoreService:
         if kind == "archive":
             table, shard = asked["archive"], str(asked["shard"])
             if table not in SCOPED:
-                raise Refused(f"{table!r} is no table of an archive")
+                raise StoreRefused(f"{table!r} is no table of an archive")
             return live.stream(scoped_sql(table), [shard], schema=SCOPED[table], stop=stop)
         if "contents" in asked:
             sql, ids = contents([str(trial_id) for trial_id in asked["contents"]])
             return live.stream(sql, ids, schema=CONTENTS, stop=stop)
         table = asked["table"]
         if table not in TABLES:
-            raise Refused(f"{table!r} is no table of the store")
+            raise StoreRefused(f"{table!r} is no table of the store")
         conditions, parameters, only = (tuple(asked.get(name, ())) for name in ("conditions", "parameters", "only"))
         if unknown := sorted(set(only) - set(TABLES[table].names)):
-            raise Refused(f"{table} has no column {unknown[0]!r}")
+            raise StoreRefused(f"{table} has no column {unknown[0]!r}")
         query = Query(table, conditions, parameters, only)
         if query.unknown is not None:
-            raise Refused(f"{query.unknown!r} is no condition of a named table", remedy="ask in SQL.")
+            raise StoreRefused(f"{query.unknown!r} is no condition of a named table", remedy="ask in SQL.")
         return live.stream(query.sql, query.parameters, schema=query.schema, stop=stop)
 
     async def list_flights(self, call: Call) -> None:
@@ -249,12 +249,12 @@ class StoreService:
     async def get_schema(self, call: Call) -> None:
         """Flight has two ways to ask for a schema."""
         with self._request(call, "list"):
-            raise Refused("get_schema is not served: get_flight_info has each table's schema")
+            raise StoreRefused("get_schema is not served: get_flight_info has each table's schema")
 
     async def do_exchange(self, call: Call) -> None:
         """Nothing goes both ways here."""
         with self._request(call):
-            raise Refused("this server exchanges nothing", remedy="put records, or get tables.")
+            raise StoreRefused("this server exchanges nothing", remedy="put records, or get tables.")
 
     # -- everything else
 
@@ -285,7 +285,7 @@ class StoreService:
                 async with core.reading.one(grant.name) if action.type in LONG else nullcontext():
                     answer = json.dumps(await self._work(ACTIONS[action.type], core, grant, asked)).encode()
             else:
-                raise Refused(f"there is no action {action.type!r}")
+                raise StoreRefused(f"there is no action {action.type!r}")
             await call.send(flight.Result(answer).serialize())
 
 
@@ -326,7 +326,7 @@ def _read(kind: Any, content: bytes) -> Any:
     try:
         return kind.deserialize(content)
     except (pa.ArrowException, ValueError, OSError):  # UnicodeDecodeError is a ValueError
-        raise Refused(f"the request is no {kind.__name__}") from None
+        raise StoreRefused(f"the request is no {kind.__name__}") from None
 
 
 def _descriptor(content: bytes) -> flight.FlightDescriptor:
