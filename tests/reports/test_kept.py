@@ -23,7 +23,6 @@ from wtsbench.reports.renderers import RENDERERS, render
 from wtsbench.reports.rows import Leaderboard
 from wtsbench.store import folder as folder_module
 from wtsbench.store.client import Store, open_store
-from wtsbench.store.operations import StoreCalls
 
 QUICK = 200
 
@@ -250,13 +249,13 @@ def test_stored_rows_are_read_once_where_nothing_was_written(
 ) -> None:
     """A warm leaderboard of a store that nobody writes to reads no row of predictions; of a served one it does."""
     asked: list[int] = []
-    contents = StoreCalls.contents
+    contents = Store.contents
 
-    def counted(store: StoreCalls, trial_ids: Any) -> dict[str, str]:
+    def counted(store: Store, trial_ids: Any) -> dict[str, str]:
         asked.append(len(trial_ids))
         return contents(store, trial_ids)
 
-    monkeypatch.setattr(StoreCalls, "contents", counted)
+    monkeypatch.setattr(Store, "contents", counted)
     store = small().folder(tmp_path)
     for settled, times in ((10**12, 2), (0, 1)):
         monkeypatch.setattr(folder_module, "_SETTLED_NS", settled)

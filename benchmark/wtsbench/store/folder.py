@@ -8,14 +8,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from wtsbench.errors import NoStore, StoreError
+from wtsbench.store.client import Store
 from wtsbench.store.explain import OTHER_FOLDER, not_ours
 from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, patience, persistently
-from wtsbench.store.operations import EngineCalls, StoreCalls
 from wtsbench.store.owner import FILE as OWNER_FILE
 from wtsbench.store.owner import living_owner
+
+if TYPE_CHECKING:
+    from wtsbench.store.engine import Engine
+    from wtsbench.store.remote import RemoteEngine
 
 DATABASE = "store.duckdb"
 SERVER = "server"
@@ -34,8 +38,8 @@ class _Stopping(StoreBusy):
 
 
 @dataclass(frozen=True)
-class FolderStore(StoreCalls):
-    """A store in a folder, shared by the processes of one machine. Its methods are those of `client.Store`.
+class FolderStore(Store):
+    """A store in a folder, shared by the processes of one machine.
 
     Every operation takes the folder's lock, opens the database for one transaction and lets go of both. So commands can
     read while a submission writes, and a killed process holds nothing. Where a server owns the folder, every operation
@@ -117,7 +121,7 @@ class FolderStore(StoreCalls):
         )
 
     @contextmanager
-    def _engine(self, *, read_only: bool = False) -> Iterator[EngineCalls]:
+    def _engine(self, *, read_only: bool = False) -> Iterator[Engine | RemoteEngine]:
         from wtsbench.store.engine import Engine
 
         served = partial(living_owner, self.folder)
@@ -142,7 +146,7 @@ class FolderStore(StoreCalls):
             except StoreBusy as error:
                 raise _Stopping(error.message, remedy=error.remedy) from error
 
-    def _ask(self, question: Callable[[EngineCalls], _T], *, read_only: bool = False) -> _T:
+    def _ask(self, question: Callable[[Engine | RemoteEngine], _T], *, read_only: bool = False) -> _T:
         """As everywhere; where the server that owned the folder goes away meanwhile, whoever owns it then is asked."""
         ask = partial(super()._ask, question, read_only=read_only)
         return persistently(ask, patience(), fault=_Stopping)
