@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
-from tests.reports.worlds import World, simple
+from tests.reports.worlds import MemoryStore, World, simple
 from tests.store.servers import asking_with, serving, token_in
 from wtsbench.reports import kept as kept_module
 from wtsbench.reports.kept import KeptTables
@@ -32,25 +33,20 @@ def small() -> World:
     return simple({"naive": 0.7, "logconf": 0.8}, items=60)
 
 
-class Watched:
+class Watched(MemoryStore):
     """A store in memory, and how often its predictions were asked for."""
 
-    def __init__(self, world: World) -> None:
-        self._store = world.memory()
-        self.reads = 0
+    reads = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def predictions(self, *args: Any, **kwargs: Any) -> Any:
+    def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions, counted."""
         self.reads += 1
-        return self._store.predictions(*args, **kwargs)
+        return super().predictions(trial_ids, splits=splits)
 
 
 def board_of(world: World, kept: KeptTables, *, resamples: int = QUICK) -> tuple[Leaderboard, bool]:
     """A leaderboard, and whether predictions were read for it."""
-    store = Watched(world)
+    store = Watched(world, None)
     board = leaderboard(store, resamples=resamples, kept=kept)
     return board, store.reads > 0
 

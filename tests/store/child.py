@@ -196,7 +196,7 @@ def serve_in_strange_times(listen: str, folder: str) -> None:
     import threading
     from datetime import UTC, datetime, timedelta, tzinfo
 
-    from wtsbench.store.server import serving, tokens
+    from wtsbench.store.server import options, serving, tokens
 
     days = [0]
 
@@ -210,10 +210,10 @@ def serve_in_strange_times(listen: str, folder: str) -> None:
     setattr(engine, "datetime", Jumping)  # noqa: B010
     setattr(tokens, "datetime", Jumping)  # noqa: B010
     setattr(time, "time", lambda: now() - 86_400 * days[0])  # noqa: B010
-    options = serving.ServeOptions(listen=listen)
+    arguments = options.ServeOptions(listen=listen)
     stop = threading.Event()
     serving.stop_on_signals(stop)
-    serving.serve(Path(folder), options, ready=lambda running: say(f"serving at {running.listen}"), stop=stop)
+    serving.serve(Path(folder), arguments, ready=lambda running: say(f"serving at {running.listen}"), stop=stop)
     os._exit(0)
 
 

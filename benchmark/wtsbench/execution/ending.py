@@ -34,8 +34,8 @@ from wtsbench.spec.trial import Role, Split, TrialJob
 from wtsbench.spec.visible import storable
 from wtsbench.store import schemas
 from wtsbench.store.client import Store
-from wtsbench.store.courier import deliver
-from wtsbench.store.outbox import Outbox, read_batch
+from wtsbench.store.courier import Records, deliver
+from wtsbench.store.outbox import Outbox
 from wtsbench.strategies import registry
 
 SCORES_SEQUENCE = 900_000
@@ -101,24 +101,25 @@ def _seal_and_deliver(
     job = note.job
     result = result if result is not None else {}
     if not store.sealed(job.trial_id, job.attempt):
-        failure = _claim(folder, job) or failure
+        records = Records()
+        failure = _claim(folder, job, records) or failure
         outbox = Outbox(folder.outbox, trial_id=job.trial_id, attempt=job.attempt)
         written = {file.sequence for file in outbox.pending()}
         if SEAL_SEQUENCE not in written:
             measured = result.setdefault("measurements", {})
             if failure is None:
-                failure = _append_scores(outbox, note, store, measured)
+                failure = _append_scores(outbox, records, note, store, measured)
             printed = _log_rows(folder, job)
             if printed.num_rows:
                 _rewrite(outbox, "logs", printed, LOG_SEQUENCE)
-            records = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
-            _rewrite(outbox, "trials", seal_row(note, failure, result, records, finished), SEAL_SEQUENCE)
-        acks = deliver(folder.outbox, store)
+            count = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
+            _rewrite(outbox, "trials", seal_row(note, failure, result, count, finished), SEAL_SEQUENCE)
+        acks = deliver(folder.outbox, store, records=records)
         return Ended(failure=failure, superseded=any(ack.outcome == "superseded" for ack in acks))
     return Ended(failure=failure)
 
 
-def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
+def _claim(folder: AttemptFolder, job: TrialJob, records: Records) -> Failure | None:
     """From here on the last records are the supervisor's: whatever the trial wrote in their place is no record.
 
     The mark is outside the trial folder, so no trial can set it; a sweep that finds it trusts what is there. What is no
@@ -128,12 +129,13 @@ def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
     """
     if not folder.claimed.exists():
         replaced = reclaim(folder.trial)
-        wrong = {folder.outbox: f"{folder.outbox} was no folder any more"} if replaced else _wrong(folder, job)
+        wrong = {folder.outbox: f"{folder.outbox} was no folder any more"} if replaced else _wrong(folder, job, records)
         if wrong and not folder.verdict.exists():
             noted = folder.verdict.with_suffix(".new")
             noted.write_text(storable(next(iter(wrong.values()))))
             noted.rename(folder.verdict)
         for path in wrong:
+            records.forget(path)
             remove_tree(path)
         folder.claimed.touch()
     if not folder.verdict.exists():
@@ -141,13 +143,13 @@ def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
     return Failure(failure_class=FailureClass.TRIAL_ERROR, message=folder.verdict.read_text())
 
 
-def _wrong(folder: AttemptFolder, job: TrialJob) -> dict[Path, str]:
+def _wrong(folder: AttemptFolder, job: TrialJob, records: Records) -> dict[Path, str]:
     """What in the outbox is no record of this attempt, or none that the trial may write, and why."""
     wrong: dict[Path, str] = {}
     seen: set[int] = set()
     for path in sorted(folder.outbox.glob("*.arrow")):
         try:
-            batch = read_batch(path)
+            batch = records.read(path)
             if (batch.trial_id, batch.attempt) != (job.trial_id, job.attempt) or batch.sequence in seen:
                 raise StoreError(f"{path} is no record of this attempt, or not the only one of its number")
             seen.add(batch.sequence)
@@ -168,14 +170,16 @@ def _rewrite(outbox: Outbox, table: str, rows: pa.Table, sequence: int) -> None:
     outbox.append(table, rows, sequence=sequence)
 
 
-def _append_scores(outbox: Outbox, note: AttemptNote, store: Store, measured: dict[str, Any]) -> Failure | None:
+def _append_scores(
+    outbox: Outbox, records: Records, note: AttemptNote, store: Store, measured: dict[str, Any]
+) -> Failure | None:
     """Judge and score what the trial made; what is wrong with it is the attempt's failure."""
     job = note.job
     try:
         if job.spec.form == "generation":
-            metrics = _scored_generations(outbox, note, store, measured)
+            metrics = _scored_generations(outbox, records, note, store, measured)
         else:
-            metrics = _scored_predictions(outbox, job, store)
+            metrics = _scored_predictions(outbox, records, job, store)
     except ScoringError as error:
         return Failure(
             failure_class=FailureClass.DIVERGED if error.diverged else FailureClass.TRIAL_ERROR, message=str(error)
@@ -188,21 +192,23 @@ def _append_scores(outbox: Outbox, note: AttemptNote, store: Store, measured: di
     return None
 
 
-def _scored_predictions(outbox: Outbox, job: TrialJob, store: Store) -> pa.Table:
+def _scored_predictions(outbox: Outbox, records: Records, job: TrialJob, store: Store) -> pa.Table:
     spec, supervision = job.spec, None
     if spec.role is Role.STUDENT and Split.TRANSFER in spec.predicted_splits:
         supervision = mean_supervision(store.predictions(spec.parents, splits=["transfer"]))
     items = store.items(spec.data_digest)
-    made = _written(outbox, "predictions")
+    made = _written(outbox, records, "predictions")
     splits, further = spec.predicted_splits, further_splits(spec)
     return score(job.trial_id, job.attempt, made, items, job.labels, supervision, splits=splits, further=further)
 
 
-def _scored_generations(outbox: Outbox, note: AttemptNote, store: Store, measured: dict[str, Any]) -> pa.Table:
+def _scored_generations(
+    outbox: Outbox, records: Records, note: AttemptNote, store: Store, measured: dict[str, Any]
+) -> pa.Table:
     job = note.job
     assert note.scorer is not None, "a generative task's job says what judges its texts"
     assert job.spec.generation is not None, "a generative task's trial says how texts are drawn"
-    made = _written(outbox, "generations")
+    made = _written(outbox, records, "generations")
     scores, scorer = judged(made, job.spec, note.scorer)
     measured["scorer"] = {"name": scorer.name, **scorer.identity()}
     _rewrite(outbox, "scores", scores, SCORES_SEQUENCE)
@@ -212,9 +218,9 @@ def _scored_generations(outbox: Outbox, note: AttemptNote, store: Store, measure
     )
 
 
-def _written(outbox: Outbox, table: str) -> pa.Table:
+def _written(outbox: Outbox, records: Records, table: str) -> pa.Table:
     """What the trial itself wrote of a table."""
-    parts = [pa.Table.from_batches([read_batch(file.path).data]) for file in outbox.pending() if file.table == table]
+    parts = [pa.Table.from_batches([records.read(file.path).data]) for file in outbox.pending() if file.table == table]
     return pa.concat_tables(parts or [schemas.RECORD_TABLES[table].empty_table()])
 
 

@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from wtsbench.errors import StoreError
-from wtsbench.reports.contents import Readable
 from wtsbench.reports.resampling import group_counts
 from wtsbench.spec.generation_metrics import GENERATION_METRICS, STRICT, Samples
 from wtsbench.spec.metrics import Features, Integers, Metric, Predicted, classification_metrics, predicted_classes
 from wtsbench.spec.trial import Split
+from wtsbench.store.client import Store
 from wtsbench.store.samples import samples
 
 _TRIALS_AT_ONCE = {"classification": 32, "generation": 4}
@@ -82,7 +82,7 @@ class ScoredItems:
         return None if metric.effective is None else metric.effective(self.class_groups)
 
 
-def scored_items(store: Readable, data_digest: str, split: Split = Split.TEST) -> ScoredItems | None:
+def scored_items(store: Store, data_digest: str, split: Split = Split.TEST) -> ScoredItems | None:
     """The items of a split of a prepared data set; None where it has none, which only `test` must have.
 
     Raises:
@@ -142,7 +142,7 @@ class Evidence:
     """n, for generation."""
 
 
-def evidence(store: Readable, trial_ids: Sequence[str], tests: ScoredItems, scorer: str | None = None) -> Evidence:
+def evidence(store: Store, trial_ids: Sequence[str], tests: ScoredItems, scorer: str | None = None) -> Evidence:
     """What finished trials made of the items, in the order of the ids and of the items.
 
     Args:
@@ -176,7 +176,7 @@ def evidence(store: Readable, trial_ids: Sequence[str], tests: ScoredItems, scor
     )
 
 
-def scorers(store: Readable, trial_ids: Sequence[str], split: Split) -> dict[str, set[str]]:
+def scorers(store: Store, trial_ids: Sequence[str], split: Split) -> dict[str, set[str]]:
     """By scorer, the trials with scores of it on a split."""
     found: dict[str, set[str]] = {}
     for some in _portions(trial_ids, _TRIALS_AT_ONCE["generation"]):
@@ -192,7 +192,7 @@ def _portions(trial_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _found(
-    store: Readable, trial_ids: Sequence[str], tests: ScoredItems, scorer: str | None
+    store: Store, trial_ids: Sequence[str], tests: ScoredItems, scorer: str | None
 ) -> Iterator[tuple[str, Predicted | Samples]]:
     for some in _portions(trial_ids, _TRIALS_AT_ONCE[tests.form]):
         if tests.form == "classification":

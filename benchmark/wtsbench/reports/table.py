@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wtsbench.reports.contents import Ending, GridCell, Readable
+from wtsbench.reports.contents import Ending, GridCell
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import Identity, Tested, both, decided, numbers_of, rounded
 from wtsbench.reports.ranking import ranks, unranked
@@ -22,6 +22,7 @@ from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_dev
 from wtsbench.spec.inheritance import INHERITANCE, Supervised
 from wtsbench.spec.metrics import Features, Metric
 from wtsbench.spec.trial import EXTERNAL
+from wtsbench.store.client import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class Table:
 
     def __init__(
         self,
-        store: Readable,
+        store: Store,
         shown: Shown,
         cells: Sequence[GridCell],
         ended: Mapping[str, Ending],

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 import traceback
 from collections import Counter
@@ -28,14 +27,12 @@ import pyarrow.flight as flight
 
 from wtsbench.errors import StoreError, UserError
 from wtsbench.store import wire
-from wtsbench.store.archive import SCOPED, scoped_sql
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.outbox import widened
 from wtsbench.store.plain import require_columns
-from wtsbench.store.queries import CONTENTS, Query, contents
 from wtsbench.store.schemas import TABLES
 from wtsbench.store.server.actions import ACTIONS, LONG, Core
-from wtsbench.store.server.bounds import Stop
+from wtsbench.store.server.answers import Answer, found
 from wtsbench.store.server.messages import Incoming, batch_messages, encoded, schema_message
 from wtsbench.store.server.questions import question, require_version, table_of, travelling
 from wtsbench.store.server.tokens import Grant
@@ -204,36 +201,13 @@ class StoreService:
                         await call.send(message)
 
     @asynccontextmanager
-    async def _stream(self, asked: dict[str, Any], kind: str) -> AsyncIterator[tuple[pa.Schema, _Answer]]:
+    async def _stream(self, asked: dict[str, Any], kind: str) -> AsyncIterator[tuple[pa.Schema, Answer]]:
         """The answer to a question, which is given up when the block ends, whoever still works at it."""
-        answer = _Answer()
+        answer = Answer()
         try:
-            yield await self._work(answer.begin, lambda: self._found(asked, kind, answer.stop)), answer
+            yield await self._work(answer.begin, lambda: found(self._core, asked, kind, answer.stop)), answer
         finally:
             await asyncio.shield(self._work(answer.close))
-
-    def _found(self, asked: dict[str, Any], kind: str, stop: Stop) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        live = self._core.live
-        if kind == "sql":
-            return self._core.sql.stream(str(asked["sql"]), list(asked.get("parameters", [])), stop=stop)
-        if kind == "archive":
-            table, shard = asked["archive"], str(asked["shard"])
-            if table not in SCOPED:
-                raise StoreRefused(f"{table!r} is no table of an archive")
-            return live.stream(scoped_sql(table), [shard], schema=SCOPED[table], stop=stop)
-        if "contents" in asked:
-            sql, ids = contents([str(trial_id) for trial_id in asked["contents"]])
-            return live.stream(sql, ids, schema=CONTENTS, stop=stop)
-        table = asked["table"]
-        if table not in TABLES:
-            raise StoreRefused(f"{table!r} is no table of the store")
-        conditions, parameters, only = (tuple(asked.get(name, ())) for name in ("conditions", "parameters", "only"))
-        if unknown := sorted(set(only) - set(TABLES[table].names)):
-            raise StoreRefused(f"{table} has no column {unknown[0]!r}")
-        query = Query(table, conditions, parameters, only)
-        if query.unknown is not None:
-            raise StoreRefused(f"{query.unknown!r} is no condition of a named table", remedy="ask in SQL.")
-        return live.stream(query.sql, query.parameters, schema=query.schema, stop=stop)
 
     async def list_flights(self, call: Call) -> None:
         """The tables."""
@@ -287,38 +261,6 @@ class StoreService:
             else:
                 raise StoreRefused(f"there is no action {action.type!r}")
             await call.send(flight.Result(answer).serialize())
-
-
-class _Answer:
-    """Rows that one worker at a time fetches."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._batches: Iterator[pa.RecordBatch] | None = None
-        self._closed = False
-        self.stop = Stop()
-
-    def begin(self, find: Callable[[], tuple[pa.Schema, Iterator[pa.RecordBatch]]]) -> pa.Schema:
-        """Begin to compute; the schema of what will come."""
-        with self._mutex:
-            if self._closed:
-                raise StoreError("nobody waits for the answer any more")
-            schema, self._batches = find()
-            return schema
-
-    def next(self) -> pa.RecordBatch | None:
-        """The next rows; None behind the last."""
-        with self._mutex:
-            assert self._batches is not None, "it has begun"
-            return next(self._batches, None)
-
-    def close(self) -> None:
-        """Give up what is left, and end what is being computed."""
-        self.stop()
-        with self._mutex:
-            self._closed = True
-            if self._batches is not None:
-                self._batches.close()  # type: ignore[attr-defined]  # it is a generator
 
 
 def _read(kind: Any, content: bytes) -> Any:
