@@ -18,9 +18,10 @@ import pytest
 
 from tests.planning.grids import plan_of
 from wtsbench.errors import SandboxError
-from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE, seal_row
+from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE
 from wtsbench.execution.job import Job
 from wtsbench.execution.score import ScoringError, score
+from wtsbench.execution.sealing import seal_row
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, abandoned
 from wtsbench.execution.supervise import seal_lost, supervise, sweep
 from wtsbench.spec.failure import Failure, FailureClass
