@@ -111,7 +111,7 @@ def opened(source: Path, folder: Path) -> Iterator[Source]:
     if living_owner(path.parent) is not None:
         raise StoreBusy(f"the store {source} is served", remedy="merge a backup of it: `wtsbench store backup`.")
     with locked(path.parent, shared=True), Engine.open(path, read_only=True) as engine:
-        yield StoreSource(Archive(engine))
+        yield Archive(engine)
 
 
 def merge_into(source: Source, engine: Engine) -> Merged:
@@ -130,7 +130,7 @@ def merge_into(source: Source, engine: Engine) -> Merged:
     for one in source.attempts():
         records = source.records(one.trial_id, one.attempt)
         _require_as_sent(one.trial_id, one.attempt, records)
-        _take_attempt(archive, merged, one, records)
+        _take_attempt(engine, archive, merged, one, records)
     return merged
 
 
@@ -169,7 +169,7 @@ def _take_dataset(engine: Engine, archive: Archive, row: dict[str, Any], items: 
     return False
 
 
-def _take_attempt(archive: Archive, merged: Merged, one: Begun, records: list[Batch]) -> None:
+def _take_attempt(engine: Engine, archive: Archive, merged: Merged, one: Begun, records: list[Batch]) -> None:
     trial_id, attempt = one.trial_id, one.attempt
     digests = {batch.sequence: batch.digest for batch in records}
     here = archive.ledger(trial_id)
@@ -177,7 +177,7 @@ def _take_attempt(archive: Archive, merged: Merged, one: Begun, records: list[Ba
         if attempt in here:
             merged.known += 1
             return
-        archive.take_key(one)
+        engine.know(one)
         merged.attempts += 1
         return
     seal = next((batch for batch in records if batch.table == "trials"), None)
@@ -214,8 +214,8 @@ def _take_attempt(archive: Archive, merged: Merged, one: Begun, records: list[Ba
         number = max(here) + 1
         merged.renumbered += 1
     if number not in here:
-        archive.take_key(one._replace(attempt=number))
-    archive.append(records if number == attempt else [_renumbered(batch, number) for batch in records])
+        engine.know(one._replace(attempt=number))
+    engine.append(records if number == attempt else [_renumbered(batch, number) for batch in records])
     merged.attempts += 1
 
 
@@ -243,27 +243,3 @@ def _results(records: Sequence[Batch]) -> dict[str, pa.Table]:
             keys = [name for name in ("scorer", "split", "item_id", "sample") if name in rows.schema.names]
             found[table] = rows.sort_by([(key, "ascending") for key in keys]).combine_chunks()
     return found
-
-
-class StoreSource:
-    """Another store's folder, or a backup, read through the engine."""
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-
-    def attempts(self) -> Sequence[Begun]:
-        """Every attempt."""
-        return self._archive.begun()
-
-    def records(self, trial_id: str, attempt: int) -> list[Batch]:
-        """An attempt's records."""
-        return self._archive.records(trial_id, attempt)
-
-    def datasets(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
-        """Every data set."""
-        for digest in self._archive.column("SELECT data_digest FROM datasets ORDER BY data_digest"):
-            yield self._archive.dataset(digest)
-
-    def grids(self) -> list[dict[str, Any]]:
-        """Submissions."""
-        return self._archive.submissions()
