@@ -44,14 +44,7 @@ def lock_seconds() -> float:
     Raises:
         StoreError: the environment variable is no such number.
     """
-    named = os.environ.get("WTSBENCH_STORE_LOCK_SECONDS")
-    with suppress(ValueError):
-        seconds = float(named) if named else LOCK_SECONDS
-        if 0 <= seconds <= threading.TIMEOUT_MAX:
-            return seconds
-    raise StoreError(
-        f"WTSBENCH_STORE_LOCK_SECONDS is {named!r}, not a number of seconds", remedy="set it to one, or unset it."
-    )
+    return _seconds("WTSBENCH_STORE_LOCK_SECONDS", LOCK_SECONDS)
 
 
 def patience() -> float:
@@ -60,14 +53,16 @@ def patience() -> float:
     Raises:
         StoreError: the environment variable is no such number.
     """
-    named = os.environ.get("WTSBENCH_STORE_PATIENCE_SECONDS")
+    return _seconds("WTSBENCH_STORE_PATIENCE_SECONDS", PATIENCE)
+
+
+def _seconds(variable: str, default: float) -> float:
+    named = os.environ.get(variable)
     with suppress(ValueError):
-        seconds = float(named) if named else PATIENCE
-        if 0 <= seconds < float("inf"):
+        seconds = float(named) if named else default
+        if 0 <= seconds <= threading.TIMEOUT_MAX:
             return seconds
-    raise StoreError(
-        f"WTSBENCH_STORE_PATIENCE_SECONDS is {named!r}, not a number of seconds", remedy="set it to one, or unset it."
-    )
+    raise StoreError(f"{variable} is {named!r}, not a number of seconds", remedy="set it to one, or unset it.")
 
 
 def persistently(call: Callable[[], _T], seconds: float, *, fault: type[StoreBusy] = StoreBusy) -> _T:

@@ -17,6 +17,8 @@ from wtsbench.store.outbox import sync_folder
 
 REMEMBERED = 20_000
 """Attempts of which the writer knows by heart what is stored."""
+LOG = "64MB"
+"""Size of the engine's log at which it goes into the database file: writers wait meanwhile, so not at every 16 MB."""
 BROKEN = (duckdb.FatalException, duckdb.IOException, duckdb.InternalException, duckdb.ConnectionException)
 """What the engine says when it is to be opened anew; the last of them where opening it anew failed before."""
 
@@ -109,5 +111,6 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
             "enable_external_access": False,
             "python_enable_replacements": False,
             "lock_configuration": True,
+            "checkpoint_threshold": LOG,
         },
     )
