@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
+from wtsbench.contract import schemas
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
 from wtsbench.execution.untrusted import read_json
 from wtsbench.spec.failure import Failure
 from wtsbench.spec.provenance import provenance
-from wtsbench.store import schemas
 from wtsbench.strategies import registry
 
 
@@ -89,7 +89,7 @@ def seal_row(
 def read_result(folder: AttemptFolder) -> dict[str, Any] | None:
     """The trial's own last word, or None where it left none that can be trusted."""
     try:
-        result = read_json(folder.result)
+        result = read_json(folder.trial.result)
         if not isinstance(result, dict) or result.get("status") not in ("done", "failed"):
             return None
         if result.get("failure") is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from wtsbench.files import NOT_GIVEN, open_plain
 from wtsbench.json_text import parsed
-from wtsbench.spec.files import NOT_GIVEN, open_plain
 
 MOST_BYTES = 16 * 2**20
 """A larger file is none that a trial of ours writes."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import duckdb
 import pyarrow as pa
 
+from wtsbench.contract.outbox import Ack, Batch, Outcome, check_batch
+from wtsbench.contract.schemas import RECORD_TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store.arrival import Arrival, Memory, Seal
 from wtsbench.store.database import insert, next_number
-from wtsbench.store.outbox import Ack, Batch, Outcome, check_batch
-from wtsbench.store.schemas import RECORD_TABLES
 from wtsbench.store.tables import ATTEMPT, LEDGER
 
 _Attempt = tuple[str, int]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
+from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.errors import StoreError
-from wtsbench.spec.paths import user_path
+from wtsbench.settings import user_path
 from wtsbench.store import queries
 from wtsbench.store.lock import patience
-from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from wtsbench.errors import StoreError
+from wtsbench.files import read_small
+from wtsbench.settings import token_file, user_path
 from wtsbench.spec.address import split_address
-from wtsbench.spec.files import read_small
-from wtsbench.spec.paths import token_file, user_path
 from wtsbench.store import wire
 
 AGAIN = "is it running? Try again; what was acknowledged is kept, the rest waits in its outbox."

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
+from wtsbench.contract.outbox import Ack, Batch
+from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store import appending, database, queries
 from wtsbench.store.arrival import Memory
 from wtsbench.store.database import insert, next_number
 from wtsbench.store.explain import explained
-from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query
-from wtsbench.store.schemas import TABLES
 from wtsbench.store.wire import StoreRefused
 
 _Attempt = tuple[str, int]

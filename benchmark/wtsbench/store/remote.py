@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.ipc
 
+from wtsbench.contract.outbox import Ack, Batch
+from wtsbench.contract.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store import wire
 from wtsbench.store.client import Store
 from wtsbench.store.connection import AGAIN, connect, fault_of, first_line, token
 from wtsbench.store.lock import patience, persistently
-from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query, items
-from wtsbench.store.schemas import SCHEMA_VERSION, TABLES
 
 SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
 CALL_SECONDS = 120.0

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import duckdb
 
+from wtsbench.files import sync_folder
 from wtsbench.store.arrival import Memory
 from wtsbench.store.database import EXTENSIONS
 from wtsbench.store.engine import Engine
 from wtsbench.store.explain import explained
-from wtsbench.store.outbox import sync_folder
 
 REMEMBERED = 20_000
 """Attempts of which the writer knows by heart what is stored."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from wtsbench.store.schemas import TABLES
+from wtsbench.contract.schemas import TABLES
 from wtsbench.store.wire import StoreRefused
 
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})

@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 import pyarrow.flight as flight
 
+from wtsbench.contract.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.errors import UserError
 from wtsbench.json_text import parsed
 from wtsbench.store import wire
-from wtsbench.store.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.store.wire import StoreRefused
 
 MAX_QUESTION = 8 * 2**20

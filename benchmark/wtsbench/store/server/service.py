@@ -25,12 +25,12 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.flight as flight
 
+from wtsbench.contract.outbox import widened
+from wtsbench.contract.plain import require_columns
+from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError, UserError
 from wtsbench.store import wire
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import widened
-from wtsbench.store.plain import require_columns
-from wtsbench.store.schemas import TABLES
 from wtsbench.store.server.actions import ACTIONS, LONG, Core
 from wtsbench.store.server.answers import Answer, found
 from wtsbench.store.server.messages import Incoming, batch_messages, encoded, schema_message

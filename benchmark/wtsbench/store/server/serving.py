@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 
 from wtsbench.errors import StoreError
-from wtsbench.spec.paths import naming
+from wtsbench.files import naming
 from wtsbench.store.archive import Archive
 from wtsbench.store.backup import back_up_live
 from wtsbench.store.export import export

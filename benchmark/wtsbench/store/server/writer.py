@@ -10,11 +10,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from wtsbench.contract.outbox import Batch
 from wtsbench.errors import StoreError
 from wtsbench.store import wire
 from wtsbench.store.engine import Engine
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import Batch
 from wtsbench.store.server.durable import Durable
 
 GROUP_JOBS = 256
