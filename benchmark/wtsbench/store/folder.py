@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from wtsbench.errors import NoStore, StoreError
-from wtsbench.store.client import Store
+from wtsbench.store.base import Store
 from wtsbench.store.explain import OTHER_FOLDER, not_ours
 from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, patience, persistently
 from wtsbench.store.owner import FILE as OWNER_FILE

@@ -18,7 +18,7 @@ from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.contract.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store import wire
-from wtsbench.store.client import Store
+from wtsbench.store.base import Store
 from wtsbench.store.connection import AGAIN, connect, fault_of, first_line, token
 from wtsbench.store.lock import patience, persistently
 from wtsbench.store.queries import Query, items
