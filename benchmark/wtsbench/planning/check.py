@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from wtsbench.errors import SpecError
-from wtsbench.planning.points import require_cells
+from wtsbench.planning.points import expand
 from wtsbench.sandbox.pins import is_tag, tag_fault
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
@@ -28,15 +28,16 @@ _MODEL_FIELDS = ("weak", "strong")
 
 
 def load_checked_grid(source: str | Path) -> tuple[Grid, Path]:
-    """A grid by name or path, with every name in it checked, and its file.
+    """A grid by name or path, checked as far as files tell without a look at data or weights; and its file.
 
     Raises:
-        SpecError: there is no such grid, or it has faults, all of which are in the error; or it leaves out everything.
+        SpecError: there is no such grid, or it has faults, all of which are in the error; or it leaves out everything,
+            or a strategy does not fit a pair.
     """
-    path = manifests.find("grids", source)
-    grid = manifests.load_grid(path, check=lambda tree: check_names(tree, path.parent))
-    require_cells(grid, {task: manifests.load_task(task, base=path.parent)[0].form for task in grid.tasks})
-    return grid, path
+    given = given_grid(manifests.find("grids", source))
+    tasks = {task: manifests.load_task(task, base=given.base)[0] for task in given.grid.tasks}
+    expand(given.grid, tasks, manifests.between(given.grid.pairs))
+    return given.grid, Path(given.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,8 @@ def given_grid(source: GridSource) -> GivenGrid:
         SpecError: there is no such grid, or it has faults; all of them are in the error.
     """
     if isinstance(source, Path) or (isinstance(source, str) and "\n" not in source):
-        grid, path = load_checked_grid(source)
+        path = manifests.find("grids", source)
+        grid = manifests.load_grid(path, check=lambda tree: check_names(tree, path.parent))
         return GivenGrid(grid=grid, yaml=path.read_text(encoding="utf-8"), base=path.parent, source=str(path))
     if isinstance(source, GivenGrid):
         text, base, name = source.yaml, source.base, source.source

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wtsbench.reports.contents import GridCell
 from wtsbench.reports.rows import DECIMALS, SILENT, Comparison
 from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS
 from wtsbench.reports.statistics import (
@@ -21,6 +20,7 @@ from wtsbench.reports.statistics import (
     score,
     tested,
 )
+from wtsbench.spec.cell import Cell
 from wtsbench.spec.metrics import Metric
 
 Identity = Literal["weak", "ceiling", "both"]
@@ -35,7 +35,7 @@ _REPEATED = {
 def numbers_of(
     metric: Metric[Any],
     samples: Mapping[str, Sample],
-    cells: Sequence[GridCell],
+    cells: Sequence[Cell],
     noise: float | None,
     identity: Identity | None,
 ) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from wtsbench.reports.contents import Ending, GridCell, Readable, Submission, endings, of_one_weights, submissions
+from wtsbench.reports.contents import Ending, Readable, Submission, endings, of_one_weights, submissions
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # what computes is imported where it does: where all tables a
     from wtsbench.reports.evidence import ScoredItems
     from wtsbench.reports.resampling import Resampler
     from wtsbench.reports.table import Scorer, Table
-    from wtsbench.spec.trial import Split
+    from wtsbench.spec.cell import Cell
+from wtsbench.spec.trial import Split
 
 _DRAWS = 4
 """Sets of items whose draws are known at once: two tasks', of two splits each."""
@@ -119,7 +120,7 @@ class _Part:
     """The cells of one grid, task and pair: a table for each split that has items, or one for each scorer."""
 
     shown: Shown
-    cells: Sequence[GridCell]
+    cells: Sequence[Cell]
     ended: dict[str, Ending]
     """Of all trials of the grid."""
     dataset: dict[str, Any]
@@ -210,9 +211,9 @@ class _Known:
         return Resampler(name, groups, resamples=self._resamples)
 
 
-def _pairs(cells: Sequence[GridCell]) -> Iterator[list[GridCell]]:
+def _pairs(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
     """Cells by task and pair."""
-    groups: dict[tuple[str, ...], list[GridCell]] = {}
+    groups: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.task, cell.weak, cell.strong, cell.data_digest), []).append(cell)
     yield from groups.values()
@@ -232,7 +233,7 @@ def _scorers(store: Readable, part: _Part, tests: ScoredItems) -> list[Scorer | 
     ] or [Scorer(digest=None, name=None, trials=frozenset())]
 
 
-def _scorer_names(store: Readable, cells: Sequence[GridCell], ended: dict[str, Ending]) -> dict[str, str | None]:
+def _scorer_names(store: Readable, cells: Sequence[Cell], ended: dict[str, Ending]) -> dict[str, str | None]:
     """By digest, the names of the scorers that finished trials were planned with."""
     done = _done(cells, ended)
     if not done:
@@ -246,6 +247,6 @@ def _scorer_names(store: Readable, cells: Sequence[GridCell], ended: dict[str, E
     return names
 
 
-def _done(cells: Iterable[GridCell], ended: dict[str, Ending]) -> list[str]:
+def _done(cells: Iterable[Cell], ended: dict[str, Ending]) -> list[str]:
     named = {trial_id for cell in cells for trial_id in cell.trials.values()}
     return sorted(trial_id for trial_id in named if trial_id in ended and ended[trial_id].done)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wtsbench.reports.contents import Ending, GridCell, Readable
+from wtsbench.reports.contents import Ending, Readable
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import Identity, Tested, both, decided, numbers_of, rounded
 from wtsbench.reports.ranking import ranks, unranked
@@ -19,6 +19,7 @@ from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTr
 from wtsbench.reports.silence import ahead_by_silence, may_explain, without_pgr
 from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_deviation, score
+from wtsbench.spec.cell import Cell
 from wtsbench.spec.inheritance import INHERITANCE, Supervised
 from wtsbench.spec.metrics import Features, Metric
 from wtsbench.spec.trial import EXTERNAL
@@ -36,7 +37,7 @@ class Scorer:
     """Those it has scored."""
 
 
-_Side = tuple[Sequence[GridCell], str]
+_Side = tuple[Sequence[Cell], str]
 """Cells, and the role whose trials are meant."""
 _Compared = tuple[Comparison, Estimate | None, Estimate | None]
 """With the difference, and the stricter one where there is one."""
@@ -59,7 +60,7 @@ class Table:
         self,
         store: Readable,
         shown: Shown,
-        cells: Sequence[GridCell],
+        cells: Sequence[Cell],
         ended: Mapping[str, Ending],
         tests: ScoredItems,
         scorer: Scorer | None = None,
@@ -72,7 +73,7 @@ class Table:
         self.tests = tests
         self.scorer = scorer
         self._ended = ended
-        self._entries: dict[str, list[GridCell]] = {}
+        self._entries: dict[str, list[Cell]] = {}
         for cell in sorted(cells, key=lambda cell: (cell.strategy, cell.seed)):
             self._entries.setdefault(cell.strategy, []).append(cell)
         self.order = list(dict.fromkeys(cell.strategy for cell in cells))
@@ -212,7 +213,7 @@ class Table:
         """By metric: a column a trial, and for inheritance a column a pair of weak trial and student."""
         return {} if self._evidence is None else self._resampled(self._evidence)
 
-    def _finished(self, cell: GridCell) -> bool:
+    def _finished(self, cell: Cell) -> bool:
         return all(
             trial_id in self._ended
             and self._ended[trial_id].done
@@ -220,7 +221,7 @@ class Table:
             for trial_id in cell.trials.values()
         )
 
-    def _done(self, label: str) -> list[GridCell]:
+    def _done(self, label: str) -> list[Cell]:
         return [cell for cell in self._entries[label] if self._finished(cell)]
 
     def _resampled(self, made: Evidence) -> dict[str, Scores]:
@@ -248,11 +249,11 @@ class Table:
             for metric, found in zip(metrics, results, strict=True)
         }
 
-    def _sample(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> Sample:
+    def _sample(self, metric: Metric[Any], cells: Sequence[Cell], role: str) -> Sample:
         effective = self.tests.effective(metric)
         return self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role), effective)
 
-    def _columns(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> list[int]:
+    def _columns(self, metric: Metric[Any], cells: Sequence[Cell], role: str) -> list[int]:
         """Where in `_scores` a role's trials are."""
         if metric.name in INHERITANCE:
             return [self._pair[cell.weak_trial, cell.trials[role]] for cell in cells]
@@ -301,12 +302,12 @@ class Table:
         one, two = (self._sample(strict, *side) for side in (first, second))
         return difference(one, two, strict.lowest, strict.highest)
 
-    def _share(self, name: str, cells: Sequence[GridCell], role: str) -> float:
+    def _share(self, name: str, cells: Sequence[Cell], role: str) -> float:
         """A metric's mean over the trials of a role."""
         full, _ = self._scores[name]
         return float(np.mean(full[self._columns(self.tests.metrics[name], cells, role)]))
 
-    def _shares(self, side: str, cells: Sequence[GridCell], role: str) -> dict[str, Any]:
+    def _shares(self, side: str, cells: Sequence[Cell], role: str) -> dict[str, Any]:
         """What a comparison of generated texts says of one side's texts."""
         if not self.tests.strict:
             return {}
@@ -377,7 +378,7 @@ class Table:
         row = replace(row, gap_strict_p=None if tested is None else tested.p_strict)
         return without_pgr(row, gain_is_silence=label in self._gains and self._gains[label].silent)
 
-    def _identity(self, cells: Sequence[GridCell]) -> Identity | None:
+    def _identity(self, cells: Sequence[Cell]) -> Identity | None:
         """Whether students made of every item what their weak supervisors, or their ceilings, made of it."""
         assert self._evidence is not None
         made = [self._evidence.features[self.tests.metric.features]]
@@ -390,12 +391,10 @@ class Table:
         )
         return "both" if as_weak and as_ceiling else "weak" if as_weak else "ceiling" if as_ceiling else None
 
-    def _measured(
-        self, metrics: Mapping[str, Metric[Any]], cells: Sequence[GridCell], role: str
-    ) -> dict[str, Measured]:
+    def _measured(self, metrics: Mapping[str, Metric[Any]], cells: Sequence[Cell], role: str) -> dict[str, Measured]:
         return {name: self._measure(metric, cells, role) for name, metric in metrics.items()}
 
-    def _measure(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> Measured:
+    def _measure(self, metric: Metric[Any], cells: Sequence[Cell], role: str) -> Measured:
         key = (metric.name, tuple(self._columns(metric, cells, role)))
         if key not in self._known:  # rows share their weak models and ceilings
             sample = self._sample(metric, cells, role)
@@ -408,7 +407,7 @@ class Table:
                 self._known[key] = Measured(reason=f"not defined in {missing} of {len(cells)} seeds")
         return self._known[key]
 
-    def _failures(self, cells: Sequence[GridCell]) -> Iterator[SeedFailure]:
+    def _failures(self, cells: Sequence[Cell]) -> Iterator[SeedFailure]:
         for cell in cells:
             for role, trial_id in cell.trials.items():
                 ending = self._ended.get(trial_id)
@@ -421,7 +420,7 @@ class Table:
                         message=ending.failure_message or "",
                     )
 
-    def _distinct(self, cells: Sequence[GridCell], name: str) -> tuple[str, ...]:
+    def _distinct(self, cells: Sequence[Cell], name: str) -> tuple[str, ...]:
         used = {trial_id for cell in cells for trial_id in cell.trials.values()}
         return tuple(sorted({str(getattr(self._ended[trial_id], name)) for trial_id in used}))
 

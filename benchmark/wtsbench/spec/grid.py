@@ -137,6 +137,10 @@ def _plain(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+DataSeed = Annotated[int, Field(ge=0, lt=2**31)]
+"""As large as the store's column takes."""
+
+
 class DataCaps(Frozen):
     """Upper bounds on the items of the splits; None takes the task manifest's."""
 
@@ -150,21 +154,35 @@ class DataCaps(Frozen):
 class DataSettings(DataCaps):
     """Which items a trial sees. Every field is part of the data's digest."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Decides the split; separate from the optimisation seeds, so that all trials of a task share their items."""
+    seed: DataSeed = 0
+    """Decides the split."""
+    draw: DataSeed | None = None
+    """Decides anew which of the training items are `weak_train` and which `transfer`, and which of them a cap leaves;
+    None: `seed` does."""
 
 
-class GridData(DataSettings):
+class GridData(DataCaps):
     """A grid's items: for all tasks, and for single ones."""
 
+    seed: DataSeed = 0
+    """Decides the split; separate from the optimisation seeds, so that all trials of a task share their items."""
+    seeds: Annotated[tuple[DataSeed, ...], AfterValidator(_distinct)] = ()
+    """Draws of the training items: for each seed, other items are `weak_train` and `transfer`, and `validation` and the
+    test sets stay those of `seed`. Every cell of the grid is run on each draw. None: the one draw of `seed`."""
     tasks: dict[str, DataCaps] = Field(default_factory=dict)
     """Bounds for single tasks of the grid, by name; over the grid's own."""
 
-    def of(self, task: str) -> DataSettings:
-        """What holds for one task, named as in the grid."""
-        settings = DataSettings.model_validate(self.model_dump(exclude={"tasks"}))
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """The data seed of each draw of the training items."""
+        return self.seeds or (self.seed,)
+
+    def of(self, task: str, data_seed: int | None = None) -> DataSettings:
+        """What holds for one task, named as in the grid, and one of the `draws`: by default that of `seed`."""
+        settings = DataSettings.model_validate(self.model_dump(exclude={"tasks", "seeds"}))
         caps = self.tasks.get(task)
-        return settings if caps is None else settings.model_copy(update=caps.model_dump(exclude_none=True))
+        drawn = {} if data_seed in (None, self.seed) else {"draw": data_seed}
+        return settings.model_copy(update=drawn | ({} if caps is None else caps.model_dump(exclude_none=True)))
 
 
 class Resources(Frozen):

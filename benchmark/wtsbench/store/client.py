@@ -89,8 +89,14 @@ class Store(Protocol):
     def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
         """Attempts begun, by trial id and attempt; of all trials where no ids are given."""
 
-    def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
-        """Sealed attempts, by trial id and attempt; of all trials, and all columns, where none are given."""
+    def trials(
+        self,
+        trial_ids: Sequence[str] | None = None,
+        *,
+        tasks: Sequence[str] | None = None,
+        columns: Sequence[str] = (),
+    ) -> pa.Table:
+        """Sealed attempts, by trial id and attempt; of all trials and tasks, and all columns, where none are given."""
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded, by trial id, split and item id."""

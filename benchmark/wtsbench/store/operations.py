@@ -133,9 +133,15 @@ class StoreCalls:
         """Attempts begun."""
         return self._read(queries.attempts(trial_ids))
 
-    def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
+    def trials(
+        self,
+        trial_ids: Sequence[str] | None = None,
+        *,
+        tasks: Sequence[str] | None = None,
+        columns: Sequence[str] = (),
+    ) -> pa.Table:
         """Sealed attempts."""
-        return self._read(queries.trials(trial_ids, columns))
+        return self._read(queries.trials(trial_ids, columns, tasks=tasks))
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded."""
