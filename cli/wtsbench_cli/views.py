@@ -250,6 +250,7 @@ def header(session: Session) -> list[tuple[str, str]]:
             count(len(grid.tasks), "task"),
             count(len(grid.pairs), "pair"),
             count(len(grid.strategies), "strategy", "strategies"),
+            *([count(len(grid.data.seeds), "draw")] if grid.data.seeds else []),
             count(len(grid.seeds), "seed"),
         )
     )

@@ -8,14 +8,16 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from tests.planning.grids import make_grid, make_inputs, plan_of, planned
 from wtsbench.errors import SpecError
 from wtsbench.planning.plan import Inputs, ResolvedTask, Reuse
 from wtsbench.planning.points import expand
 from wtsbench.planning.report import StoredTrial, compare
+from wtsbench.spec.cell import Cell
 from wtsbench.spec.generation import GenerationSettings, ZeroShot
-from wtsbench.spec.grid import DataSettings, Grid
+from wtsbench.spec.grid import DataSettings, Grid, GridData
 from wtsbench.spec.trial import Role
 from wtsbench.store.digests import grid_digest_of
 
@@ -202,3 +204,33 @@ def test_ids_stay() -> None:
     assert grid_digest_of(grid.name, stored) == shared.grid_digest  # so that stores can be merged
     for plan in (shared, narrow):
         assert [spec.trial_id for spec in plan.trials.values()] == list(plan.trials)
+
+
+def test_draws_of_the_training_items() -> None:
+    """Every cell is planned on each draw, with items and a data seed of its own; the first is a grid without draws."""
+    plain, drawn = plan_of(), plan_of(data={"seeds": [0, 1, 2]})
+    assert len(drawn.cells) == 3 * len(plain.cells)
+    assert len(drawn.trials) == 3 * len(plain.trials)
+    assert set(plain.trials) < set(drawn.trials)
+    assert {cell.data_seed for cell in plain.cells} == {None}
+    assert len({(cell.task, cell.strategy, cell.run) for cell in drawn.cells}) == len(drawn.cells)
+    for cell in drawn.cells:
+        specs = [drawn.trials[trial_id] for trial_id in cell.trials.values()]
+        assert {(spec.data_seed, spec.data_digest, spec.seed) for spec in specs} == {
+            (cell.data_seed, cell.data_digest, cell.seed)
+        }
+        assert set(specs[2].parents) <= {cell.weak_trial}
+    assert len({cell.data_digest for cell in drawn.cells}) == 6
+    assert {Cell.of(json.loads(json.dumps(cell.record()))) for cell in drawn.cells} == set(drawn.cells)
+
+
+def test_a_draw_has_one_seed_alone() -> None:
+    """A draw of the grid's own data seed is the plain split; others are part of what decides the items."""
+    data = make_grid(data={"seed": 2, "seeds": [2, 5], "test": 9}).data
+    assert (data.draws, GridData(seed=2).draws) == ((2, 5), (2,))
+    assert data.of("t1", 2) == data.of("t1") == DataSettings(seed=2, test=9)
+    assert data.of("t1", 5) == DataSettings(seed=2, test=9, draw=5)
+    with pytest.raises(ValidationError, match="5 is given twice"):
+        make_grid(data={"seeds": [5, 5]})
+    with pytest.raises(ValidationError, match="draw"):
+        make_grid(data={"draw": 5})

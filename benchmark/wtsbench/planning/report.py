@@ -67,12 +67,13 @@ def title(spec: TrialSpec) -> str:
     strategy = None if spec.strategy is None else registry.short_label(spec.strategy)
     if spec.recipe is not None:
         strategy = f"({spec.recipe.name})"
-    return name_of(spec.role.value, spec.task, spec.model.name, strategy, spec.seed)
+    return name_of(spec.role.value, spec.task, spec.model.name, strategy, spec.seed, spec.data_seed)
 
 
-def name_of(role: str, task: str, model: str, strategy: str | None, seed: int) -> str:
+def name_of(role: str, task: str, model: str, strategy: str | None, seed: int, data_seed: int = 0) -> str:
     """The same from its parts."""
-    return " ".join(part for part in (role, task, model, strategy, f"seed {seed}") if part)
+    data = f"data seed {data_seed}" if data_seed else ""
+    return " ".join(part for part in (role, task, model, strategy, f"seed {seed}", data) if part)
 
 
 Purpose = tuple[str, str, str, str, int]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from wtsbench.errors import StoreError
 from wtsbench.reports.contents import Ending, Readable, Submission, endings, of_one_weights, submissions
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
@@ -139,7 +140,7 @@ class _Part:
             "submission": [self.shown.shown.submission, *(other.submission for other in self.shown.others)],
             "cells": self.cells,
             "trials": trials,
-            "contents": [contents.get(key) for key in (*trials, self.cells[0].data_digest)],
+            "contents": [contents.get(key) for key in (*trials, *sorted({cell.data_digest for cell in self.cells}))],
             "dataset": self.dataset,
             "scorers": self.scorers,
             "resamples": resamples,
@@ -181,6 +182,8 @@ class _Known:
 
         for split in TEST_SPLITS:
             tests, resampler = self._shared(part.cells[0].data_digest, split)
+            for digest in dict.fromkeys(cell.data_digest for cell in part.cells[1:]):
+                _require_same(part.cells[0].task, tests, self._shared(digest, split)[0])
             if tests is not None and resampler is not None:
                 for scorer in _scorers(self._store, part, tests):
                     yield Table(self._store, part.shown, part.cells, part.ended, tests, scorer, resampler=resampler)
@@ -211,11 +214,22 @@ class _Known:
         return Resampler(name, groups, resamples=self._resamples)
 
 
+def _require_same(task: str, tests: ScoredItems | None, others: ScoredItems | None) -> None:
+    """Raise StoreError where two draws of a task's training items have other test items, which none may."""
+    one, two = (None if each is None else each.items.drop_columns(["data_digest"]) for each in (tests, others))
+    if one != two:
+        raise StoreError(
+            f"the draws of task {task} have different test items",
+            remedy="the store is damaged, or was written by something else; restore it from a copy.",
+        )
+
+
 def _pairs(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
     """Cells by task and pair."""
     groups: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.task, cell.weak, cell.strong, cell.data_digest), []).append(cell)
+        items = cell.data_digest if cell.data_seed is None else ""  # all draws are of one task's items
+        groups.setdefault((cell.task, cell.weak, cell.strong, items), []).append(cell)
     yield from groups.values()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from wtsbench.errors import SpecError
 from wtsbench.reports.contents import Ending, Readable
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import Identity, Tested, both, decided, numbers_of, rounded
@@ -19,7 +20,7 @@ from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTr
 from wtsbench.reports.silence import ahead_by_silence, may_explain, without_pgr
 from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_deviation, score
-from wtsbench.spec.cell import Cell
+from wtsbench.spec.cell import Cell, Run, repeated
 from wtsbench.spec.inheritance import INHERITANCE, Supervised
 from wtsbench.spec.metrics import Features, Metric
 from wtsbench.spec.trial import EXTERNAL
@@ -74,7 +75,7 @@ class Table:
         self.scorer = scorer
         self._ended = ended
         self._entries: dict[str, list[Cell]] = {}
-        for cell in sorted(cells, key=lambda cell: (cell.strategy, cell.seed)):
+        for cell in sorted(cells, key=lambda cell: (cell.strategy, cell.run)):
             self._entries.setdefault(cell.strategy, []).append(cell)
         self.order = list(dict.fromkeys(cell.strategy for cell in cells))
         """Labels in the order the grid has them."""
@@ -125,8 +126,17 @@ class Table:
         """Of `weak`, `ceiling` and every label: its kind, its trials by seed, and how many seeds were asked for.
 
         Seeds are those whose weak supervisor, ceiling and student are all done.
+
+        Raises:
+            SpecError: the grid draws its training items several times.
         """
         every = [cell for cells in self._entries.values() for cell in cells]
+        if every[0].data_seed is not None:
+            raise SpecError(
+                f"grid {self.grid} draws its training items several times (data.seeds), and a baseline holds the seeds "
+                "of one draw",
+                remedy="give the gate a grid of its own, with data.seed alone.",
+            )
         asked = len({cell.seed for cell in every})
         done = [cell for label in self._entries for cell in self._done(label)]
         ends = {role: (role, {cell.seed: cell.trials[role] for cell in done}, asked) for role in ("weak", "ceiling")}
@@ -152,7 +162,7 @@ class Table:
     @cached_property
     def unranked(self) -> dict[str, str]:
         """Strategies with a finished seed that have no rank, and why."""
-        done = {label: [cell.seed for cell in self._done(label)] for label in self.strategies}
+        done = {label: [cell.run for cell in self._done(label)] for label in self.strategies}
         silent = {label: "the weak supervisor" for label in self._gains if self._wins_by_silence(label)}
         silent |= dict(pair for found in self._by_rank if (pair := ahead_by_silence(found)) is not None)
         return {
@@ -251,7 +261,9 @@ class Table:
 
     def _sample(self, metric: Metric[Any], cells: Sequence[Cell], role: str) -> Sample:
         effective = self.tests.effective(metric)
-        return self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role), effective)
+        sample = self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role), effective)
+        drawn = [cell.data_seed for cell in cells if cell.data_seed is not None]
+        return sample.by_draw(drawn) if drawn else sample
 
     def _columns(self, metric: Metric[Any], cells: Sequence[Cell], role: str) -> list[int]:
         """Where in `_scores` a role's trials are."""
@@ -261,7 +273,8 @@ class Table:
 
     def _compare(self, metric: Metric[Any], first: str, second: str, family: Any) -> _Compared:
         one, two = self._done(first), self._done(second)
-        common = sorted({cell.seed for cell in one} & {cell.seed for cell in two})
+        common = {cell.run for cell in one} & {cell.run for cell in two}
+        times, what = repeated(common)
         found = Comparison(
             grid=self.grid,
             submission=self._shown.shown.submission,
@@ -275,18 +288,19 @@ class Table:
             first=first,
             second=second,
             family=family,
-            seeds=tuple(common),
-            few_seeds=len(common) < CLAIM_SEEDS,
+            seeds=_seeds(common),
+            data_seeds=_draws(common),
+            few_seeds=times < CLAIM_SEEDS,
         )
-        if len(common) < CLAIM_SEEDS:
-            told = f"{len(common)} common seed{'s' * (len(common) != 1)}: {CLAIM_SEEDS} are needed"
+        if times < CLAIM_SEEDS:
+            told = f"{times} common {what}{'s' * (times != 1)}: {CLAIM_SEEDS} are needed"
             return replace(found, reason=told), None, None
         sample, other = (
-            self._sample(metric, [cell for cell in cells if cell.seed in common], "student") for cells in (one, two)
+            self._sample(metric, [cell for cell in cells if cell.run in common], "student") for cells in (one, two)
         )
         if not (sample.defined and other.defined):
             return replace(found, reason=f"{metric.name} is not defined for all of them"), None, None
-        sides = [([cell for cell in cells if cell.seed in common], "student") for cells in (one, two)]
+        sides = [([cell for cell in cells if cell.run in common], "student") for cells in (one, two)]
         shares = {**self._shares("first", *sides[0]), **self._shares("second", *sides[1])}
         estimate = difference(sample, other, metric.lowest, metric.highest)
         return replace(found, **shares), estimate, self._strict(metric, estimate, *sides)
@@ -318,9 +332,12 @@ class Table:
         """Standard deviation over seeds, pooled over configurations: the weak model, the ceiling, every entry."""
         done = {label: self._done(label) for label in self._entries}
         every = [cell for cells in done.values() for cell in cells]
+        draws = {cell.data_seed for cell in every}
         configurations = {
-            *(frozenset(cell.trials[role] for cell in every) for role in ("weak", "ceiling")),
-            *(frozenset(cell.student_trial for cell in cells) for cells in done.values()),
+            frozenset(cell.trials[role] for cell in cells if cell.data_seed == draw)
+            for role, some in (("weak", [every]), ("ceiling", [every]), ("student", done.values()))
+            for cells in some
+            for draw in draws
         } - {frozenset()}
         if not configurations:
             return None
@@ -331,6 +348,7 @@ class Table:
 
     def _row(self, label: str, noise: float | None) -> Row:
         cells, done = self._entries[label], self._done(label)
+        runs = [cell.run for cell in done]
         metric = self.tests.metric
         row = Row(
             grid=self.grid,
@@ -348,14 +366,15 @@ class Table:
             higher_is_better=metric.higher_is_better,
             seeds_done=len(done),
             seeds_total=len(cells),
-            seeds=tuple(cell.seed for cell in done),
-            few_seeds=len(done) < CLAIM_SEEDS,
+            seeds=_seeds(runs),
+            data_seeds=_draws(runs),
+            few_seeds=repeated(runs)[0] < CLAIM_SEEDS,
             test_items=self.tests.size,
             test_groups=self.tests.group_count,
             rarest_class=int(self.tests.class_groups.min()) if self.tests.class_groups.size else None,
             samples=None if self._evidence is None else self._evidence.samples,
             data_digest=self.tests.data_digest,
-            trials=tuple(SeedTrials(seed=cell.seed, **cell.trials) for cell in done),
+            trials=tuple(SeedTrials(seed=cell.seed, data_seed=cell.data_seed, **cell.trials) for cell in done),
             failures=tuple(self._failures(cells)),
             sandboxes=self._distinct(done, "sandbox"),
             environments=self._distinct(done, "environment"),
@@ -414,6 +433,7 @@ class Table:
                 if ending is not None and not ending.done:
                     yield SeedFailure(
                         seed=cell.seed,
+                        data_seed=cell.data_seed,
                         role=role,
                         trial_id=trial_id,
                         failure_class=ending.failure_class or "unknown",
@@ -423,6 +443,14 @@ class Table:
     def _distinct(self, cells: Sequence[Cell], name: str) -> tuple[str, ...]:
         used = {trial_id for cell in cells for trial_id in cell.trials.values()}
         return tuple(sorted({str(getattr(self._ended[trial_id], name)) for trial_id in used}))
+
+
+def _seeds(runs: Iterable[Run]) -> tuple[int, ...]:
+    return tuple(sorted({seed for _, seed in runs}))
+
+
+def _draws(runs: Iterable[Run]) -> tuple[int, ...]:
+    return tuple(sorted({data_seed for data_seed, _ in runs if data_seed is not None}))
 
 
 def _numbered(keys: Iterable[Any]) -> dict[Any, int]:

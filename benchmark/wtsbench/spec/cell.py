@@ -9,6 +9,16 @@ from typing import Any, Literal, NamedTuple
 
 from wtsbench.spec.identity import canonical_json
 
+Run = tuple[int | None, int]
+"""Data seed (None where the grid has one draw of the training items alone) and seed of a cell."""
+
+
+def repeated(runs: Iterable[Run]) -> tuple[int, str]:
+    """How often something was measured, and what was repeated: draws of the training items, else seeds."""
+    every = set(runs)
+    drawn = {data_seed for data_seed, _ in every if data_seed is not None}
+    return (len(drawn), "draw") if drawn else (len(every), "seed")
+
 
 class Cell(NamedTuple):
     """One student or control of a grid and the two trials that its score is compared with."""
@@ -35,7 +45,7 @@ class Cell(NamedTuple):
         return {"weak": self.weak_trial, "ceiling": self.ceiling_trial, "student": self.student_trial}
 
     @property
-    def run(self) -> tuple[int | None, int]:
+    def run(self) -> Run:
         """Data seed and seed: what cells of one row differ in, and cells of two rows are paired by."""
         return self.data_seed, self.seed
 
