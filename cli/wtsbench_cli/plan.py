@@ -82,6 +82,7 @@ def _record(session: Session, store: str) -> dict[str, Any]:
                 "model": trial.spec.model.name,
                 "strategy": None if trial.spec.strategy is None else trial.spec.strategy.model_dump(mode="json"),
                 "seed": trial.spec.seed,
+                "data_seed": trial.spec.data_seed,
                 "parents": list(trial.spec.parents),
                 "uses": trial.uses,
                 "state": trial.state,
