@@ -8,7 +8,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wtsbench.errors import SpecError
@@ -116,7 +116,8 @@ def test_a_number_that_json_rounds() -> None:
         digest({"batch_size": 2**53})
 
 
-@given(st.dictionaries(st.text(), json_values, min_size=1), st.data())
+@settings(max_examples=30)
+@given(st.dictionaries(st.text(max_size=3), st.floats(0, 1) | st.lists(st.text(max_size=3)), min_size=1), st.data())
 def test_members_that_differ(value: dict[str, Any], data: st.DataObject) -> None:
     """Of an object whose shared members were written once, the digest is that of the whole."""
     differing = data.draw(st.sets(st.sampled_from(sorted(value)), min_size=1))
