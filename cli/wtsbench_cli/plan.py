@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from wtsbench.execution.session import Session
     from wtsbench.planning.report import PlannedTrial
 
+MOST_LINES = 50
+"""Of what is counted: a grid may have a million trials, thousands of models and tasks, and as many reasons."""
 _PARENTS = re.compile(r"parents: \[.*?\] -> \[.*?\]")
 _STORED_TRIAL = re.compile(r"stored trial [0-9a-f]+")
 
@@ -79,6 +82,7 @@ def _record(session: Session, store: str) -> dict[str, Any]:
                 "model": trial.spec.model.name,
                 "strategy": None if trial.spec.strategy is None else trial.spec.strategy.model_dump(mode="json"),
                 "seed": trial.spec.seed,
+                "data_seed": trial.spec.data_seed,
                 "parents": list(trial.spec.parents),
                 "uses": trial.uses,
                 "state": trial.state,
@@ -99,15 +103,15 @@ def _show(session: Session, store: str, *, verbose: bool) -> None:
     for subject, text in warnings(session):
         print(f"{subject}: {text}")
     print()
-    groups: dict[tuple[str, str, str], list[PlannedTrial]] = {}
-    for trial in report.trials:
-        groups.setdefault((trial.spec.role.value, trial.spec.task, trial.spec.model.name), []).append(trial)
     numbers = ("trials", "shared", "stored", "to run")
-    print_table(("role", "task", "model", *numbers), [_counted(*group) for group in groups.items()], right=numbers)
+    print_table(("role", "task", "model", *numbers), list(_counted(report.trials)), right=numbers)
     if report.to_run:
         print("\nto run, and why")
-        for reason, number in reasons(report.trials):
+        every = reasons(report.trials)
+        for reason, number in every[:MOST_LINES]:
             print(f"{number:>6,}  {reason}")
+        if len(every) > MOST_LINES:
+            print(f"        and {count(len(every) - MOST_LINES, 'further reason')}: --verbose has each trial's")
     if verbose:
         from wtsbench.planning.report import title
 
@@ -116,10 +120,19 @@ def _show(session: Session, store: str, *, verbose: bool) -> None:
         print_table(("trial", "state", "what", "why"), each)
 
 
-def _counted(kind: tuple[str, str, str], trials: list[PlannedTrial]) -> tuple[str, ...]:
-    stored = sum(trial.state == "stored" for trial in trials)
-    shared = sum(trial.uses > 1 for trial in trials)
-    return (*kind, *(f"{number:,}" for number in (len(trials), shared, stored, len(trials) - stored)))
+def _counted(trials: tuple[PlannedTrial, ...]) -> Iterator[tuple[str, ...]]:
+    """Trials by role, task and model with their numbers; by role alone where that would be too many lines."""
+    by_model = Counter((trial.spec.role.value, trial.spec.task, trial.spec.model.name) for trial in trials)
+    few = len(by_model) <= MOST_LINES
+    groups: dict[tuple[str, str, str], list[PlannedTrial]] = {}
+    for trial in trials:
+        spec = trial.spec
+        kind = (spec.role.value, spec.task, spec.model.name) if few else (spec.role.value, "all", "all")
+        groups.setdefault(kind, []).append(trial)
+    for kind, some in groups.items():
+        stored = sum(trial.state == "stored" for trial in some)
+        shared = sum(trial.uses > 1 for trial in some)
+        yield (*kind, *(f"{number:,}" for number in (len(some), shared, stored, len(some) - stored)))
 
 
 def reasons(trials: tuple[PlannedTrial, ...]) -> list[tuple[str, int]]:

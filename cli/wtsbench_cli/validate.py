@@ -54,6 +54,7 @@ def validate(
         count(len(checked.tasks), "task"),
         count(len(checked.pairs), "pair"),
         count(len(checked.strategies), "strategy", "strategies"),
+        *([count(len(checked.data.seeds), "draw")] if checked.data.seeds else []),
         count(len(checked.seeds), "seed"),
     )
     print(f"{path}: valid; {checked.name} has {', '.join(parts)}")

@@ -278,6 +278,7 @@ def header(session: Session) -> list[tuple[str, str]]:
             count(len(grid.tasks), "task"),
             count(len(grid.pairs), "pair"),
             count(len(grid.strategies), "strategy", "strategies"),
+            *([count(len(grid.data.seeds), "draw")] if grid.data.seeds else []),
             count(len(grid.seeds), "seed"),
         )
     )
@@ -302,7 +303,8 @@ def data_warnings(session: Session) -> list[str]:
     """Tasks whose test items are nearly the same as items that are learned from."""
     from wtsbench.data.overlap import warnings
 
-    return [said for task, dataset in session.datasets.items() for said in warnings(task, dataset.report)]
+    every = (said for dataset in session.datasets.values() for said in warnings(dataset.task, dataset.report))
+    return list(dict.fromkeys(every))
 
 
 def memory_warnings(session: Session) -> list[str]:

@@ -10,12 +10,15 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.watched import events, session
 from wtsbench.execution.events import Planned
+from wtsbench.planning.report import PlanReport
+from wtsbench_cli.plan import MOST_LINES, _show
 from wtsbench_cli.views import LineView, QuietView
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +127,21 @@ def test_live_in_a_narrow_window(environment: dict[str, str]) -> None:
     assert re.search(r"2/4 trials in \d+ s, about", text)
     assert "━" not in text
     assert max(len(line) for line in re.split(r"[\r\n]+", text)) <= 30
+
+
+def test_a_plan_of_many_models_is_told_in_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where roles, tasks and models make more lines than anybody reads, trials are counted by role."""
+    few = session()
+    trials = [
+        replace(trial, spec=trial.spec.model_copy(update={"task": f"task-{number}"}), reason=f"differs in {number}")
+        for trial in few.report.trials
+        for number in range(MOST_LINES)
+    ]
+    _show(replace(few, report=PlanReport(trials=tuple(trials))), "results", verbose=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < MOST_LINES + 20
+    assert any(line.split()[:4] == ["student", "all", "all", "100"] for line in lines)
+    _show(few, "results", verbose=False)
+    assert any(
+        line.split()[:4] == ["student", "safety-mini", "nano-2", "2"] for line in capsys.readouterr().out.splitlines()
+    )

@@ -8,6 +8,7 @@ import time
 from wtsbench.execution.events import Done, Event, Failed, Planned, Preparing, Progressed, Started
 from wtsbench.execution.session import Options, Session
 from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask, make_plan
+from wtsbench.planning.points import expand
 from wtsbench.planning.report import compare
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.spec.failure import Failure, FailureClass
@@ -30,12 +31,11 @@ def session() -> Session:
         for name in ("nano-1", "nano-2")
     }
     inputs = Inputs(
-        tasks={"safety-mini": ResolvedTask(name="safety-mini", data_digest="0" * 64)},
+        tasks={"safety-mini": ResolvedTask(name="safety-mini", draws={0: "0" * 64})},
         models=models,
-        ladders={pair: ()},
         environment="process:x",
     )
-    plan = make_plan(grid, inputs)
+    plan = make_plan(expand(grid, inputs.tasks, {}), inputs)
     return Session(
         grid=grid,
         source="small.yaml",

@@ -11,7 +11,7 @@ import pytest
 from tests.data.conftest import MakeManifest, balanced_rows, sentences, write_csv
 from wtsbench.data import Dataset, prepare
 from wtsbench.errors import DataError
-from wtsbench.spec.grid import DataSettings
+from wtsbench.spec.grid import DataSettings, GridData
 
 SPLITS = ["weak_train", "transfer", "validation", "test"]
 
@@ -132,6 +132,31 @@ def test_data_seed_changes_the_split_and_nothing_else(tmp_path: Path, make_manif
     assert all(texts[0][name] == texts[1][name] for name in shared)
     homes = [{str(row["item_id"]): row["split"] for row in rows} for rows in (first, second)]
     assert any(homes[0][name] != homes[1][name] for name in shared)
+
+
+def test_a_draw_changes_what_is_learned_from_alone(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """Other items are `weak_train` and `transfer`, in their shares and caps; validation and test stay as they are."""
+    write_csv(tmp_path / "data.csv", balanced_rows(400))
+    splits = {"weak_train": 0.25, "transfer": 0.45, "validation": 0.1, "test": 0.2}
+    asked = GridData(seed=3, seeds=(3, 4, 5), weak_train=60)
+    plain, *drawn = (
+        prepare(make_manifest(splits=splits), asked.of("t", data_seed), folder=tmp_path) for data_seed in asked.draws
+    )
+    same = prepare(make_manifest(splits=splits), DataSettings(seed=3, weak_train=60), folder=tmp_path)
+    assert plain.data_digest == same.data_digest
+    assert len({each.data_digest for each in (plain, *drawn)}) == 3
+
+    def of(dataset: Dataset, *names: str) -> set[tuple[object, ...]]:
+        kept = [row for row in rows_of(dataset) if row["split"] in names]
+        return {tuple(row[key] for key in ("item_id", "group_id", "split", "text", "label")) for row in kept}
+
+    for each in drawn:
+        assert of(each, "validation", "test") == of(plain, "validation", "test")
+        for name in ("weak_train", "transfer"):
+            assert of(each, name) != of(plain, name)
+            whole = plain.report["splits"][name]["items_before_balancing"]
+            assert abs(each.report["splits"][name]["items_before_balancing"] - whole) <= 2
+        assert len(of(each, "weak_train")) == 60
 
 
 def test_shares_are_met(tmp_path: Path, make_manifest: MakeManifest) -> None:

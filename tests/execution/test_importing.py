@@ -279,10 +279,17 @@ def test_a_file_of_no_format_is_refused(tmp_path: Path, name: str) -> None:
         bring(tmp_path / name, tmp_path / "store", role="weak", model="m", seed="0")
 
 
+def test_predictions_are_of_one_draw() -> None:
+    """A grid with several draws of its training items does not say of which an import is."""
+    several = {**SMALL, "data": {"seeds": [0, 1]}}
+    with pytest.raises(SpecError, match=r"data\.seeds"):
+        items_of("safety-mini", several, mirror=None)
+
+
 def test_rows_of_other_splits_are_counted_and_left_out(tmp_path: Path) -> None:
     """A file may hold predictions of all items; those outside the test sets are not taken, and said so."""
     _, tasks = items_of("safety-mini", SMALL, mirror=None)
-    every = tasks.datasets["safety-mini"].items["item_id"].to_pylist()
+    every = next(iter(tasks.datasets.values())).items["item_id"].to_pylist()
     rows = [{"item": item, "unsafe": 0.5, "safe": 0.5} for item in every]
     made = bring(write(tmp_path / "w.jsonl", rows), tmp_path / "store", role="weak", model="m", seed="0")
     assert made.left_out == 70

@@ -6,12 +6,15 @@ import dataclasses
 import threading
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from tests.cli.watched import session as planned
 from wtsbench.execution import session
 from wtsbench.execution.events import Event, Preparing
+from wtsbench.reports.contents import submissions
 from wtsbench.spec.trial import ModelRef
+from wtsbench.store.client import open_store
 
 
 def test_what_is_waited_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +44,27 @@ def test_what_is_waited_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         "waiting for models (0 of 2 ready): nano-1, nano-2",
         "waiting for models (1 of 2 ready): nano-2",
     ]
+
+
+def test_a_grid_with_draws_of_its_training_items(tmp_path: Path) -> None:
+    """Each draw is prepared, and put into the store beside the others with the same test items."""
+    grid = {
+        "name": "g",
+        "tasks": ["safety-mini"],
+        "pairs": {"ladder": "nano"},
+        "strategies": ["naive"],
+        "seeds": [0],
+        "data": {"seeds": [0, 1], "weak_train": 40, "transfer": 40, "test": 30},
+    }
+    options = session.Options(store=str(tmp_path / "store"), sandbox="process")
+    of = session.prepare(grid, options, note=lambda text: None)
+    assert len(of.datasets) == 2
+    assert {cell.data_digest for cell in of.plan.cells} == set(of.datasets)
+    store = open_store(options.store, create=True)
+    session._put_inputs(of, store)
+    tests = [store.items(digest).filter(pc.field("split") == "test") for digest in of.datasets]
+    one, two = (table.drop_columns(["data_digest"]) for table in tests)
+    assert one.num_rows == 30
+    assert one.equals(two)
+    (submission,) = submissions(store)
+    assert submission.cells == of.plan.cells

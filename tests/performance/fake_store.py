@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,28 +59,19 @@ def fake_store(folder: Path, *, tasks: int, items: int) -> tuple[int, int]:
     for cell in cells:
         for role in ("weak", "ceiling", "student"):
             trials[cell[f"{role}_trial"]] = (role, cell)
+    ended = {
+        trial_id: {
+            "role": role,
+            "task": cell["task"],
+            "model": cell["weak" if role == "weak" else "strong"],
+            "strategy": cell["strategy"] if role == "student" else None,
+            "seed": cell["seed"],
+            "data_digest": cell["data_digest"],
+        }
+        for trial_id, (role, cell) in trials.items()
+    }
     with locked(folder, shared=False), Engine.open(folder / DATABASE, read_only=False) as engine:
-        keys = pa.table({"key": range(1, len(trials) + 1), "trial_id": list(trials), "attempt": [1] * len(trials)})
-        insert(engine.connection, "attempt_keys", keys)
-        insert(engine.connection, "done", keys.drop_columns(["attempt"]))
-        numbers = keys["key"].to_pylist()
-        insert(engine.connection, "ledger", pa.concat_tables(_ledger(numbers, record, items) for record in (1, 2)))
-        ended = [
-            seal_row(
-                trial_id,
-                role=role,
-                task=cell["task"],
-                model=cell["weak" if role == "weak" else "strong"],
-                strategy=cell["strategy"] if role == "student" else None,
-                seed=cell["seed"],
-                data_digest=cell["data_digest"],
-                records=2,
-                records_digest=_name("records", trial_id),
-            )
-            for trial_id, (role, cell) in trials.items()
-        ]
-        sealed = pa.Table.from_batches(ended).drop_columns(list(ATTEMPT)).append_column("key", keys["key"])
-        insert(engine.connection, "trials_rows", sealed)
+        put_done(engine, ended, items)
         for first in range(1, len(trials) + 1, 100):  # a trial at a time, as they come in life
             engine.connection.execute(
                 "INSERT INTO predictions_rows BY NAME SELECT key, 'test' AS split, printf('%06d', item) AS item_id,"
@@ -90,6 +81,21 @@ def fake_store(folder: Path, *, tasks: int, items: int) -> tuple[int, int]:
                 [first, min(first + 100, len(trials) + 1), items],
             )
     return len(trials), len(trials) * items
+
+
+def put_done(engine: Engine, trials: Mapping[str, Mapping[str, Any]], items: int) -> None:
+    """Add fake trials that are done, by id with what their rows say, as if each had predicted so many items."""
+    keys = pa.table({"key": range(1, len(trials) + 1), "trial_id": list(trials), "attempt": [1] * len(trials)})
+    insert(engine.connection, "attempt_keys", keys)
+    insert(engine.connection, "done", keys.drop_columns(["attempt"]))
+    numbers = keys["key"].to_pylist()
+    insert(engine.connection, "ledger", pa.concat_tables(_ledger(numbers, record, items) for record in (1, 2)))
+    ended = [
+        seal_row(trial_id, **said, records=2, records_digest=_name("records", trial_id))
+        for trial_id, said in trials.items()
+    ]
+    sealed = pa.Table.from_batches(ended).drop_columns(list(ATTEMPT)).append_column("key", keys["key"])
+    insert(engine.connection, "trials_rows", sealed)
 
 
 def _ledger(keys: list[int], sequence: int, items: int) -> pa.Table:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wtsbench.planning.plan import Inputs, Plan, ResolvedModel, ResolvedTask, make_plan
+from wtsbench.planning.plan import EVERYBODYS, Inputs, Plan, ResolvedModel, ResolvedTask, Reuse, make_plan
+from wtsbench.planning.points import expand
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.identity import digest
 from wtsbench.spec.training import TrainingOverride
@@ -28,7 +29,7 @@ def make_grid(**changes: Any) -> Grid:
 def make_inputs(grid: Grid, **changes: Any) -> Inputs:
     """Every name resolved to a digest of itself; `middle` stands between `small` and `large`."""
     fields: dict[str, Any] = {
-        "tasks": {task: ResolvedTask(name=task, data_digest=digest({"items": task})) for task in grid.tasks},
+        "tasks": {task: ResolvedTask(name=task, draws=draws_of(grid, task)) for task in grid.tasks},
         "models": {
             name: ResolvedModel(
                 ref=ModelRef(name=name, kind="embedded", id=name, revision=digest(name), family="f", parameters=size),
@@ -36,13 +37,24 @@ def make_inputs(grid: Grid, **changes: Any) -> Inputs:
             )
             for name, size in SIZES.items()
         },
-        "ladders": {pair: ("middle",) for pair in grid.pairs if (pair.weak, pair.strong) == ("small", "large")},
         "environment": "process:0",
     }
     return Inputs(**{**fields, **changes})
 
 
+def draws_of(grid: Grid, task: str) -> dict[int, str]:
+    """The digest of each draw of a task's items; that of the grid's own data seed is of the task alone."""
+    named = {data_seed: {} if data_seed == grid.data.seed else {"draw": data_seed} for data_seed in grid.data.draws}
+    return {data_seed: digest({"items": task, **drawn}) for data_seed, drawn in named.items()}
+
+
+def planned(grid: Grid, inputs: Inputs, reuse: Reuse = EVERYBODYS) -> Plan:
+    """The plan of a grid whose names were resolved so; `middle` stands between `small` and `large`."""
+    ladders = {pair: ("middle",) for pair in grid.pairs if (pair.weak, pair.strong) == ("small", "large")}
+    return make_plan(expand(grid, inputs.tasks, ladders), inputs, reuse)
+
+
 def plan_of(**changes: Any) -> Plan:
     """The plan of a grid with these changes."""
     grid = make_grid(**changes)
-    return make_plan(grid, make_inputs(grid))
+    return planned(grid, make_inputs(grid))

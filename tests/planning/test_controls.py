@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.planning.grids import make_grid, make_inputs, plan_of
+from tests.planning.grids import make_grid, make_inputs, plan_of, planned
 from wtsbench.errors import SpecError
-from wtsbench.planning.plan import Cell, Plan, ResolvedModel, ResolvedTask, make_plan
+from wtsbench.planning.plan import Plan, ResolvedModel, ResolvedTask
+from wtsbench.spec.cell import Cell
 from wtsbench.spec.generation import GenerationSettings, ZeroShot
 from wtsbench.spec.grid import Exclusion
 from wtsbench.spec.identity import digest
@@ -23,8 +24,8 @@ ASKING = ZeroShot(prompt="{text} Answer:", answers={"a": " yes", "b": " no"})
 
 def _plan(**changes: object) -> Plan:
     grid = make_grid(**{"tasks": ["t1"], "strategies": ["naive"], **changes})
-    tasks = {"t1": ResolvedTask(name="t1", data_digest=digest("t1"), zero_shot=ASKING)}
-    return make_plan(grid, make_inputs(grid, tasks=tasks))
+    tasks = {"t1": ResolvedTask(name="t1", draws={0: digest("t1")}, zero_shot=ASKING)}
+    return planned(grid, make_inputs(grid, tasks=tasks))
 
 
 def _cells(plan: Plan, control: str) -> list[Cell]:
@@ -99,13 +100,13 @@ def test_strategies_meet_tasks_of_their_form() -> None:
     grid = make_grid(strategies=["naive", "logconf"], controls=["random_labels"], seeds=[0])
     reference = ModelRef(name="r", kind="embedded", id="r", revision="r")
     tasks = {
-        "t1": ResolvedTask(name="t1", data_digest=digest("t1")),
+        "t1": ResolvedTask(name="t1", draws={0: digest("t1")}),
         "t2": ResolvedTask(
-            name="t2", data_digest=digest("t2"), form="generation", generation=GenerationSettings(), scorer="s",
+            name="t2", draws={0: digest("t2")}, form="generation", generation=GenerationSettings(), scorer="s",
             reference=reference,
         ),
     }  # fmt: skip
-    plan = make_plan(grid, make_inputs(grid, tasks=tasks))
+    plan = planned(grid, make_inputs(grid, tasks=tasks))
     assert Counter((cell.task, cell.strategy) for cell in plan.cells) == {
         ("t1", "naive"): 1, ("t1", "logconf"): 1, ("t1", "random_labels"): 1, ("t2", "naive"): 1,
     }  # fmt: skip
@@ -122,12 +123,12 @@ def test_a_source_of_labels_is_one_weak_trial_and_never_strong() -> None:
     inputs = make_inputs(grid)
     labels = ModelRef(name="small", kind="labels", id="labels.csv", revision="f" * 64)
     models = {**inputs.models, "small": ResolvedModel(ref=labels, training=TrainingOverride())}
-    plan = make_plan(grid, make_inputs(grid, models=models))
+    plan = planned(grid, make_inputs(grid, models=models))
     assert len({cell.weak_trial for cell in plan.cells}) == 1
     assert len({cell.student_trial for cell in plan.cells}) == 3
     turned = make_grid(tasks=["t1"], strategies=["naive"], pairs=[{"weak": "large", "strong": "small"}])
     with pytest.raises(SpecError, match="source of labels"):
-        make_plan(turned, make_inputs(turned, models=models))
+        planned(turned, make_inputs(turned, models=models))
 
 
 def test_random_filters_match_the_filters_of_a_tasks_form() -> None:
@@ -136,10 +137,10 @@ def test_random_filters_match_the_filters_of_a_tasks_form() -> None:
         strategies=["naive", "confidence_filter", "generation_filter"], controls=["random_filter"], seeds=[0]
     )
     generated = ResolvedTask(
-        name="t2", data_digest=digest("t2"), form="generation", generation=GenerationSettings(), scorer="s"
+        name="t2", draws={0: digest("t2")}, form="generation", generation=GenerationSettings(), scorer="s"
     )
     inputs = make_inputs(grid)
-    plan = make_plan(grid, make_inputs(grid, tasks={**inputs.tasks, "t2": generated}))
+    plan = planned(grid, make_inputs(grid, tasks={**inputs.tasks, "t2": generated}))
     found = {(cell.task, cell.strategy) for cell in plan.cells if cell.kind == "control"}
     assert found == {("t1", "random_filter(confidence_filter)"), ("t2", "random_filter(generation_filter)")}
 
@@ -173,14 +174,14 @@ def test_a_random_filter_is_another_trial_where_what_it_matches_is(monkeypatch: 
 
 def _generated(**changes: Any) -> ResolvedTask:
     settings = {"form": "generation", "generation": GenerationSettings(), "scorer": "s", **changes}
-    return ResolvedTask(name="t2", data_digest=digest("t2"), **settings)
+    return ResolvedTask(name="t2", draws={0: digest("t2")}, **settings)
 
 
 def test_hard_labels_and_probes_are_for_classes() -> None:
     """A variant that would repeat `naive` in a task of texts, or could not be trained there, is not planned with it."""
     strategies = ["naive", {"name": "naive", "labels": "hard"}, {"name": "naive", "finetune": "linear_probe"}]
     grid = make_grid(strategies=strategies, seeds=[0])
-    plan = make_plan(grid, make_inputs(grid, tasks={**make_inputs(grid).tasks, "t2": _generated()}))
+    plan = planned(grid, make_inputs(grid, tasks={**make_inputs(grid).tasks, "t2": _generated()}))
     assert Counter(cell.task for cell in plan.cells) == {"t1": 3, "t2": 1}
 
 
@@ -194,7 +195,7 @@ def test_what_no_trial_could_do_is_refused() -> None:
     tasks = {"t1": replace(inputs.tasks["t1"], zero_shot=zero_shot), "t2": _generated(generation=long)}
     models = {**inputs.models, "large": replace(inputs.models["large"], writes=False)}
     with pytest.raises(SpecError) as caught:
-        make_plan(grid, make_inputs(grid, tasks=tasks, models=models))
+        planned(grid, make_inputs(grid, tasks=tasks, models=models))
     for said in (
         "task t2: large is an encoder, and writes no texts",
         "control zero_shot: large is an encoder",
@@ -206,4 +207,4 @@ def test_what_no_trial_could_do_is_refused() -> None:
     assert "epochs" not in caught.value.message
     exclude = [{"task": "t2", "strong": "large"}, {"strategy": "zero_shot"}, {"strategy": "task_finetuning"}]
     left = grid.model_copy(update={"exclude": tuple(Exclusion.model_validate(rule) for rule in exclude)})
-    assert {cell.task for cell in make_plan(left, make_inputs(grid, tasks=tasks, models=models)).cells} == {"t1"}
+    assert {cell.task for cell in planned(left, make_inputs(grid, tasks=tasks, models=models)).cells} == {"t1"}

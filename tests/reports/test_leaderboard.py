@@ -119,6 +119,7 @@ def test_json_has_the_keys_that_were_asked_for() -> None:
         assert set(record) >= ASKED_KEYS
         assert record["trials"][0] == {
             "seed": 0,
+            "data_seed": None,
             "weak": trial_name("weak", "task 0", "small", 0),
             "ceiling": trial_name("ceiling", "task 0", "large", 0),
             "student": trial_name("student", "task 0", "large", 0, record["strategy"]),

@@ -11,8 +11,9 @@ import pytest
 from tests.planning.grids import plan_of
 from tests.reports.worlds import START, World, simple, trial_name
 from wtsbench.errors import SpecError
-from wtsbench.reports.contents import GridCell, submissions
+from wtsbench.reports.contents import submissions
 from wtsbench.reports.status import Counts, status
+from wtsbench.spec.cell import Cell
 
 
 def half_way() -> World:
@@ -142,6 +143,6 @@ def test_a_grid_counts_the_trials_that_its_plan_has() -> None:
     assert found.others == Counts()
 
 
-def _cells(world: World) -> tuple[GridCell, ...]:
+def _cells(world: World) -> tuple[Cell, ...]:
     (submission,) = submissions(world.memory())
     return submission.cells

@@ -379,7 +379,14 @@ class MemoryStore(Store):
     def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
         return _among(self._attempts, trial_ids)
 
-    def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
+    def trials(
+        self,
+        trial_ids: Sequence[str] | None = None,
+        *,
+        tasks: Sequence[str] | None = None,
+        columns: Sequence[str] = (),
+    ) -> pa.Table:
+        assert tasks is None
         return _among(self._trials, trial_ids).select(list(columns) or self._trials.column_names)
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:

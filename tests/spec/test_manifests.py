@@ -230,6 +230,11 @@ FORMS = [
     ({"exclude": [{"tsk": "t"}]}, False),
     ({"name": "no spaces"}, False),
     ({"pairs": [{"weak": "a"}]}, False),
+    ({"pairs": {"ladder": "nano"}}, True),
+    ({"pairs": {"ladder": ["small", "large"]}}, True),
+    ({"pairs": {"ladder": ["small"]}}, False),
+    ({"pairs": {"ladder": {}}}, False),
+    ({"pairs": {"ladders": "nano"}}, False),
     ({"unknown": 1}, False),
 ]
 
@@ -326,3 +331,54 @@ def test_what_is_full_is_named(tmp_path: Path) -> None:
     for given, told in ((None, str(tmp_path)), ("other", "other")):
         with pytest.raises(OSError, match=told), naming(tmp_path):
             raise OSError(errno.ENOSPC, "No space left on device", given)
+
+
+LADDER = "name: g\ntasks: [safety-mini]\npairs:\n  ladder: {}\nstrategies: [naive]\n"
+
+
+def test_all_pairs_of_a_ladder(tmp_path: Path) -> None:
+    """A family, or a list from weak to strong, stands for each pair of its models; sizes decide those of a family."""
+    path = tmp_path / "grid.yaml"
+    for given in ("nano", "[nano-1, nano-2, nano-3]"):
+        path.write_text(LADDER.format(given))
+        grid, _ = load_checked_grid(path)
+        expected = ["nano-1 -> nano-2", "nano-1 -> nano-3", "nano-2 -> nano-3"]
+        assert [str(pair) for pair in grid.pairs] == expected
+    path.write_text(LADDER.format("[nano-3, nano-1]"))  # whoever lists models may want that
+    assert [str(pair) for pair in load_checked_grid(path)[0].pairs] == ["nano-3 -> nano-1"]
+
+
+def test_models_of_a_ladder_are_names_of_the_grid(tmp_path: Path) -> None:
+    """Exclusions and settings of models may name them, and are checked against them."""
+    path = tmp_path / "grid.yaml"
+    settings = "training: {models: {nano-2: {epochs: 1}}}\nexclude: [{weak: nano-1, strong: nano-3}]\n"
+    for given in ("nano", "[nano-1, nano-2, nano-3]"):
+        path.write_text(LADDER.format(given) + settings)
+        load_checked_grid(path)
+        path.write_text(LADDER.format(given) + settings.replace("strong: nano-3", "strong: nano-1"))
+        with pytest.raises(SpecFaults) as caught:
+            load_checked_grid(path)
+        assert [(fault.line, fault.path) for fault in caught.value.faults] == [(7, "exclude[0].strong")]
+
+
+@pytest.mark.parametrize(
+    ("given", "place", "words"),
+    [
+        ("nanno", "pairs.ladder", "did you mean 'nano'"),
+        ("[nano-1]", "pairs.ladder", "at least two models"),
+        ("[nano-1, nano-1]", "pairs", "nano-1 is given twice"),
+        ("[nano-1, nano-9]", "pairs.ladder[1]", "there is no model 'nano-9'"),
+        ("[nano-1, ./people.yaml]", "pairs.ladder[1]", "source of labels"),
+        ("3", "pairs.ladder", "a family or a list of models"),
+        ("nano\n  up: true", "pairs", "a list of pairs, or {ladder: …}"),
+    ],
+)
+def test_what_is_no_ladder(given: str, place: str, words: str, tmp_path: Path) -> None:
+    """Each fault is told at its place."""
+    (tmp_path / "people.yaml").write_text(MANIFESTS["people.yaml"])
+    (tmp_path / "grid.yaml").write_text(LADDER.format(given))
+    with pytest.raises(SpecFaults) as caught:
+        load_checked_grid(tmp_path / "grid.yaml")
+    (fault,) = caught.value.faults
+    assert fault.path == place
+    assert words in fault.message

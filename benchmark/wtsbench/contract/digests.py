@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from wtsbench.spec.identity import digest as canonical_digest
+from wtsbench.spec.cell import grid_digest
 
 _CONTENT = "c1:"
 STORES_OWN = {"trials": ("records_digest",)}
@@ -66,8 +66,8 @@ def records_digest(digests: Mapping[int, str]) -> str:
 
 
 def grid_digest_of(name: str, cells: str) -> str:
-    """The digest of a submission as its plan computes it (`Plan.grid_digest`): of its name, and its cells in JSON."""
-    return canonical_digest({"name": name, "cells": json.loads(cells)})
+    """The digest of a submission as its plan computes it: of its name, and its cells in JSON."""
+    return grid_digest(name, json.loads(cells))
 
 
 def _content(table: str, rows: pa.RecordBatch) -> Iterator[bytes | memoryview]:

@@ -45,8 +45,8 @@ class Item:
 
 PARTED = (Split.WEAK_TRAIN, Split.TRANSFER, Split.VALIDATION, Split.TEST)
 """The splits that a task's own data is parted into."""
-_TAUGHT = (Split.WEAK_TRAIN, Split.TRANSFER)
-"""Where a generative item needs a target: ground truth is learned from there."""
+TAUGHT = (Split.WEAK_TRAIN, Split.TRANSFER)
+"""What is learned from, and drawn anew by another draw. A generative item needs a target there."""
 
 
 def build(
@@ -67,12 +67,19 @@ def build(
     items, counts = distinct(rows)
     items = grouped(items, manifest.group.threshold)
     splits = split_groups(items, manifest, settings.seed)
+    draw = settings.seed if settings.draw is None else settings.draw
+    if settings.draw is not None:
+        taught = [item for split in TAUGHT for item in splits[split]]
+        splits |= split_groups(taught, manifest, draw, TAUGHT)
     report: dict[str, Any] = {**counts, **_group_report(items, manifest), "data_seed": settings.seed, "splits": {}}
+    report["draw"] = draw
     chosen: dict[Split, list[Item]] = {}
     for split in PARTED:
         size = getattr(manifest.splits, split.value)
         cap = getattr(settings, split.value) or size.items
-        chosen[split], told = _choose(manifest, splits[split], cap, settings.seed, taught=split in _TAUGHT)
+        chosen[split], told = _choose(
+            manifest, splits[split], cap, draw if split in TAUGHT else settings.seed, taught=split in TAUGHT
+        )
         report["splits"][split.value] = {"share": size.share, **told}
     left: list[Item] = []
     if elsewhere is not None:
@@ -171,17 +178,20 @@ def grouped(items: Sequence[Item], threshold: float) -> list[Item]:
     return [replace(item, group_id=first[number]) for item, number in zip(items, numbers.tolist(), strict=True)]
 
 
-def split_groups(items: Sequence[Item], manifest: TaskManifest, seed: int) -> dict[Split, list[Item]]:
+def split_groups(
+    items: Sequence[Item], manifest: TaskManifest, seed: int, parted: Sequence[Split] = PARTED
+) -> dict[Split, list[Item]]:
     """Whole groups, in the order of their hash, to the splits in turn until each has its share of the items."""
     groups: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         groups[item.group_id].append(item)
     bounds: list[tuple[Split, float]] = []
+    whole = round(sum(getattr(manifest.splits, split.value).share for split in parted), 9)
     reached = 0.0
-    for split in PARTED:
+    for split in parted:
         reached += getattr(manifest.splits, split.value).share
-        bounds.append((split, reached * len(items)))
-    result: dict[Split, list[Item]] = {split: [] for split in PARTED}
+        bounds.append((split, reached / whole * len(items)))
+    result: dict[Split, list[Item]] = {split: [] for split in parted}
     before = 0
     for group_id in sorted(groups, key=lambda name: _rank(seed, "group", name)):
         middle = before + len(groups[group_id]) / 2

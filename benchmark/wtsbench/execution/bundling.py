@@ -201,7 +201,7 @@ class _Gathered:
             if self.mirror is not None:
                 for path in asked.manifest.mirror_paths:
                     self.add_file(f"{MIRROR}{path}", self.mirror / path)
-            report = resolved.datasets[asked.manifest.name].report
+            report = resolved.datasets[asked.data_digest].report
             self._add_source(asked, asked.manifest.source, report["source"])
             if asked.manifest.ood is not None:
                 self._add_source(asked, asked.manifest.ood.source, report["ood"]["source"])

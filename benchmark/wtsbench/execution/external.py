@@ -35,7 +35,7 @@ def require_labels(trials: Iterable[PlannedTrial], datasets: Mapping[str, Datase
     for trial in trials:
         if trial.spec.model.trained or trial.state == "stored":
             continue
-        data = datasets[trial.spec.task]
+        data = datasets[trial.spec.data_digest]
         try:
             external.check(trial.spec.model, _asked(data.items), data.labels)
         except ModelError as error:

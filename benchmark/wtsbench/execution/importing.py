@@ -25,14 +25,15 @@ from wtsbench.errors import DataError, SpecError, StoreError
 from wtsbench.execution.ending import end, writable
 from wtsbench.execution.imported_file import Made, Predictions, predictions, read_columns
 from wtsbench.execution.judging import ScorerPlace
-from wtsbench.execution.resolution import Tasks, resolve_tasks
+from wtsbench.execution.known import done_trials
+from wtsbench.execution.resolution import Tasks, resolve_tasks, task_manifests
 from wtsbench.execution.session import put_datasets, run_name
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
-from wtsbench.execution.supervise import done_trials, sweep
+from wtsbench.execution.supervise import sweep
 from wtsbench.planning.check import GridSource, as_yaml, given_grid
-from wtsbench.planning.plan import Cell
 from wtsbench.planning.stored import imported
 from wtsbench.settings import spool_folder
+from wtsbench.spec.cell import Cell, grid_digest
 from wtsbench.spec.failure import Failure
 from wtsbench.spec.grid import Grid, Pair, StrategyCall
 from wtsbench.spec.identity import digest
@@ -79,9 +80,15 @@ def items_of(task: str, like: GridSource | None, *, mirror: Path | None, name: s
     """
     given = None if like is None else given_grid(like)
     asked: dict[str, Any] = {} if given is None else {"data": given.grid.data, "generation": given.grid.generation}
+    if given is not None and given.grid.data.seeds:
+        raise SpecError(
+            f"grid {given.grid.name} has several draws of its training items (data.seeds); what is imported is of one",
+            remedy="give a grid with data.seed in place of data.seeds.",
+        )
     unknown = Pair(weak=EXTERNAL, strong=EXTERNAL)
     grid = Grid(name=name, tasks=(task,), pairs=(unknown,), strategies=(StrategyCall(name=EXTERNAL),), **asked)
-    return grid, resolve_tasks(grid, Path.cwd() if given is None else given.base, mirror=mirror, note=lambda text: None)
+    base = Path.cwd() if given is None else given.base
+    return grid, resolve_tasks(grid, base, task_manifests(grid, base), mirror=mirror, note=lambda text: None)
 
 
 def item_lines(data: Dataset) -> str:
@@ -318,7 +325,7 @@ def _put_grid(store: Store, asked: Grid, cells: Sequence[Cell]) -> None:
     records = [cell.record() for cell in cells]
     store.put_grid(
         name=grid.name,
-        grid_digest=digest({"name": grid.name, "cells": records}),
+        grid_digest=grid_digest(grid.name, records),
         yaml=as_yaml(grid),
         cells=records,
     )

@@ -19,10 +19,11 @@ import ray.exceptions
 from wtsbench.errors import ClusterError, UserError
 from wtsbench.execution.fitting import fitting, misfit
 from wtsbench.execution.job import Job, Receipt
+from wtsbench.execution.known import done_trials
 from wtsbench.execution.progress import share_of
 from wtsbench.execution.ray_access import settled
 from wtsbench.execution.ray_health import Health, end_with_parent
-from wtsbench.execution.supervise import done_trials, seal_lost, supervise
+from wtsbench.execution.supervise import seal_lost, supervise
 from wtsbench.settings import patience_seconds
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources

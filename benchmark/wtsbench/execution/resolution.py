@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,22 +15,22 @@ from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.models.architecture import writes
 from wtsbench.models.resolve import resolve as resolve_model
 from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask
-from wtsbench.planning.points import required_models
+from wtsbench.planning.points import Entries, expand
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.spec import manifests
 from wtsbench.spec.generation import GenerationSettings
-from wtsbench.spec.grid import DataSettings, Grid, Pair
+from wtsbench.spec.grid import DataSettings, Grid
 from wtsbench.spec.task import TaskManifest
-from wtsbench.spec.trial import Form
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
     """Everything a plan is made of, and the prepared data itself."""
 
+    entries: Entries
     inputs: Inputs
     datasets: Mapping[str, Dataset]
-    """By the name in the task's manifest."""
+    """By digest."""
     scorers: Mapping[str, ScorerPlace]
     """What judges generated texts, by the name in the task's manifest; generative tasks only."""
     asked: tuple[Asked, ...]
@@ -38,7 +39,7 @@ class Resolved:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A task as the grid asks for it."""
+    """A task as the grid asks for it, with one draw of its training items."""
 
     written: str
     """As the grid names it."""
@@ -46,6 +47,8 @@ class Asked:
     settings: DataSettings
     folder: Path
     """The manifest's."""
+    data_digest: str
+    """Of what was prepared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +78,12 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
         ModelError: a model cannot be had.
         SpecError: a strategy does not fit a pair, or the model of reference is none that writes.
     """
-    found = resolve_tasks(grid, base, mirror=mirror, note=note)
-    forms: dict[str, Form] = {written: task.form for written, task in found.resolved.items()}
-    frames = {written: task.frames for written, task in found.resolved.items()}
-    ladders = {pair: ladder(pair) for pair in grid.pairs}
+    manifested = task_manifests(grid, base)
+    shapes = {written: manifest for written, (manifest, _) in manifested.items()}
+    entries = expand(grid, shapes, manifests.between(grid.pairs))
+    found = resolve_tasks(grid, base, manifested, mirror=mirror, note=note)
     models: dict[str, ResolvedModel] = {}
-    for name in required_models(grid, ladders, forms, frames):
+    for name in entries.models():
         note(f"resolving {name}")
         reference, training = resolve_model(name, base=base, mirror=mirror)
         if reference.name in {known.ref.name for known in models.values()}:  # tables know them by it
@@ -92,32 +95,58 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
     inputs = Inputs(
         tasks=found.resolved,
         models=models,
-        ladders=ladders,
         environment=environment_of(sandbox, grid.resources),
     )
-    return Resolved(inputs=inputs, datasets=found.datasets, scorers=found.scorers, asked=found.asked)
+    return Resolved(entries=entries, inputs=inputs, datasets=found.datasets, scorers=found.scorers, asked=found.asked)
 
 
-def resolve_tasks(grid: Grid, base: Path, *, mirror: Path | None, note: Callable[[str], None]) -> Tasks:
-    """Prepare the data of every task, and what judges their texts. Arguments and errors are those of `resolve`."""
+TaskManifests = Mapping[str, tuple[TaskManifest, Path]]
+"""As the grid names them: each task's manifest, and the folder of its file."""
+
+
+def task_manifests(grid: Grid, base: Path) -> TaskManifests:
+    """The manifests of a grid's tasks. Arguments are those of `resolve`.
+
+    Raises:
+        SpecError: two tasks have one name.
+    """
     found = {written: manifests.load_task(written, base=base) for written in grid.tasks}
+    for name, times in Counter(manifest.name for manifest, _ in found.values()).items():
+        if times > 1:
+            raise SpecError(f"two tasks of the grid are called {name}", remedy="rename one in its manifest.")
+    return found
+
+
+def resolve_tasks(
+    grid: Grid, base: Path, tasks: TaskManifests, *, mirror: Path | None, note: Callable[[str], None]
+) -> Tasks:
+    """Prepare the data of every task, and what judges their texts. Arguments and errors are those of `resolve`."""
     datasets: dict[str, Dataset] = {}
     scorers: dict[str, ScorerPlace] = {}
     asked = []
-    tasks = {}
-    for written, (manifest, folder) in found.items():
+    resolved = {}
+    for written, (manifest, folder) in tasks.items():
         note(f"preparing the items of {written}")
         if manifest.generation is not None:
             manifest = manifest.model_copy(update={"generation": grid.generation.over(manifest.generation)})
-        if manifest.name in datasets:
-            raise SpecError(f"two tasks of the grid are called {manifest.name}", remedy="rename one in its manifest.")
-        settings = grid.data.of(written)
-        asked.append(Asked(written=written, manifest=manifest, settings=settings, folder=folder))
-        dataset = prepare_data(manifest, settings, mirror=mirror, folder=folder)
-        datasets[manifest.name] = dataset
-        tasks[written] = ResolvedTask(
+        draws = {}
+        for data_seed in grid.data.draws:
+            settings = grid.data.of(written, data_seed)
+            dataset = prepare_data(manifest, settings, mirror=mirror, folder=folder)
+            datasets[dataset.data_digest] = dataset
+            draws[data_seed] = dataset.data_digest
+            asked.append(
+                Asked(
+                    written=written,
+                    manifest=manifest,
+                    settings=settings,
+                    folder=folder,
+                    data_digest=dataset.data_digest,
+                )
+            )
+        resolved[written] = ResolvedTask(
             name=manifest.name,
-            data_digest=dataset.data_digest,
+            draws=draws,
             form=manifest.form,
             zero_shot=manifest.zero_shot,
             frames=manifest.frames,
@@ -130,8 +159,8 @@ def resolve_tasks(grid: Grid, base: Path, *, mirror: Path | None, note: Callable
                 mirror=None if mirror is None else str(mirror),
             )
             scorers[manifest.name] = place
-            tasks[written] = _judged(tasks[written], manifest.generation, place, base, mirror)
-    return Tasks(resolved=tasks, datasets=datasets, scorers=scorers, asked=tuple(asked))
+            resolved[written] = _judged(resolved[written], manifest.generation, place, base, mirror)
+    return Tasks(resolved=resolved, datasets=datasets, scorers=scorers, asked=tuple(asked))
 
 
 def _judged(
@@ -148,23 +177,3 @@ def _judged(
                 remedy="name a language model, or none.",
             )
     return replace(task, generation=generation, scorer=scorer_at(place).digest, reference=reference)
-
-
-def ladder(pair: Pair) -> tuple[str, ...]:
-    """Names of the models of the pair's family strictly between weak and strong by size, smallest first.
-
-    Empty where the two are not of one family, or are not both known by a manifest.
-    """
-    known = manifests.names("models")
-    if pair.weak not in known or pair.strong not in known:
-        return ()
-    weak, strong = (manifests.load_model(name)[0] for name in (pair.weak, pair.strong))
-    if weak.family is None or weak.family != strong.family or weak.parameters is None or strong.parameters is None:
-        return ()
-    between = []
-    for name in known:
-        model, _ = manifests.load_model(name)
-        size = model.parameters
-        if model.family == weak.family and size is not None and weak.parameters < size < strong.parameters:
-            between.append((size, name))
-    return tuple(name for _, name in sorted(between))

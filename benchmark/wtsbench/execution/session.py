@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import threading
 import time
@@ -21,15 +20,16 @@ from wtsbench.execution.external import require_labels
 from wtsbench.execution.in_process import InProcessExecutor
 from wtsbench.execution.job import Job
 from wtsbench.execution.judging import ScorerPlace
+from wtsbench.execution.known import done_trials, known_of, reuse_of
 from wtsbench.execution.resolution import resolve
 from wtsbench.execution.scheduler import Executor, Summary, run_jobs
-from wtsbench.execution.supervise import done_trials, sweep, tidy_up
+from wtsbench.execution.supervise import sweep, tidy_up
 from wtsbench.images.extras import require_packages
 from wtsbench.models import external
 from wtsbench.models.fetch import fetch
 from wtsbench.planning.check import GridSource, given_grid
-from wtsbench.planning.plan import Plan, Reuse, make_plan
-from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare
+from wtsbench.planning.plan import Plan, make_plan
+from wtsbench.planning.report import PlannedTrial, PlanReport, compare
 from wtsbench.planning.stored import imported
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.sandbox.choice import make_sandbox
@@ -69,6 +69,7 @@ class Session:
     plan: Plan
     report: PlanReport
     datasets: dict[str, Dataset]
+    """By digest."""
     scorers: dict[str, ScorerPlace]
     sandbox: Sandbox
     options: Options
@@ -96,10 +97,11 @@ def prepare(source: GridSource, options: Options, *, note: Callable[[str], None]
     grid = given.grid
     sandbox = make_sandbox(options.sandbox, image=grid.image)
     resolved = resolve(grid, given.base, sandbox, mirror=options.mirror or data_mirror(), note=note)
-    stored, only = _stored(options.store, grid.name)
-    done = frozenset(trial.trial_id for trial in stored.values() if trial.status == "done")
-    plan = make_plan(grid, resolved.inputs, Reuse(grid=only, trusted=options.trust, done=done))
-    report = compare(plan, stored)
+    store = _submittable(options.store, grid.name)
+    note("planning")
+    plan = make_plan(resolved.entries, resolved.inputs, reuse_of(store, resolved.inputs, options.trust))
+    note("looking for its trials in the store")
+    report = compare(plan, *known_of(store, plan))
     require_labels(report.trials, resolved.datasets)
     return Session(
         grid=grid,
@@ -203,10 +205,8 @@ def _start(session: Session, specs: list[TrialSpec], listener: Listener) -> Exec
     return executor
 
 
-def _stored(uri: str, grid: str) -> tuple[dict[str, StoredTrial], str | None]:
-    """Every trial the store knows, with its best attempt; and the only grid that may be submitted to it, if one.
-
-    There is nothing where there is no store yet.
+def _submittable(uri: str, grid: str) -> Store | None:
+    """The store at an address; None where there is none yet.
 
     Raises:
         SpecError: what it has under the grid's name was imported.
@@ -214,35 +214,14 @@ def _stored(uri: str, grid: str) -> tuple[dict[str, StoredTrial], str | None]:
     try:
         store = open_store(uri)
     except NoStore:
-        return {}, None
+        return None
     if imported(store, grid):
         raise SpecError(
             f"grid {grid} of the store {uri} was imported: its predictions were made by other code, which wtsbench "
             "cannot run",
             remedy=f"give your grid another name, or see what is there: wtsbench leaderboard --grid {grid}.",
         )
-    known: dict[str, StoredTrial] = {}
-    for row in store.trials().select(["trial_id", "status", "failure_class", "failure_message", "spec"]).to_pylist():
-        before = known.get(row["trial_id"])
-        if before is None or before.status != "done":
-            known[row["trial_id"]] = StoredTrial(
-                trial_id=row["trial_id"],
-                status=row["status"],
-                message=f"{row['failure_class']}: {row['failure_message']}",
-                spec=_spec(row["spec"]),
-            )
-    for trial_id in store.attempts()["trial_id"].unique().to_pylist():
-        if trial_id not in known:
-            known[trial_id] = StoredTrial(trial_id=trial_id, status="running", message="", spec=None)
-    return known, store.only_grid
-
-
-def _spec(text: str) -> TrialSpec | None:
-    """A stored trial's specification; None where this version cannot read it: it only explains what differs."""
-    try:
-        return TrialSpec.model_validate(json.loads(text))
-    except ValueError:
-        return None
+    return store
 
 
 def _spool(session: Session) -> Path:
@@ -309,7 +288,7 @@ def _jobs(session: Session, missing: list[PlannedTrial]) -> dict[str, Job]:
     return {
         trial.trial_id: Job(
             spec=trial.spec,
-            labels=tuple(session.datasets[trial.spec.task].labels),
+            labels=tuple(session.datasets[trial.spec.data_digest].labels),
             store=absolute(session.options.store),
             spool=str(_spool(session)),
             sandbox=session.sandbox.name,

@@ -16,6 +16,7 @@ from wtsbench.execution.environment import environment_of
 from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.inputs import link_models, write_inputs
 from wtsbench.execution.job import Job, Receipt
+from wtsbench.execution.known import done_trials
 from wtsbench.execution.sealing import read_result
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders, require_room, sandbox_folder
 from wtsbench.sandbox.base import Sandbox
@@ -134,16 +135,6 @@ def seal_lost(store: Store, job: Job, attempt: int, failure: Failure, spool: Pat
                 reclaim(folder.trial.path)
                 folder.create(note)
             end(folder, note, store, *_unless_finished(folder, failure))
-
-
-def done_trials(store: Store, trial_ids: list[str]) -> set[str]:
-    """Those of the trials whose results are in the store."""
-    table = store.trials(trial_ids)
-    return {
-        trial_id
-        for trial_id, status in zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True)
-        if status == "done"
-    }
 
 
 def _sandbox(job: Job) -> Sandbox:

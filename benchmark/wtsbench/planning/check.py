@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from wtsbench.errors import SpecError
 from wtsbench.images.pins import is_tag, tag_fault
-from wtsbench.planning.points import require_cells
+from wtsbench.planning.points import expand
 from wtsbench.settings import user_path
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
@@ -28,15 +28,16 @@ _MODEL_FIELDS = ("weak", "strong")
 
 
 def load_checked_grid(source: str | Path) -> tuple[Grid, Path]:
-    """A grid by name or path, with every name in it checked, and its file.
+    """A grid by name or path, checked as far as files tell without a look at data or weights; and its file.
 
     Raises:
-        SpecError: there is no such grid, or it has faults, all of which are in the error; or it leaves out everything.
+        SpecError: there is no such grid, or it has faults, all of which are in the error; or it leaves out everything,
+            or a strategy does not fit a pair.
     """
-    path = manifests.find("grids", source)
-    grid = manifests.load_grid(path, check=lambda tree: check_names(tree, path.parent))
-    require_cells(grid, {task: manifests.load_task(task, base=path.parent)[0].form for task in grid.tasks})
-    return grid, path
+    given = given_grid(manifests.find("grids", source))
+    tasks = {task: manifests.load_task(task, base=given.base)[0] for task in given.grid.tasks}
+    expand(given.grid, tasks, manifests.between(given.grid.pairs))
+    return given.grid, Path(given.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,8 @@ def given_grid(source: GridSource) -> GivenGrid:
         SpecError: there is no such grid, or it has faults; all of them are in the error.
     """
     if isinstance(source, Path) or (isinstance(source, str) and "\n" not in source):
-        grid, path = load_checked_grid(source)
+        path = manifests.find("grids", source)
+        grid = manifests.load_grid(path, check=lambda tree: check_names(tree, path.parent))
         return GivenGrid(grid=grid, yaml=path.read_text(encoding="utf-8"), base=path.parent, source=str(path))
     if isinstance(source, GivenGrid):
         text, base, name = source.yaml, source.base, source.source
@@ -134,15 +136,16 @@ def _tasks(tree: Node, base: Path) -> Iterator[Fault]:
 
 
 def _models(tree: Node, base: Path) -> Iterator[Fault]:
-    for pair in tree.entries("pairs"):
-        for field in _MODEL_FIELDS:
-            node = pair.child(field)
-            if node is None or not isinstance(node.value, str):
-                continue
-            faults = list(_model(node, base))
-            yield from faults
-            if field == "strong" and not faults and _gives_labels(node.value, base):
-                yield node.fault(f"{node.value} is a source of labels, no model that wtsbench trains; take it as weak")
+    rungs = tree.entries("pairs", "ladder")
+    every = [(field, pair.child(field)) for pair in tree.entries("pairs") for field in _MODEL_FIELDS]
+    every += [("strong" if number else "weak", node) for number, node in enumerate(rungs)]
+    for field, node in every:
+        if node is None or not isinstance(node.value, str):
+            continue
+        faults = list(_model(node, base))
+        yield from faults
+        if field == "strong" and not faults and _gives_labels(node.value, base):
+            yield node.fault(f"{node.value} is a source of labels, no model that wtsbench trains; take it as weak")
 
 
 def _model(node: Node, base: Path) -> Iterator[Fault]:
@@ -284,7 +287,8 @@ def _training_models(tree: Node) -> Iterator[Fault]:
     node = tree.child("training", "models")
     if node is None or not isinstance(node.value, dict):
         return
-    used = sorted(_pair_names(tree))
+    pairs = _paired(tree)
+    used = sorted({name for names in pairs.values() for name in names if isinstance(name, str)})
     for name in node.value:
         if name not in used and name not in manifests.names("models"):  # which a strategy may ask for
             yield node.key_fault(name, f"the grid uses no model {name!r}", suggestion=nearest(str(name), used))
@@ -303,11 +307,9 @@ def _settings_of_tasks(tree: Node) -> Iterator[Fault]:
 
 def _exclusions(tree: Node) -> Iterator[Fault]:
     calls = [call for node in tree.entries("strategies") if (call := _call(node)) is not None]
-    pairs = tree.entries("pairs")
     names = {  # lists: a wrong file may hold anything here, a list or a mapping too
+        **_paired(tree),
         "task": [node.value for node in tree.entries("tasks")],
-        "weak": [node.value for pair in pairs if (node := pair.child("weak")) is not None],
-        "strong": [node.value for pair in pairs if (node := pair.child("strong")) is not None],
         "strategy": [
             *(name for call in calls for name in (call.name, call.label)),
             *(node.value for node in tree.entries("controls")),
@@ -322,10 +324,14 @@ def _exclusions(tree: Node) -> Iterator[Fault]:
                 yield node.fault(message, suggestion=nearest(str(node.value), [str(name) for name in known]))
 
 
-def _pair_names(tree: Node) -> set[str]:
-    return {
-        node.value
-        for pair in tree.entries("pairs")
-        for field in _MODEL_FIELDS
-        if (node := pair.child(field)) is not None and isinstance(node.value, str)
-    }
+def _paired(tree: Node) -> dict[str, list[Any]]:
+    """What the grid names as weak and as strong; lists, for a wrong file may hold anything here."""
+    node = tree.child("pairs", "ladder")
+    if node is None:
+        nodes = {field: [pair.child(field) for pair in tree.entries("pairs")] for field in _MODEL_FIELDS}
+        return {field: [node.value for node in some if node is not None] for field, some in nodes.items()}
+    if isinstance(node.value, str):
+        rungs: list[Any] = list(manifests.ladders().get(node.value, ()))
+    else:
+        rungs = [rung.value for rung in tree.entries("pairs", "ladder")]
+    return {"weak": rungs[:-1], "strong": rungs[1:]}

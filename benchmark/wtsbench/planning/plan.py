@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 from wtsbench.errors import SpecError
 from wtsbench.planning import controls
-from wtsbench.planning.points import Point, points, supervisors_of
+from wtsbench.planning.abilities import impossible
+from wtsbench.planning.points import Entries, Entry
+from wtsbench.spec.cell import Cell, grid_digest
 from wtsbench.spec.generation import GenerationSettings, ZeroShot
-from wtsbench.spec.grid import Grid, Pair, StrategyCall
-from wtsbench.spec.identity import digest
+from wtsbench.spec.grid import Grid, StrategyCall
+from wtsbench.spec.identity import Alike
 from wtsbench.spec.training import Training, TrainingOverride
-from wtsbench.spec.trial import Form, ModelRef, Role, TrialSpec
+from wtsbench.spec.trial import Form, ModelRef, Role, TrialSpec, id_within
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import Strategy, Supervisor
 
@@ -34,8 +36,8 @@ class ResolvedTask:
     """A task of the grid, which may be named by the path of its manifest."""
 
     name: str
-    data_digest: str
-    """Of its prepared items."""
+    draws: Mapping[int, str]
+    """By data seed, the digest of its prepared items: several where the grid draws its training items several times."""
     form: Form = "classification"
     generation: GenerationSettings | None = None
     """For generation: how continuations are drawn."""
@@ -55,32 +57,7 @@ class Inputs:
 
     tasks: Mapping[str, ResolvedTask]
     models: Mapping[str, ResolvedModel]
-    ladders: Mapping[Pair, tuple[str, ...]]
-    """The models of a pair's family strictly between weak and strong, smallest first."""
     environment: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One student or control of the grid and the two trials its score is compared with."""
-
-    task: str
-    weak: str
-    strong: str
-    strategy: str
-    """Label of the strategy, or name of the control."""
-    kind: Literal["strategy", "control"] = "strategy"
-    seed: int
-    weak_trial: str
-    ceiling_trial: str
-    student_trial: str
-    data_digest: str
-    others: tuple[str, ...] = ()
-    """Further trials that the student comes from, sorted: stages between, and supervisors beside the weak one."""
-
-    def record(self) -> dict[str, Any]:
-        """The cell as the store keeps it."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +71,10 @@ class Plan:
     uses: Mapping[str, int]
     """In how many cells a trial has a part: as weak supervisor, ceiling, student or a stage between."""
 
-    @property
+    @cached_property
     def grid_digest(self) -> str:
         """Identity of what was asked: the grid's name and its cells."""
-        cells = [cell.record() for cell in self.cells]
-        for cell in cells:
-            del cell["others"]  # the student's id says them
-        return digest({"name": self.grid.name, "cells": cells})
+        return grid_digest(self.grid.name, (cell.record() for cell in self.cells))
 
     def baselines(self) -> dict[str, dict[str, str]]:
         """For each student, the exact weak and ceiling trials that its PGR is computed from."""
@@ -119,33 +93,74 @@ class Reuse:
     trusted: tuple[str, ...] = ()
     """Further grids, whose own trials are taken too."""
     done: frozenset[str] = frozenset()
-    """Trials that the store holds as done."""
+    """Trials that the store holds as done; without `grid` and `trusted`, no plan depends on them."""
 
-    def chosen(self, spec: TrialSpec) -> TrialSpec:
-        """The trial as it is stored: the submitter's own, else one for all grids, else a trusted one; or a new one."""
-        every = [spec.model_copy(update={"grid": grid}) for grid in (self.grid, None, *self.trusted)]
-        return next((one for one in every if one.trial_id in self.done), every[0])
+    def chosen(self, shared_id: str) -> tuple[str, str | None]:
+        """Id and grid of a trial as it is stored: the submitter's own, else one for all, else a trusted; or new."""
+        grids = (self.grid, None, *self.trusted)
+        if len(grids) == 2 and self.grid is None:
+            return shared_id, None
+        every = [(shared_id if grid is None else id_within(grid, shared_id), grid) for grid in grids]
+        return next((one for one in every if one[0] in self.done), every[0])
 
 
 EVERYBODYS = Reuse()
 """Trials that count for all grids."""
 
 
-def make_plan(grid: Grid, inputs: Inputs, reuse: Reuse = EVERYBODYS) -> Plan:
-    """The DAG of trials for a grid. Equal trials are planned once, whatever cells need them.
+def make_plan(entries: Entries, inputs: Inputs, reuse: Reuse = EVERYBODYS) -> Plan:
+    """The DAG of trials for a grid's entries. Equal trials are planned once, whatever cells need them.
 
     Raises:
         SpecError: a model cannot do what is asked of it; all such cases at once.
     """
-    return _Planner(grid, inputs, reuse).plan()
+    return _Planner(entries, inputs, reuse).plan()
+
+
+_DIFFER = ("parents", "seed")
+"""What trials of a kind differ in."""
+
+
+class _Kind:
+    """Trials that are the same but for their seed and their parents."""
+
+    def __init__(self, spec: TrialSpec) -> None:
+        # No set of the fields that were given: copies would each carry one, twice as large as all the rest of them.
+        self._spec = TrialSpec.model_construct(_fields_set=set(), **dict(spec))
+        identity = spec.identity()
+        self._ids = Alike({name: value for name, value in identity.items() if name not in _DIFFER}, _DIFFER)
+
+    def shared_id(self, seed: int, parents: tuple[str, ...]) -> str:
+        """What `TrialSpec.shared_id` is of the trial."""
+        return self._ids.digest(parents, seed)
+
+    def spec(self, seed: int, parents: tuple[str, ...], grid: str | None) -> TrialSpec:
+        """The trial."""
+        return self._spec.model_copy(update={"seed": seed, "parents": parents, "grid": grid})
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """A task with one draw of its training items."""
+
+    task: str
+    """As the grid names it."""
+    data_digest: str
+    data_seed: int
+    several: bool
+    """Whether the grid has other draws too."""
 
 
 class _Planner:
-    def __init__(self, grid: Grid, inputs: Inputs, reuse: Reuse) -> None:
-        self._grid = grid
+    def __init__(self, entries: Entries, inputs: Inputs, reuse: Reuse) -> None:
+        self._entries = entries
+        self._grid = entries.grid
         self._reuse = reuse
         self._inputs = inputs
         self._trials: dict[str, TrialSpec] = {}
+        self._kinds: dict[Hashable, _Kind] = {}
+        self._roots: dict[tuple[_Kind, int], str] = {}
+        """Ids of the trials without parents, which most cells share."""
         self._refused: dict[str, str] = {}
         """What no trial could do, and what to do about it."""
 
@@ -153,30 +168,42 @@ class _Planner:
         cells: list[Cell] = []
         uses: Counter[str] = Counter()
         self._check_roles()
-        for point in points(self._grid, {name: task.form for name, task in self._inputs.tasks.items()}):
-            weak = self._add(Role.WEAK, point.task, point.pair.weak, point.seed)
-            ceiling = self._add(Role.CEILING, point.task, point.pair.strong, point.seed)
-            student = self._student_of(point, weak)
-            ancestry = self._ancestry(student)
-            uses.update({weak, ceiling} | ancestry)
-            cells.append(
-                Cell(
-                    task=self._inputs.tasks[point.task].name,
-                    weak=self._inputs.models[point.pair.weak].ref.name,
-                    strong=self._inputs.models[point.pair.strong].ref.name,
-                    strategy=point.label,
-                    kind="strategy" if point.control is None else "control",
-                    seed=point.seed,
-                    weak_trial=weak,
-                    ceiling_trial=ceiling,
-                    student_trial=student,
-                    data_digest=self._inputs.tasks[point.task].data_digest,
-                    others=tuple(sorted(ancestry - {weak, ceiling, student})),
-                )
-            )
+        for entry in self._entries.each:
+            for draw in self._draws(entry.task):
+                for seed, supervisors in entry.supervisors.items():
+                    cell, used = self._cell(entry, draw, seed, supervisors)
+                    cells.append(cell)
+                    uses.update(used)
         if self._refused:
             raise SpecError("\n  ".join(self._refused), remedy="\n".join(dict.fromkeys(self._refused.values())))
-        return Plan(grid=self._grid, trials=self._trials, cells=tuple(cells), uses=dict(uses))
+        return Plan(grid=self._grid, trials=self._trials, cells=tuple(cells), uses=uses)
+
+    def _cell(self, entry: Entry, draw: _Draw, seed: int, supervisors: tuple[Supervisor, ...]) -> tuple[Cell, set[str]]:
+        """A cell, and all trials that have a part in it."""
+        weak = self._add(Role.WEAK, draw, entry.pair.weak, seed)
+        ceiling = self._add(Role.CEILING, draw, entry.pair.strong, seed)
+        student = self._student_of(entry, draw, seed, supervisors, weak)
+        ancestry = self._ancestry(student)
+        cell = Cell(
+            task=self._inputs.tasks[entry.task].name,
+            weak=self._inputs.models[entry.pair.weak].ref.name,
+            strong=self._inputs.models[entry.pair.strong].ref.name,
+            strategy=entry.label,
+            kind="strategy" if entry.control is None else "control",
+            seed=seed,
+            weak_trial=weak,
+            ceiling_trial=ceiling,
+            student_trial=student,
+            data_digest=draw.data_digest,
+            others=tuple(sorted(ancestry - {weak, ceiling, student})),
+            data_seed=draw.data_seed if draw.several else None,
+        )
+        return cell, ancestry | {weak, ceiling}
+
+    def _draws(self, task: str) -> Iterator[_Draw]:
+        digests = self._inputs.tasks[task].draws
+        for data_seed, data_digest in digests.items():
+            yield _Draw(task, data_digest, data_seed, len(digests) > 1)
 
     def _check_roles(self) -> None:
         for pair in self._grid.pairs:
@@ -186,42 +213,40 @@ class _Planner:
                     remedy="take it as `weak`, and a model as `strong`.",
                 )
 
-    def _student_of(self, point: Point, weak: str) -> str:
+    def _student_of(self, entry: Entry, draw: _Draw, seed: int, supervisors: tuple[Supervisor, ...], weak: str) -> str:
         """The trial whose score a cell shows."""
-        if point.strategy is not None:
-            frames = self._inputs.tasks[point.task].frames
-            supervisors = supervisors_of(point, self._inputs.ladders, frames)
-            return self._student(point.task, point.pair.strong, point.seed, point.strategy, supervisors)
-        assert point.control is not None, "a point without a strategy is a control's"
-        if point.control == "strong_on_weak_train":
-            return self._add(Role.WEAK, point.task, point.pair.strong, point.seed)
+        strong = entry.pair.strong
+        if entry.strategy is not None:
+            return self._student(draw, strong, seed, entry.strategy, supervisors)
+        assert entry.control is not None, "an entry without a strategy is a control's"
+        if entry.control == "strong_on_weak_train":
+            return self._add(Role.WEAK, draw, strong, seed)
         # Asking a classifier that was not trained draws nothing: one trial serves all seeds.
-        asked = point.control == "zero_shot" and point.form == "classification"
-        parents = (weak,) if point.control == "random_labels" else ()
-        recipe = controls.recipe_of(point.control, point.form, self._inputs.tasks[point.task].zero_shot, point.task)
-        seed = 0 if asked else point.seed
-        return self._add(Role.CONTROL, point.task, point.pair.strong, seed, recipe=recipe, parents=parents)
+        asked = entry.control == "zero_shot" and entry.form == "classification"
+        parents = (weak,) if entry.control == "random_labels" else ()
+        recipe = controls.recipe_of(entry.control, entry.form, self._inputs.tasks[entry.task].zero_shot, entry.task)
+        return self._add(Role.CONTROL, draw, strong, 0 if asked else seed, recipe=recipe, parents=parents)
 
-    def _supervisor(self, task: str, supervisor: Supervisor) -> str:
+    def _supervisor(self, draw: _Draw, supervisor: Supervisor) -> str:
         if supervisor.role is Role.WEAK:
-            parents = tuple(self._supervisor(task, below) for below in supervisor.supervisors)
+            parents = tuple(self._supervisor(draw, below) for below in supervisor.supervisors)
             return self._add(
-                Role.WEAK, task, supervisor.model, supervisor.seed, recipe=supervisor.recipe, parents=parents
+                Role.WEAK, draw, supervisor.model, supervisor.seed, recipe=supervisor.recipe, parents=parents
             )
         assert supervisor.strategy is not None, "a student supervisor says how it learns"
         strategy = registry.resolve(supervisor.strategy)
-        return self._student(task, supervisor.model, supervisor.seed, strategy, supervisor.supervisors)
+        return self._student(draw, supervisor.model, supervisor.seed, strategy, supervisor.supervisors)
 
     def _student(
-        self, task: str, model: str, seed: int, strategy: Strategy, supervisors: tuple[Supervisor, ...]
+        self, draw: _Draw, model: str, seed: int, strategy: Strategy, supervisors: tuple[Supervisor, ...]
     ) -> str:
-        parents = tuple(self._supervisor(task, supervisor) for supervisor in supervisors)
-        return self._add(Role.STUDENT, task, model, seed, strategy=strategy, parents=parents)
+        parents = tuple(self._supervisor(draw, supervisor) for supervisor in supervisors)
+        return self._add(Role.STUDENT, draw, model, seed, strategy=strategy, parents=parents)
 
     def _add(
         self,
         role: Role,
-        task: str,
+        draw: _Draw,
         model: str,
         seed: int,
         *,
@@ -229,13 +254,41 @@ class _Planner:
         recipe: StrategyCall | None = None,
         parents: tuple[str, ...] = (),
     ) -> str:
-        resolved, about = self._inputs.models[model], self._inputs.tasks[task]
+        """The id of a trial, which is planned where it is not yet."""
+        kind = self._kind(role, draw, model, strategy, recipe)
+        seed = seed if self._inputs.models[model].ref.trained else 0
+        if not parents and (kind, seed) in self._roots:
+            return self._roots[kind, seed]
+        trial_id, grid = self._reuse.chosen(kind.shared_id(seed, parents))
+        if trial_id not in self._trials:
+            self._trials[trial_id] = kind.spec(seed, parents, grid)
+        if not parents:
+            self._roots[kind, seed] = trial_id
+        return trial_id
+
+    def _kind(
+        self, role: Role, draw: _Draw, model: str, strategy: Strategy | None, recipe: StrategyCall | None
+    ) -> _Kind:
+        taught = None if strategy is None else (strategy.name, strategy.parameters.model_dump_json())
+        done = None if recipe is None else recipe.model_dump_json()
+        key = (role, draw, model, taught, done)
+        if key not in self._kinds:
+            spec = self._template(role, draw, model, strategy, recipe)
+            self._refused.update(impossible(spec, model, draw.task, self._inputs.models[model].writes))
+            self._kinds[key] = _Kind(spec)
+        return self._kinds[key]
+
+    def _template(
+        self, role: Role, draw: _Draw, model: str, strategy: Strategy | None, recipe: StrategyCall | None
+    ) -> TrialSpec:
+        """A trial of a kind, without its seed and its parents."""
+        resolved, about = self._inputs.models[model], self._inputs.tasks[draw.task]
         trained = resolved.ref.trained
-        spec = TrialSpec(
+        return TrialSpec(
             role=role,
             task=about.name,
-            data_digest=about.data_digest,
-            data_seed=self._grid.data.seed,
+            data_digest=draw.data_digest,
+            data_seed=draw.data_seed,
             model=resolved.ref,
             strategy=None if strategy is None else registry.full_call(strategy),
             strategy_version=None if strategy is None else strategy.revision(),
@@ -245,57 +298,13 @@ class _Planner:
             generation=about.generation,
             scorer=about.scorer,
             reference=about.reference,
-            training=training_of(self._grid, model, resolved.training, task) if trained else Training(),
-            seed=seed if trained else 0,
-            parents=parents,
+            training=training_of(self._grid, model, resolved.training, draw.task) if trained else Training(),
+            seed=0,
             environment=self._inputs.environment,
         )
-        self._check(spec, model, task)
-        spec = self._reuse.chosen(spec)
-        self._trials.setdefault(spec.trial_id, spec)
-        return spec.trial_id
-
-    def _check(self, spec: TrialSpec, model: str, task: str) -> None:
-        """Note what this trial could not do; model and task are named as in the grid."""
-        generates = spec.form == "generation"
-        if not spec.model.trained and (spec.recipe is not None or generates):
-            why = "it writes no texts" if generates else "it cannot be trained anew"
-            self._refused[f"{model} is a source of labels: {why}"] = (
-                "exclude the strategies and tasks that need a weak model of weights."
-            )
-        if generates and spec.finetune == "linear_probe":
-            self._refused[
-                f"task {task}, model {model}: finetune: linear_probe trains a classification head, and a generative "
-                "task has none"
-            ] = f"take full or lora for it: `training.tasks: {{{task}: {{finetune: full}}}}`."
-        if generates and spec.generation is not None and spec.generation.max_new_tokens >= spec.training.max_length:
-            self._refused[
-                f"task {task}, model {model}: {spec.generation.max_new_tokens} new tokens leave no room for a prompt "
-                f"within training.max_length, {spec.training.max_length} tokens"
-            ] = "lower generation.max_new_tokens, or raise training.max_length."
-        if self._inputs.models[model].writes is not False:
-            return
-        if generates:
-            self._refused[f"task {task}: {model} is an encoder, and writes no texts"] = (
-                f"take a model that continues texts, or exclude {{task: {task}, {_as(spec.role)}: {model}}}."
-            )
-        elif spec.strategy is not None and registry.resolve(spec.strategy).language:
-            label = registry.short_label(spec.strategy)
-            self._refused[f"strategy {label}: {model} is an encoder, and no language model to be trained as one"] = (
-                f"exclude {{strategy: {spec.strategy.name}, strong: {model}}}."
-            )
-        elif spec.recipe is not None and spec.recipe.name == "zero_shot":
-            self._refused[f"control zero_shot: {model} is an encoder, and answers no prompt"] = (
-                f"exclude {{strategy: zero_shot, strong: {model}}}."
-            )
 
     def _ancestry(self, trial_id: str) -> set[str]:
         return {trial_id}.union(*(self._ancestry(parent) for parent in self._trials[trial_id].parents))
-
-
-def _as(role: Role) -> str:
-    """What a pair calls the model of a trial."""
-    return "weak" if role is Role.WEAK else "strong"
 
 
 def training_of(grid: Grid, model: str, manifest: TrainingOverride, task: str) -> Training:

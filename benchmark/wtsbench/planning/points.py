@@ -1,9 +1,10 @@
-"""The cells of a grid before their trials are known: what is measured, and which models that takes."""
+"""A grid's entries before their trials are known: what is measured, at which seeds, and which models that takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from wtsbench.errors import SpecError
 from wtsbench.planning import controls
@@ -13,9 +14,21 @@ from wtsbench.strategies import registry
 from wtsbench.strategies.base import PlanningContext, Strategy, Supervisor
 
 
+class Shape(Protocol):
+    """What entries depend on of a task: its manifest has it, and so has what that was resolved to."""
+
+    @property
+    def form(self) -> Form:
+        """What its trials make."""
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """Other wordings of an item."""
+
+
 @dataclass(frozen=True)
-class Point:
-    """A cell before its trials are known."""
+class Entry:
+    """A strategy or control at one task and pair: a row of the leaderboard."""
 
     task: str
     form: Form
@@ -27,110 +40,116 @@ class Point:
     control: ControlName | None
     label: str
     """What the leaderboard calls its row."""
-    seed: int
+    supervisors: Mapping[int, tuple[Supervisor, ...]]
+    """By seed that is not excluded: whom its student learns from; nobody where it has no student."""
 
 
-def points(grid: Grid, forms: Mapping[str, Form]) -> Iterator[Point]:
-    """Every cell that is not excluded; a strategy and a control only with tasks of a form it is for."""
-    strategies = [(call.label, call, registry.resolve(call)) for call in grid.strategies]
-    for task in grid.tasks:
-        form = forms[task]
-        for pair in grid.pairs:
-            kinds: list[tuple[str, StrategyCall, Strategy | None, ControlName | None]] = []
-            kinds += [(*entry, None) for entry in strategies if form in entry[2].suits]
-            for control in grid.controls:
-                if form not in controls.FORMS[control]:
-                    continue
-                if control == controls.RANDOM_FILTER:
-                    filters = controls.random_filters(grid, form)
-                    kinds += [(label, call, registry.resolve(call), control) for label, call in filters]
-                else:
-                    student = controls.naive() if control == "weak_equals_strong" else None
-                    kinds.append((control, StrategyCall(name=control), student, control))
-            for label, call, taught_by, special in kinds:
-                for seed in grid.seeds:
-                    point = Point(task, form, pair, call, taught_by, special, label, seed)
-                    if not any(_excluded(rule, point) for rule in grid.exclude):
-                        yield point
+@dataclass(frozen=True)
+class Entries:
+    """Every entry of a grid: what is left of tasks x pairs x (strategies and controls), each with its seeds."""
+
+    grid: Grid
+    each: tuple[Entry, ...]
+
+    def models(self) -> tuple[str, ...]:
+        """Names of all models that trials use, those that strategies ask for included."""
+        names: dict[str, None] = {}
+
+        def visit(supervisor: Supervisor) -> None:
+            names[supervisor.model] = None
+            for below in supervisor.supervisors:
+                visit(below)
+
+        for entry in self.each:
+            names.update({entry.pair.weak: None, entry.pair.strong: None})
+            for supervisors in entry.supervisors.values():
+                for supervisor in supervisors:
+                    visit(supervisor)
+        return tuple(names)
 
 
-def supervisors_of(
-    point: Point, ladders: Mapping[Pair, tuple[str, ...]], frames: tuple[str, ...]
-) -> tuple[Supervisor, ...]:
-    """Whom the student of a cell learns from; nobody where the cell has no student."""
-    if point.strategy is None:
-        return ()
-    if point.control == "weak_equals_strong":
-        return (controls.own_supervisor(point.pair.strong, point.seed),)
-    context = PlanningContext(
-        weak=point.pair.weak,
-        strong=point.pair.strong,
-        ladder=ladders.get(point.pair, ()),
-        seed=point.seed,
-        form=point.form,
-        frames=frames,
-    )
-    return point.strategy.supervisors(context)
+def expand(grid: Grid, tasks: Mapping[str, Shape], ladders: Mapping[Pair, tuple[str, ...]]) -> Entries:
+    """Every entry of a grid that has a seed left; a strategy and a control only with tasks of a form it is for.
 
+    Args:
+        grid: a grid whose names are checked.
+        tasks: as the grid names them.
+        ladders: the models of a pair's family strictly between weak and strong, smallest first.
 
-def _excluded(rule: Exclusion, point: Point) -> bool:
-    return (
-        rule.task in (None, point.task)
-        and rule.weak in (None, point.pair.weak)
-        and rule.strong in (None, point.pair.strong)
-        and (rule.strategy in (None, point.call.name, point.label) or _matches(rule, point))
-        and rule.seed in (None, point.seed)
-    )
-
-
-def _matches(rule: Exclusion, point: Point) -> bool:
-    """Whether the rule leaves out the strategy whose random filter this is: a control of what is not there."""
-    if point.control != controls.RANDOM_FILTER:
-        return False
-    return rule.strategy in (point.call.parameters["like"]["name"], controls.matched(point.label))
-
-
-def require_cells(grid: Grid, forms: Mapping[str, Form]) -> None:
-    """Refuse a grid that has nothing to measure: everything is excluded, or no strategy is for the tasks' forms."""
-    if next(points(grid, forms), None) is None:
+    Raises:
+        SpecError: a strategy does not fit a pair or a task, all such cases at once; or nothing is left to measure.
+    """
+    each, wrong = [], dict[str, SpecError]()
+    for entry in _rows(grid, tasks):
+        rules = [rule for rule in grid.exclude if _excludes(rule, entry)]
+        seeds = [seed for seed in grid.seeds if not any(rule.seed in (None, seed) for rule in rules)]
+        try:
+            frames = tasks[entry.task].frames
+            supervisors = {seed: _supervisors(entry, seed, ladders.get(entry.pair, ()), frames) for seed in seeds}
+        except SpecError as error:
+            wrong[error.message] = error
+            continue
+        if supervisors:
+            each.append(Entry(**{**vars(entry), "supervisors": supervisors}))
+    if wrong:
+        raise SpecError("\n  ".join(wrong), remedy=next(iter(wrong.values())).remedy)
+    if not each:
         raise SpecError(
             f"grid {grid.name}: every cell is excluded, nothing is left to measure",
             remedy="remove a rule under `exclude`, or take strategies that are for the tasks.",
         )
+    return Entries(grid, tuple(each))
 
 
-def required_models(
-    grid: Grid,
-    ladders: Mapping[Pair, tuple[str, ...]],
-    forms: Mapping[str, Form],
-    frames: Mapping[str, tuple[str, ...]],
-) -> tuple[str, ...]:
-    """Names of all models the grid's trials use, those that strategies ask for included.
+def _rows(grid: Grid, tasks: Mapping[str, Shape]) -> Iterator[Entry]:
+    """Every entry, before exclusions and without its supervisors."""
+    strategies = [(call.label, call, registry.resolve(call)) for call in grid.strategies]
+    for task in grid.tasks:
+        form = tasks[task].form
+        kinds: list[tuple[str, StrategyCall, Strategy | None, ControlName | None]] = []
+        kinds += [(*entry, None) for entry in strategies if form in entry[2].suits]
+        for control in grid.controls:
+            if form not in controls.FORMS[control]:
+                continue
+            if control == controls.RANDOM_FILTER:
+                filters = controls.random_filters(grid, form)
+                kinds += [(label, call, registry.resolve(call), control) for label, call in filters]
+            else:
+                student = controls.naive() if control == "weak_equals_strong" else None
+                kinds.append((control, StrategyCall(name=control), student, control))
+        for pair in grid.pairs:
+            for label, call, taught_by, special in kinds:
+                yield Entry(task, form, pair, call, taught_by, special, label, {})
 
-    Args:
-        grid: a checked grid.
-        ladders: the models between weak and strong of each pair.
-        forms: the form of each task, by the name that the grid has.
-        frames: other wordings of an item of each task.
 
-    Raises:
-        SpecError: a strategy does not fit a pair or a task; all such cases at once.
-    """
-    names: dict[str, None] = {}
+def _supervisors(entry: Entry, seed: int, ladder: tuple[str, ...], frames: tuple[str, ...]) -> tuple[Supervisor, ...]:
+    if entry.strategy is None:
+        return ()
+    if entry.control == "weak_equals_strong":
+        return (controls.own_supervisor(entry.pair.strong, seed),)
+    context = PlanningContext(
+        weak=entry.pair.weak,
+        strong=entry.pair.strong,
+        ladder=ladder,
+        seed=seed,
+        form=entry.form,
+        frames=frames,
+    )
+    return entry.strategy.supervisors(context)
 
-    def visit(supervisor: Supervisor) -> None:
-        names[supervisor.model] = None
-        for below in supervisor.supervisors:
-            visit(below)
 
-    wrong: dict[str, SpecError] = {}
-    for point in points(grid, forms):
-        names.update({point.pair.weak: None, point.pair.strong: None})
-        try:
-            for supervisor in supervisors_of(point, ladders, frames[point.task]):
-                visit(supervisor)
-        except SpecError as error:
-            wrong[error.message] = error
-    if wrong:
-        raise SpecError("\n  ".join(wrong), remedy=next(iter(wrong.values())).remedy)
-    return tuple(names)
+def _excludes(rule: Exclusion, entry: Entry) -> bool:
+    """Whether a rule leaves out an entry, at the seed that it names or at all."""
+    return (
+        rule.task in (None, entry.task)
+        and rule.weak in (None, entry.pair.weak)
+        and rule.strong in (None, entry.pair.strong)
+        and (rule.strategy in (None, entry.call.name, entry.label) or _matches(rule, entry))
+    )
+
+
+def _matches(rule: Exclusion, entry: Entry) -> bool:
+    """Whether the rule leaves out the strategy whose random filter this is: a control of what is not there."""
+    if entry.control != controls.RANDOM_FILTER:
+        return False
+    return rule.strategy in (entry.call.parameters["like"]["name"], controls.matched(entry.label))

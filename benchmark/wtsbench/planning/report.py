@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,11 +21,9 @@ class StoredTrial:
     status: Literal["done", "failed", "running"]
     message: str
     """For failures: class and message."""
-    spec: TrialSpec | None
-    """None for an attempt that has not ended, or whose specification cannot be read."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedTrial:
     """One trial of the plan and how the store stands to it."""
 
@@ -69,29 +67,50 @@ def title(spec: TrialSpec) -> str:
     strategy = None if spec.strategy is None else registry.short_label(spec.strategy)
     if spec.recipe is not None:
         strategy = f"({spec.recipe.name})"
-    return name_of(spec.role.value, spec.task, spec.model.name, strategy, spec.seed)
+    return name_of(spec.role.value, spec.task, spec.model.name, strategy, spec.seed, spec.data_seed)
 
 
-def name_of(role: str, task: str, model: str, strategy: str | None, seed: int) -> str:
+def name_of(role: str, task: str, model: str, strategy: str | None, seed: int, data_seed: int = 0) -> str:
     """The same from its parts."""
-    return " ".join(part for part in (role, task, model, strategy, f"seed {seed}") if part)
+    data = f"data seed {data_seed}" if data_seed else ""
+    return " ".join(part for part in (role, task, model, strategy, f"seed {seed}", data) if part)
 
 
-def compare(plan: Plan, stored: Mapping[str, StoredTrial]) -> PlanReport:
-    """State and reason of every trial. `stored` holds all trials of the store that could explain a difference."""
-    done = [trial.spec for trial in stored.values() if trial.status == "done" and trial.spec is not None]
+Purpose = tuple[str, str, str, str, int]
+"""What a trial is for: role, task, model, strategy's name (or none) and seed. One of equal purpose is its nearest."""
+
+
+def purpose(spec: TrialSpec) -> Purpose:
+    """What a trial is for."""
+    strategy = "" if spec.strategy is None else spec.strategy.name
+    return spec.role.value, spec.task, spec.model.name, strategy, spec.seed
+
+
+def compare(plan: Plan, stored: Mapping[str, StoredTrial], done: Iterable[tuple[str, TrialSpec]] = ()) -> PlanReport:
+    """State and reason of every trial.
+
+    Args:
+        plan: what is asked for.
+        stored: those of its trials that the store knows, by id.
+        done: trials of the store that are done, by id: what may explain why a trial of the plan is not among them.
+    """
+    alike: dict[Purpose, list[tuple[str, TrialSpec]]] = {}
+    for trial_id, spec in done:
+        alike.setdefault(purpose(spec), []).append((trial_id, spec))
     planned = []
     for trial_id, spec in plan.trials.items():
-        state, reason = _state(spec, stored.get(trial_id), done)
+        state, reason = _state(spec, stored.get(trial_id), alike)
         planned.append(
             PlannedTrial(trial_id=trial_id, spec=spec, uses=plan.uses.get(trial_id, 0), state=state, reason=reason)
         )
     return PlanReport(trials=tuple(planned))
 
 
-def _state(spec: TrialSpec, stored: StoredTrial | None, done: Sequence[TrialSpec]) -> tuple[State, str]:
+def _state(
+    spec: TrialSpec, stored: StoredTrial | None, alike: Mapping[Purpose, Sequence[tuple[str, TrialSpec]]]
+) -> tuple[State, str]:
     if stored is None:
-        return "new", _nearest_difference(spec, done)
+        return "new", _nearest_difference(spec, alike.get(purpose(spec), ()))
     if stored.status == "done":
         return "stored", ""
     if stored.status == "running":
@@ -99,25 +118,17 @@ def _state(spec: TrialSpec, stored: StoredTrial | None, done: Sequence[TrialSpec
     return "failed", f"failed last time: {stored.message}"
 
 
-def _nearest_difference(spec: TrialSpec, done: Sequence[TrialSpec]) -> str:
+def _nearest_difference(spec: TrialSpec, alike: Sequence[tuple[str, TrialSpec]]) -> str:
     """The stored trial of the same purpose that differs least, and in which fields."""
-    alike = [
-        other
-        for other in done
-        if (other.role, other.task, other.model.name, other.seed) == (spec.role, spec.task, spec.model.name, spec.seed)
-        and (other.strategy and other.strategy.name) == (spec.strategy and spec.strategy.name)
-    ]
     if not alike:
         return "never run"
-    nearest, fields = min(
-        ((other, differences(other, spec)) for other in alike),
-        key=lambda found: (len(found[1]), found[0].trial_id),
-    )
+    every = ((trial_id, other, differences(other, spec)) for trial_id, other in alike)
+    trial_id, nearest, fields = min(every, key=lambda one: (len(one[2]), one[0]))
     if not fields:
         return (
             f"finished for grid {nearest.grid} only, by whoever may submit no other: `--trust {nearest.grid}` takes it"
         )
-    return f"differs from stored trial {nearest.trial_id[:12]} in {'; '.join(fields)}"
+    return f"differs from stored trial {trial_id[:12]} in {'; '.join(fields)}"
 
 
 def differences(old: TrialSpec, new: TrialSpec) -> list[str]:

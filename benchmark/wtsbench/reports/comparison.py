@@ -120,7 +120,8 @@ def _text(found: Comparisons) -> Iterator[str]:
             told.add(grid)
         yield metric
         if any(pair.few_seeds for pair in pairs):
-            yield f"fewer than {CLAIM_SEEDS} seeds: no claim"
+            drawn = any(pair.data_seeds for pair in pairs)
+            yield f"fewer than {CLAIM_SEEDS} {'draws' if drawn else 'seeds'}: no claim"
         yield ""
         yield from _matrix(pairs)
         yield ""
@@ -164,13 +165,18 @@ def _lines(pairs: Sequence[Comparison]) -> Iterator[str]:
         yield f"{pair.first}  {words}  {pair.second}" + (f"  ({pair.reason})" if pair.reason else "")
         numbers = interval(pair.difference, pair.low, pair.high)
         p = probability(pair.p) + ("" if pair.p_strict is None else f" ({probability(pair.p_strict)} strict)")
-        yield f"    {numbers}  p {p}  Holm {probability(pair.p_holm)}  {len(pair.seeds)} seeds"
+        yield f"    {numbers}  p {p}  Holm {probability(pair.p_holm)}  {_repeated(pair)}"
         if pair.first_empty is not None:
             first = shares(pair.first_empty, pair.first_copied, pair.first_cut_off)
             second = shares(pair.second_empty, pair.second_copied, pair.second_cut_off)
             yield f"    {TEXTS}: {first} and {second}"
     for reason, count in untested.items():
         yield f"{count} of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} NA: {reason}"
+
+
+def _repeated(pair: Comparison) -> str:
+    """What both were measured on: `5 seeds`, or `3 draws`, each with its seeds."""
+    return f"{len(pair.data_seeds)} draws" if pair.data_seeds else f"{len(pair.seeds)} seeds"
 
 
 def probability(value: float) -> str:

@@ -398,7 +398,8 @@ _METHODS = (
     "disjoint by group of near-identical items.",
     "Intervals are 95%, over seeds and groups of test items: a paired bootstrap whose variance is taken apart "
     "into seeds, items and their interaction, with Student's t at Satterthwaite's degrees of freedom. The "
-    "interval of PGR is Fieller's, in the same construction.",
+    "interval of PGR is Fieller's, in the same construction. Where a table names draws of the training items, "
+    "these, each the mean of its seeds, stand for seeds; elsewhere nothing is said of other training items.",
     "Strategies are compared pair by pair on the seeds that both have done and on the same items, and p-values "
     "are corrected for all pairs of a table (Holm 1979) at 5%. A rank is 1 plus the number of strategies that are "
     "proven better; ties share it. Controls are never ranked.",

@@ -7,35 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from wtsbench.errors import SpecError
 from wtsbench.reports.rows import Shown, Submitted
+from wtsbench.spec.cell import Cell
 from wtsbench.spec.faults import nearest
 from wtsbench.store.client import Store
-
-
-class GridCell(NamedTuple):
-    """One student or control of a grid and the two trials it is compared with: an entry of `grids.cells`."""
-
-    task: str
-    weak: str
-    strong: str
-    strategy: str
-    """Label of the strategy, or name of the control."""
-    seed: int
-    weak_trial: str
-    ceiling_trial: str
-    student_trial: str
-    data_digest: str
-    kind: Literal["strategy", "control"] = "strategy"
-    others: tuple[str, ...] = ()
-    """Further trials that the student comes from."""
-
-    @property
-    def trials(self) -> dict[str, str]:
-        """Trial ids by role: weak, ceiling, student."""
-        return {"weak": self.weak_trial, "ceiling": self.ceiling_trial, "student": self.student_trial}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +22,7 @@ class Submission:
 
     grid: str
     submission: int
-    cells: tuple[GridCell, ...]
+    cells: tuple[Cell, ...]
     shown: Shown
     """Which one this is, and which others there are."""
 
@@ -97,7 +75,7 @@ def _chosen(rows: Sequence[dict[str, Any]], submission: int | None) -> Submissio
     return Submission(
         grid=row["name"],
         submission=row["submission"],
-        cells=tuple(_cell(entry) for entry in json.loads(row["cells"])),
+        cells=tuple(Cell.of(entry) for entry in json.loads(row["cells"])),
         shown=Shown(grid=row["name"], shown=_submitted(row), others=others),
     )
 
@@ -109,11 +87,6 @@ _A_CELL = '"student_trial":'
 def _submitted(row: Mapping[str, Any]) -> Submitted:
     at = row["submitted_at"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Submitted(submission=row["submission"], submitted_at=at, cells=row["cells"].count(_A_CELL))
-
-
-def _cell(entry: Mapping[str, Any]) -> GridCell:
-    known = {name: entry[name] for name in GridCell._fields if name in entry}
-    return GridCell(**known | {"others": tuple(known.get("others", ()))})
 
 
 class Ending(NamedTuple):

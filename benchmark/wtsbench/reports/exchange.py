@@ -206,7 +206,7 @@ class Exchange:
                         "lower": low,
                         "upper": high,
                         "confidence_level": 0.95,
-                        "method": "two-way over seeds and groups of items",
+                        "method": _method(row),
                     },
                     "num_samples": row.test_items or 0,
                     "num_bootstrap_samples": RESAMPLES,
@@ -232,7 +232,7 @@ class Exchange:
                     task_id=anchor_of(row.metric, row.split),
                     value=value,
                     date=self._finished[:10] if self._finished else None,
-                    notes=f"95% interval {low:.3f} to {high:.3f}, {row.seeds_done} seeds; weak {row.weak}",
+                    notes=f"95% interval {low:.3f} to {high:.3f}, {_measured(row)}; weak {row.weak}",
                 )
                 for row in rows
                 for metric, value, low, high in _numbers(row)
@@ -266,6 +266,18 @@ def _numbers(row: Row) -> Iterator[tuple[str, float, float, float]]:
 
 def _benchmark(row: Row) -> str:
     return f"{row.grid}/{row.task}/{row.split}/{row.weak}/{row.strong}/{row.strategy}"
+
+
+def _method(row: Row) -> str:
+    """What intervals are over."""
+    repeated = "draws of the training items" if row.data_seeds else "seeds"
+    return f"two-way over {repeated} and groups of items"
+
+
+def _measured(row: Row) -> str:
+    """`5 seeds`, or `15 seeds of 3 draws of the training items`."""
+    drawn = f" of {len(row.data_seeds)} draws of the training items" if row.data_seeds else ""
+    return f"{row.seeds_done} seeds{drawn}"
 
 
 def _trials(row: Row) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 
 from wtsbench.metrics.classification import Metric
-from wtsbench.reports.contents import GridCell
 from wtsbench.reports.rows import DECIMALS, SILENT, Comparison
 from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS
 from wtsbench.reports.statistics import (
@@ -22,6 +21,7 @@ from wtsbench.reports.statistics import (
     score,
     tested,
 )
+from wtsbench.spec.cell import Cell, repeated
 
 Identity = Literal["weak", "ceiling", "both"]
 """Whose answers a student repeats on every item, in every seed."""
@@ -35,7 +35,7 @@ _REPEATED = {
 def numbers_of(
     metric: Metric[Any],
     samples: Mapping[str, Sample],
-    cells: Sequence[GridCell],
+    cells: Sequence[Cell],
     noise: float | None,
     identity: Identity | None,
 ) -> dict[str, Any]:
@@ -50,7 +50,8 @@ def numbers_of(
     gap, gain = (difference(one, weak, metric.lowest, metric.highest) for one in (ceiling, student))
     for name, estimate in (("gap", gap), ("gain", gain)):
         numbers |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    numbers |= {"detectable": gain.detectable, "pgr_reason": _reason(gap, metric, len(cells), identity)}
+    times = repeated(cell.run for cell in cells)
+    numbers |= {"detectable": gain.detectable, "pgr_reason": _reason(gap, metric, *times, identity)}
     if noise is not None:
         numbers |= {"noise_sd": noise, "noise_floor": noise * float(np.sqrt(2 / len(cells)))}
     if numbers["pgr_reason"] is None:
@@ -136,12 +137,12 @@ def _judged(found: Comparison, estimate: Estimate, result: Tested) -> Comparison
     )
 
 
-def _reason(gap: Estimate, metric: Metric[Any], seeds: int, identity: Identity | None) -> str | None:
+def _reason(gap: Estimate, metric: Metric[Any], times: int, what: str, identity: Identity | None) -> str | None:
     """Why there is no PGR."""
     if identity is not None:
         return f"answers every item as {_REPEATED[identity]}"
     if not gap.claims:
-        return f"{seeds} seed{'s' * (seeds != 1)}: a claim takes {CLAIM_SEEDS}"
+        return f"{times} {what}{'s' * (times != 1)}: a claim takes {CLAIM_SEEDS}"
     numbers = f"ceiling - weak {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
     if gap.proven == -metric.direction:
         return f"ceiling worse than weak: {numbers}"

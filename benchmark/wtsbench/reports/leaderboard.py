@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from wtsbench.reports.contents import Ending, GridCell, Submission, endings, of_one_weights, submissions
+from wtsbench.errors import StoreError
+from wtsbench.reports.contents import Ending, Submission, endings, of_one_weights, submissions
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
 from wtsbench.store.client import Store
@@ -25,7 +26,8 @@ if TYPE_CHECKING:  # what computes is imported where it does: where all tables a
     from wtsbench.reports.evidence import ScoredItems
     from wtsbench.reports.resampling import Resampler
     from wtsbench.reports.table import Scorer, Table
-    from wtsbench.spec.trial import Split
+    from wtsbench.spec.cell import Cell
+from wtsbench.spec.trial import Split
 
 _DRAWS = 4
 """Sets of items whose draws are known at once: two tasks', of two splits each."""
@@ -120,7 +122,7 @@ class _Part:
     """The cells of one grid, task and pair: a table for each split that has items, or one for each scorer."""
 
     shown: Shown
-    cells: Sequence[GridCell]
+    cells: Sequence[Cell]
     ended: dict[str, Ending]
     """Of all trials of the grid."""
     dataset: dict[str, Any]
@@ -139,7 +141,7 @@ class _Part:
             "submission": [self.shown.shown.submission, *(other.submission for other in self.shown.others)],
             "cells": self.cells,
             "trials": trials,
-            "contents": [contents.get(key) for key in (*trials, self.cells[0].data_digest)],
+            "contents": [contents.get(key) for key in (*trials, *sorted({cell.data_digest for cell in self.cells}))],
             "dataset": self.dataset,
             "scorers": self.scorers,
             "resamples": resamples,
@@ -181,6 +183,8 @@ class _Known:
 
         for split in TEST_SPLITS:
             tests, resampler = self._shared(part.cells[0].data_digest, split)
+            for digest in dict.fromkeys(cell.data_digest for cell in part.cells[1:]):
+                _require_same(part.cells[0].task, tests, self._shared(digest, split)[0])
             if tests is not None and resampler is not None:
                 for scorer in _scorers(self._store, part, tests):
                     yield Table(self._store, part.shown, part.cells, part.ended, tests, scorer, resampler=resampler)
@@ -211,11 +215,22 @@ class _Known:
         return Resampler(name, groups, resamples=self._resamples)
 
 
-def _pairs(cells: Sequence[GridCell]) -> Iterator[list[GridCell]]:
+def _require_same(task: str, tests: ScoredItems | None, others: ScoredItems | None) -> None:
+    """Raise StoreError where two draws of a task's training items have other test items, which none may."""
+    one, two = (None if each is None else each.items.drop_columns(["data_digest"]) for each in (tests, others))
+    if one != two:
+        raise StoreError(
+            f"the draws of task {task} have different test items",
+            remedy="the store is damaged, or was written by something else; restore it from a copy.",
+        )
+
+
+def _pairs(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
     """Cells by task and pair."""
-    groups: dict[tuple[str, ...], list[GridCell]] = {}
+    groups: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
-        groups.setdefault((cell.task, cell.weak, cell.strong, cell.data_digest), []).append(cell)
+        items = cell.data_digest if cell.data_seed is None else ""  # all draws are of one task's items
+        groups.setdefault((cell.task, cell.weak, cell.strong, items), []).append(cell)
     yield from groups.values()
 
 
@@ -233,7 +248,7 @@ def _scorers(store: Store, part: _Part, tests: ScoredItems) -> list[Scorer | Non
     ] or [Scorer(digest=None, name=None, trials=frozenset())]
 
 
-def _scorer_names(store: Store, cells: Sequence[GridCell], ended: dict[str, Ending]) -> dict[str, str | None]:
+def _scorer_names(store: Store, cells: Sequence[Cell], ended: dict[str, Ending]) -> dict[str, str | None]:
     """By digest, the names of the scorers that finished trials were planned with."""
     done = _done(cells, ended)
     if not done:
@@ -247,6 +262,6 @@ def _scorer_names(store: Store, cells: Sequence[GridCell], ended: dict[str, Endi
     return names
 
 
-def _done(cells: Iterable[GridCell], ended: dict[str, Ending]) -> list[str]:
+def _done(cells: Iterable[Cell], ended: dict[str, Ending]) -> list[str]:
     named = {trial_id for cell in cells for trial_id in cell.trials.values()}
     return sorted(trial_id for trial_id in named if trial_id in ended and ended[trial_id].done)

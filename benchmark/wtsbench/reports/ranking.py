@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 
 from wtsbench.reports.rows import Comparison
 from wtsbench.reports.spread import CLAIM_SEEDS
+from wtsbench.spec.cell import Run, repeated
 
 
-def unranked(done: Mapping[str, Sequence[int]], totals: Mapping[str, int]) -> dict[str, str]:
+def unranked(done: Mapping[str, Sequence[Run]], totals: Mapping[str, int]) -> dict[str, str]:
     """Strategies with a finished seed that have no rank, and why.
 
     Ranked are those on the largest set of seeds that any has done; of several sets as large, on the one that most
     share, and on none where two are shared as much.
 
     Args:
-        done: by strategy, the seeds done.
+        done: by strategy, the seeds done of each draw of the training items.
         totals: by strategy, how many were asked for.
     """
     sets = Counter(tuple(seeds) for seeds in done.values() if seeds)
@@ -28,7 +29,9 @@ def unranked(done: Mapping[str, Sequence[int]], totals: Mapping[str, int]) -> di
         if not seeds:
             continue
         count = f"{len(seeds)} of {totals[label]} seeds done"
-        if len(seeds) < CLAIM_SEEDS:
+        times, what = repeated(seeds)
+        if times < CLAIM_SEEDS:
+            count = count if what == "seed" else f"{times} draw{'s' * (times != 1)} of the training items"
             reasons[label] = f"{count}, a rank takes {CLAIM_SEEDS}"
         elif len(seeds) < size:
             reasons[label] = f"{count}, by others {size}"

@@ -24,6 +24,8 @@ class SeedTrials:
     weak: str
     ceiling: str
     student: str
+    data_seed: int | None = None
+    """Which draw of the training items; None where the grid has one alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,12 @@ class SeedFailure:
     trial_id: str
     failure_class: str
     message: str
+    data_seed: int | None = None
+
+    @property
+    def run(self) -> tuple[int | None, int]:
+        """Data seed and seed."""
+        return self.data_seed, self.seed
 
 
 @dataclass(frozen=True)
@@ -117,20 +125,24 @@ class Row:
     unranked: str | None = None
     """Why a strategy with a finished seed has no rank."""
     weak_sd: float | None = None
-    """Standard deviation over seeds; None with one seed, or where one trial serves all seeds."""
+    """Standard deviation over seeds, or over draws of the means over their seeds; None with one alone, or where one
+    trial serves all seeds."""
     student_sd: float | None = None
     ceiling_sd: float | None = None
     noise_sd: float | None = None
-    """Standard deviation over seeds, pooled over all configurations of the table."""
+    """Standard deviation over seeds, pooled over all configurations of the table and draws of the training items."""
     noise_floor: float | None = None
     """Standard deviation of the difference of two identical configurations with as many seeds as this row."""
     seeds_done: int
-    """Seeds whose weak supervisor, ceiling and student are all done."""
+    """Seeds whose weak supervisor, ceiling and student are all done; of every draw of the training items."""
     seeds_total: int
     seeds: tuple[int, ...] = ()
-    """The seeds done."""
+    """The seeds done; of several draws, those done of some."""
+    data_seeds: tuple[int, ...] = ()
+    """The draws of the training items with a seed done: intervals, tests and claims are over these. None where the grid
+    has one draw alone, and all is over its seeds."""
     few_seeds: bool = True
-    """Fewer than 3 seeds done: no claim."""
+    """Fewer than 3 draws with a seed done, or of one draw fewer than 3 seeds: no claim."""
     test_items: int | None = None
     test_groups: int | None = None
     """Groups of related test items, which are what the intervals resample."""
@@ -139,6 +151,7 @@ class Row:
     samples: int | None = None
     """For generation: continuations of each prompt."""
     data_digest: str
+    """Of the items; of several draws of the training items, the first's: all have the same test items."""
     metrics: dict[str, Measured] = field(default_factory=dict)
     """All metrics of the student, by name."""
     weak_metrics: dict[str, Measured] = field(default_factory=dict)
@@ -151,6 +164,11 @@ class Row:
     origin: Literal["wtsbench", "external"] = "wtsbench"
     """Who made the predictions; `external` is code that wtsbench did not run."""
     statistics: int = STATISTICS_VERSION
+
+    @property
+    def runs(self) -> tuple[tuple[int | None, int], ...]:
+        """Data seed and seed of each that is done."""
+        return tuple((one.data_seed, one.seed) for one in self.trials)
 
     @property
     def complete(self) -> bool:
@@ -177,6 +195,9 @@ class Comparison:
     """What the p-value is corrected among: all pairs of strategies of the table, or all pairs of a strategy and a
     control."""
     seeds: tuple[int, ...] = ()
+    """That both have done; of several draws, those done of some."""
+    data_seeds: tuple[int, ...] = ()
+    """The draws of the training items of which both have a seed done; none where the grid has one draw alone."""
     difference: float | None = None
     """first - second, whatever the metric's direction."""
     low: float | None = None
@@ -193,7 +214,7 @@ class Comparison:
     reason: str | None = None
     """Why there is no test, or why a difference proves nothing."""
     few_seeds: bool = True
-    """Fewer than 3 common seeds: no claim."""
+    """Fewer than 3 common draws, or of one draw fewer than 3 common seeds: no claim."""
     first_empty: float | None = None
     """For generation: the share of the first's samples without a word."""
     first_copied: float | None = None

@@ -69,10 +69,7 @@ class Runs:
                 "split": row.split,
                 "test_items": row.test_items,
                 "sandboxes": list(row.sandboxes),
-                "trials": [
-                    {"seed": seed.seed, "weak": seed.weak, "ceiling": seed.ceiling, "student": seed.student}
-                    for seed in row.trials
-                ],
+                "trials": [vars(seed) for seed in row.trials],
                 "failures": [failure.trial_id for failure in row.failures],
                 "command": f"wtsbench submit {row.grid}"
                 if row.origin == "wtsbench"

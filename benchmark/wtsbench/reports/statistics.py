@@ -16,6 +16,12 @@ n is N, or fewer where a metric rests on the items of a rare class (`Sample.effe
 opposite items their mean never moves, A and B are 0, and V is I. With one seed there is only B: such an interval speaks
 of other items and not of other seeds.
 
+**Draws of the training items.** Where a grid has several (`data.seeds`), what is repeated is a draw with all its seeds:
+in every formula K is the number of draws, and m_k the mean over the seeds of draw k. So A holds what draws change and
+what seeds change, as the mean square between the groups of a nested analysis of variance does (Snedecor and Cochran
+1989, chapter 13): with S seeds in each draw its expectation is (var(draws) + var(seeds)/S) / K. Each draw counts alike,
+however many of its seeds are done. What a seed does in one draw is taken to be independent of what it does in another.
+
 **Interval of a score.** Scores have bounds, and near one the normal interval fails. So it is Wilson's (1927), with the
 effective number of items n* = p (1 - p) / V in place of a count (Korn and Graubard 1998) and t(0.975; d) in place of
 1.96; where nothing varies, n* = n. With two seeds t lies a quarter of the way to the multiple of sqrt(V) that the
@@ -119,6 +125,19 @@ class Sample:
 
     def __sub__(self, other: Sample) -> Sample:
         return replace(self, full=_apart(self.full, other.full), resampled=_apart(self.resampled, other.resampled))
+
+    def by_draw(self, draws: Sequence[int]) -> Sample:
+        """The same over D draws of the training items: of each, the mean over its seeds.
+
+        Args:
+            draws: [K] which draw each column is of.
+        """
+        columns = [np.flatnonzero(np.asarray(draws) == draw) for draw in sorted(set(draws))]
+        return replace(
+            self,
+            full=np.stack([self.full[index].mean() for index in columns]),
+            resampled=np.stack([self.resampled[:, index].mean(axis=1) for index in columns], axis=1),
+        )
 
     @property
     def value(self) -> float:

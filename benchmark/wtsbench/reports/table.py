@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from wtsbench.errors import SpecError
 from wtsbench.metrics.classification import Features, Metric
 from wtsbench.metrics.inheritance import INHERITANCE, Supervised
-from wtsbench.reports.contents import Ending, GridCell
+from wtsbench.reports.contents import Ending
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import Identity, Tested, both, decided, numbers_of, rounded
 from wtsbench.reports.ranking import ranks, unranked
@@ -21,6 +22,7 @@ from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTr
 from wtsbench.reports.silence import ahead_by_silence, may_explain, without_pgr
 from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_deviation, score
+from wtsbench.spec.cell import Cell, Run, repeated
 from wtsbench.spec.trial import EXTERNAL
 from wtsbench.store.client import Store
 
@@ -37,7 +39,7 @@ class Scorer:
     """Those it has scored."""
 
 
-_Side = tuple[Sequence[GridCell], str]
+_Side = tuple[Sequence[Cell], str]
 """Cells, and the role whose trials are meant."""
 _Compared = tuple[Comparison, Estimate | None, Estimate | None]
 """With the difference, and the stricter one where there is one."""
@@ -60,7 +62,7 @@ class Table:
         self,
         store: Store,
         shown: Shown,
-        cells: Sequence[GridCell],
+        cells: Sequence[Cell],
         ended: Mapping[str, Ending],
         tests: ScoredItems,
         scorer: Scorer | None = None,
@@ -73,8 +75,8 @@ class Table:
         self.tests = tests
         self.scorer = scorer
         self._ended = ended
-        self._entries: dict[str, list[GridCell]] = {}
-        for cell in sorted(cells, key=lambda cell: (cell.strategy, cell.seed)):
+        self._entries: dict[str, list[Cell]] = {}
+        for cell in sorted(cells, key=lambda cell: (cell.strategy, cell.run)):
             self._entries.setdefault(cell.strategy, []).append(cell)
         self.order = list(dict.fromkeys(cell.strategy for cell in cells))
         """Labels in the order the grid has them."""
@@ -125,8 +127,17 @@ class Table:
         """Of `weak`, `ceiling` and every label: its kind, its trials by seed, and how many seeds were asked for.
 
         Seeds are those whose weak supervisor, ceiling and student are all done.
+
+        Raises:
+            SpecError: the grid draws its training items several times.
         """
         every = [cell for cells in self._entries.values() for cell in cells]
+        if every[0].data_seed is not None:
+            raise SpecError(
+                f"grid {self.grid} draws its training items several times (data.seeds), and a baseline holds the seeds "
+                "of one draw",
+                remedy="give the gate a grid of its own, with data.seed alone.",
+            )
         asked = len({cell.seed for cell in every})
         done = [cell for label in self._entries for cell in self._done(label)]
         ends = {role: (role, {cell.seed: cell.trials[role] for cell in done}, asked) for role in ("weak", "ceiling")}
@@ -152,7 +163,7 @@ class Table:
     @cached_property
     def unranked(self) -> dict[str, str]:
         """Strategies with a finished seed that have no rank, and why."""
-        done = {label: [cell.seed for cell in self._done(label)] for label in self.strategies}
+        done = {label: [cell.run for cell in self._done(label)] for label in self.strategies}
         silent = {label: "the weak supervisor" for label in self._gains if self._wins_by_silence(label)}
         silent |= dict(pair for found in self._by_rank if (pair := ahead_by_silence(found)) is not None)
         return {
@@ -213,7 +224,7 @@ class Table:
         """By metric: a column a trial, and for inheritance a column a pair of weak trial and student."""
         return {} if self._evidence is None else self._resampled(self._evidence)
 
-    def _finished(self, cell: GridCell) -> bool:
+    def _finished(self, cell: Cell) -> bool:
         return all(
             trial_id in self._ended
             and self._ended[trial_id].done
@@ -221,7 +232,7 @@ class Table:
             for trial_id in cell.trials.values()
         )
 
-    def _done(self, label: str) -> list[GridCell]:
+    def _done(self, label: str) -> list[Cell]:
         return [cell for cell in self._entries[label] if self._finished(cell)]
 
     def _resampled(self, made: Evidence) -> dict[str, Scores]:
@@ -249,11 +260,13 @@ class Table:
             for metric, found in zip(metrics, results, strict=True)
         }
 
-    def _sample(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> Sample:
+    def _sample(self, metric: Metric[Any], cells: Sequence[Cell], role: str) -> Sample:
         effective = self.tests.effective(metric)
-        return self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role), effective)
+        sample = self._resampler.sample(self._scores[metric.name], self._columns(metric, cells, role), effective)
+        drawn = [cell.data_seed for cell in cells if cell.data_seed is not None]
+        return sample.by_draw(drawn) if drawn else sample
 
-    def _columns(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> list[int]:
+    def _columns(self, metric: Metric[Any], cells: Sequence[Cell], role: str) -> list[int]:
         """Where in `_scores` a role's trials are."""
         if metric.name in INHERITANCE:
             return [self._pair[cell.weak_trial, cell.trials[role]] for cell in cells]
@@ -261,7 +274,8 @@ class Table:
 
     def _compare(self, metric: Metric[Any], first: str, second: str, family: Any) -> _Compared:
         one, two = self._done(first), self._done(second)
-        common = sorted({cell.seed for cell in one} & {cell.seed for cell in two})
+        common = {cell.run for cell in one} & {cell.run for cell in two}
+        times, what = repeated(common)
         found = Comparison(
             grid=self.grid,
             submission=self._shown.shown.submission,
@@ -275,18 +289,19 @@ class Table:
             first=first,
             second=second,
             family=family,
-            seeds=tuple(common),
-            few_seeds=len(common) < CLAIM_SEEDS,
+            seeds=_seeds(common),
+            data_seeds=_draws(common),
+            few_seeds=times < CLAIM_SEEDS,
         )
-        if len(common) < CLAIM_SEEDS:
-            told = f"{len(common)} common seed{'s' * (len(common) != 1)}: {CLAIM_SEEDS} are needed"
+        if times < CLAIM_SEEDS:
+            told = f"{times} common {what}{'s' * (times != 1)}: {CLAIM_SEEDS} are needed"
             return replace(found, reason=told), None, None
         sample, other = (
-            self._sample(metric, [cell for cell in cells if cell.seed in common], "student") for cells in (one, two)
+            self._sample(metric, [cell for cell in cells if cell.run in common], "student") for cells in (one, two)
         )
         if not (sample.defined and other.defined):
             return replace(found, reason=f"{metric.name} is not defined for all of them"), None, None
-        sides = [([cell for cell in cells if cell.seed in common], "student") for cells in (one, two)]
+        sides = [([cell for cell in cells if cell.run in common], "student") for cells in (one, two)]
         shares = {**self._shares("first", *sides[0]), **self._shares("second", *sides[1])}
         estimate = difference(sample, other, metric.lowest, metric.highest)
         return replace(found, **shares), estimate, self._strict(metric, estimate, *sides)
@@ -302,12 +317,12 @@ class Table:
         one, two = (self._sample(strict, *side) for side in (first, second))
         return difference(one, two, strict.lowest, strict.highest)
 
-    def _share(self, name: str, cells: Sequence[GridCell], role: str) -> float:
+    def _share(self, name: str, cells: Sequence[Cell], role: str) -> float:
         """A metric's mean over the trials of a role."""
         full, _ = self._scores[name]
         return float(np.mean(full[self._columns(self.tests.metrics[name], cells, role)]))
 
-    def _shares(self, side: str, cells: Sequence[GridCell], role: str) -> dict[str, Any]:
+    def _shares(self, side: str, cells: Sequence[Cell], role: str) -> dict[str, Any]:
         """What a comparison of generated texts says of one side's texts."""
         if not self.tests.strict:
             return {}
@@ -318,9 +333,12 @@ class Table:
         """Standard deviation over seeds, pooled over configurations: the weak model, the ceiling, every entry."""
         done = {label: self._done(label) for label in self._entries}
         every = [cell for cells in done.values() for cell in cells]
+        draws = {cell.data_seed for cell in every}
         configurations = {
-            *(frozenset(cell.trials[role] for cell in every) for role in ("weak", "ceiling")),
-            *(frozenset(cell.student_trial for cell in cells) for cells in done.values()),
+            frozenset(cell.trials[role] for cell in cells if cell.data_seed == draw)
+            for role, some in (("weak", [every]), ("ceiling", [every]), ("student", done.values()))
+            for cells in some
+            for draw in draws
         } - {frozenset()}
         if not configurations:
             return None
@@ -331,6 +349,7 @@ class Table:
 
     def _row(self, label: str, noise: float | None) -> Row:
         cells, done = self._entries[label], self._done(label)
+        runs = [cell.run for cell in done]
         metric = self.tests.metric
         row = Row(
             grid=self.grid,
@@ -348,14 +367,15 @@ class Table:
             higher_is_better=metric.higher_is_better,
             seeds_done=len(done),
             seeds_total=len(cells),
-            seeds=tuple(cell.seed for cell in done),
-            few_seeds=len(done) < CLAIM_SEEDS,
+            seeds=_seeds(runs),
+            data_seeds=_draws(runs),
+            few_seeds=repeated(runs)[0] < CLAIM_SEEDS,
             test_items=self.tests.size,
             test_groups=self.tests.group_count,
             rarest_class=int(self.tests.class_groups.min()) if self.tests.class_groups.size else None,
             samples=None if self._evidence is None else self._evidence.samples,
             data_digest=self.tests.data_digest,
-            trials=tuple(SeedTrials(seed=cell.seed, **cell.trials) for cell in done),
+            trials=tuple(SeedTrials(seed=cell.seed, data_seed=cell.data_seed, **cell.trials) for cell in done),
             failures=tuple(self._failures(cells)),
             sandboxes=self._distinct(done, "sandbox"),
             environments=self._distinct(done, "environment"),
@@ -378,7 +398,7 @@ class Table:
         row = replace(row, gap_strict_p=None if tested is None else tested.p_strict)
         return without_pgr(row, gain_is_silence=label in self._gains and self._gains[label].silent)
 
-    def _identity(self, cells: Sequence[GridCell]) -> Identity | None:
+    def _identity(self, cells: Sequence[Cell]) -> Identity | None:
         """Whether students made of every item what their weak supervisors, or their ceilings, made of it."""
         assert self._evidence is not None
         made = [self._evidence.features[self.tests.metric.features]]
@@ -391,12 +411,10 @@ class Table:
         )
         return "both" if as_weak and as_ceiling else "weak" if as_weak else "ceiling" if as_ceiling else None
 
-    def _measured(
-        self, metrics: Mapping[str, Metric[Any]], cells: Sequence[GridCell], role: str
-    ) -> dict[str, Measured]:
+    def _measured(self, metrics: Mapping[str, Metric[Any]], cells: Sequence[Cell], role: str) -> dict[str, Measured]:
         return {name: self._measure(metric, cells, role) for name, metric in metrics.items()}
 
-    def _measure(self, metric: Metric[Any], cells: Sequence[GridCell], role: str) -> Measured:
+    def _measure(self, metric: Metric[Any], cells: Sequence[Cell], role: str) -> Measured:
         key = (metric.name, tuple(self._columns(metric, cells, role)))
         if key not in self._known:  # rows share their weak models and ceilings
             sample = self._sample(metric, cells, role)
@@ -409,22 +427,31 @@ class Table:
                 self._known[key] = Measured(reason=f"not defined in {missing} of {len(cells)} seeds")
         return self._known[key]
 
-    def _failures(self, cells: Sequence[GridCell]) -> Iterator[SeedFailure]:
+    def _failures(self, cells: Sequence[Cell]) -> Iterator[SeedFailure]:
         for cell in cells:
             for role, trial_id in cell.trials.items():
                 ending = self._ended.get(trial_id)
                 if ending is not None and not ending.done:
                     yield SeedFailure(
                         seed=cell.seed,
+                        data_seed=cell.data_seed,
                         role=role,
                         trial_id=trial_id,
                         failure_class=ending.failure_class or "unknown",
                         message=ending.failure_message or "",
                     )
 
-    def _distinct(self, cells: Sequence[GridCell], name: str) -> tuple[str, ...]:
+    def _distinct(self, cells: Sequence[Cell], name: str) -> tuple[str, ...]:
         used = {trial_id for cell in cells for trial_id in cell.trials.values()}
         return tuple(sorted({str(getattr(self._ended[trial_id], name)) for trial_id in used}))
+
+
+def _seeds(runs: Iterable[Run]) -> tuple[int, ...]:
+    return tuple(sorted({seed for _, seed in runs}))
+
+
+def _draws(runs: Iterable[Run]) -> tuple[int, ...]:
+    return tuple(sorted({data_seed for data_seed, _ in runs if data_seed is not None}))
 
 
 def _numbered(keys: Iterable[Any]) -> dict[Any, int]:

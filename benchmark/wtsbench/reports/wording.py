@@ -9,9 +9,11 @@ from itertools import groupby
 from wtsbench.errors import SpecError
 from wtsbench.reports.rows import Measured, Row, Shown, Submitted
 from wtsbench.reports.spread import CLAIM_SEEDS
+from wtsbench.spec.cell import Run
 
 MISSING = "-"
 EMPTY = "The store holds no grid yet."
+
 SHOWN_FAILURES = 8
 SHOWN_SUBMISSIONS = 3
 FEW_ITEMS = 10
@@ -23,6 +25,12 @@ LEGEND = (
     "PGR: (student - weak) / (ceiling - weak), where the gap is proven, else NA;",
     "what is shown so leans towards .5. Proven: by interval and test, at 5%.",
     "#: 1 + number of strategies proven better (5%, Holm-corrected); = marks ties.",
+)
+
+DRAWS_LEGEND = (
+    "Where a table names draws of the training items, intervals, tests and claims are over",
+    "these draws, each the mean of its seeds, and over groups of test items; elsewhere they",
+    "say nothing of other training items.",
 )
 
 TEXTS = "empty/copy/cut"
@@ -52,6 +60,8 @@ def submitted(one: Submitted) -> str:
 def legend(rows: Sequence[Row]) -> Iterator[str]:
     """What the columns mean."""
     yield from LEGEND
+    if any(row.data_seeds for row in rows):
+        yield from DRAWS_LEGEND
     if any(spoken(row.metrics) is not None for row in rows):
         yield from TEXTS_LEGEND
 
@@ -155,6 +165,9 @@ class Group:
         sizes = [row.detectable for row in self.rows if row.detectable]
         if sizes:
             facts.append(f"detectable gain {number(max(sizes), 3)}")
+        draws = max((row.data_seeds for row in self.rows), key=len)
+        if draws:
+            facts.append(f"{len(draws)} draw{'s' * (len(draws) > 1)} of the training items")
         noise = next((row.noise_sd for row in self.rows if row.noise_sd is not None), None)
         if noise is not None:
             facts.append(f"seed noise {number(noise, 3)}")
@@ -193,7 +206,7 @@ class Group:
             if len(few) == sum(row.seeds_done > 0 for row in self.rows)
             else f" in {len(few)} row{'s' * (len(few) != 1)}"
         )
-        return f"fewer than {CLAIM_SEEDS} seeds{which}: no claim"
+        return f"fewer than {CLAIM_SEEDS} {'draws' if few[0].data_seeds else 'seeds'}{which}: no claim"
 
     def _chosen_by_the_scorer(self) -> str | None:
         """Strategies whose students learned what this very scorer likes: its scores may flatter them."""
@@ -215,9 +228,9 @@ class Group:
 
     def _baselines(self, role: str, model: str) -> Iterator[Baseline]:
         """One for all rows, or one for each set of seeds that rows have done."""
-        sets = {row.seeds: row for row in reversed(self.rows) if row.seeds}
+        sets = {row.runs: row for row in reversed(self.rows) if row.seeds}
         for done, row in sorted(sets.items()):
-            which = "" if len(sets) == 1 else f", seed{'s' * (len(done) > 1)} {_ranges(done)}"
+            which = "" if len(sets) == 1 else f", {_said(done)}"
             values = (getattr(row, f"{role}_{part}") for part in ("score", "low", "high"))
             texts = spoken(getattr(row, f"{role}_metrics")) or ""
             yield Baseline(name=f"{role} {model}{which}", score=interval(*values), texts=texts)
@@ -300,12 +313,23 @@ def missing_seeds(rows: Sequence[Row]) -> Iterator[str]:
             strategy = f" {row.strategy}" if failure.role == "student" else ""
             role = row.kind if strategy and row.kind == "control" else failure.role
             told[failure.trial_id] = (
-                f"{role} {row.task} {model}{strategy} seed {failure.seed} ({failure.trial_id[:12]}): "
+                f"{role} {row.task} {model}{strategy} {_said([failure.run])} ({failure.trial_id[:12]}): "
                 f"{failure.failure_class}: {failure.message}"
             )
     yield from list(told.values())[:SHOWN_FAILURES]
     if len(told) > SHOWN_FAILURES:
         yield f"and {len(told) - SHOWN_FAILURES} more failed trials"
+
+
+def _said(runs: Sequence[Run]) -> str:
+    """`seeds 0-4`, or `seeds 0-4 of data seed 1, seed 0 of data seed 2`."""
+    seeds: dict[int | None, list[int]] = {}
+    for data_seed, seed in runs:
+        seeds.setdefault(data_seed, []).append(seed)
+    return ", ".join(
+        f"seed{'s' * (len(some) > 1)} {_ranges(some)}" + ("" if data_seed is None else f" of data seed {data_seed}")
+        for data_seed, some in seeds.items()
+    )
 
 
 def _ranges(numbers: Sequence[int]) -> str:

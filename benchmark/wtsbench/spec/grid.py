@@ -1,12 +1,14 @@
 """The grid file: what a user asks for."""
 
 import re
+from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from wtsbench.spec.failure import FailureClass
+from wtsbench.spec.faults import nearest
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationOverride
 from wtsbench.spec.training import GridTraining
@@ -79,6 +81,44 @@ class Pair(Frozen):
         return f"{self.weak} -> {self.strong}"
 
 
+class Ladder(Frozen):
+    """In place of a list of pairs: every pair of a ladder, the smaller model weak and the larger one strong."""
+
+    ladder: Name | Annotated[tuple[Name, ...], Field(min_length=2)]
+    """A family of models, which `wtsbench models` shows; or models, the weakest first."""
+
+
+def _pairs(value: Any) -> Any:
+    """Pairs as they are listed, or all of a ladder. Messages begin with the key that they are about."""
+    if not isinstance(value, dict):
+        return value
+    if value.keys() != {"ladder"}:
+        raise ValueError("must be a list of pairs, or {ladder: …} with a family or a list of models")
+    given = value["ladder"]
+    if isinstance(given, str):
+        rungs = list(_family(given).items())
+    elif isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
+        rungs = [(name, place) for place, name in enumerate(given)]
+        _distinct(tuple(given))
+    else:
+        raise ValueError(f"ladder: must be a family or a list of models, not {given!r}")
+    pairs = [(weak, strong) for (weak, low), (strong, high) in combinations(rungs, 2) if low < high]
+    if not pairs:
+        raise ValueError("ladder: must have at least two models, of different size in a family")
+    return tuple({"weak": weak, "strong": strong} for weak, strong in pairs)
+
+
+def _family(name: str) -> dict[str, int]:
+    from wtsbench.spec import manifests  # it reads grids too
+
+    known = manifests.ladders()
+    if name not in known:
+        near = nearest(name, known)
+        hint = "" if near is None else f" (did you mean {near!r}?)"
+        raise ValueError(f"ladder: there is no family {name!r}{hint}; known are {', '.join(known)}")
+    return known[name]
+
+
 def _short_forms(schema: dict[str, Any]) -> None:
     """In a grid file a strategy is a name, or a mapping of its name and its parameters."""
     properties = schema.pop("properties")
@@ -137,6 +177,10 @@ def _plain(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+DataSeed = Annotated[int, Field(ge=0, lt=2**31)]
+"""As large as the store's column takes."""
+
+
 class DataCaps(Frozen):
     """Upper bounds on the items of the splits; None takes the task manifest's."""
 
@@ -150,21 +194,35 @@ class DataCaps(Frozen):
 class DataSettings(DataCaps):
     """Which items a trial sees. Every field is part of the data's digest."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Decides the split; separate from the optimisation seeds, so that all trials of a task share their items."""
+    seed: DataSeed = 0
+    """Decides the split."""
+    draw: DataSeed | None = None
+    """Decides anew which of the training items are `weak_train` and which `transfer`, and which of them a cap leaves;
+    None: `seed` does."""
 
 
-class GridData(DataSettings):
+class GridData(DataCaps):
     """A grid's items: for all tasks, and for single ones."""
 
+    seed: DataSeed = 0
+    """Decides the split; separate from the optimisation seeds, so that all trials of a task share their items."""
+    seeds: Annotated[tuple[DataSeed, ...], AfterValidator(_distinct)] = ()
+    """Draws of the training items: for each seed, other items are `weak_train` and `transfer`, and `validation` and the
+    test sets stay those of `seed`. Every cell of the grid is run on each draw. None: the one draw of `seed`."""
     tasks: dict[str, DataCaps] = Field(default_factory=dict)
     """Bounds for single tasks of the grid, by name; over the grid's own."""
 
-    def of(self, task: str) -> DataSettings:
-        """What holds for one task, named as in the grid."""
-        settings = DataSettings.model_validate(self.model_dump(exclude={"tasks"}))
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """The data seed of each draw of the training items."""
+        return self.seeds or (self.seed,)
+
+    def of(self, task: str, data_seed: int | None = None) -> DataSettings:
+        """What holds for one task, named as in the grid, and one of the `draws`: by default that of `seed`."""
+        settings = DataSettings.model_validate(self.model_dump(exclude={"tasks", "seeds"}))
         caps = self.tasks.get(task)
-        return settings if caps is None else settings.model_copy(update=caps.model_dump(exclude_none=True))
+        drawn = {} if data_seed in (None, self.seed) else {"draw": data_seed}
+        return settings.model_copy(update=drawn | ({} if caps is None else caps.model_dump(exclude_none=True)))
 
 
 class Resources(Frozen):
@@ -233,7 +291,13 @@ class Grid(Frozen):
     """A name in manifests/images.yaml, or repo@sha256:…; used by the docker sandbox."""
     tasks: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)]
     """Names in manifests/tasks."""
-    pairs: Annotated[tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct)]
+    pairs: Annotated[
+        tuple[Pair, ...],
+        Field(min_length=1),
+        AfterValidator(_distinct),
+        BeforeValidator(_pairs, json_schema_input_type=Annotated[tuple[Pair, ...], Field(min_length=1)] | Ladder),
+    ]
+    """A list of pairs, or `{ladder: …}` for all pairs of a ladder."""
     strategies: Annotated[tuple[StrategyCall, ...], Field(min_length=1), AfterValidator(_distinct)]
     controls: Annotated[tuple[ControlName, ...], AfterValidator(_distinct)] = ()
     """What a student's gain is held against, for every task and pair."""

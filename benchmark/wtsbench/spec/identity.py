@@ -1,60 +1,73 @@
-"""Content addresses: SHA-256 over canonical JSON.
+"""Content addresses: SHA-256 over canonical JSON, which is that of RFC 8785.
 
-Canonical JSON is that of RFC 8785: keys sorted by UTF-16 code units, no white space, UTF-8, numbers as ECMAScript
-writes them (so `1.0` is `1`). NaN and infinities are refused. One thing is wider than the RFC: an int keeps all its
-digits, however large, in place of being rounded to a double.
+Keys are sorted by UTF-16 code units, there is no white space, the text is UTF-8, and numbers are as ECMAScript writes
+them (so `1.0` is `1`).
 """
 
+from __future__ import annotations
+
 import hashlib
-import json
-import math
+from collections.abc import Collection, Mapping
 from typing import Any
+
+import rfc8785
+
+from wtsbench.errors import SpecError
 
 IDENTITY_VERSION = 1
 """Raised when the way an identity is computed changes; then no trial of an older store is taken for a newer one."""
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one byte string that stands for `value` (dicts, lists, strings, numbers, booleans and None)."""
-    return _encoded(value).encode()
+    """The one byte string that stands for `value` (dicts, lists, strings, numbers, booleans and None).
+
+    Raises:
+        ValueError: it has no canonical JSON form: a number that is not finite, a text that is no Unicode, a key that is
+            no text, or something of another type.
+        SpecError: it holds a whole number beyond 2^53, which JSON's readers round: only a user's settings can.
+    """
+    try:
+        return rfc8785.dumps(value)
+    except rfc8785.IntegerDomainError as error:
+        raise SpecError(f"a setting is too large: {error}", remedy="give a number below 2^53.") from None
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of `value`, as 64 hexadecimal digits."""
+    """SHA-256 of the canonical JSON of `value`, as 64 hexadecimal digits; raises as `canonical_json` does."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def _encoded(value: Any) -> str:
-    if value is None or isinstance(value, bool | str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        return _number(value)
-    if isinstance(value, dict):
-        named = sorted(((str(key), item) for key, item in value.items()), key=lambda pair: pair[0].encode("utf-16-be"))
-        return "{" + ",".join(f"{json.dumps(key, ensure_ascii=False)}:{_encoded(item)}" for key, item in named) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_encoded, value)) + "]"
-    raise TypeError(f"{type(value).__name__} has no canonical JSON form")
+class Alike:
+    """Digests of many objects that differ in a few members: what they share is written and hashed once.
+
+    Args:
+        shared: the members that all have, by name.
+        differing: names of the other members.
+    """
+
+    def __init__(self, shared: Mapping[str, Any], differing: Collection[str]) -> None:
+        self.differing = tuple(sorted(differing, key=_place))
+        """In the order of `digest`'s values."""
+        texts: list[bytes] = []
+        text = b"{"
+        for name in sorted({*shared, *differing}, key=_place):
+            text += (b"" if text == b"{" and not texts else b",") + canonical_json(name) + b":"
+            if name in self.differing:
+                texts.append(text)
+                text = b""
+            else:
+                text += canonical_json(shared[name])
+        self._begun = hashlib.sha256(texts[0])
+        self._between = [*texts[1:], text + b"}"]
+
+    def digest(self, *values: Any) -> str:
+        """The digest of the object whose differing members have these values, as `digest` would give it."""
+        hasher = self._begun.copy()
+        for value, text in zip(values, self._between, strict=True):
+            hasher.update(canonical_json(value) + text)
+        return hasher.hexdigest()
 
 
-def _number(value: float) -> str:
-    """`Number::toString` of ECMA-262; the shortest digits that read back as `value` are those of Python's `repr`."""
-    if not math.isfinite(value):
-        raise ValueError(f"{value} has no canonical JSON form")
-    if value == 0:
-        return "0"
-    mantissa, _, exponent = float.__repr__(abs(value)).partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).lstrip("0")
-    point = len(whole) + int(exponent or 0) - (len(whole + fraction) - len(digits))
-    digits = digits.rstrip("0")
-    if 0 < point <= 21:
-        text = digits.ljust(point, "0")
-        text = text if len(digits) <= point else f"{digits[:point]}.{digits[point:]}"
-    elif -6 < point <= 0:
-        text = "0." + "0" * -point + digits
-    else:
-        text = digits[0] + (f".{digits[1:]}" if len(digits) > 1 else "") + f"e{point - 1:+d}"
-    return f"-{text}" if value < 0 else text
+def _place(name: str) -> bytes:
+    """Where the member of this name stands in an object."""
+    return name.encode("utf-16-be")

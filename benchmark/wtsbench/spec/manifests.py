@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wtsbench.errors import SpecError
 from wtsbench.settings import manifest_folders, user_manifests, user_path
 from wtsbench.spec.faults import nearest
-from wtsbench.spec.grid import Grid
+from wtsbench.spec.grid import Grid, Pair
 from wtsbench.spec.yaml_file import Checks, load
 from wtsbench.spec.yaml_tree import Node, shown
 
@@ -90,6 +91,36 @@ def load_model(name: str | Path, *, base: Path | None = None) -> tuple[ModelMani
 
     path = find("models", name, base=base)
     return load(path, ModelManifest, None if is_path(name) else _called(path.stem)), path.parent
+
+
+def ladders() -> dict[str, dict[str, int]]:
+    """By family, the models whose size is known with their number of weights, smallest first.
+
+    Raises:
+        SpecError: a model's manifest is wrong.
+    """
+    sized: dict[str, list[tuple[int, str]]] = {}
+    for name in names("models"):
+        model, _ = load_model(name)
+        if model.family is not None and model.parameters is not None:
+            sized.setdefault(model.family, []).append((model.parameters, name))
+    return {family: {name: size for size, name in sorted(models)} for family, models in sorted(sized.items())}
+
+
+def between(pairs: Iterable[Pair]) -> dict[Pair, tuple[str, ...]]:
+    """For each pair, the models of its family strictly between weak and strong by size, smallest first.
+
+    Empty where the two are not of one family, or are not both known by a manifest.
+    """
+    wanted = list(pairs)
+    named = {name for pair in wanted for name in (pair.weak, pair.strong)} & set(names("models"))
+    found: dict[Pair, tuple[str, ...]] = dict.fromkeys(wanted, ())
+    for ladder in ladders().values() if len(named) > 1 else ():
+        for pair in wanted:
+            if pair.weak in ladder and pair.strong in ladder:
+                low, high = ladder[pair.weak], ladder[pair.strong]
+                found[pair] = tuple(name for name, size in ladder.items() if low < size < high)
+    return found
 
 
 def load_scorer(name: str | Path, *, base: Path | None = None) -> tuple[ScorerManifest, Path]:

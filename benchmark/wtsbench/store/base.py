@@ -142,9 +142,15 @@ class Store(ABC):
         """Attempts begun, by trial id and attempt; of all trials where no ids are given."""
         return self._read(queries.attempts(trial_ids))
 
-    def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
-        """Sealed attempts, by trial id and attempt; of all trials, and all columns, where none are given."""
-        return self._read(queries.trials(trial_ids, columns))
+    def trials(
+        self,
+        trial_ids: Sequence[str] | None = None,
+        *,
+        tasks: Sequence[str] | None = None,
+        columns: Sequence[str] = (),
+    ) -> pa.Table:
+        """Sealed attempts, by trial id and attempt; of all trials and tasks, and all columns, where none are given."""
+        return self._read(queries.trials(trial_ids, columns, tasks=tasks))
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded, by trial id, split and item id."""

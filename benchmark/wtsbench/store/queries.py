@@ -101,9 +101,11 @@ def attempts(trial_ids: Sequence[str] | None) -> Query:
     return Query("attempts").among("trial_id", trial_ids)
 
 
-def trials(trial_ids: Sequence[str] | None, columns: Sequence[str] = ()) -> Query:
+def trials(
+    trial_ids: Sequence[str] | None, columns: Sequence[str] = (), *, tasks: Sequence[str] | None = None
+) -> Query:
     """Sealed attempts."""
-    return Query("trials", only=tuple(columns)).among("trial_id", trial_ids)
+    return Query("trials", only=tuple(columns)).among("trial_id", trial_ids).among("task", tasks)
 
 
 def predictions(trial_ids: Sequence[str], *, splits: Sequence[str] | None) -> Query:

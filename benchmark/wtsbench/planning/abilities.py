@@ -1,0 +1,61 @@
+"""What no trial could do with its model: found when it is planned, before anything has run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wtsbench.spec.trial import Role, TrialSpec
+from wtsbench.strategies import registry
+
+
+def impossible(spec: TrialSpec, model: str, task: str, writes: bool | None) -> Iterator[tuple[str, str]]:
+    """What this trial could not do, each with its remedy.
+
+    Args:
+        spec: the trial; its seed and parents do not matter.
+        model: as the grid names it.
+        task: as the grid names it.
+        writes: whether the model continues texts; None where nothing here knows.
+    """
+    generates = spec.form == "generation"
+    if not spec.model.trained and (spec.recipe is not None or generates):
+        why = "it writes no texts" if generates else "it cannot be trained anew"
+        yield (
+            f"{model} is a source of labels: {why}",
+            "exclude the strategies and tasks that need a weak model of weights.",
+        )
+    if generates and spec.finetune == "linear_probe":
+        yield (
+            f"task {task}, model {model}: finetune: linear_probe trains a classification head, and a generative "
+            "task has none",
+            f"take full or lora for it: `training.tasks: {{{task}: {{finetune: full}}}}`.",
+        )
+    if generates and spec.generation is not None and spec.generation.max_new_tokens >= spec.training.max_length:
+        yield (
+            f"task {task}, model {model}: {spec.generation.max_new_tokens} new tokens leave no room for a prompt "
+            f"within training.max_length, {spec.training.max_length} tokens",
+            "lower generation.max_new_tokens, or raise training.max_length.",
+        )
+    if writes is not False:
+        return
+    if generates:
+        yield (
+            f"task {task}: {model} is an encoder, and writes no texts",
+            f"take a model that continues texts, or exclude {{task: {task}, {_as(spec.role)}: {model}}}.",
+        )
+    elif spec.strategy is not None and registry.resolve(spec.strategy).language:
+        label = registry.short_label(spec.strategy)
+        yield (
+            f"strategy {label}: {model} is an encoder, and no language model to be trained as one",
+            f"exclude {{strategy: {spec.strategy.name}, strong: {model}}}.",
+        )
+    elif spec.recipe is not None and spec.recipe.name == "zero_shot":
+        yield (
+            f"control zero_shot: {model} is an encoder, and answers no prompt",
+            f"exclude {{strategy: zero_shot, strong: {model}}}.",
+        )
+
+
+def _as(role: Role) -> str:
+    """What a pair calls the model of a trial."""
+    return "weak" if role is Role.WEAK else "strong"
