@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from wtsbench.spec.failure import FailureClass
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationOverride
+from wtsbench.spec.items import Balance
 from wtsbench.spec.training import GridTraining
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|KB|MB|GB|TB)")
@@ -138,8 +139,11 @@ def _plain(value: Any) -> str:
 
 
 class DataCaps(Frozen):
-    """Upper bounds on the items of the splits; None takes the task manifest's."""
+    """What a grid asks of a task's items; None takes the task manifest's. Caps are upper bounds; class shares stay."""
 
+    balance: Balance | None = None
+    """The splits in which every class is cut to the number of the rarest: `all`, `train` (all but test sets) or `none`.
+    Texts to go on from have no classes: generative tasks pass it over."""
     weak_train: Annotated[int, Field(ge=2)] | None = None
     transfer: Annotated[int, Field(ge=2)] | None = None
     validation: Annotated[int, Field(ge=2)] | None = None
@@ -158,7 +162,7 @@ class GridData(DataSettings):
     """A grid's items: for all tasks, and for single ones."""
 
     tasks: dict[str, DataCaps] = Field(default_factory=dict)
-    """Bounds for single tasks of the grid, by name; over the grid's own."""
+    """Balance and caps of single tasks of the grid, by name; over the grid's own."""
 
     def of(self, task: str) -> DataSettings:
         """What holds for one task, named as in the grid."""

@@ -1,11 +1,16 @@
 """What a task's items are made of: label, groups, splits, demonstrations, and rows that give several items."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.source import Column, LabelValues
+
+Balance = Literal["all", "train", "none"]
+"""Which splits of a classification are cut until every class has as many items as the rarest: all of them, as Burns et
+al. 2023 do; those that decide what a model learns (weak_train, transfer, validation); or none, so that classes are as
+common as they are in the source."""
 
 
 class LabelColumn(Frozen):
@@ -145,7 +150,7 @@ class SplitSize(Frozen):
     share: Annotated[float, Field(gt=0, lt=1)]
     """Of all items that are left after deduplication, group by group."""
     items: Annotated[int, Field(ge=2)] | None = None
-    """Upper bound, applied after the split; a grid's `data` may give another."""
+    """Upper bound, applied after the split; class shares stay as they are. A grid's `data` may give another."""
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from wtsbench.spec.control_tokens import marked
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationMetricName, GenerationSettings, ZeroShot
 from wtsbench.spec.items import (
+    Balance,
     Choices,
     Continuation,
     Demonstrations,
@@ -85,6 +86,10 @@ class TaskManifest(Frozen):
     """Of `generation`."""
     group: Grouping = Grouping()
     splits: Splits = Splits()
+    balance: Balance = "none"
+    """Of `classification`: the splits in which every class is cut to the number of the rarest: `all` (as Burns et al.
+    2023), `train` (weak_train, transfer and validation; test sets stay as they are), `none`. A grid's `data` may say
+    otherwise."""
     source: Source
     """The canonical place of the data."""
     mirror: Mirror | None = None
@@ -179,6 +184,8 @@ class TaskManifest(Frozen):
             )
             if getattr(self, name)
         ]
+        if generation and self.balance != "none":
+            foreign.append("balance")
         if foreign:
             raise ValueError(f"{foreign[0]}: not for a task of the form {self.form}")
         if generation:
