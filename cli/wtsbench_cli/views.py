@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from wtsbench.data.account import Account
     from wtsbench.execution.session import Event, Session
 
 _WORDS = {"started": "start", "blocked": "not run"}
@@ -258,6 +259,7 @@ def header(session: Session) -> list[tuple[str, str]]:
         ("store", session.options.store),
         ("sandbox", session.sandbox_name),
         ("trials", f"{report.total:,}: {report.stored:,} stored, {report.to_run:,} to run"),
+        *(("data", account.line) for account in accounts(session)),
         *warnings(session),
     ]
 
@@ -270,11 +272,22 @@ def warnings(session: Session) -> list[tuple[str, str]]:
     ]
 
 
-def data_warnings(session: Session) -> list[str]:
-    """Tasks whose test items are nearly the same as items that are learned from."""
-    from wtsbench.data.overlap import warnings
+def accounts(session: Session) -> list[Account]:
+    """What became of the rows of each task."""
+    from wtsbench.data.account import account_of
 
-    return [said for task, dataset in session.datasets.items() for said in warnings(task, dataset.report)]
+    return [account_of(dataset) for dataset in session.datasets.values()]
+
+
+def data_warnings(session: Session) -> list[str]:
+    """What of the tasks' data speaks against taking scores at their word, and texts that will be cut off."""
+    from wtsbench.data.account import cut_off
+
+    room: dict[str, int] = {}
+    for trial in session.report.trials:
+        room[trial.spec.task] = min(room.get(trial.spec.task, 2**31), trial.spec.training.max_length)
+    cut = (cut_off(dataset, room[dataset.task]) for dataset in session.datasets.values() if dataset.task in room)
+    return [warning for account in accounts(session) for warning in account.warnings] + [text for text in cut if text]
 
 
 def memory_warnings(session: Session) -> list[str]:

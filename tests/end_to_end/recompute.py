@@ -354,6 +354,7 @@ class Table:
             scored = store.scores(named, splits=[split])
             done &= set(scored.filter(pc.equal(scored["scorer"], scorer))["trial_id"].to_pylist())
         self.done = sorted(done)
+        self.balance = json.loads(about["report"]).get("balance")
         self.settings = json.loads(about["settings"] or "{}")
         self.scores: dict[tuple[str, ...], dict[str, Score]] = {}
         self.samples: int | None = None
@@ -510,6 +511,7 @@ def check_row(
         "test_items": len(table.items),
         "test_groups": table.groups,
         "samples": table.samples,
+        "balance": table.balance,
         "kind": cells[0].get("kind", "strategy"),
     }
     for name, fact in facts.items():
