@@ -21,7 +21,7 @@ from wtsbench.spec.paths import manifest_folders, naming, user_manifests
 from wtsbench.spec.yaml_file import faults_of
 from wtsbench.spec.yaml_tree import read
 
-__all__ = ["Built", "ImagePin", "is_tag", "pins", "resolve_image", "tag_fault", "write_pin"]
+__all__ = ["Built", "ImagePin", "is_tag", "load_pins", "pins", "resolve_image", "tag_fault", "write_pin"]
 
 FILE = "images.yaml"
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
@@ -63,6 +63,7 @@ class ImagePin(Frozen):
     platform: str | None = None
     """Of the image that `id` names, as `linux/amd64`."""
     built: Built | None = None
+    """How it was made, where that is known."""
 
     @property
     def digest(self) -> str:
@@ -119,7 +120,7 @@ def pins() -> dict[str, ImagePin]:
     found: dict[str, ImagePin] = {}
     for folder in reversed(manifest_folders()):
         if (folder / FILE).is_file():
-            found |= _load(folder / FILE)
+            found |= load_pins(folder / FILE)
     return found
 
 
@@ -139,7 +140,7 @@ def write_pin(name: str, pin: ImagePin, *, file: Path | None = None) -> Path:
     path = user_manifests() / FILE if file is None else file
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path.parent):
-        kept, head = (_load(path), _comment(path)) if path.is_file() else ({}, _HEAD)
+        kept, head = (load_pins(path), _comment(path)) if path.is_file() else ({}, _HEAD)
         entries = {
             key: value.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
             for key, value in sorted((kept | {name: pin}).items())
@@ -180,7 +181,12 @@ def _comment(path: Path) -> str:
     return "".join(lines[:end])
 
 
-def _load(path: Path) -> dict[str, ImagePin]:
+def load_pins(path: Path) -> dict[str, ImagePin]:
+    """The images of a file, by name.
+
+    Raises:
+        SpecFaults: the file is wrong; all its faults are in it.
+    """
     tree, faults = read(path)
     loaded: dict[str, ImagePin] = {}
     for name, node in tree.children.items():

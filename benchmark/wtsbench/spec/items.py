@@ -17,6 +17,7 @@ class LabelColumn(Frozen):
     """Which column holds the label, and what its values mean."""
 
     column: Column
+    """Name of the column."""
     values: LabelValues = Field(default_factory=dict)
     """Empty: the column holds the class names themselves."""
 
@@ -68,7 +69,9 @@ class Preference(Frozen):
     """As for choices."""
 
     better: Column
+    """The column with the better text."""
     worse: Column
+    """The column with the worse text."""
     marker: Annotated[str, Field(min_length=1)] | None = None
     """What the two have in common at their beginning, up to and with its last occurrence, is not shown twice: the
     template names it `{context}`. Without it a row whose two texts share none stands as it is, the context empty."""
@@ -116,8 +119,11 @@ class Demonstrations(Frozen):
     """
 
     column: Column
+    """The column of numbers that decides."""
     at_most: float | None = None
+    """Largest number of a continuation that may be learned from."""
     at_least: float | None = None
+    """Smallest number of one."""
 
     @model_validator(mode="after")
     def _bounded(self) -> "Demonstrations":
@@ -167,7 +173,9 @@ class Splits(Frozen):
     transfer: SplitSize = SplitSize(share=0.4)
     """Weakly labelled for the students, ground truth for the ceilings."""
     validation: SplitSize = SplitSize(share=0.1)
+    """For choices such as when to stop; students have weak labels there as well."""
     test: SplitSize = SplitSize(share=0.2)
+    """What all models are scored on."""
 
     @model_validator(mode="after")
     def _whole(self) -> "Splits":

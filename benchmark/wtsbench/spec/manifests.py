@@ -117,15 +117,6 @@ def load_grid(source: str | Path, *, check: Checks | None = None) -> Grid:
     return load(find("grids", source), Grid, check)
 
 
-def grid_json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of grid files, their short forms included.
-
-    It knows the form; which names of tasks, models and strategies are valid, only `wtsbench validate` knows.
-    """
-    schema = Grid.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "wtsbench grid"}
-
-
 def _files(kind: Kind) -> dict[str, Path]:
     """Every name and its file, in the order of names; a user's own file hides a shipped one."""
     found: dict[str, Path] = {}

@@ -92,6 +92,7 @@ class PerspectiveSource(Frozen):
     endpoint: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")] = PERSPECTIVE
     """Address before `/v1alpha1/comments:analyze`; no user or key in it."""
     attribute: Annotated[str, Field(pattern=r"^[A-Z][A-Z_]*$")] = "TOXICITY"
+    """Which of the API's scores is taken."""
     languages: Annotated[tuple[str, ...], Field(min_length=1)] = ("en",)
     """ISO 639 codes of the texts' language; it is never guessed from a text."""
     queries_per_second: Annotated[float, Field(gt=0)] = 1.0
@@ -113,11 +114,14 @@ class ScorerManifest(Frozen):
     """A scorer by name."""
 
     api_version: Annotated[Literal["wtsbench/v1"], Field(alias="apiVersion")] = "wtsbench/v1"
+    """The form of the file."""
     kind: Literal["scorer"] = "scorer"
     name: ScorerName
+    """What tasks and tables call it."""
     summary: Annotated[str, Field(min_length=1)]
     """One line for `wtsbench scorer list`."""
     source: ScorerSource
+    """What gives the scores."""
     mirror: Annotated[str, Field(min_length=1)] | None = None
     """For a `hub` source: a folder with the same weights below `WTSBENCH_DATA_MIRROR`, taken where it is there."""
 
