@@ -35,7 +35,7 @@ def test_the_way_from_rows_to_items(tmp_path: Path, make_manifest: MakeManifest)
     left = sum(split.items + sum(count.number for count in split.left_out) for split in made.splits)
     assert left == 1999
     test = made.splits[-1]
-    assert (test.split, test.items, test.shares) == ("test", 100, "no 93%, yes 7.0%")
+    assert (test.split, test.items, test.shares) == ("test", 100, "no 93%, yes 7.0% (7)")
     assert "capped" in test.gone
     assert {count.name for split in made.splits[:3] for count in split.left_out} == {"balanced away"}
 

@@ -28,6 +28,8 @@ COARSE = 0.1
 """A test set that shows no smaller difference than this shows next to nothing."""
 FEW = 10
 """With fewer test items of a class, nothing can be said of it."""
+_RARE = 0.1
+"""Below this share of a split, a class is told with its number of items."""
 _ONE_SIDED = 0.75
 """From this share of one class on, accuracy says little."""
 SHOWS = (
@@ -95,7 +97,7 @@ class SplitAccount:
 
     @property
     def shares(self) -> str:
-        """`unsafe 56%, safe 44%`; a class that is there is never shown as 0%."""
+        """`no 91%, yes 9.3% (158)`: how many there are of a class is told where they are few."""
         return ", ".join(f"{count.name} {_percent(count.number, self.items)}" for count in self.classes)
 
     @property
@@ -264,10 +266,12 @@ def _warnings(made: Account) -> Iterator[str]:
 def _of_test_set(made: Account, split: SplitAccount) -> Iterator[str]:
     said = f"task {made.task}: {split.items:,} items of {split.split}"
     metric = made.metric.replace("_", " ")
-    if split.shows is not None and split.shows[0] > COARSE:
-        yield f"{said} are too few to show a difference in {metric} below about {split.shows[0]:.2f}"
+    rare = _listed(f"{count.number:,} of {count.name}" for count in split.classes if count.number < _RARE * split.items)
     few = _listed(f"{count.number} of {count.name}" for count in split.classes if count.number < FEW)
-    if few:
+    if split.shows is not None and split.shows[0] > COARSE:
+        only = f", only {rare}," if rare else ""
+        yield f"{said}{only} are too few to show a difference in {metric} below about {split.shows[0]:.2f}"
+    elif few:
         yield f"{said}, only {few}: what is said of so few items is rough"
     most = max(split.classes, key=lambda count: count.number, default=None)
     if made.metric == "accuracy" and most is not None and most.number >= _ONE_SIDED * split.items:
@@ -294,4 +298,4 @@ def _listed(parts: Iterable[str]) -> str:
 
 def _percent(number: int, whole: int) -> str:
     share = number / whole if whole else 0.0
-    return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
+    return f"{share:.1%} ({number:,})" if share < _RARE else f"{share:.0%}"
