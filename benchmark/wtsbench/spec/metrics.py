@@ -185,7 +185,7 @@ def _recall(sums: Floats, index: int) -> Floats:
     return ratio(found[..., index], true[..., index])
 
 
-def _evenly(counts: Integers) -> float:
+def evenly(counts: Integers) -> float:
     """Of a mean over classes, whose variance is that of the mean of each class, added up."""
     present = counts[counts > 0]
     return float(present.size**2 / (1 / present).sum()) if present.size else 0.0
@@ -211,7 +211,7 @@ METRICS: dict[str, Metric[Predicted]] = {
             higher_is_better=True,
             features=per_class,
             value=_mean_recall,
-            effective=_evenly,
+            effective=evenly,
         ),
         Metric(
             name="f1",
@@ -219,7 +219,7 @@ METRICS: dict[str, Metric[Predicted]] = {
             higher_is_better=True,
             features=per_class,
             value=_f1,
-            effective=_evenly,
+            effective=evenly,
         ),
     )
 }
@@ -227,7 +227,7 @@ METRICS: dict[str, Metric[Predicted]] = {
 
 
 def classification_metrics(labels: Sequence[str]) -> dict[str, Metric[Predicted]]:
-    """All that is reported of a classifier of these classes, by name: `METRICS`, recalls and calibration."""
+    """All that is reported of a classifier of these classes, by name."""
     recalls: list[Metric[Any]] = [
         Metric(
             name=f"recall[{label}]",
@@ -247,4 +247,7 @@ def classification_metrics(labels: Sequence[str]) -> dict[str, Metric[Predicted]
         value=share,
         highest=2.0,
     )
-    return {**METRICS, **{metric.name: metric for metric in recalls}, "brier": brier}
+    from wtsbench.spec.ordering import ORDERING  # made of what is here
+
+    ordering = ORDERING if len(labels) == 2 else {}
+    return {**METRICS, **ordering, **{metric.name: metric for metric in recalls}, "brier": brier}
