@@ -2,7 +2,7 @@
 
 Neither is a function of sums over items, as metrics here are. Each is taken as the mean of pseudo-values: the score,
 plus N times what the item adds to it (its derivative by the item's weight; the infinitesimal jackknife, Efron 1982).
-That is exact for the items as they are, and right to first order for a resample of them; for AUROC it gives the variance
+That is exact for the items as they are, and right to first order for a resample of them; of AUROC the variance is that
 of DeLong et al. 1988.
 
 Shapes: N items, `...` any number of leading axes (trials).
