@@ -91,11 +91,11 @@ def digest_items(
     return digest(made_of)
 
 
-def balance_in(report: str) -> str | None:
+def balance_in(report: Any) -> str | None:
     """The balance that a stored report tells, as JSON; None of generation, and where it tells none."""
     try:
         told = json.loads(report)
-    except ValueError:
+    except (TypeError, ValueError):  # whatever a client sent
         return None
     balance = told.get("balance") if isinstance(told, dict) else None
     return balance if isinstance(balance, str) else None

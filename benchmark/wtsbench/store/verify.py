@@ -174,5 +174,5 @@ def digest_of(row: dict[str, Any], items: pa.Table) -> str:
         metric=row["metric"],
         items=sorted_items,
         settings=settings,
-        balance=balance_in(row["report"]),
+        balance=balance_in(row.get("report")),
     )
