@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 from wtsbench_cli.options import JsonOption, StoreOption, store_of
 from wtsbench_cli.terminal import duration, print_json, print_table
 
@@ -115,9 +115,9 @@ def _so_far(place: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
     """What an attempt that runs on this machine has printed until now."""
     from wtsbench.execution.spool import AttemptFolder
     from wtsbench.sandbox import log
-    from wtsbench.spec.paths import user_path
+    from wtsbench.settings import user_path
 
-    printed = log.lines(AttemptFolder.of(user_path(place) / "spool", trial_id, attempt).log)
+    printed = log.lines(AttemptFolder.of(user_path(place) / "spool", trial_id, attempt).trial.log)
     return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(printed, 1)]
 
 

@@ -67,7 +67,7 @@ def _show(name: str, *, read: bool, items: int, mirror: Path | None, json: bool)
     if read:
         from wtsbench.data.account import account_of
         from wtsbench.data.looking import examples, look
-        from wtsbench.spec.paths import data_mirror
+        from wtsbench.settings import data_mirror
 
         dataset = look(name, mirror=mirror or data_mirror())
         account, found = account_of(dataset), [*examples(dataset, items)]

@@ -104,8 +104,8 @@ def validate(
 def _accounts(valid: Valid, source: str, mirror: Path | None) -> list[Account]:
     from wtsbench.data.account import account_of
     from wtsbench.data.looking import look, look_at_all
+    from wtsbench.settings import data_mirror
     from wtsbench.spec.grid import Grid
-    from wtsbench.spec.paths import data_mirror
 
     place = mirror or data_mirror()
     if isinstance(valid.content, Grid):

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from tests.execution.test_sweep import begun, predict, spec, store  # noqa: F401  # fixtures
-from wtsbench.errors import StoreError
+from wtsbench.errors import SpecError
 from wtsbench.execution.gc import Cleared, Leftover, clear, find
 from wtsbench.execution.space import OnDisk
 from wtsbench.execution.spool import AttemptFolder, attempt_folders, sandbox_folder
 from wtsbench.sandbox.lease import Renewal
-from wtsbench.sandbox.prune import left_folders
+from wtsbench.sandbox.leftovers import left_folders
 from wtsbench.sandbox.staging import ContainerFolder, locked
-from wtsbench.spec.paths import spool_folder
+from wtsbench.settings import spool_folder
 from wtsbench.spec.trial import TrialSpec
 from wtsbench.store.client import Store
 
@@ -68,7 +68,7 @@ def test_finished_work_is_delivered_and_unfinished_work_told(spec: TrialSpec, st
     spool = spool_folder(store.uri)
     finished, _, outbox = begun(spec, store, spool)
     predict(outbox, store, spec)
-    finished.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    finished.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
     unfinished, _, _ = begun(spec, store, spool)
     living, _, _ = begun(spec, store, spool)
     AttemptFolder.of(spool, "f" * 64, 1).path.mkdir()
@@ -168,7 +168,7 @@ def test_a_cache_over_its_budget_loses_the_least_used(tmp_path: Path, monkeypatc
     assert all(one.problem is None for one in cleared(uri, cache=0))
     assert [path.exists() for path in (oldest, wheels, table, fresh, paid)] == [False, False, False, True, True]
     monkeypatch.setenv("WTSBENCH_CACHE_BYTES", "much")
-    with pytest.raises(StoreError, match="not a number"):
+    with pytest.raises(SpecError, match="not a number"):
         find(uri)
 
 
@@ -338,7 +338,7 @@ def test_a_spool_in_the_cache_is_no_interrupted_write(spec: TrialSpec, store: St
     predict(outbox, store, spec)
     away = sandbox_folder(spool) / "0" / "out" / "1" / "outbox"
     away.parent.mkdir(parents=True)
-    folder.outbox.rename(away)
+    folder.trial.outbox.rename(away)
     for path in (*sandbox_folder(spool).rglob("*"), sandbox_folder(spool)):
         os.utime(path, (LONG_AGO, LONG_AGO))
     assert not [one for one in find(store.uri).leftovers if one.kind == "temporary file"]

@@ -14,13 +14,14 @@ import yaml
 from tests.spec.files import GRID
 from tests.spec.test_yaml_file import WRONG
 from wtsbench.errors import SpecError
+from wtsbench.files import naming
 from wtsbench.planning.check import load_checked_grid
 from wtsbench.planning.validation import KINDS, FileKind, json_schema, validated
+from wtsbench.settings import cache_folder, shipped
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import SpecFaults
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.manifests import find, load_grid, load_model, load_task, names
-from wtsbench.spec.paths import cache_folder, naming, shipped
 from wtsbench.spec.yaml_file import kind_of
 from wtsbench.spec.yaml_tree import read
 
@@ -315,7 +316,7 @@ def test_images_are_checked(tmp_path: Path) -> None:
     [
         ("tasks/boolq", "this is a task's manifest, not a grid"),
         ("models/gpt2", "this is a model's manifest, not a grid"),
-        ("scorers/perspective", "this is a scorer's manifest, not a grid"),
+        ("scorers/toxicity-mini", "this is a scorer's manifest, not a grid"),
     ],
 )
 def test_a_file_of_another_kind_is_called_what_it_is(file: str, words: str) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 
 from wtsbench.data import overlap
 from wtsbench.data.dataset import Dataset
-from wtsbench.spec.metrics import METRICS
+from wtsbench.metrics.classification import METRICS
 from wtsbench.spec.trial import TEST_SPLITS, Split
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 
 DISAGREEMENT = 0.2
 """Share of items to which two models are taken to give different answers, where nothing is known of them yet."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from wtsbench.contract.schemas import ITEMS
 from wtsbench.data import overlap
 from wtsbench.data.balance import choose, rank
 from wtsbench.data.grouping import SHINGLE_WORDS, group_items
@@ -22,7 +23,6 @@ from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import TEST_SPLITS, Split
-from wtsbench.store.schemas import ITEMS
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from wtsbench.contract.folder import FolderLayout
 from wtsbench.errors import StoreError
 from wtsbench.execution.judging import ScorerPlace
 from wtsbench.execution.space import size_of
-from wtsbench.spec.files import remove_tree
+from wtsbench.files import remove_tree
+from wtsbench.settings import spool_bytes
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.trial import TrialJob
 
-SPOOL_BYTES = 50 * 2**30
-"""What may wait on a node to be delivered, where `WTSBENCH_SPOOL_BYTES` does not say otherwise."""
 _REMOVALS = 10
 
 
@@ -61,29 +61,9 @@ class AttemptFolder:
         return cls(spool / f"{trial_id[:16]}-{attempt}")
 
     @property
-    def trial(self) -> Path:
+    def trial(self) -> FolderLayout:
         """The trial folder."""
-        return self.path / "trial"
-
-    @property
-    def inputs(self) -> Path:
-        """What the trial reads."""
-        return self.trial / "inputs"
-
-    @property
-    def outbox(self) -> Path:
-        """What the trial writes."""
-        return self.trial / "outbox"
-
-    @property
-    def log(self) -> Path:
-        """Standard output and error of the trial."""
-        return self.trial / "log.txt"
-
-    @property
-    def progress(self) -> Path:
-        """Share of the work done, as the trial last wrote it."""
-        return self.trial / "scratch" / "progress.json"
+        return FolderLayout(self.path / "trial")
 
     @property
     def claimed(self) -> Path:
@@ -95,16 +75,11 @@ class AttemptFolder:
         """Why the trial's records make the attempt a failed one; there only where they do."""
         return self.path / "verdict"
 
-    @property
-    def result(self) -> Path:
-        """The trial's last word."""
-        return self.outbox / "result.json"
-
     def create(self, note: AttemptNote) -> None:
         """Lay out the folder."""
-        for folder in (self.inputs, self.outbox, self.trial / "scratch"):
+        for folder in (self.trial.inputs, self.trial.outbox, self.trial.scratch):
             folder.mkdir(parents=True, exist_ok=True)
-        (self.trial / "spec.json").write_text(note.job.model_dump_json(indent=2))
+        self.trial.spec.write_text(note.job.model_dump_json(indent=2))
         (self.path / "attempt.json").write_text(note.model_dump_json(indent=2))
 
     def note(self) -> AttemptNote | None:
@@ -117,7 +92,7 @@ class AttemptFolder:
     def last_sign(self, note: AttemptNote) -> float:
         """When the trial last wrote or its supervisor last renewed its lease, as far as files tell."""
         seen = note.started_at
-        for path in (self.trial / "lease", self.log, self.progress, self.result):
+        for path in (self.trial.lease, self.trial.log, self.trial.progress, self.trial.result):
             with suppress(OSError):
                 seen = max(seen, path.lstat().st_mtime)
         return min(seen, time.time())
@@ -223,17 +198,10 @@ def sandbox_folder(spool: Path) -> Path:
 def require_room(spool: Path) -> None:
     """Refuse to begin an attempt where what waits to be delivered has grown to the spool's budget.
 
-    The budget is `WTSBENCH_SPOOL_BYTES`, or SPOOL_BYTES.
-
     Raises:
-        StoreError: there is no room, or the variable is no number of bytes.
+        StoreError: there is no room.
     """
-    named = os.environ.get("WTSBENCH_SPOOL_BYTES")
-    if named and not named.isdecimal():
-        raise StoreError(
-            f"WTSBENCH_SPOOL_BYTES is {named!r}, not a number of bytes", remedy="set it to one, or unset it."
-        )
-    budget = int(named) if named else SPOOL_BYTES
+    budget = spool_bytes()
     waiting = [path for path in spool.iterdir() if path != sandbox_folder(spool)] if spool.is_dir() else []
     held = sum(size_of(path) for path in waiting)  # other attempts end, and are removed, meanwhile
     if held > budget:

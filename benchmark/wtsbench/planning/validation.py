@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, TypeAdapter
 
 from wtsbench.errors import SpecError
+from wtsbench.images.pins import ImagePin, load_pins
 from wtsbench.planning.check import load_checked_grid
-from wtsbench.sandbox.pins import ImagePin, load_pins
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import SpecFaults, nearest
 from wtsbench.spec.grid import Grid

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from wtsbench.errors import ScorerError
 from wtsbench.scoring.base import Scorer
+from wtsbench.settings import user_path
 from wtsbench.spec import manifests
-from wtsbench.spec.paths import user_path
 from wtsbench.spec.scorer import (
     HubClassifierSource,
     LexiconSource,
     NgramSource,
-    PerspectiveSource,
     ScorerManifest,
 )
 
@@ -59,10 +58,6 @@ def from_manifest(manifest: ScorerManifest, *, folder: Path, mirror: Path | None
             from wtsbench.scoring.hub import resolve_hub
 
             return resolve_hub(manifest, manifest.source, folder=folder, mirror=mirror)
-        case PerspectiveSource():
-            from wtsbench.scoring.perspective import PerspectiveScorer
-
-            return PerspectiveScorer(name=manifest.name, source=manifest.source)
 
 
 def _ngram(name: str, source: NgramSource, folder: Path, mirror: Path | None) -> Scorer:

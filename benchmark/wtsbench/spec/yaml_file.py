@@ -31,7 +31,7 @@ _TELLING = {
     **dict.fromkeys(("family", "parameters", "layers", "width"), "model"),
 }
 """Keys that only files of one kind have."""
-_SCORER_SOURCES = ("lexicon", "ngram", "perspective")
+_SCORER_SOURCES = ("lexicon", "ngram")
 _MODEL_SOURCES = ("embedded", "hub", "path", "labels", "endpoint")
 """Kinds of a scorer's source, and keys of a model's, which has no kind."""
 

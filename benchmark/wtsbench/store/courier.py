@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from wtsbench.contract.outbox import Ack, Batch, pending, read_batch
 from wtsbench.errors import StoreError
+from wtsbench.files import sync_folder
+from wtsbench.settings import patience_seconds
 from wtsbench.store.client import Store
-from wtsbench.store.lock import patience as default_patience
 from wtsbench.store.lock import persistently
-from wtsbench.store.outbox import Ack, Batch, pending, read_batch, sync_folder
 
 MAX_ROWS = 200_000
 """Rows of one transaction, so that a large outbox needs no large memory. A larger record goes alone."""
@@ -26,7 +27,7 @@ def deliver(folder: Path, store: Store, *, patience: float | None = None) -> lis
     Args:
         folder: the outbox of one attempt; one that is not there is empty.
         store: where to.
-        patience: seconds after which trying again ends; None takes `lock.patience()`.
+        patience: seconds after which trying again ends; None takes `settings.patience_seconds()`.
 
     Returns:
         The acknowledgements, by sequence number.
@@ -34,7 +35,7 @@ def deliver(folder: Path, store: Store, *, patience: float | None = None) -> lis
     Raises:
         StoreError: a record is torn or foreign, or the store did not take it. What was not acknowledged stays.
     """
-    deadline = time.monotonic() + (default_patience() if patience is None else patience)
+    deadline = time.monotonic() + (patience_seconds() if patience is None else patience)
     acks: list[Ack] = []
     _check(folder)
     for group in _groups(folder):

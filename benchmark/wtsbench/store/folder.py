@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from wtsbench.errors import NoStore, StoreError
+from wtsbench.settings import patience_seconds
 from wtsbench.store.explain import OTHER_FOLDER, not_ours
 from wtsbench.store.journal import journal_of
-from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, patience, persistently
+from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, persistently
 from wtsbench.store.operations import EngineCalls, StoreCalls
 from wtsbench.store.owner import FILE as OWNER_FILE
 from wtsbench.store.owner import living_owner
@@ -153,4 +154,4 @@ class FolderStore(StoreCalls):
     def _ask(self, question: Callable[[EngineCalls], _T], *, read_only: bool = False) -> _T:
         """As everywhere; where the server that owned the folder goes away meanwhile, whoever owns it then is asked."""
         ask = partial(super()._ask, question, read_only=read_only)
-        return persistently(ask, patience(), fault=_Stopping)
+        return persistently(ask, patience_seconds(), fault=_Stopping)

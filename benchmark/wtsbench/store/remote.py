@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.ipc
 
+from wtsbench.contract.outbox import Ack, Batch
+from wtsbench.contract.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
+from wtsbench.files import read_small
+from wtsbench.settings import patience_seconds, token_file, user_path
 from wtsbench.spec.address import split_address
-from wtsbench.spec.files import read_small
-from wtsbench.spec.paths import token_file, user_path
 from wtsbench.store import wire
-from wtsbench.store.lock import patience, persistently
+from wtsbench.store.lock import persistently
 from wtsbench.store.operations import StoreCalls
-from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query, items
-from wtsbench.store.schemas import SCHEMA_VERSION, TABLES
 
 SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
 CALL_SECONDS = 120.0
@@ -61,7 +61,7 @@ class RemoteEngine:
         Args:
             address: `grpc://HOST:PORT` on this machine, `grpc+tls://HOST:PORT`, or the local socket's.
             wait: seconds to go on trying.
-            patience: seconds to go on trying with each call later; None is `lock.patience()`.
+            patience: seconds to go on trying with each call later; None is `settings.patience_seconds()`.
 
         Raises:
             StoreUnreachable: nobody answers there.
@@ -215,7 +215,7 @@ class RemoteEngine:
             ) from None
 
     def _patient(self, call: Callable[[], _T]) -> _T:
-        return persistently(call, patience() if self._patience is None else self._patience)
+        return persistently(call, patience_seconds() if self._patience is None else self._patience)
 
 
 class ServerStore(StoreCalls):

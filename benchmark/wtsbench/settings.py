@@ -1,0 +1,162 @@
+"""Every environment variable of wtsbench with its default, and where files are: shipped, the user's own, caches.
+
+README has the same table for users.
+"""
+
+import errno
+import hashlib
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import wtsbench
+from wtsbench.errors import SpecError
+from wtsbench.visible import shortened
+
+_Default = TypeVar("_Default", int, None)
+_PACKAGE = Path(wtsbench.__file__).resolve().parent
+_CHECKOUT = _PACKAGE.parents[1]
+
+
+def shipped(name: str) -> Path:
+    """A folder shipped with wtsbench (`manifests`, `containers`), in a wheel and in a checkout alike."""
+    inside_wheel = _PACKAGE / name
+    return inside_wheel if inside_wheel.is_dir() else _CHECKOUT / name
+
+
+def user_path(name: str | Path) -> Path:
+    """A path that somebody wrote, on the command line, in a file or in the environment: `~` and `~name` filled in.
+
+    Raises:
+        SpecError: no file can be called so, or there is no such user.
+    """
+    try:
+        path = Path(name).expanduser()
+        str(path).encode()  # the database and Arrow take UTF-8 alone
+        os.lstat(path)
+    except RuntimeError:
+        raise SpecError(
+            f"{shortened(str(name))}: there is no such user", remedy="write the folder's path without the ~."
+        ) from None
+    except ValueError:
+        raise SpecError(
+            f"{shortened(str(name))} is no path: it holds a NUL, or is not UTF-8", remedy="rename it, or give another."
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise SpecError(f"{shortened(str(name))} is no path: {error.strerror}") from None
+    return path
+
+
+def checkout() -> Path | None:
+    """The root of the checkout wtsbench runs from; None where it is installed as a wheel."""
+    return _CHECKOUT if _CHECKOUT / "benchmark" / "wtsbench" == _PACKAGE else None
+
+
+def manifest_folders() -> tuple[Path, ...]:
+    """Where manifests are looked up, first match wins: the user's own folder, then the shipped ones."""
+    return (user_manifests(), shipped("manifests"))
+
+
+def user_manifests() -> Path:
+    """`WTSBENCH_MANIFESTS`, or `wtsbench/manifests` in the user's configuration folder."""
+    named = os.environ.get("WTSBENCH_MANIFESTS")
+    if named:
+        return user_path(named)
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return user_path(base) / "wtsbench" / "manifests"
+
+
+def cache_folder() -> Path:
+    """`WTSBENCH_CACHE`, or `wtsbench` in the user's cache folder: what can be made again."""
+    named = os.environ.get("WTSBENCH_CACHE")
+    if named:
+        return user_path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return user_path(base) / "wtsbench"
+
+
+def data_mirror() -> Path | None:
+    """`WTSBENCH_DATA_MIRROR`: a folder that holds tasks' data and models in place of their canonical source."""
+    named = os.environ.get("WTSBENCH_DATA_MIRROR")
+    return user_path(named).resolve() if named else None
+
+
+def default_store() -> str:
+    """`WTSBENCH_STORE`, or `wtsbench-store` in the working folder."""
+    return os.environ.get("WTSBENCH_STORE") or "wtsbench-store"
+
+
+def token_file() -> Path | None:
+    """`WTSBENCH_TOKEN_FILE`: the file that holds the token for a central store."""
+    named = os.environ.get("WTSBENCH_TOKEN_FILE")
+    return user_path(named) if named else None
+
+
+def spool_of_servers() -> Path:
+    """Where attempts on their way to servers are kept on this machine, a folder for each server."""
+    named = os.environ.get("WTSBENCH_SPOOL")
+    return (user_path(named) if named else cache_folder() / "spool").resolve()
+
+
+def spool_folder(store: str) -> Path:
+    """Where attempts on their way to a store are kept on this machine.
+
+    `WTSBENCH_SPOOL` where it is set; else `spool` in the store's folder, or for a server a folder of its own in the
+    user's cache.
+    """
+    if "://" not in store:
+        return user_path(os.environ.get("WTSBENCH_SPOOL") or user_path(store) / "spool").resolve()
+    return spool_of_servers() / hashlib.sha256(store.encode()).hexdigest()[:16]
+
+
+def spool_bytes() -> int:
+    """`WTSBENCH_SPOOL_BYTES`, or 50 GiB: what may wait on a node to be delivered."""
+    return _bytes("WTSBENCH_SPOOL_BYTES", 50 * 2**30)
+
+
+def cache_bytes() -> int:
+    """`WTSBENCH_CACHE_BYTES`, or 20 GiB: what the parts of the cache that are made again may hold."""
+    return _bytes("WTSBENCH_CACHE_BYTES", 20 * 2**30)
+
+
+def images_bytes() -> int | None:
+    """`WTSBENCH_IMAGES_BYTES`: what trial images without a name may hold; None where they all stay."""
+    return _bytes("WTSBENCH_IMAGES_BYTES", None)
+
+
+def lease_seconds() -> float:
+    """`WTSBENCH_LEASE_SECONDS`, or 30: age at which a trial's lease has expired."""
+    return _seconds("WTSBENCH_LEASE_SECONDS", 30.0)
+
+
+def lock_seconds() -> float:
+    """`WTSBENCH_STORE_LOCK_SECONDS`, or 60: how long to wait for a store's lock."""
+    return _seconds("WTSBENCH_STORE_LOCK_SECONDS", 60.0)
+
+
+def patience_seconds() -> float:
+    """`WTSBENCH_STORE_PATIENCE_SECONDS`, or 300: how long to go on trying while a server does not answer."""
+    return _seconds("WTSBENCH_STORE_PATIENCE_SECONDS", 300.0)
+
+
+def _bytes(name: str, default: _Default) -> int | _Default:
+    named = os.environ.get(name)
+    if not named:
+        return default
+    if not (named.isascii() and named.isdecimal()):
+        raise SpecError(f"{name} is {named!r}, not a number of bytes", remedy="set it to one, or unset it.")
+    return int(named)
+
+
+def _seconds(name: str, default: float) -> float:
+    named = os.environ.get(name)
+    if not named:
+        return default
+    with suppress(ValueError):
+        seconds = float(named)
+        if 0 <= seconds <= threading.TIMEOUT_MAX:
+            return seconds
+    raise SpecError(f"{name} is {named!r}, not a number of seconds", remedy="set it to one, or unset it.")
