@@ -69,7 +69,7 @@ def _readers() -> dict[str, Callable[[Path, pytest.MonkeyPatch], object]]:
     from wtsbench.spec.grid import Grid
     from wtsbench.spec.model import LabelFile
     from wtsbench.spec.yaml_file import load
-    from wtsbench.store import remote
+    from wtsbench.store import connection
 
     def bundle(path: Path, _: pytest.MonkeyPatch) -> None:
         with opened(path):
@@ -77,11 +77,11 @@ def _readers() -> dict[str, Callable[[Path, pytest.MonkeyPatch], object]]:
 
     def token(path: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setenv("WTSBENCH_TOKEN_FILE", str(path))
-        remote._token("grpc+tls://localhost:1")
+        connection.token()
 
     def certificate(path: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setenv("WTSBENCH_CA_FILE", str(path))
-        remote._file("WTSBENCH_CA_FILE")
+        connection._file("WTSBENCH_CA_FILE")
 
     labels = LabelFile.model_validate({"path": "other.csv", "text": "a", "label": "b"})
     return {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from wtsbench.errors import SandboxError, StoreError, UserError
-from wtsbench.execution.ending import read_result
+from wtsbench.execution.sealing import read_result
 from wtsbench.execution.space import interrupted, over_budget, size_of
 from wtsbench.execution.spool import AttemptFolder, attempt_folders, is_dead, sandbox_folder
 from wtsbench.execution.supervise import sweep

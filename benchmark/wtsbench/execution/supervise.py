@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from wtsbench.errors import ExitCode, ModelError, SandboxError, StoreError, UserError
-from wtsbench.execution.ending import end, read_result, writable
+from wtsbench.execution.ending import end, writable
 from wtsbench.execution.environment import environment_of
 from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.inputs import link_models, write_inputs
 from wtsbench.execution.job import Job, Receipt
+from wtsbench.execution.sealing import read_result
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders, require_room, sandbox_folder
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.sandbox.choice import make_sandbox
