@@ -83,7 +83,7 @@ def leaderboard(
     )
 
 
-def _accounts(store: Readable, digests: Sequence[str]) -> tuple[Account, ...]:
+def _accounts(store: Store, digests: Sequence[str]) -> tuple[Account, ...]:
     """What became of the rows of some data sets, of those that the store can tell it of."""
     if not digests:
         return ()
