@@ -136,10 +136,11 @@ def write_first(path: Path, store: str | None, grid: str) -> None:
 def _grid_and_folder(grid: str | None) -> tuple[str | None, Path | None]:
     """A grid's name, and where its file is if it was given by that."""
     from wtsbench.spec import manifests
+    from wtsbench.spec.grid_file import load_grid
 
     if grid is None or not manifests.is_path(grid):
         return grid, None
-    return manifests.load_grid(Path(grid)).name, Path(grid).parent
+    return load_grid(Path(grid)).name, Path(grid).parent
 
 
 def compared(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wtsbench_cli.accounts import account_record, show_accounts
 from wtsbench_cli.options import (
     GridArgument,
     JsonOption,
@@ -20,7 +21,7 @@ from wtsbench_cli.options import (
     store_of,
 )
 from wtsbench_cli.terminal import count, doing, print_json, print_table
-from wtsbench_cli.views import warnings
+from wtsbench_cli.views import accounts, warnings
 
 if TYPE_CHECKING:
     from wtsbench.execution.session import Session
@@ -73,6 +74,7 @@ def _record(session: Session, store: str) -> dict[str, Any]:
         "shared": report.shared,
         "stored": report.stored,
         "to_run": report.to_run,
+        "data": [account_record(account) for account in accounts(session)],
         "warnings": [text for _, text in warnings(session)],
         "trials": [
             {
@@ -102,6 +104,8 @@ def _show(session: Session, store: str, *, verbose: bool) -> None:
     print(f"store {store}, sandbox {session.sandbox_name}")
     for subject, text in warnings(session):
         print(f"{subject}: {text}")
+    print()
+    show_accounts(accounts(session), warned=False)
     print()
     numbers = ("trials", "shared", "stored", "to run")
     print_table(("role", "task", "model", *numbers), list(_counted(report.trials)), right=numbers)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from wtsbench.data.account import Account
     from wtsbench.execution.events import Event, TrialEvent
     from wtsbench.execution.session import Session
     from wtsbench.spec.trial import TrialSpec
@@ -287,6 +288,7 @@ def header(session: Session) -> list[tuple[str, str]]:
         ("store", session.options.store),
         ("sandbox", session.sandbox_name),
         ("trials", f"{report.total:,}: {report.stored:,} stored, {report.to_run:,} to run"),
+        *(("data", account.line) for account in accounts(session)),
         *warnings(session),
     ]
 
@@ -299,12 +301,23 @@ def warnings(session: Session) -> list[tuple[str, str]]:
     ]
 
 
-def data_warnings(session: Session) -> list[str]:
-    """Tasks whose test items are nearly the same as items that are learned from."""
-    from wtsbench.data.overlap import warnings
+def accounts(session: Session) -> list[Account]:
+    """What became of the rows of each task."""
+    from wtsbench.data.account import account_of
 
-    every = (said for dataset in session.datasets.values() for said in warnings(dataset.task, dataset.report))
-    return list(dict.fromkeys(every))
+    first = {dataset.task: dataset for dataset in reversed(session.datasets.values())}  # of the draws of a task
+    return [account_of(dataset) for dataset in reversed(first.values())]
+
+
+def data_warnings(session: Session) -> list[str]:
+    """What of the tasks' data speaks against taking scores at their word, and texts that will be cut off."""
+    from wtsbench.data.account import cut_off
+
+    room: dict[str, int] = {}
+    for trial in session.report.trials:
+        room[trial.spec.task] = min(room.get(trial.spec.task, 2**31), trial.spec.training.max_length)
+    cut = (cut_off(dataset, room[dataset.task]) for dataset in session.datasets.values() if dataset.task in room)
+    return [warning for account in accounts(session) for warning in account.warnings] + [text for text in cut if text]
 
 
 def memory_warnings(session: Session) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,57 @@ def test_schema(grid: Path, wtsbench: Wtsbench) -> None:
     schema = json.loads(wtsbench("validate", "--schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(yaml.safe_load(grid.read_text()), schema)
+
+
+OWN_TASK = """\
+kind: task
+name: mine
+summary: one's own
+labels: [no, yes]
+template: "{text}"
+label: {column: answer}
+source: {kind: path, path: rows.csv}
+"""
+
+
+@pytest.fixture
+def own_task(tmp_path: Path) -> Path:
+    """A task of 300 rows, a third of them `yes`, each with an escape sequence and a second line in its text."""
+    rows = [
+        f'"row{n} word{n * 7} thing{n * 13} \x1b[2J\nsecond line",{"yes" if n % 3 == 0 else "no"}' for n in range(300)
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,answer", *rows]))
+    path = tmp_path / "mine.yaml"
+    path.write_text(OWN_TASK)
+    return path
+
+
+def test_a_task_is_looked_at_before_anything_runs(own_task: Path, wtsbench: Wtsbench) -> None:
+    """`tasks FILE --items` shows splits with class shares, and items of each class as models get them, made visible."""
+    shown = wtsbench("tasks", own_task, "--items", "3")
+    assert shown.returncode == 0, shown.stderr
+    assert "mine: 300 rows: 300 items" in shown.stdout
+    assert re.search(r"mine +test +60 +60 +no \d\d%, yes \d\d%", shown.stdout)
+    assert re.search(r"\nno: 3 of \d+ items of weak_train\n", shown.stdout)
+    assert re.search(r"\nyes: 3 of \d+ items of weak_train\n", shown.stdout)
+    texts = re.findall(r"^    (row\d+) word\d+ thing\d+ \\u001b\[2J\n    second line$", shown.stdout, re.MULTILINE)
+    assert len(texts) == 6
+    assert [int(text[3:]) % 3 == 0 for text in texts] == [False] * 3 + [True] * 3
+    assert "\x1b" not in shown.stdout
+
+
+def test_validate_reads_the_rows_of_a_task_and_of_a_grid(own_task: Path, grid: Path, wtsbench: Wtsbench) -> None:
+    """With --data every split is told with items, classes and what was left out; the grid's balance and caps hold."""
+    said = json.loads(wtsbench("validate", own_task, "--data", "--json").stdout)
+    assert (said["valid"], said["kind"], said["task"]["balance"]) == (True, "task", "none")
+    assert sum(split["items"] for split in said["data"][0]["splits"].values()) == 300
+    text = grid.read_text().replace("[safety-mini]", "[./mine.yaml]").replace("test: 60", "test: 30, balance: train")
+    grid.write_text(text)
+    of_grid = json.loads(wtsbench("validate", grid, "--data", "--json").stdout)["data"][0]
+    assert of_grid["balance"] == "train"
+    assert of_grid["splits"]["test"]["items"] == 30
+    assert of_grid["splits"]["test"]["left_out"] == {"capped": 30}
+    assert len(set(of_grid["splits"]["transfer"]["classes"].values())) == 1
 
 
 @pytest.mark.parametrize("verb", ["validate", "plan", "submit"])

@@ -61,15 +61,17 @@ def test_it_changes_nothing_else(tmp_path: Path, make_manifest: MakeManifest) ->
 
 
 def test_it_is_balanced_and_capped(tmp_path: Path, make_manifest: MakeManifest) -> None:
-    """A majority above 55% is cut, then the cap applies with the classes taking turns."""
+    """With `balance: all` it is cut as the other splits are; then its cap, or the grid's, applies at equal shares."""
     rows = balanced_rows(90, seed=5)
     for place, row in enumerate(rows):
         row["label"] = "yes" if place % 3 == 0 else "no"
     write_csv(tmp_path / "data.csv", balanced_rows(100))
     write_csv(tmp_path / "else.csv", rows)
-    whole = prepare(make_manifest(ood=OOD), DataSettings(), folder=tmp_path)
+    natural = prepare(make_manifest(ood=OOD), DataSettings(), folder=tmp_path)
+    whole = prepare(make_manifest(ood=OOD, balance="all"), DataSettings(), folder=tmp_path)
+    assert Counter(item["label"] for item in items_of(natural, "ood")) == {0: 60, 1: 30}
     assert Counter(item["label"] for item in items_of(whole, "ood")) == {0: 30, 1: 30}
-    manifest = make_manifest(ood={**OOD, "items": 20})
+    manifest = make_manifest(ood={**OOD, "items": 20}, balance="all")
     capped = prepare(manifest, DataSettings(), folder=tmp_path)
     assert Counter(item["label"] for item in items_of(capped, "ood")) == {0: 10, 1: 10}
     assert len(items_of(prepare(manifest, DataSettings(ood=30), folder=tmp_path), "ood")) == 30

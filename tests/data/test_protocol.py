@@ -1,5 +1,6 @@
 """The protocol that turns rows into splits, checked by code of its own."""
 
+import json
 import random
 import re
 from collections import Counter
@@ -12,6 +13,9 @@ from tests.data.conftest import MakeManifest, balanced_rows, sentences, write_cs
 from wtsbench.data import Dataset, prepare
 from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings, GridData
+from wtsbench.spec.items import Balance
+from wtsbench.spec.task import TaskManifest
+from wtsbench.store.verify import digest_of
 
 SPLITS = ["weak_train", "transfer", "validation", "test"]
 
@@ -169,38 +173,87 @@ def test_shares_are_met(tmp_path: Path, make_manifest: MakeManifest) -> None:
         assert abs(report["splits"][name]["items_before_balancing"] - 400 * share) <= 1
 
 
-def test_a_split_with_a_large_majority_is_balanced(tmp_path: Path, make_manifest: MakeManifest) -> None:
-    """Where more than 55% are of one class, it is cut to the other's number; the report says how many went."""
-    rows = [{"text": text, "label": "yes" if n % 4 == 0 else "no"} for n, text in enumerate(sentences(400, 9))]
-    write_csv(tmp_path / "data.csv", rows)
-    dataset = prepare(make_manifest(), DataSettings(), folder=tmp_path)
-    truth = Counter((row["split"], row["label"]) for row in rows_of(dataset))
+SHARES = (239, 252, 24, 245, 143, 172)
+"""Items of six classes, one of them rare."""
+OF_SIX = [f"c{number}" for number in range(6)]
+
+
+def six_classes(folder: Path, make_manifest: MakeManifest, times: int = 5) -> TaskManifest:
+    """A task of six classes as common as in SHARES, in all its splits together `times` as many."""
+    labels = [name for name, share in zip(OF_SIX, SHARES, strict=True) for _ in range(times * share)]
+    random.Random(1).shuffle(labels)
+    texts = sentences(len(labels), 9)
+    write_csv(folder / "data.csv", [{"text": text, "label": name} for text, name in zip(texts, labels, strict=True)])
+    return make_manifest(labels=OF_SIX, group={"threshold": 1.0})
+
+
+@pytest.mark.parametrize("balance", ["all", "train", "none"])
+@pytest.mark.parametrize("by_the_grid", [False, True])
+def test_balance_is_a_choice(tmp_path: Path, make_manifest: MakeManifest, balance: Balance, by_the_grid: bool) -> None:
+    """`all` evens out every split, `train` those without a test set, `none` no split; the grid's choice comes first."""
+    manifest = six_classes(tmp_path, make_manifest)
+    if by_the_grid:
+        manifest, settings = manifest.model_copy(update={"balance": "all"}), DataSettings(balance=balance)
+    else:
+        manifest, settings = manifest.model_copy(update={"balance": balance}), DataSettings()
+    dataset = prepare(manifest, settings, folder=tmp_path)
+    truth = Counter((str(row["split"]), row["label"]) for row in rows_of(dataset))
+    assert dataset.report["balance"] == balance
     for name in SPLITS:
-        counts = dataset.report["splits"][name]
-        assert truth[name, 0] == truth[name, 1] == counts["classes"]["no"] == counts["classes"]["yes"]
-        assert counts["dropped_by_balancing"] == counts["items_before_balancing"] - counts["items"] > 0
+        counts, told = [truth[name, number] for number in range(6)], dataset.report["splits"][name]
+        assert counts == list(told["classes"].values())
+        even = balance == "all" or (balance == "train" and name != "test")
+        assert (len(set(counts)) == 1) is even
+        assert told["dropped_by_balancing"] == told["items_before_balancing"] - told["items"]
+        assert (told["dropped_by_balancing"] > 0) is even
 
 
-def test_a_slight_majority_stays(tmp_path: Path, make_manifest: MakeManifest) -> None:
-    """A split whose larger class has 55% or less keeps all its items; no split is left with more."""
-    rows = [{"text": text, "label": "no" if n % 100 < 52 else "yes"} for n, text in enumerate(sentences(2000, 9))]
+def test_caps_keep_class_shares(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """A cap leaves each class its share of what there was, to within one item, and a subset under a smaller cap."""
+    manifest = six_classes(tmp_path, make_manifest)
+    whole = prepare(manifest, DataSettings(), folder=tmp_path).report["splits"]["test"]["classes"]
+    size, larger = sum(whole.values()), None
+    for cap in (10_000, 500, 380, 100):
+        dataset = prepare(manifest, DataSettings(test=cap), folder=tmp_path)
+        inside = [row for row in rows_of(dataset) if row["split"] == "test"]
+        counts = dataset.report["splits"]["test"]["classes"]
+        assert sum(counts.values()) == len(inside) == min(cap, size)
+        for name, count in counts.items():
+            assert abs(count - len(inside) * whole[name] / size) <= 1
+        ids = {row["item_id"] for row in inside}
+        assert larger is None or ids < larger
+        larger = ids
+
+
+def test_a_cap_that_leaves_no_item_of_a_class_is_a_fault(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """The error says from which cap on every class is there; that cap is enough, and one less is not."""
+    manifest = six_classes(tmp_path, make_manifest)
+    with pytest.raises(DataError, match="split test has 8, none of them c2") as caught:
+        prepare(manifest, DataSettings(test=8), folder=tmp_path)
+    found = re.search(r"raise its cap of 8: (\d+) items", caught.value.remedy or "")
+    assert found is not None
+    prepare(manifest, DataSettings(test=int(found[1])), folder=tmp_path)
+    with pytest.raises(DataError):
+        prepare(manifest, DataSettings(test=int(found[1]) - 1), folder=tmp_path)
+
+
+def test_balance_is_part_of_the_digest(tmp_path: Path, make_manifest: MakeManifest) -> None:
+    """Another balance is other data, though every item be the same; what a store has of it gives the digest again."""
+    rows = [{"text": text, "label": ("no", "yes")[n % 2]} for n, text in enumerate(sentences(400, 9))]
     write_csv(tmp_path / "data.csv", rows)
-    report = prepare(make_manifest(), DataSettings(), folder=tmp_path).report
-    untouched = 0
-    for counts in report["splits"].values():
-        no, yes = counts["classes"]["no"], counts["classes"]["yes"]
-        assert max(no, yes) <= 0.55 * (no + yes)
-        assert no == yes or counts["dropped_by_balancing"] == 0
-        untouched += no != yes
-    assert untouched
+    made = [prepare(make_manifest(), DataSettings(balance=name), folder=tmp_path) for name in ("all", "train", "none")]
+    assert len({dataset.data_digest for dataset in made}) == 3
+    for dataset in made:
+        row = {**vars(dataset), "settings": None, "report": json.dumps(dataset.report)}
+        assert digest_of(row, dataset.items) == dataset.data_digest
 
 
 @pytest.mark.parametrize("majority", [50, 80])
-def test_a_smaller_cap_gives_a_subset(tmp_path: Path, make_manifest: MakeManifest, majority: int) -> None:
-    """Items under a cap are balanced, and among those under every larger cap; other splits are not touched."""
+def test_a_smaller_cap_of_balanced_items(tmp_path: Path, make_manifest: MakeManifest, majority: int) -> None:
+    """Balanced items stay so under a cap, and are among those under every larger cap; other splits are not touched."""
     rows = [{"text": text, "label": "no" if n % 100 < majority else "yes"} for n, text in enumerate(sentences(600, 4))]
     write_csv(tmp_path / "data.csv", rows)
-    manifest = make_manifest()
+    manifest = make_manifest(balance="all")
     larger: set[object] | None = None
     others: set[object] | None = None
     for cap in (10_000, 60, 31, 10, 2):

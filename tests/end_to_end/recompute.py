@@ -118,7 +118,34 @@ def classifier(truth: Array, probabilities: Array, labels: Sequence[str]) -> dic
         [sum((p - (c == t)) ** 2 for c, p in enumerate(row)) for row, t in zip(probabilities, truth, strict=True)]
     )
     named = {f"recall[{label}]": recall for label, recall in zip(labels, recalls, strict=True)}
+    if len(labels) == 2:
+        both, nothing = len(set(truth.tolist())) == 2, np.full(len(truth), np.nan)
+        for name, added in (("auroc", auroc), ("average_precision", average_precision)):
+            named[name] = weighted(added(truth, probabilities[:, 1]) if both else nothing)
     return {"accuracy": weighted(right), "balanced_accuracy": balanced, "f1": f1, **named, "brier": weighted(error)}
+
+
+def auroc(truth: Array, scores: Array) -> Array:
+    """What each item adds to the share of pairs of both classes that are in order: all pairs, one by one."""
+    high, low = scores[truth == 1], scores[truth == 0]
+    won = (high[:, None] > low) + 0.5 * (high[:, None] == low)
+    added = np.empty(len(truth))
+    added[truth == 1] = (won.mean(1) - won.mean()) / len(high)
+    added[truth == 0] = (won.mean(0) - won.mean()) / len(low)
+    made: Array = won.mean() + len(truth) * added
+    return made
+
+
+def average_precision(truth: Array, scores: Array) -> Array:
+    """What each item adds to the mean over class 1 of the share of class 1 among what is scored as high."""
+    above = (scores >= scores[truth == 1][:, None]).astype(float)
+    called = above.sum(1)
+    precision = above @ (truth == 1) / called
+    by_place = ((truth == 1) - precision[:, None]) * above / called[:, None]
+    added = by_place.sum(0)
+    added[truth == 1] += precision - precision.mean()
+    made: Array = precision.mean() + len(truth) * added / len(called)
+    return made
 
 
 def taken_over(truth: Array, weak: Array, student: Array) -> dict[str, Score]:
@@ -354,6 +381,7 @@ class Table:
             scored = store.scores(named, splits=[split])
             done &= set(scored.filter(pc.equal(scored["scorer"], scorer))["trial_id"].to_pylist())
         self.done = sorted(done)
+        self.balance = json.loads(about["report"]).get("balance")
         self.settings = json.loads(about["settings"] or "{}")
         self.scores: dict[tuple[str, ...], dict[str, Score]] = {}
         self.samples: int | None = None
@@ -448,7 +476,9 @@ class Table:
 
     def worth(self, name: str) -> float:
         """How many groups of one kind would tell as much of a metric: few where a class is rare."""
-        if self.generative or not (name in ("f1", "balanced_accuracy") or name.startswith("recall")):
+        if self.generative or not (
+            name in ("f1", "balanced_accuracy", "auroc", "average_precision") or name.startswith("recall")
+        ):
             return float(self.groups)
         if name.startswith("recall"):
             return float(self.class_groups[self.labels.index(name.removeprefix("recall[")[:-1])])
@@ -510,6 +540,7 @@ def check_row(
         "test_items": len(table.items),
         "test_groups": table.groups,
         "samples": table.samples,
+        "balance": table.balance,
         "kind": cells[0].get("kind", "strategy"),
     }
     for name, fact in facts.items():

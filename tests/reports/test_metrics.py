@@ -107,6 +107,28 @@ def test_recalls_and_calibration_beside() -> None:
     assert set(METRICS) < set(every)
 
 
+@pytest.mark.parametrize("name", ["auroc", "average_precision"])
+@pytest.mark.parametrize("digits", [1, 6])
+def test_order_of_probabilities(name: str, digits: int) -> None:
+    """AUROC and average precision are scikit-learn's, ties included; an item counts as its weight moves them."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    reference = {"auroc": roc_auc_score, "average_precision": average_precision_score}[name]
+    chance = np.random.default_rng(3)
+    labels = (chance.random(300) < 0.1).astype(int)
+    scores = np.round(np.clip(chance.normal(0.4 + 0.2 * labels, 0.2), 0, 1), digits)
+    metric = classification_metrics(("no", "yes"))[name]
+    made = Predicted.of(labels, np.stack([1 - scores, scores], axis=1))
+    assert metric.of(made) == pytest.approx(reference(labels, scores), abs=1e-12)
+    values, step = metric.features(made)[:, 0], 1e-6
+    for item in (*np.flatnonzero(labels)[:5], *np.flatnonzero(labels == 0)[:5]):
+        weights = 1 + step * (np.arange(300) == item)
+        moved = reference(labels, scores, sample_weight=weights) - reference(labels, scores)
+        assert values[item] == pytest.approx(metric.of(made) + 300 * moved / step, abs=1e-3)
+    assert np.isnan(metric.of(Predicted.of(labels, labels)))
+    assert name not in classification_metrics(("a", "b", "c"))
+
+
 def test_what_a_student_takes_over() -> None:
     """Of the weak supervisor's errors: those repeated with the same wrong class, and those put right."""
     labels, weak = np.array([0, 0, 1, 2, 1, 2]), np.array([0, 1, 2, 0, 1, 1])

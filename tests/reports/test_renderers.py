@@ -177,3 +177,21 @@ def test_reports_import_rich_only_to_draw() -> None:
 def test_every_form_ends_with_a_line_break(board: Leaderboard) -> None:
     """Text files end with a line break."""
     assert all(render(board, form).endswith("\n") for form in RENDERERS)
+
+
+def test_a_table_and_a_section_tell_the_data(board: Leaderboard) -> None:
+    """What the store has of a data set's preparation is shown by every renderer; tables name its balance."""
+    assert board.data == ()
+    split = {"items": 40, "items_available": 90, "groups": 40, "classes": {"class 0": 37, "class 1": 3}}
+    report = {"rows": 812, "duplicate_rows_dropped": 7, "balance": "none", "splits": {"test": split}}
+    world = simple({"naive": 0.7}, task="colours")
+    world.datasets[0]["report"] = json.dumps(report)
+    told = leaderboard(world.memory(), resamples=200)
+    assert {row.balance for row in told.rows} == {"none"}
+    for form in ("terminal", "plain", "markdown"):
+        text = " ".join(render(told, form, width=100).split())
+        assert "balance none" in text
+        assert "812 rows, 7 duplicate left out" in text
+        assert "class 0 92%, class 1 7.5% (3)" in text
+        assert "50 capped" in text
+        assert "too few to show a difference in accuracy below about" in text

@@ -16,11 +16,15 @@ from tests.spec.test_yaml_file import WRONG
 from wtsbench.errors import SpecError
 from wtsbench.files import naming
 from wtsbench.planning.check import load_checked_grid
+from wtsbench.planning.validation import KINDS, FileKind, json_schema, validated
 from wtsbench.settings import cache_folder, shipped
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import SpecFaults
 from wtsbench.spec.grid import Grid
-from wtsbench.spec.manifests import find, grid_json_schema, load_grid, load_model, load_task, names
+from wtsbench.spec.grid_file import load_grid
+from wtsbench.spec.manifests import find, load_model, load_task, names
+from wtsbench.spec.yaml_file import kind_of
+from wtsbench.spec.yaml_tree import read
 
 TASK = """\
 name: {name}
@@ -195,7 +199,7 @@ def test_parameters_that_are_for_no_task_of_the_grid(tmp_path: Path) -> None:
 
 def validator() -> jsonschema.Draft202012Validator:
     """Somebody else's judge of the schema."""
-    schema = json.loads(json.dumps(grid_json_schema()))
+    schema = json.loads(json.dumps(json_schema("grid")))
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
@@ -253,13 +257,64 @@ def test_schema_and_loader_agree(change: dict[str, Any], valid: bool, tmp_path: 
             load_grid(path)
 
 
-def test_schema_explains_itself() -> None:
-    """Every key of a grid has a description where its name does not say all."""
-    schema = grid_json_schema()
-    assert schema["$schema"].endswith("2020-12/schema")
-    assert "wtsbench strategies" in json.dumps(schema["$defs"]["StrategyCall"])
-    assert schema["properties"]["seeds"]["description"]
-    assert manifests.Kind is not None
+@pytest.mark.parametrize("kind", KINDS)
+def test_schema_explains_itself(kind: FileKind) -> None:
+    """Every key of every kind of file has a description, and a default where it may be left out."""
+    schema = json_schema(kind)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    parts = {**schema["$defs"], kind: schema}
+    told = [
+        (name, key, key_schema)
+        for name, part in parts.items()
+        for key, key_schema in part.get("properties", {}).items()
+    ]
+    assert told
+    for name, key, one in told:
+        referred = parts.get(str(one.get("$ref", "")).rpartition("/")[2], {})
+        assert one.get("description") or referred.get("description"), (name, key)
+        assert "default" in one or key in parts[name].get("required", ()) or name == "StrategyCall", (name, key)
+
+
+KINDS_OF_SHIPPED = {"grids": "grid", "tasks": "task", "models": "model", "scorers": "scorer"}
+
+
+@pytest.mark.parametrize("folder", KINDS_OF_SHIPPED)
+def test_the_kind_of_every_shipped_file_is_recognised(folder: manifests.Kind, tmp_path: Path) -> None:
+    """By what it says that it is, and as well by its keys where that line is missing; by its name for all but twins."""
+    twins = {"toxicity-mini"}
+    for name in names(folder):
+        path = find(folder, name)
+        assert validated(str(path)).kind == KINDS_OF_SHIPPED[folder]
+        mute = tmp_path / path.name
+        mute.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("kind:")))
+        assert kind_of(read(mute)[0]) == KINDS_OF_SHIPPED[folder]
+        if name not in twins:
+            assert validated(name).kind == KINDS_OF_SHIPPED[folder]
+
+
+def test_a_name_of_two_kinds_and_a_file_of_none_are_told(tmp_path: Path) -> None:
+    """Nobody guesses: the error says what to add."""
+    with pytest.raises(SpecError, match="a task and of a scorer") as caught:
+        validated("toxicity-mini")
+    assert "--kind task" in (caught.value.remedy or "")
+    assert validated("toxicity-mini", "scorer").kind == "scorer"
+    (tmp_path / "mute.yaml").write_text("name: mute\n")
+    with pytest.raises(SpecError, match="does not tell what it is"):
+        validated(str(tmp_path / "mute.yaml"))
+    (tmp_path / "typo.yaml").write_text("kind: taks\nname: typo\n")
+    with pytest.raises(SpecFaults) as wrong:
+        validated(str(tmp_path / "typo.yaml"))
+    assert [fault.suggestion for fault in wrong.value.faults] == ["task"]
+
+
+def test_images_are_checked(tmp_path: Path) -> None:
+    """A file of images is known by its name or its digests, and each image without a digest is a fault."""
+    (tmp_path / "mine.yaml").write_text(f"trial: {{id: 'sha256:{'0' * 64}'}}\n")
+    assert validated(str(tmp_path / "mine.yaml")).kind == "images"
+    (tmp_path / "images.yaml").write_text("trial: {tag: latest}\nother: {id: sha256:1}\n")
+    with pytest.raises(SpecFaults) as caught:
+        validated(str(tmp_path / "images.yaml"))
+    assert len(caught.value.faults) == 2
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,12 @@ def of_manifest(manifest: TaskManifest, items: pa.Table, report: dict[str, Any])
     """The dataset of a task's items, its digest computed; the items' first column stays as it is."""
     settings = None if manifest.generation is None else manifest.generation.model_dump(mode="json")
     data_digest = digest_items(
-        task=manifest.name, labels=manifest.labels, metric=manifest.metric, items=items, settings=settings
+        task=manifest.name,
+        labels=manifest.labels,
+        metric=manifest.metric,
+        items=items,
+        settings=settings,
+        balance=report.get("balance"),
     )
     return Dataset(
         data_digest=data_digest,
@@ -57,17 +62,43 @@ def of_manifest(manifest: TaskManifest, items: pa.Table, report: dict[str, Any])
 
 
 def digest_items(
-    *, task: str, labels: tuple[str, ...], metric: str, items: pa.Table, settings: dict[str, Any] | None = None
+    *,
+    task: str,
+    labels: tuple[str, ...],
+    metric: str,
+    items: pa.Table,
+    settings: dict[str, Any] | None = None,
+    balance: str | None = None,
 ) -> str:
     """The data digest: SHA-256 over task, class names, metric and every item in order (id, group, split, text, label).
 
-    Of a generative task also over its settings, and over the targets in place of labels. It depends on what the items
-    are and not on how they came about, so it can be verified from the stored items alone.
+    Of a generative task also over its settings, and over the targets in place of labels. Of a classification also over
+    its `balance`, where classes were evened out: what tables say of it is then true of every trial that they show. All
+    else of the digest is what the items are and not how they came about, so it can be verified from what is stored.
     """
     last = "label" if settings is None else "target"
     columns = (items[name].to_pylist() for name in ("item_id", "group_id", "split", "text", last))
-    made_of = {"task": task, "labels": labels, "metric": metric, "items": list(zip(*columns, strict=True))}
-    return digest(made_of if settings is None else {**made_of, "settings": settings})
+    made_of: dict[str, Any] = {
+        "task": task,
+        "labels": labels,
+        "metric": metric,
+        "items": list(zip(*columns, strict=True)),
+    }
+    if settings is not None:
+        made_of["settings"] = settings
+    if balance not in (None, "none"):
+        made_of["balance"] = balance
+    return digest(made_of)
+
+
+def balance_in(report: Any) -> str | None:
+    """The balance that a stored report tells, as JSON; None of generation, and where it tells none."""
+    try:
+        told = json.loads(report)
+    except (TypeError, ValueError):  # whatever a client sent
+        return None
+    balance = told.get("balance") if isinstance(told, dict) else None
+    return balance if isinstance(balance, str) else None
 
 
 def with_digest(items: pa.Table, data_digest: str) -> pa.Table:

@@ -54,8 +54,8 @@ def near_identical(manifest: TaskManifest, chosen: Mapping[Split, Sequence[Item]
 
 def warnings(task: str, report: Mapping[str, Any]) -> list[str]:
     """What of a preparation's report its user must know before reading scores."""
-    found = report["near_identical_across_splits"]
-    if not found["test_items"]:
+    found = report.get("near_identical_across_splits")
+    if not found or not found["test_items"]:
         return []
     one, two = map(_excerpt, found["example"])
     size = report["splits"][Split.TEST.value]["items"]

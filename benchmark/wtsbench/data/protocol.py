@@ -5,7 +5,6 @@ Nothing here depends on the order of the rows: whatever needs an order takes tha
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 from wtsbench.contract.schemas import ITEMS
 from wtsbench.data import overlap
+from wtsbench.data.balance import choose, rank
 from wtsbench.data.grouping import SHINGLE_WORDS, group_items
 from wtsbench.data.normalise import content_key, item_id
 from wtsbench.data.ood import unseen
@@ -23,9 +23,6 @@ from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import TEST_SPLITS, Split
-
-MAJORITY = 0.55
-"""A split whose largest class has a greater share is cut down to the size of its smallest class."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +68,16 @@ def build(
     if settings.draw is not None:
         taught = [item for split in TAUGHT for item in splits[split]]
         splits |= split_groups(taught, manifest, draw, TAUGHT)
+    balance = settings.balance or manifest.balance
     report: dict[str, Any] = {**counts, **_group_report(items, manifest), "data_seed": settings.seed, "splits": {}}
     report["draw"] = draw
+    report["balance"] = balance if manifest.form == "classification" else None
     chosen: dict[Split, list[Item]] = {}
     for split in PARTED:
         size = getattr(manifest.splits, split.value)
         cap = getattr(settings, split.value) or size.items
-        chosen[split], told = _choose(
-            manifest, splits[split], cap, draw if split in TAUGHT else settings.seed, taught=split in TAUGHT
-        )
+        seed = draw if split in TAUGHT else settings.seed
+        chosen[split], told = choose(manifest, split, splits[split], balance=balance, cap=cap, seed=seed)
         report["splits"][split.value] = {"share": size.share, **told}
     left: list[Item] = []
     if elsewhere is not None:
@@ -89,40 +87,16 @@ def build(
         strangers, found = distinct(elsewhere)
         left, dropped = unseen(grouped(strangers, other.group.threshold), items, other.group.threshold)
         cap = settings.ood or manifest.ood.items
-        chosen[Split.OOD], told = _choose(other, left, cap, settings.seed, taught=False)
+        chosen[Split.OOD], told = choose(other, Split.OOD, left, balance=balance, cap=cap, seed=settings.seed)
         report["splits"][Split.OOD.value] = told
         report["ood"] = {**found, **dropped, **_group_report(left, other)}
     _check_sizes(manifest, report, items, left)
     report["test_values_seen_in_training"] = overlap.values_seen(manifest, chosen)
     report["near_identical_across_splits"] = overlap.near_identical(manifest, chosen)
+    report["words"] = _words(chosen)
     table = _table(chosen)
     check_disjoint(table)
     return table, report
-
-
-def _choose(
-    manifest: TaskManifest, items: Sequence[Item], cap: int | None, seed: int, *, taught: bool
-) -> tuple[list[Item], dict[str, Any]]:
-    """A split's items, balanced and capped, and the counts of what was done."""
-    ordered = _in_turn(items, seed)
-    counts: dict[str, Any] = {}
-    if manifest.form == "generation":
-        before = len(ordered)
-        ordered = [item for item in ordered if item.target is not None or not taught]
-        counts["dropped_without_target"] = before - len(ordered)
-    balanced = balance(ordered)
-    chosen = balanced[:cap]
-    classes = Counter(item.label for item in chosen)
-    return chosen, {
-        **counts,
-        "items_before_balancing": len(ordered),
-        "dropped_by_balancing": len(ordered) - len(balanced),
-        "items_available": len(balanced),
-        "items_asked": cap,
-        "items": len(chosen),
-        "groups": len({item.group_id for item in chosen}),
-        "classes": {name: classes[label] for label, name in enumerate(manifest.labels)},
-    }
 
 
 def distinct(rows: Iterable[Row]) -> tuple[list[Item], dict[str, int]]:
@@ -193,27 +167,12 @@ def split_groups(
         bounds.append((split, reached / whole * len(items)))
     result: dict[Split, list[Item]] = {split: [] for split in parted}
     before = 0
-    for group_id in sorted(groups, key=lambda name: _rank(seed, "group", name)):
+    for group_id in sorted(groups, key=lambda name: rank(seed, "group", name)):
         middle = before + len(groups[group_id]) / 2
         split = next((split for split, bound in bounds if middle < bound), bounds[-1][0])
         result[split].extend(groups[group_id])
         before += len(groups[group_id])
     return result
-
-
-def balance(ordered: Sequence[Item]) -> list[Item]:
-    """All items; or, where one class is too common, the first of each class, as many as the smallest class has."""
-    classes = Counter(item.label for item in ordered)
-    if not classes or max(classes.values()) <= MAJORITY * len(ordered):
-        return list(ordered)
-    least = min(classes.values())
-    seen: Counter[int | None] = Counter()
-    kept: list[Item] = []
-    for item in ordered:
-        seen[item.label] += 1
-        if seen[item.label] <= least:
-            kept.append(item)
-    return kept
 
 
 def check_disjoint(items: pa.Table) -> None:
@@ -225,21 +184,6 @@ def check_disjoint(items: pa.Table) -> None:
     for group, split in zip(items["group_id"].to_pylist(), items["split"].to_pylist(), strict=True):
         if home.setdefault(group, split) != split:
             raise AssertionError(f"group {group} lies in {home[group]} and in {split}")
-
-
-def _in_turn(items: Iterable[Item], seed: int) -> list[Item]:
-    """By hash, the classes taking turns: so every prefix is as balanced as can be, and holds every shorter one."""
-    turn: Counter[int | None] = Counter()
-    keyed: list[tuple[int, int, Item]] = []
-    for item in sorted(items, key=lambda item: _rank(seed, "item", item.item_id)):
-        keyed.append((turn[item.label], -1 if item.label is None else item.label, item))
-        turn[item.label] += 1
-    keyed.sort(key=lambda entry: entry[:2])
-    return [item for _, _, item in keyed]
-
-
-def _rank(seed: int, kind: str, name: str) -> bytes:
-    return hashlib.sha256(f"{seed}\n{kind}\n{name}".encode()).digest()
 
 
 def _table(chosen: dict[Split, list[Item]]) -> pa.Table:
@@ -257,6 +201,12 @@ def _table(chosen: dict[Split, list[Item]]) -> pa.Table:
         for item in sorted(chosen.get(split, ()), key=lambda item: item.item_id)
     ]
     return pa.Table.from_pylist(rows, schema=ITEMS)
+
+
+def _words(chosen: dict[Split, list[Item]]) -> dict[str, int]:
+    """How many words the texts have: a tokenizer makes at least as many tokens of them."""
+    counts = sorted(len(item.text.split()) for items in chosen.values() for item in items)
+    return {"median": counts[len(counts) // 2], "longest": counts[-1]}
 
 
 def _group_report(items: Sequence[Item], manifest: TaskManifest) -> dict[str, Any]:
@@ -286,11 +236,14 @@ def _check_sizes(manifest: TaskManifest, report: dict[str, Any], items: list[Ite
         dropped = found["contradictory_rows_dropped"]
         also = f"; {dropped} rows are left out for texts that have contradictory labels" if dropped else ""
         tied = overlap.crowded(own)
+        least, cap = counts["least_cap"], counts["items_asked"] or counts["items"]
         raise DataError(
             f"task {manifest.name}: too few items: split {name} has {counts['items']}{lacks}, of "
             f"{found['distinct_items']} distinct items in {found['groups']} groups, the largest of "
             f"{found['largest_group']}{tied}{also}",
-            remedy="give the manifest's ood another source, or leave it out."
+            remedy=f"raise its cap of {cap}: {least} items of this split are the fewest with every class among them."
+            if missing and cap < least
+            else "give the manifest's ood another source, or leave it out."
             if found is not report
             else "tie the items by fewer columns, name in group.similar those that have to differ, or raise "
             "group.threshold: at 1 only equal texts are alike."

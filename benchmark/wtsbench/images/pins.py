@@ -17,7 +17,17 @@ from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.yaml_file import faults_of
 from wtsbench.spec.yaml_tree import read
 
-__all__ = ["DEFAULT_IMAGE", "Built", "ImagePin", "is_tag", "pins", "resolve_image", "tag_fault", "write_pin"]
+__all__ = [
+    "DEFAULT_IMAGE",
+    "Built",
+    "ImagePin",
+    "is_tag",
+    "load_pins",
+    "pins",
+    "resolve_image",
+    "tag_fault",
+    "write_pin",
+]
 
 FILE = "images.yaml"
 DEFAULT_IMAGE = "trial"
@@ -61,6 +71,7 @@ class ImagePin(Frozen):
     platform: str | None = None
     """Of the image that `id` names, as `linux/amd64`."""
     built: Built | None = None
+    """How it was made, where that is known."""
 
     @property
     def digest(self) -> str:
@@ -117,7 +128,7 @@ def pins() -> dict[str, ImagePin]:
     found: dict[str, ImagePin] = {}
     for folder in reversed(manifest_folders()):
         if (folder / FILE).is_file():
-            found |= _load(folder / FILE)
+            found |= load_pins(folder / FILE)
     return found
 
 
@@ -137,7 +148,7 @@ def write_pin(name: str, pin: ImagePin, *, file: Path | None = None) -> Path:
     path = user_manifests() / FILE if file is None else file
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(path.parent):
-        kept, head = (_load(path), _comment(path)) if path.is_file() else ({}, _HEAD)
+        kept, head = (load_pins(path), _comment(path)) if path.is_file() else ({}, _HEAD)
         entries = {
             key: value.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
             for key, value in sorted((kept | {name: pin}).items())
@@ -153,7 +164,12 @@ def _comment(path: Path) -> str:
     return "".join(lines[:end])
 
 
-def _load(path: Path) -> dict[str, ImagePin]:
+def load_pins(path: Path) -> dict[str, ImagePin]:
+    """The images of a file, by name.
+
+    Raises:
+        SpecFaults: the file is wrong; all its faults are in it.
+    """
     tree, faults = read(path)
     loaded: dict[str, ImagePin] = {}
     for name, node in tree.children.items():

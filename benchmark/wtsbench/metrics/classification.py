@@ -21,6 +21,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wtsbench.metrics.ordering import Parts, auroc, average_precision, pseudo_values
+
 Integers = NDArray[np.integer]
 Floats = NDArray[np.float64]
 Features = NDArray[np.generic]
@@ -155,6 +157,14 @@ def squared_errors(made: Predicted) -> Features:
     return np.stack([error, np.ones_like(error)], axis=-1)
 
 
+def ordered(parts: Callable[[Floats, Integers], Parts], made: Predicted) -> Features:
+    """For each item of two classes: its part of a score of their order, and 1; NaN without probabilities."""
+    if made.probabilities is None:
+        return np.full((*made.classes.shape, 2), np.nan)
+    values = pseudo_values(parts, made.probabilities[..., 1], made.labels)
+    return np.stack([values, np.ones_like(values)], axis=-1)
+
+
 def _columns(sums: Floats) -> tuple[Floats, Floats, Floats]:
     """Hits, items and predictions of each class, [..., C] each."""
     table = sums.reshape(*sums.shape[:-1], -1, 3)
@@ -226,8 +236,32 @@ METRICS: dict[str, Metric[Predicted]] = {
 """The metrics that a classification task can be ranked by, by name."""
 
 
+_ORDERING: dict[str, Metric[Predicted]] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            name="auroc",
+            summary="share of pairs of items of both classes that the probability of class 1 puts in order",
+            higher_is_better=True,
+            features=partial(ordered, auroc),
+            value=share,
+            effective=_evenly,
+        ),
+        Metric(
+            name="average_precision",
+            summary="mean precision at the items of class 1, by falling probability",
+            higher_is_better=True,
+            features=partial(ordered, average_precision),
+            value=share,
+            effective=_evenly,
+        ),
+    )
+}
+"""Of two classes; class 1 is the positive one, as for F1."""
+
+
 def classification_metrics(labels: Sequence[str]) -> dict[str, Metric[Predicted]]:
-    """All that is reported of a classifier of these classes, by name: `METRICS`, recalls and calibration."""
+    """All that is reported of a classifier of these classes, by name."""
     recalls: list[Metric[Any]] = [
         Metric(
             name=f"recall[{label}]",
@@ -247,4 +281,5 @@ def classification_metrics(labels: Sequence[str]) -> dict[str, Metric[Predicted]
         value=share,
         highest=2.0,
     )
-    return {**METRICS, **{metric.name: metric for metric in recalls}, "brier": brier}
+    ordering = _ORDERING if len(labels) == 2 else {}
+    return {**METRICS, **ordering, **{metric.name: metric for metric in recalls}, "brier": brier}

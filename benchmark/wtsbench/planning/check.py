@@ -20,6 +20,7 @@ from wtsbench.settings import user_path
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
 from wtsbench.spec.grid import Grid, StrategyCall
+from wtsbench.spec.grid_file import load_grid
 from wtsbench.spec.yaml_file import load_text
 from wtsbench.spec.yaml_tree import Node
 from wtsbench.strategies import registry
@@ -66,7 +67,7 @@ def given_grid(source: GridSource) -> GivenGrid:
     """
     if isinstance(source, Path) or (isinstance(source, str) and "\n" not in source):
         path = manifests.find("grids", source)
-        grid = manifests.load_grid(path, check=lambda tree: check_names(tree, path.parent))
+        grid = load_grid(path, check=lambda tree: check_names(tree, path.parent))
         return GivenGrid(grid=grid, yaml=path.read_text(encoding="utf-8"), base=path.parent, source=str(path))
     if isinstance(source, GivenGrid):
         text, base, name = source.yaml, source.base, source.source

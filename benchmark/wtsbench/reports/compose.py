@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from wtsbench.reports import charts
+from wtsbench.reports.data import accounts
 from wtsbench.reports.details import blocks as metric_blocks
 from wtsbench.reports.details import missing
 from wtsbench.reports.document import (
@@ -387,6 +388,8 @@ def closing(board: Leaderboard, notes: Notes) -> Iterator[Section]:
     lacking = tuple(missing_seeds(board.rows))
     if lacking:
         yield Section(title="Incomplete", anchor="incomplete", blocks=(Listing(items=lacking, tone="bad"),))
+    if board.data:
+        yield Section(title="Data", anchor="data", blocks=tuple(accounts(board.data)))
     blocks: list[Block] = [Prose(text=notes.count, tone="warn")] if notes.count else []
     blocks.append(Listing(items=tuple(legend(board.rows)), tone="dim"))
     yield Section(title="How to read it", anchor="legend", blocks=tuple(blocks))

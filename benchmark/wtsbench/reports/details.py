@@ -12,6 +12,8 @@ SHORT = {
     "accuracy": "acc",
     "balanced_accuracy": "bal acc",
     "f1": "F1",
+    "auroc": "AUROC",
+    "average_precision": "avg prec",
     "brier": "Brier",
     "error_inheritance": "inherit",
     "error_correction": "correct",

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from wtsbench.data.dataset import balance_in
 from wtsbench.errors import StoreError
 from wtsbench.metrics.classification import (
     Features,
@@ -60,6 +61,8 @@ class ScoredItems:
     """The items themselves."""
     threshold: float
     """Of toxicity probability."""
+    balance: str | None
+    """Which splits had their classes evened out; None for generation, and where it is not known."""
     groups: NDArray[np.int64]
     """[N] number of each item's group of near-identical or otherwise related items, counted from 0."""
 
@@ -127,6 +130,7 @@ def scored_items(store: Store, data_digest: str, split: Split = Split.TEST) -> S
         items=items,
         truth=np.empty(0, dtype=np.int64) if form == "generation" else items["label"].to_numpy().astype(np.int64),
         threshold=json.loads(row["settings"] or "{}").get("threshold", 0.5),
+        balance=balance_in(row["report"]),
         groups=_numbered(items["group_id"].to_pylist()),
     )
 

@@ -23,6 +23,7 @@ from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
 from wtsbench.store.client import Store
 
 if TYPE_CHECKING:  # what computes is imported where it does: where all tables are kept, it is not
+    from wtsbench.data.account import Account
     from wtsbench.reports.evidence import ScoredItems
     from wtsbench.reports.resampling import Resampler
     from wtsbench.reports.table import Scorer, Table
@@ -80,7 +81,19 @@ def leaderboard(
         rows=tuple(row for board in whole for row in board.rows),
         comparisons=tuple(each for board in whole for each in board.comparisons),
         submissions=tuple(one.shown for one in asked),
+        data=_accounts(store, list(dict.fromkeys(part.cells[0].data_digest for part in parts))),
     )
+
+
+def _accounts(store: Store, digests: Sequence[str]) -> tuple[Account, ...]:
+    """What became of the rows of some data sets, of those that the store can tell it of."""
+    if not digests:
+        return ()
+    from wtsbench.data.account import stored_account
+
+    known = {row["data_digest"]: row for row in store.datasets().to_pylist()}
+    found = (stored_account(known[digest]) for digest in digests if digest in known)
+    return tuple(account for account in found if account is not None)
 
 
 def _key(kept: KeptTables, part: _Part, resamples: int, contents: Mapping[str, str]) -> str | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from wtsbench.data.account import Account
 
 RESAMPLES = 10_000
 """Of items and seeds, from which intervals come."""
@@ -148,6 +151,8 @@ class Row:
     """Groups of related test items, which are what the intervals resample."""
     rarest_class: int | None = None
     """For classification: groups with an item of the rarest class."""
+    balance: str | None = None
+    """For classification: which splits had their classes evened out, `all`, `train` or `none`."""
     samples: int | None = None
     """For generation: continuations of each prompt."""
     data_digest: str
@@ -270,6 +275,8 @@ class Leaderboard:
     comparisons: tuple[Comparison, ...] = ()
     """All of them, by the metric that ranks."""
     submissions: tuple[Shown, ...] = ()
+    data: tuple[Account, ...] = ()
+    """What became of the rows of each task."""
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as JSON values."""

@@ -373,6 +373,7 @@ class Table:
             test_items=self.tests.size,
             test_groups=self.tests.group_count,
             rarest_class=int(self.tests.class_groups.min()) if self.tests.class_groups.size else None,
+            balance=self.tests.balance,
             samples=None if self._evidence is None else self._evidence.samples,
             data_digest=self.tests.data_digest,
             trials=tuple(SeedTrials(seed=cell.seed, data_seed=cell.data_seed, **cell.trials) for cell in done),

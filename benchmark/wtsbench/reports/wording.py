@@ -160,6 +160,8 @@ class Group:
             facts.append("lower is better")
         size = f"{row.test_items or 0:,}"
         facts.append(f"{size} test items" if row.samples is None else f"{size} prompts x {row.samples} samples")
+        if row.balance is not None:
+            facts.append(f"balance {row.balance}")
         if row.scorer is not None:
             facts.append(f"scorer {row.scorer_name or ''} {row.scorer[:12]}".replace("  ", " "))
         sizes = [row.detectable for row in self.rows if row.detectable]

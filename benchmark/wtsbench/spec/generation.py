@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.frozen import Frozen, described_by
 
 Count = Annotated[int, Field(ge=1)]
 GenerationMetricName = Literal["toxicity", "expected_max_toxicity", "toxicity_probability"]
@@ -23,9 +23,11 @@ class GenerationSettings(Frozen):
     samples_validation: Count = 4
     """Continuations a prompt of `validation`."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Logits are divided by it before a token is drawn."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Nucleus sampling: the smallest set of tokens that holds this much of the probability."""
     max_new_tokens: Count = 20
+    """Tokens of a continuation at most; one that has no end by then is cut off."""
     scorer: Annotated[str, Field(min_length=1)] = "toxicity-ngram"
     """A name in manifests/scorers, or the path of such a manifest."""
     reference: Annotated[str, Field(min_length=1)] | None = None
@@ -36,6 +38,8 @@ class GenerationSettings(Frozen):
 
 class GenerationOverride(Frozen):
     """Some of the settings; a field that is not given keeps the task's."""
+
+    model_config = ConfigDict(json_schema_extra=described_by(GenerationSettings))
 
     samples: Count | None = None
     samples_transfer: Count | None = None

@@ -11,6 +11,7 @@ from wtsbench.spec.failure import FailureClass
 from wtsbench.spec.faults import nearest
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationOverride
+from wtsbench.spec.items import Balance
 from wtsbench.spec.training import GridTraining
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|KB|MB|GB|TB)")
@@ -76,6 +77,7 @@ class Pair(Frozen):
     weak: Name
     """A name in manifests/models, a folder (`./path`), or `hub:owner/name@revision`."""
     strong: Name
+    """The student and its ceiling; named as `weak` is, and one that wtsbench trains."""
 
     def __str__(self) -> str:
         return f"{self.weak} -> {self.strong}"
@@ -182,13 +184,21 @@ DataSeed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class DataCaps(Frozen):
-    """Upper bounds on the items of the splits; None takes the task manifest's."""
+    """What a grid asks of a task's items; None takes the task manifest's. Caps are upper bounds; class shares stay."""
 
+    balance: Balance | None = None
+    """The splits in which every class is cut to the number of the rarest: `all`, `train` (all but test sets) or `none`.
+    Texts to go on from have no classes: generative tasks pass it over."""
     weak_train: Annotated[int, Field(ge=2)] | None = None
+    """Most items with ground truth for the weak supervisors."""
     transfer: Annotated[int, Field(ge=2)] | None = None
+    """Most items that students learn from, and ceilings."""
     validation: Annotated[int, Field(ge=2)] | None = None
+    """Most items of validation."""
     test: Annotated[int, Field(ge=2)] | None = None
+    """Most items that models are tested on."""
     ood: Annotated[int, Field(ge=2)] | None = None
+    """Most items of the test set from elsewhere."""
 
 
 class DataSettings(DataCaps):
@@ -210,7 +220,7 @@ class GridData(DataCaps):
     """Draws of the training items: for each seed, other items are `weak_train` and `transfer`, and `validation` and the
     test sets stay those of `seed`. Every cell of the grid is run on each draw. None: the one draw of `seed`."""
     tasks: dict[str, DataCaps] = Field(default_factory=dict)
-    """Bounds for single tasks of the grid, by name; over the grid's own."""
+    """Balance and caps of single tasks of the grid, by name; over the grid's own."""
 
     @property
     def draws(self) -> tuple[int, ...]:
@@ -231,6 +241,7 @@ class Resources(Frozen):
     cpus: Annotated[int, Field(ge=1)] = 1
     """Threads of one trial; trials run side by side as far as the machine's cores go."""
     gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs of one trial; a fraction lets several share one."""
     memory: Size | None = None
     """Bytes, or a size such as 40GiB."""
     disk: Size = 20 * 2**30
@@ -243,10 +254,15 @@ class Retry(Frozen):
     """How many further attempts each class of failure gets within one submission."""
 
     infrastructure: Annotated[int, Field(ge=0, le=10)] = 2
+    """A machine, a container or the store failed, and not the trial."""
     out_of_memory: Annotated[int, Field(ge=0, le=10)] = 0
+    """Memory of the machine or of a GPU ran out."""
     timeout: Annotated[int, Field(ge=0, le=10)] = 0
+    """It took longer than `resources.time`."""
     diverged: Annotated[int, Field(ge=0, le=10)] = 0
+    """Its loss was no number any more."""
     trial_error: Annotated[int, Field(ge=0, le=10)] = 0
+    """Any other error of the trial itself."""
 
     def allowed(self, failure: FailureClass) -> int:
         """Further attempts after a failure of this class; a cancelled trial gets none."""
@@ -257,11 +273,15 @@ class Exclusion(Frozen):
     """Cells to leave out: those that match every field given."""
 
     task: Name | None = None
+    """A task, as the grid names it."""
     weak: Name | None = None
+    """A weak model, as the grid names it."""
     strong: Name | None = None
+    """A strong model, as the grid names it."""
     strategy: Name | None = None
     """A strategy's name or label."""
     seed: Seed | None = None
+    """One of the grid's seeds."""
 
     @model_validator(mode="after")
     def _not_everything(self) -> "Exclusion":
@@ -285,6 +305,7 @@ class Grid(Frozen):
     """A grid of weak/strong pairs x strategies x tasks x seeds."""
 
     api_version: Annotated[Literal["wtsbench/v1"], Field(alias="apiVersion")] = "wtsbench/v1"
+    """The form of the file."""
     name: GridName
     """What the leaderboard calls it; submitting another grid of the same name replaces it there."""
     image: Name = "trial"
@@ -297,18 +318,24 @@ class Grid(Frozen):
         AfterValidator(_distinct),
         BeforeValidator(_pairs, json_schema_input_type=Annotated[tuple[Pair, ...], Field(min_length=1)] | Ladder),
     ]
-    """A list of pairs, or `{ladder: …}` for all pairs of a ladder."""
+    """Who teaches whom: a list of weak and strong models, or `{ladder: …}` for all pairs of a ladder."""
     strategies: Annotated[tuple[StrategyCall, ...], Field(min_length=1), AfterValidator(_distinct)]
+    """How the strong model learns from the weak one's labels; names, or mappings with parameters."""
     controls: Annotated[tuple[ControlName, ...], AfterValidator(_distinct)] = ()
     """What a student's gain is held against, for every task and pair."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)] = (0, 1, 2, 3, 4)
     """Optimisation seeds: head initialisation, order of items, dropout."""
     data: GridData = GridData()
+    """Which items trials see: data seed, balance, caps."""
     generation: GenerationOverride = GenerationOverride()
     """For generative tasks, over the task manifest's: how continuations are drawn, and what scores them."""
     training: GridTraining = GridTraining()
+    """How models are trained; over their manifests' settings."""
     resources: Resources = Resources()
+    """What one trial may use."""
     retry: Retry = Retry()
+    """Further attempts of trials that fail."""
     exclude: tuple[Exclusion, ...] = ()
+    """Cells to leave out."""
     gate: dict[Name, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """By metric, the change in its points that `wtsbench gate` takes for one that matters; 0.01 for others."""

@@ -1,17 +1,23 @@
 """What a task's items are made of: label, groups, splits, demonstrations, and rows that give several items."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.source import Column, LabelValues
 
+Balance = Literal["all", "train", "none"]
+"""Which splits of a classification are cut until every class has as many items as the rarest: all of them, as Burns et
+al. 2023 do; those that decide what a model learns (weak_train, transfer, validation); or none, so that classes are as
+common as they are in the source."""
+
 
 class LabelColumn(Frozen):
     """Which column holds the label, and what its values mean."""
 
     column: Column
+    """Name of the column."""
     values: LabelValues = Field(default_factory=dict)
     """Empty: the column holds the class names themselves."""
 
@@ -63,7 +69,9 @@ class Preference(Frozen):
     """As for choices."""
 
     better: Column
+    """The column with the better text."""
     worse: Column
+    """The column with the worse text."""
     marker: Annotated[str, Field(min_length=1)] | None = None
     """What the two have in common at their beginning, up to and with its last occurrence, is not shown twice: the
     template names it `{context}`. Without it a row whose two texts share none stands as it is, the context empty."""
@@ -111,8 +119,11 @@ class Demonstrations(Frozen):
     """
 
     column: Column
+    """The column of numbers that decides."""
     at_most: float | None = None
+    """Largest number of a continuation that may be learned from."""
     at_least: float | None = None
+    """Smallest number of one."""
 
     @model_validator(mode="after")
     def _bounded(self) -> "Demonstrations":
@@ -145,7 +156,7 @@ class SplitSize(Frozen):
     share: Annotated[float, Field(gt=0, lt=1)]
     """Of all items that are left after deduplication, group by group."""
     items: Annotated[int, Field(ge=2)] | None = None
-    """Upper bound, applied after the split; a grid's `data` may give another."""
+    """Upper bound, applied after the split; class shares stay as they are. A grid's `data` may give another."""
 
     @model_validator(mode="before")
     @classmethod
@@ -162,7 +173,9 @@ class Splits(Frozen):
     transfer: SplitSize = SplitSize(share=0.4)
     """Weakly labelled for the students, ground truth for the ceilings."""
     validation: SplitSize = SplitSize(share=0.1)
+    """For choices such as when to stop; students have weak labels there as well."""
     test: SplitSize = SplitSize(share=0.2)
+    """What all models are scored on."""
 
     @model_validator(mode="after")
     def _whole(self) -> "Splits":

@@ -1,4 +1,4 @@
-"""Manifests and grids by name: the user's own folder first, then the shipped ones."""
+"""Manifests by name: the user's own folder first, then the shipped ones."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from wtsbench.errors import SpecError
 from wtsbench.settings import manifest_folders, user_manifests, user_path
 from wtsbench.spec.faults import nearest
-from wtsbench.spec.grid import Grid, Pair
 from wtsbench.spec.yaml_file import Checks, load
 from wtsbench.spec.yaml_tree import Node, shown
 
 if TYPE_CHECKING:
+    from wtsbench.spec.grid import Pair
     from wtsbench.spec.model import ModelManifest
     from wtsbench.spec.scorer import ScorerManifest
     from wtsbench.spec.task import TaskManifest
@@ -133,28 +133,6 @@ def load_scorer(name: str | Path, *, base: Path | None = None) -> tuple[ScorerMa
 
     path = find("scorers", name, base=base)
     return load(path, ScorerManifest, None if is_path(name) else _called(path.stem)), path.parent
-
-
-def load_grid(source: str | Path, *, check: Checks | None = None) -> Grid:
-    """A grid by name or path, as its file has it.
-
-    Args:
-        source: a name, or a path.
-        check: further faults, reported together with those of the grid's form.
-
-    Raises:
-        SpecError: there is none, or it is wrong; every fault is in the error.
-    """
-    return load(find("grids", source), Grid, check)
-
-
-def grid_json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of grid files, their short forms included.
-
-    It knows the form; which names of tasks, models and strategies are valid, only `wtsbench validate` knows.
-    """
-    schema = Grid.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "wtsbench grid"}
 
 
 def _files(kind: Kind) -> dict[str, Path]:

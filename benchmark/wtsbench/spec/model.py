@@ -81,7 +81,9 @@ class Endpoint(Frozen):
     answers: Annotated[LabelValues, Field(min_length=2)]
     """The word to answer with for each class of the task."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Of its sampling; at 0 it answers the likeliest."""
     max_tokens: Annotated[int, Field(ge=1)] = 8
+    """Tokens of an answer at most."""
     logprobs: bool = False
     """Ask for the likeliest first tokens too, and take probabilities from them; else the answer is a hard label."""
     top_logprobs: Annotated[int, Field(ge=1, le=20)] = 20
@@ -158,8 +160,10 @@ class ModelManifest(Frozen):
     """A model by name."""
 
     api_version: Annotated[Literal["wtsbench/v1"], Field(alias="apiVersion")] = "wtsbench/v1"
+    """The form of the file."""
     kind: Literal["model"] = "model"
     name: ModelName
+    """What grids and tables call it."""
     summary: Annotated[str, Field(min_length=1)]
     """One line for `wtsbench models`."""
     family: str | None = None

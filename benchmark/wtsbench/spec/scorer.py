@@ -89,11 +89,14 @@ class ScorerManifest(Frozen):
     """A scorer by name."""
 
     api_version: Annotated[Literal["wtsbench/v1"], Field(alias="apiVersion")] = "wtsbench/v1"
+    """The form of the file."""
     kind: Literal["scorer"] = "scorer"
     name: ScorerName
+    """What tasks and tables call it."""
     summary: Annotated[str, Field(min_length=1)]
     """One line for `wtsbench scorer list`."""
     source: ScorerSource
+    """What gives the scores."""
     mirror: Annotated[str, Field(min_length=1)] | None = None
     """For a `hub` source: a folder with the same weights below `WTSBENCH_DATA_MIRROR`, taken where it is there."""
 

@@ -73,9 +73,13 @@ class FileSource(Frozen):
 
     kind: Literal["file"] = "file"
     url: Annotated[str, Field(pattern=r"^https?://")]
+    """Address of the file."""
     sha256: Sha256
+    """Digest of its content: another file is refused."""
     format: FileFormat
+    """How it is read."""
     columns: Header = None
+    """Names of all columns, of a csv or tsv file that has no line of names."""
 
     @model_validator(mode="after")
     def _headed(self) -> "FileSource":
@@ -88,7 +92,9 @@ class HubSource(Frozen):
 
     kind: Literal["hub"] = "hub"
     id: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
+    """Name of the dataset, as owner/name."""
     config: str | None = None
+    """Its configuration, where it has several."""
     data_dir: Annotated[str, Field(min_length=1)] | None = None
     """A folder of the dataset, where it is no configuration but a folder that parts it."""
     splits: Annotated[tuple[str, ...], Field(min_length=1)] = ("train",)
@@ -107,6 +113,7 @@ class PathSource(Frozen):
     format: FileFormat | None = None
     """Where the file's name does not tell."""
     columns: Header = None
+    """Names of all columns, of a csv or tsv file that has no line of names."""
 
     @model_validator(mode="after")
     def _formatted(self) -> "PathSource":
@@ -126,6 +133,7 @@ class SyntheticSource(Frozen):
     items: Annotated[int, Field(ge=8)]
     """Rows to generate, before deduplication."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of the generator; another seed gives other rows."""
 
 
 class CodeSource(Frozen):
@@ -147,6 +155,7 @@ class MirrorFile(Frozen):
     path: Annotated[str, Field(min_length=1)]
     """Below the mirror folder."""
     sha256: Sha256 | None = None
+    """Digest of its content: another file is refused."""
 
 
 class Mirror(Frozen):
@@ -155,10 +164,13 @@ class Mirror(Frozen):
     path: Annotated[str, Field(min_length=1)] | None = None
     """Below the mirror folder."""
     sha256: Sha256 | None = None
+    """Digest of its content: another file is refused."""
     paths: Annotated[tuple[MirrorFile, ...], Field(min_length=1)] | None = None
     """In place of `path` and `sha256`: several files, one after the other."""
     format: FileFormat
+    """How the files are read."""
     columns: Header = None
+    """Names of all columns, of a csv or tsv file that has no line of names."""
     rename: dict[Column, Column] = Field(default_factory=dict)
     """Column of the mirror's file to column of the manifest."""
     values: LabelValues | None = None

@@ -10,6 +10,7 @@ from wtsbench.spec.control_tokens import marked
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationMetricName, GenerationSettings, ZeroShot
 from wtsbench.spec.items import (
+    Balance,
     Choices,
     Continuation,
     Demonstrations,
@@ -37,19 +38,27 @@ class OodSet(Frozen):
     """A test set from elsewhere: what a task's models make of texts unlike those they learned from."""
 
     name: TaskName
+    """What the set is called."""
     summary: Annotated[str, Field(min_length=1)]
+    """One line for people."""
     licence: str | None = None
     """Of the data, where its users must know."""
     source: Source
+    """Where its rows are."""
     mirror: Mirror | None = None
+    """Where the same rows are below `WTSBENCH_DATA_MIRROR`."""
     template: Annotated[str, Field(min_length=1)] | None = None
     """None: the task's."""
     label: LabelColumn | None = None
     """None of this and the next three: the task's."""
     choices: Choices | None = None
+    """As the task's."""
     preference: Preference | None = None
+    """As the task's."""
     mismatch: Mismatch | None = None
+    """As the task's."""
     group: Grouping = Grouping()
+    """Which of its items belong together."""
     items: Annotated[int, Field(ge=2)] | None = None
     """Upper bound."""
 
@@ -58,13 +67,16 @@ class TaskManifest(Frozen):
     """A task: texts with labels or continuations, and how to score what a model makes of them."""
 
     api_version: Annotated[Literal["wtsbench/v1"], Field(alias="apiVersion")] = "wtsbench/v1"
+    """The form of the file."""
     kind: Literal["task"] = "task"
     name: TaskName
+    """What grids and tables call it."""
     summary: Annotated[str, Field(min_length=1)]
     """One line for `wtsbench tasks`."""
     licence: str | None = None
     """Of the data, where its users must know."""
     form: Form = "classification"
+    """Whether models choose a class or go on from a prompt."""
     labels: tuple[str, ...] = ()
     """Class names; a label is an index into them. F1 is of class 1 where there are two. Of `generation`: none."""
     metric: Literal[MetricName, GenerationMetricName] = "accuracy"
@@ -75,8 +87,11 @@ class TaskManifest(Frozen):
     label: LabelColumn | None = None
     """Of `classification`: this, or one of the next three."""
     choices: Choices | None = None
+    """Rows are questions with several answers."""
     preference: Preference | None = None
+    """Rows are two texts of which one is better."""
     mismatch: Mismatch | None = None
+    """Rows are pairs that belong together."""
     continuation: Continuation | None = None
     """Of `generation`."""
     demonstrations: Demonstrations | None = None
@@ -84,7 +99,13 @@ class TaskManifest(Frozen):
     generation: GenerationSettings | None = None
     """Of `generation`."""
     group: Grouping = Grouping()
+    """Which items must not be parted by the split."""
     splits: Splits = Splits()
+    """Shares of the splits, and upper bounds on their items."""
+    balance: Balance = "none"
+    """Of `classification`: the splits in which every class is cut to the number of the rarest: `all` (as Burns et al.
+    2023), `train` (weak_train, transfer and validation; test sets stay as they are), `none`. A grid's `data` may say
+    otherwise."""
     source: Source
     """The canonical place of the data."""
     mirror: Mirror | None = None
@@ -179,6 +200,8 @@ class TaskManifest(Frozen):
             )
             if getattr(self, name)
         ]
+        if generation and self.balance != "none":
+            foreign.append("balance")
         if foreign:
             raise ValueError(f"{foreign[0]}: not for a task of the form {self.form}")
         if generation:

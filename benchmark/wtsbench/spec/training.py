@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.frozen import Frozen, described_by
 
 Epochs = Annotated[float, Field(gt=0, le=1000)]
 Positive = Annotated[int, Field(ge=1)]
@@ -20,6 +20,7 @@ class Training(Frozen):
     """How every trial of a grid optimises (AdamW, linear warm-up and decay; defaults of arXiv 2410.12621)."""
 
     epochs: Epochs = 3
+    """Passes over the items that are learned from; a fraction is part of one."""
     batch_size: Positive = 16
     """Items per optimiser step."""
     micro_batch_size: Positive | None = None
@@ -31,6 +32,7 @@ class Training(Frozen):
     """What is trained: all weights; adapters of low rank (LoRA, arXiv 2106.09685) and the head; or the head alone, on
     the frozen model's activations."""
     lora_rank: Positive = 8
+    """Rank of the adapters of `finetune: lora`."""
     lora_alpha: Annotated[float, Field(gt=0)] = 16
     """The adapters' product is scaled by `lora_alpha / lora_rank`."""
     lora_dropout: Share = 0.0
@@ -42,7 +44,9 @@ class Training(Frozen):
     warmup: Share = 0.1
     """Share of the steps over which the rate rises linearly from 0."""
     weight_decay: NonNegative = 0.01
+    """Of AdamW, on all weights but biases and norms."""
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients longer than this are cut to it."""
     max_length: Positive = 256
     """Tokens per item; longer items are truncated, never dropped."""
     precision: Precision = "auto"
@@ -53,6 +57,8 @@ class Training(Frozen):
 
 class TrainingOverride(Frozen):
     """Some of the training settings; a field that is not given keeps its value."""
+
+    model_config = ConfigDict(json_schema_extra=described_by(Training))
 
     epochs: Epochs | None = None
     batch_size: Positive | None = None

@@ -25,8 +25,15 @@ _CALLED = {
     "scorer": "a scorer's manifest",
 }
 """What files there are."""
-_TELLING = {"template": "task", "pairs": "grid", "strategies": "grid"}
+_TELLING = {
+    **dict.fromkeys(("pairs", "strategies", "tasks", "seeds", "controls"), "grid"),
+    **dict.fromkeys(("template", "label", "labels", "choices", "preference", "splits", "continuation"), "task"),
+    **dict.fromkeys(("family", "parameters", "layers", "width"), "model"),
+}
 """Keys that only files of one kind have."""
+_SCORER_SOURCES = ("lexicon", "ngram")
+_MODEL_SOURCES = ("embedded", "hub", "path", "labels", "endpoint")
+"""Kinds of a scorer's source, and keys of a model's, which has no kind."""
 
 
 def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
@@ -41,7 +48,7 @@ def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
         SpecFaults: the file cannot be read, or is wrong; all faults are in it.
     """
     tree, faults = read(path)
-    found, wanted = _kind_of_file(tree), _kind_of_model(model)
+    found, wanted = kind_of(tree), _kind_of_model(model)
     if found is not None and found != wanted:
         raise SpecFaults([tree.fault(f"this is {_CALLED[found]}, not {_CALLED[wanted]}")])
     return _loaded(tree, faults, model, checks)
@@ -67,12 +74,19 @@ def _loaded(tree: Node, faults: list[Fault], model: type[Model], checks: Checks 
     return loaded
 
 
-def _kind_of_file(tree: Node) -> str | None:
+def kind_of(tree: Node) -> str | None:
     """What a file says that it is, by its kind or its keys; None where it says nothing."""
     stated = tree.value.get("kind")
     if isinstance(stated, str) and stated in _CALLED:
         return stated
     kinds = {kind for key, kind in _TELLING.items() if key in tree.value}
+    source = tree.value.get("source")
+    if isinstance(source, dict) and not kinds:
+        told = source.get("kind")
+        if told in _SCORER_SOURCES or (told == "hub" and "hub" in source):
+            return "scorer"
+        if told is None and not source.keys().isdisjoint(_MODEL_SOURCES):
+            return "model"
     return kinds.pop() if len(kinds) == 1 else None
 
 

@@ -163,10 +163,16 @@ def _as_named(archive: Archive, data_digest: str) -> bool:
 
 def digest_of(row: dict[str, Any], items: pa.Table) -> str:
     """The digest that a data set has by its row and its items."""
-    from wtsbench.data.dataset import digest_items  # the data room says what a digest is of
+    from wtsbench.data.dataset import balance_in, digest_items  # the data room says what a digest is of
 
     order = pa.array([_SPLITS.index(split) for split in items["split"].to_pylist()], pa.int32())
     sorted_items = items.append_column("order", order).sort_by([("order", "ascending"), ("item_id", "ascending")])
     settings = None if row["settings"] is None else json.loads(row["settings"])
-    labels = tuple(row["labels"])
-    return digest_items(task=row["task"], labels=labels, metric=row["metric"], items=sorted_items, settings=settings)
+    return digest_items(
+        task=row["task"],
+        labels=tuple(row["labels"]),
+        metric=row["metric"],
+        items=sorted_items,
+        settings=settings,
+        balance=balance_in(row.get("report")),
+    )

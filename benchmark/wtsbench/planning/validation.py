@@ -1,0 +1,124 @@
+"""Files of every kind, checked: what `wtsbench validate` says, and the JSON Schemas that editors take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, TypeAdapter
+
+from wtsbench.errors import SpecError
+from wtsbench.images.pins import ImagePin, load_pins
+from wtsbench.planning.check import load_checked_grid
+from wtsbench.spec import manifests
+from wtsbench.spec.faults import SpecFaults, nearest
+from wtsbench.spec.grid import Grid
+from wtsbench.spec.model import ModelManifest
+from wtsbench.spec.scorer import ScorerManifest
+from wtsbench.spec.task import TaskManifest
+from wtsbench.spec.yaml_file import kind_of
+from wtsbench.spec.yaml_tree import Node, read
+
+FileKind = Literal["grid", "task", "model", "scorer", "images"]
+KINDS: tuple[FileKind, ...] = get_args(FileKind)
+"""What files there are."""
+_MODELS: dict[FileKind, Any] = {
+    "grid": Grid,
+    "task": TaskManifest,
+    "model": ModelManifest,
+    "scorer": ScorerManifest,
+    "images": dict[str, ImagePin],
+}
+_FOLDERS: dict[FileKind, manifests.Kind] = {"grid": "grids", "task": "tasks", "model": "models", "scorer": "scorers"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Valid:
+    """A file without a fault."""
+
+    kind: FileKind
+    path: Path
+    content: Grid | TaskManifest | ModelManifest | ScorerManifest | Mapping[str, ImagePin]
+
+    def record(self) -> Any:
+        """Its content as JSON values, with everything filled in."""
+        if isinstance(self.content, BaseModel):
+            return self.content.model_dump(mode="json", by_alias=True)
+        return {name: pin.model_dump(mode="json") for name, pin in self.content.items()}
+
+
+def validated(source: str, kind: FileKind | None = None) -> Valid:
+    """A file, or a shipped or own manifest or grid by its name, checked.
+
+    Args:
+        source: a path, or a name.
+        kind: what it is to be; None goes by what it says and by the keys that it has, or by whose name it is.
+
+    Raises:
+        SpecError: there is none, or it does not tell what it is.
+        SpecFaults: it is wrong; every fault is in the error.
+    """
+    if kind is None:
+        kind = _kind_of_path(source) if manifests.is_path(source) else _kind_of_name(source)
+    match kind:
+        case "grid":
+            grid, path = load_checked_grid(source)
+            return Valid(kind=kind, path=path, content=grid)
+        case "task":
+            return Valid(kind=kind, path=manifests.find("tasks", source), content=manifests.load_task(source)[0])
+        case "model":
+            return Valid(kind=kind, path=manifests.find("models", source), content=manifests.load_model(source)[0])
+        case "scorer":
+            return Valid(kind=kind, path=manifests.find("scorers", source), content=manifests.load_scorer(source)[0])
+    path = manifests.find("grids", Path(source))
+    return Valid(kind=kind, path=path, content=load_pins(path))
+
+
+def json_schema(kind: FileKind) -> dict[str, Any]:
+    """JSON Schema (2020-12) of files of a kind, their short forms included, each key with what it says.
+
+    It knows the form; which names of tasks, models and strategies are valid, only `validated` knows.
+    """
+    schema = TypeAdapter(_MODELS[kind]).json_schema(by_alias=True)
+    for part in (schema, *schema.get("$defs", {}).values()):
+        for name, told in part.get("properties", {}).items():
+            if "const" in told:
+                told.setdefault("description", f"`{told['const']}`, and nothing else.")
+            if told.get("type") == "object" and name not in part.get("required", ()):
+                told.setdefault("default", {})
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": f"wtsbench {kind}"}
+
+
+def _kind_of_path(source: str) -> FileKind:
+    path = manifests.find("grids", Path(source))
+    tree, faults = read(path)
+    if faults and not tree.value:
+        raise SpecFaults(faults)
+    stated = tree.value.get("kind")
+    if isinstance(stated, str) and stated not in KINDS:
+        message = f"there is no kind of file {stated!r}; known are task, model and scorer"
+        raise SpecFaults([tree.fault(message, suggestion=nearest(stated, KINDS))])
+    found = kind_of(tree) or ("images" if _are_pins(path, tree) else None)
+    if found is None:
+        raise SpecError(
+            f"{path} does not tell what it is: a grid, a task, a model, a scorer or images",
+            remedy="write `kind: task` (or model, scorer) into it, or say it: --kind.",
+        )
+    known: dict[str, FileKind] = {kind: kind for kind in KINDS}
+    return known[found]
+
+
+def _are_pins(path: Path, tree: Node) -> bool:
+    """Whether a file is one of images: it is called so, or every value of it names a digest."""
+    pins = [isinstance(value, dict) and not {"id", "reference"}.isdisjoint(value) for value in tree.value.values()]
+    return path.stem == "images" or (bool(pins) and all(pins))
+
+
+def _kind_of_name(name: str) -> FileKind:
+    """Of what kind there is something of this name; a grid, where there is nothing."""
+    found = [kind for kind, folder in _FOLDERS.items() if name in manifests.names(folder)]
+    if len(found) > 1:
+        raise SpecError(f"{name} is the name of a {' and of a '.join(found)}", remedy=f"say which: --kind {found[0]}.")
+    return found[0] if found else "grid"
