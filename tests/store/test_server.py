@@ -368,8 +368,8 @@ def test_a_full_queue_makes_senders_wait_then_come_again(
 ) -> None:
     """Memory is bounded: who finds no room is told so, and a courier delivers when there is."""
     live = running.core.live
-    monkeypatch.setattr("wtsbench.store.server.live.QUEUE_BYTES", 1)
-    monkeypatch.setattr("wtsbench.store.server.live.QUEUE_SECONDS", 0.05)
+    monkeypatch.setattr("wtsbench.store.server.writer.QUEUE_BYTES", 1)
+    monkeypatch.setattr("wtsbench.store.server.writer.QUEUE_SECONDS", 0.05)
     store = open_store(running.listen)
     with live.still():  # nothing is committed now
         first = threading.Thread(target=store.append, args=(whole_attempt(A, 1),))
