@@ -77,7 +77,7 @@ def submit(
     with view, Interruption(view.stopping, at_once=partial(end_at_once, live)) as interruption:
         session = prepare(grid, options, note=view.note)
         view.begin(session)
-        summary = _run(session, view, interruption)
+        summary = run(session, view, interruption)
     for line in last_words(summary, grid, options.store):
         print(line)
     if not quiet and not summary.cancelled:
@@ -98,8 +98,9 @@ def end_at_once(terminal: bool) -> None:
     os._exit(ExitCode.INTERRUPTED)
 
 
-def _run(session: Session, view: QuietView, interruption: Interruption) -> Summary:
-    from wtsbench.execution.session import submit as run
+def run(session: Session, view: QuietView, interruption: Interruption) -> Summary:
+    """Run what is planned, shown in a view; stops cleanly when interrupted, or when nobody reads on."""
+    from wtsbench.execution.session import submit as started
 
     lost: list[OutputError] = []
 
@@ -113,7 +114,7 @@ def _run(session: Session, view: QuietView, interruption: Interruption) -> Summa
             interruption.stop.set()
 
     interruption.stop_cleanly()
-    summary = run(session, listener=listen, stop=interruption.stop)
+    summary = started(session, listener=listen, stop=interruption.stop)
     if lost:
         raise lost[0]
     return summary

@@ -78,6 +78,11 @@ class Cell:
     others: tuple[str, ...] = ()
     """Further trials that the student comes from, sorted: stages between, and supervisors beside the weak one."""
 
+    @property
+    def trials(self) -> tuple[str, ...]:
+        """All trials behind it, parents first."""
+        return (self.weak_trial, self.ceiling_trial, *self.others, self.student_trial)
+
     def record(self) -> dict[str, Any]:
         """The cell as the store keeps it."""
         return asdict(self)

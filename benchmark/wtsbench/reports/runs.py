@@ -6,6 +6,7 @@ Read once for a whole report. Nothing of it decides a rank.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,9 +86,7 @@ class Runs:
                     for seed in row.trials
                 ],
                 "failures": [failure.trial_id for failure in row.failures],
-                "command": f"wtsbench submit {row.grid}"
-                if row.origin == "wtsbench"
-                else f"wtsbench import FILE --task {row.task} --grid {row.grid}",
+                "command": _command(row),
             }
             for row in self.board.rows
         }
@@ -221,6 +220,14 @@ def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     """Means of so many points as a chart shows."""
     parts = np.array_split(np.asarray(points, dtype=np.float64), min(_STEPS, len(points)))
     return [(int(part[:, 0].mean()), round(float(part[:, 1].mean()), 4)) for part in parts]
+
+
+def _command(row: Row) -> str:
+    """What makes the row's numbers again."""
+    if row.origin == "external":
+        return shlex.join(["wtsbench", "import", "FILE", "--task", row.task, "--grid", row.grid])
+    cell = ["--task", row.task, "--pair", f"{row.weak}:{row.strong}", "--strategy", row.strategy]
+    return shlex.join(["wtsbench", "reproduce", row.grid, *cell])
 
 
 def _task(row: Row) -> str:

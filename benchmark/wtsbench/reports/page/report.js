@@ -74,8 +74,8 @@ function trial(parent, role, id) {
   const { measurements, ...rest } = known;
   list(part, [["trial", id], ...Object.entries(rest).filter(([name]) => name !== "trial_id"), ...Object.entries(measurements || {})]);
   if (data.logs[id]) put(part, "pre", data.logs[id]);
-  put(part, "p", "Its log and record:");
-  put(part, "pre", `wtsbench logs ${id}`);
+  put(part, "p", "Its log and record, and the trial once more:");
+  put(part, "pre", `wtsbench logs ${id}\nwtsbench reproduce ${id.slice(0, 12)}`);
 }
 
 function show(key) {
@@ -87,7 +87,7 @@ function show(key) {
     ["data digest", source.data_digest], ["test set", source.split], ["test items", source.test_items],
     ["metric", source.metric], ["sandbox", source.sandboxes.join(", ")],
   ]);
-  put(body, "p", "To run it again:");
+  put(body, "p", "To run it again and compare:");
   put(body, "pre", source.command);
   for (const seed of source.trials) {
     put(body, "h3", `seed ${seed.seed}`);
