@@ -29,6 +29,7 @@ from wtsbench_cli import (
     submit,
     tasks,
     validate,
+    web,
 )
 
 EXIT_CODES = """\
@@ -57,6 +58,7 @@ app.command("import")(imports.import_)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("reproduce")(reproduce.reproduce)
+app.command("web")(web.web)
 app.command("gate")(gate.gate)
 app.command("tasks")(tasks.tasks)
 app.command("models")(models.models)

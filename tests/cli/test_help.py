@@ -20,6 +20,7 @@ VERBS = (
     "compare",
     "report",
     "reproduce",
+    "web",
     "gate",
     "baseline set",
     "baseline list",

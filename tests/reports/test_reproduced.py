@@ -8,7 +8,6 @@ import pytest
 
 from tests.reports.worlds import World, simple, trial_name
 from wtsbench.reports.reproduced import Agreement, agreement
-from wtsbench.reports.runs import Told
 
 
 def repeated(tmp_path: Path, then: World, now: World) -> Agreement:
@@ -16,8 +15,7 @@ def repeated(tmp_path: Path, then: World, now: World) -> Agreement:
     ids = {row["trial_id"]: row["trial_id"][::-1] for row in now.trials}
     for row in (*now.trials, *now.predictions, *now.attempts):
         row["trial_id"] = ids[row["trial_id"]]
-    sides: list[Told] = [then.folder(tmp_path / "then"), now.folder(tmp_path / "now")]
-    return agreement(*sides, ids, 1, resamples=200)
+    return agreement(then.folder(tmp_path / "then"), now.folder(tmp_path / "now"), ids, 1, resamples=200)
 
 
 def test_equal_runs_agree_bit_for_bit(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ function trial(parent, role, id) {
   const { measurements, ...rest } = known;
   list(part, [["trial", id], ...Object.entries(rest).filter(([name]) => name !== "trial_id"), ...Object.entries(measurements || {})]);
   if (data.logs[id]) put(part, "pre", data.logs[id]);
+  if (document.documentElement.dataset.tag) put(part, "a", "its page").href = `/trial/${id}`;
   put(part, "p", "Its log and record, and the trial once more:");
   put(part, "pre", `wtsbench logs ${id}\nwtsbench reproduce ${id.slice(0, 12)}`);
 }
@@ -104,8 +105,7 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("dialog button")) dialog.close();
 });
 
-unpack().then((found) => {
-  data = found;
+function ready() {
   for (const table of document.querySelectorAll("table.sortable")) {
     for (const [column, heading] of [...table.tHead.rows[0].cells].entries()) {
       const button = heading.querySelector("button");
@@ -114,4 +114,9 @@ unpack().then((found) => {
   }
   const search = document.getElementById("filter");
   if (search) search.addEventListener("input", () => filter(search, document.getElementById("shown")));
+}
+
+unpack().then((found) => {
+  data = found;
+  ready();
 });
