@@ -55,7 +55,7 @@ def reproduce(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Run stored trials again, from their record alone, and compare.
+    """Run stored trials again, and compare.
 
     Predictions, final metrics and ranks then and now: equal bit for bit, or within what. With a trial run all that it
     comes from; with a grid, its cells. Exit code 0: they agree; 3: they do not; 1: some failed.
