@@ -52,7 +52,7 @@ def document(
     differing = [verdict for verdict in found.verdicts if verdict.status != "equal"]
     shown = differing[:most]
     blocks: list[Prose | Table | Listing] = [
-        Prose(text=sentence(found, against), tone="bad" if found.exit_code else "good")
+        Prose(text=sentence(found, visible(against)), tone="bad" if found.exit_code else "good")
     ]
     if differing:
         hidden = len(differing) - len(shown)
