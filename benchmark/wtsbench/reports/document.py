@@ -48,6 +48,8 @@ class Line:
     """`strategy`, `weak`, `ceiling`, `control` or `baseline`; only the first kind is ranked."""
     source: str | None = None
     """Key of `Document.sources`: where its numbers come from."""
+    interval: tuple[float, float, float] | None = None
+    """Low end, value and high end of its score, which a terminal with room draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
