@@ -63,6 +63,8 @@ class Live:
     printed: Callable[[str, int], Sequence[str]]
     _kept: dict[str, tuple[Tagged, float]] = field(default_factory=dict)
     """By trial id, or nothing for the report: pages with the time at which they grow old."""
+    _store: Store | None = None
+    """Once it is there."""
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def page(self, trial_id: str = "") -> Tagged | None:
@@ -92,7 +94,7 @@ class Live:
             return made
 
     def _document(self, trial_id: str) -> tuple[Document, Mapping[str, str]] | None:
-        store = open_store(self.uri)
+        store = self._store = self._store or open_store(self.uri)
         if trial_id:
             found = self._trial(store, trial_id)
             return None if found is None else (found, {})
