@@ -42,7 +42,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def docker_answers() -> bool:
     """Whether an engine that can hold trials answers where the environment says."""
     from wtsbench.errors import SandboxError
-    from wtsbench.sandbox.engine import probe
+    from wtsbench.images.docker_engine import probe
 
     try:
         probe()

@@ -132,7 +132,7 @@ import json, os, sys
 import wtsbench
 grid = json.loads(sys.argv[1])
 def tell(event):
-    print(event.kind, flush=True)
+    print(type(event).__name__, flush=True)
 listener = tell if "tell" in sys.argv else None
 summary = wtsbench.submit(grid, store="store", executor="in-process", sandbox="process", on_event=listener)
 print("summary", json.dumps([summary.total, summary.stored, summary.done, summary.cancelled > 0]), flush=True)
@@ -156,7 +156,7 @@ def test_one_call_submits_a_dict_and_an_interruption_stops_it_cleanly(tmp_path: 
     process = _program(tmp_path, {**TINY, "seeds": [0, 1]}, "tell")
     assert process.stdout is not None
     for line in process.stdout:
-        if line == "done\n":  # the first trial
+        if line == "Done\n":  # the first trial
             process.send_signal(signal.SIGINT)
             break
     out, err = process.communicate(timeout=120)

@@ -12,16 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from wtsbench.reports import rows
-from wtsbench.spec.paths import default_store
+from wtsbench.settings import default_store
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from wtsbench.execution.scheduler import Event, Summary
+    from wtsbench.execution.events import Event
+    from wtsbench.execution.scheduler import Summary
     from wtsbench.planning.check import GridSource
     from wtsbench.planning.report import PlanReport
     from wtsbench.store.client import Store as AnyStore
@@ -36,7 +37,7 @@ _WIDTH = 110
 class Store:
     """A store, for reading. Every method gives a pyarrow table, of which `.to_pandas()` makes a data frame.
 
-    `wtsbench.store.schemas` says what the columns mean, with their units; times are in UTC. Each method raises
+    `wtsbench.contract.schemas` says what the columns mean, with their units; times are in UTC. Each method raises
     StoreError where the store cannot be read.
     """
 
@@ -74,7 +75,7 @@ class Store:
         """The items of a prepared data set, or of all: split, text, label or target."""
         import pyarrow as pa
 
-        from wtsbench.store.schemas import ITEMS
+        from wtsbench.contract.schemas import ITEMS
 
         digests = self.client.datasets()["data_digest"].to_pylist() if data_digest is None else [data_digest]
         return pa.concat_tables([ITEMS.empty_table(), *map(self.client.items, digests)])
@@ -213,7 +214,7 @@ def plan(
     grid: GridSource,
     *,
     store: str | os.PathLike[str] | None = None,
-    sandbox: Literal["auto", "process", "docker", "docker-lane"] = "auto",
+    sandbox: Literal["auto", "process", "docker"] = "auto",
     mirror: Path | None = None,
 ) -> PlanReport:
     """What a submission would run, and why: every trial with its state and reason. Runs nothing, and makes no store.
@@ -239,9 +240,11 @@ def submit(
     store: str | os.PathLike[str] | None = None,
     executor: Literal["ray", "in-process"] = "ray",
     ray: str | None = None,
-    sandbox: Literal["auto", "process", "docker", "docker-lane"] = "auto",
+    sandbox: Literal["auto", "process", "docker"] = "auto",
     mirror: Path | None = None,
+    trust: Sequence[str] = (),
     on_event: Callable[[Event], None] | None = None,
+    on_second_interrupt: Callable[[], NoReturn] | None = None,
 ) -> Summary:
     """Run what the store lacks of a grid. Returns when all of it has ended; what failed is in the answer, not raised.
 
@@ -255,16 +258,23 @@ def submit(
         ray: address of a Ray cluster; by default `$RAY_ADDRESS`, else Ray is started here for this time.
         sandbox: what each trial runs in.
         mirror: folder that holds data and models in place of their canonical source.
-        on_event: told of everything that happens; by default a bar shows the progress, in a notebook as well.
+        trust: grids whose trials are taken though they were finished under tokens for these grids only.
+        on_event: told of everything that happens (`wtsbench.execution.events`); by default a bar shows the progress, in
+            a notebook as well. Where it raises KeyboardInterrupt, that stops the submission as Ctrl-C does.
+        on_second_interrupt: called in the signal's handler in place of raising KeyboardInterrupt.
 
     Raises:
         UserError: the grid, a task's data, a model, the sandbox or the store is not as it must be, or the cluster or
             the store cannot be reached. What the store acknowledged is kept.
     """
+    from wtsbench.execution.session import Options, prepare
     from wtsbench.execution.watching import watched
 
-    address = ray or os.environ.get("RAY_ADDRESS") or None
-    return watched(grid, _uri(store), executor, address, sandbox, mirror, on_event)
+    address = None if executor == "in-process" else ray or os.environ.get("RAY_ADDRESS") or None
+    options = Options(
+        store=_uri(store), sandbox=sandbox, ray=address, executor=executor, mirror=mirror, trust=tuple(trust)
+    )
+    return watched(lambda note: prepare(grid, options, note=note), on_event, on_second_interrupt)
 
 
 def _uri(place: str | os.PathLike[str] | None) -> str:

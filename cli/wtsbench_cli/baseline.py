@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wtsbench_cli.options import JsonOption, StoreOption, expanded, store_of
+from wtsbench_cli.options import BaselineFolderOption, JsonOption, StoreOption, path_of_baseline, store_of
 from wtsbench_cli.terminal import count, print_json, print_table, size
 
 if TYPE_CHECKING:
@@ -22,28 +21,11 @@ app = typer.Typer(
 NameOfBaseline = Annotated[
     str, typer.Argument(metavar="NAME|FILE", help="A name in the folder, or a file.", show_default=False)
 ]
-FolderOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--folder",
-        metavar="DIR",
-        help="Where baselines are. Default: ./baselines.",
-        callback=expanded,
-        show_default=False,
-    ),
-]
 
 
 @app.callback()
 def _group() -> None:
     """Keep what a grid scores, for `wtsbench gate`."""
-
-
-def path_of(name: str, folder: Path | None) -> Path:
-    """The file of a baseline, by name or as it is."""
-    from wtsbench.reports.baseline import FOLDER, SUFFIX
-
-    return Path(name) if name.endswith(SUFFIX) else (folder or FOLDER) / f"{name}{SUFFIX}"
 
 
 @app.command("set")
@@ -54,7 +36,7 @@ def set_baseline(
         bool,
         typer.Option("--accept", help="Replace a baseline though scores changed, or may have.", show_default=False),
     ] = False,
-    folder: FolderOption = None,
+    folder: BaselineFolderOption = None,
     store: StoreOption = None,
 ) -> None:
     """Write what a grid of the store scores now.
@@ -71,7 +53,7 @@ def set_baseline(
     opened = open_store(store_of(store))
     now = measured(opened, grid)
     require_whole(now, partly=accept)
-    path = path_of(name, folder)
+    path = path_of_baseline(name, folder)
     if path.exists() and not accept:
         limits = limits_of(opened, grid, None, None, None)
         moved = [verdict for verdict in gate(read(path), now, limits).verdicts if not moves_nothing(verdict)]
@@ -86,7 +68,7 @@ def set_baseline(
 
 
 @app.command("list")
-def list_baselines(folder: FolderOption = None, json: JsonOption = False) -> None:
+def list_baselines(folder: BaselineFolderOption = None, json: JsonOption = False) -> None:
     """List the baselines of a folder."""
     from wtsbench.reports.baseline import FOLDER, listed, read
 
@@ -99,11 +81,11 @@ def list_baselines(folder: FolderOption = None, json: JsonOption = False) -> Non
 
 
 @app.command("show")
-def show(name: NameOfBaseline, folder: FolderOption = None, json: JsonOption = False) -> None:
+def show(name: NameOfBaseline, folder: BaselineFolderOption = None, json: JsonOption = False) -> None:
     """Show the scores of a baseline."""
     from wtsbench.reports.baseline import read
 
-    baseline = read(path_of(name, folder))
+    baseline = read(path_of_baseline(name, folder))
     if json:
         print_json({**_facts(baseline), "entries": [_entry(entry) for entry in baseline.entries]})
         return
@@ -122,14 +104,14 @@ def diff(
         str | None,
         typer.Option("--grid", metavar="NAME", help="Grid of the store. Default: the baseline's.", show_default=False),
     ] = None,
-    folder: FolderOption = None,
+    folder: BaselineFolderOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show how a grid of the store differs from a baseline, and pass no judgement by exit code."""
     from wtsbench_cli.gate import compared, print_gate
 
-    found, _ = compared(path_of(name, folder), store, grid, None, None, None)
+    found, _ = compared(path_of_baseline(name, folder), store, grid, None, None, None)
     print_gate(found, [], json=json)
 
 

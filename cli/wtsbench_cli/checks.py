@@ -17,7 +17,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from wtsbench.errors import UserError
-from wtsbench.spec.paths import user_path
+from wtsbench.settings import user_path
 
 State = Literal["ok", "warn", "fail"]
 
@@ -215,7 +215,7 @@ def _central_store(uri: str) -> Check:
 
 def cache() -> Check:
     """The folder of what can be made again."""
-    from wtsbench.spec.paths import cache_folder
+    from wtsbench.settings import cache_folder
 
     folder = cache_folder()
     parent = _existing(folder)
@@ -269,9 +269,9 @@ def git() -> Check:
 
 def docker() -> Check:
     """The Docker engine and the pinned images; trials do without, as processes."""
-    from wtsbench.sandbox.base import DEFAULT_IMAGE
-    from wtsbench.sandbox.engine import probe
-    from wtsbench.sandbox.verify import standing
+    from wtsbench.images.docker_engine import probe
+    from wtsbench.images.pins import DEFAULT_IMAGE
+    from wtsbench.images.verify import standing
 
     try:
         engine = probe()

@@ -63,8 +63,8 @@ def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
 
 def manifest_record(kind: Kind, name: str, manifest: BaseModel) -> dict[str, Any]:
     """A manifest as its file would have it, with where it is and whether it is the user's own."""
+    from wtsbench.settings import shipped
     from wtsbench.spec.manifests import find
-    from wtsbench.spec.paths import shipped
 
     path = find(kind, name)
     own = not path.is_relative_to(shipped("manifests"))

@@ -23,7 +23,7 @@ def doctor(
 
     Exit code 0 unless a check fails, then 5; warnings do not count.
     """
-    from wtsbench.spec.paths import data_mirror
+    from wtsbench.settings import data_mirror
     from wtsbench_cli.checks import Place, all_checks
 
     place = Place(store=store_of(store), ray=cluster_of(ray), mirror=mirror or data_mirror())

@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 from wtsbench.errors import ExitCode, UserError
-from wtsbench.spec.visible import shortened
+from wtsbench.visible import shortened
 from wtsbench_cli.streams import OutputError, discard
 from wtsbench_cli.terminal import say
 

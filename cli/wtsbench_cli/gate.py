@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wtsbench_cli.baseline import FolderOption, path_of
-from wtsbench_cli.options import JsonOption, StoreOption, expanded, store_of
+from wtsbench_cli.options import BaselineFolderOption, JsonOption, StoreOption, expanded, path_of_baseline, store_of
 from wtsbench_cli.terminal import console, count, say
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def gate(
             show_default=False,
         ),
     ] = None,
-    folder: FolderOption = None,
+    folder: BaselineFolderOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -87,7 +86,7 @@ def gate(
     from wtsbench.reports.files import write as write_file
     from wtsbench.reports.gate import without_code
 
-    path = path_of(baseline, folder)
+    path = path_of_baseline(baseline, folder)
     grid, base = _grid_and_folder(grid)
     if not path.exists():
         if grid is None:

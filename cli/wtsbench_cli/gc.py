@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 from wtsbench_cli.options import JsonOption, StoreOption, store_of
 from wtsbench_cli.terminal import count, duration, print_json, print_table, say, size
 

@@ -65,10 +65,9 @@ def build(
     Grids name it `trial`, which is what they take unless they say otherwise. The same code, packages and base give the
     same image, on every engine.
     """
-    from wtsbench.sandbox.base import DEFAULT_IMAGE
-    from wtsbench.sandbox.image import build as build_image
-    from wtsbench.sandbox.pins import FILE
-    from wtsbench.spec.paths import user_manifests
+    from wtsbench.images.build import build as build_image
+    from wtsbench.images.pins import DEFAULT_IMAGE, FILE
+    from wtsbench.settings import user_manifests
 
     begun = time.monotonic()
     pinned = name or DEFAULT_IMAGE
@@ -103,8 +102,8 @@ def pin(
     json: JsonOption = False,
 ) -> None:
     """Record which image a tag stands for now, by digest."""
-    from wtsbench.sandbox.pins import write_pin
-    from wtsbench.sandbox.registry import find_pin
+    from wtsbench.images.pins import write_pin
+    from wtsbench.images.registry import find_pin
 
     found = find_pin(reference, note=say)
     recorded = write_pin(name, found, file=file)
@@ -122,8 +121,8 @@ def pin(
 @app.command("list")
 def list_images(json: JsonOption = False) -> None:
     """List the pinned images. Asks no engine."""
-    from wtsbench.sandbox.code import code_digest
-    from wtsbench.sandbox.pins import pins
+    from wtsbench.images.code import code_digest
+    from wtsbench.images.pins import pins
 
     known = pins()
     if json:
@@ -156,8 +155,8 @@ def verify(
 
     Exit code 0 if so, 1 if one is missing or another, 5 where engine or registry cannot be reached.
     """
-    from wtsbench.sandbox.pins import pins, resolve_image
-    from wtsbench.sandbox.verify import verify as verify_images
+    from wtsbench.images.pins import pins, resolve_image
+    from wtsbench.images.verify import verify as verify_images
 
     wanted = {name: resolve_image(name) for name in names} if names else pins()
     if not wanted:
@@ -203,7 +202,7 @@ def bundle(
     The trial image, wtsbench and its packages, the models and the data. `wtsbench image load` puts it in place.
     """
     from wtsbench.execution.bundling import write_bundle
-    from wtsbench.spec.paths import data_mirror
+    from wtsbench.settings import data_mirror
 
     begun = time.monotonic()
     with doing() as note:

@@ -70,7 +70,7 @@ def import_(
         return
     from wtsbench.execution import importing
     from wtsbench.reports.files import write
-    from wtsbench.spec.paths import data_mirror
+    from wtsbench.settings import data_mirror
 
     named, place = _required(task, "--task"), mirror or data_mirror()
     if items_to is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 from wtsbench_cli.options import JsonOption, StoreOption, store_of
 from wtsbench_cli.terminal import duration, print_json, print_table
 
@@ -114,7 +114,7 @@ def _one(store: Store, place: str, trial_id: str, attempt: int) -> dict[str, Any
 def _so_far(place: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
     """What an attempt that runs on this machine has printed until now."""
     from wtsbench.execution.spool import printed
-    from wtsbench.spec.paths import spool_folder
+    from wtsbench.settings import spool_folder
 
     lines = printed(spool_folder(place), trial_id, attempt)
     return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(lines, 1)]

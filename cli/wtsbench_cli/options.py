@@ -13,7 +13,6 @@ class SandboxName(StrEnum):
     AUTO = "auto"
     PROCESS = "process"
     DOCKER = "docker"
-    DOCKER_LANE = "docker-lane"
 
 
 class ExecutorName(StrEnum):
@@ -44,7 +43,7 @@ SandboxOption = Annotated[
     SandboxName | None,
     typer.Option(
         "--sandbox",
-        metavar="auto|process|docker|docker-lane",
+        metavar="auto|process|docker",
         help="What each trial runs in. Default: auto, which is docker where its engine answers, else process.",
         show_default=False,
     ),
@@ -103,14 +102,14 @@ NameArgument = Annotated[
 
 def expanded(path: Path | None) -> Path | None:
     """Callback of arguments that name a file or folder: `~` filled in, and what can be no path refused."""
-    from wtsbench.spec.paths import user_path
+    from wtsbench.settings import user_path
 
     return None if path is None else user_path(path)
 
 
 def store_of(option: str | None) -> str:
     """The store asked for: flag over environment over default."""
-    from wtsbench.spec.paths import default_store
+    from wtsbench.settings import default_store
 
     return option or default_store()
 
@@ -118,3 +117,22 @@ def store_of(option: str | None) -> str:
 def cluster_of(option: str | None) -> str | None:
     """The cluster asked for; None where Ray is started on this machine, which `local` says as well."""
     return None if option in (None, "", "local") else option
+
+
+BaselineFolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--folder",
+        metavar="DIR",
+        help="Where baselines are. Default: ./baselines.",
+        callback=expanded,
+        show_default=False,
+    ),
+]
+
+
+def path_of_baseline(name: str, folder: Path | None) -> Path:
+    """The file of a baseline, by name or as it is."""
+    from wtsbench.reports.baseline import FOLDER, SUFFIX
+
+    return Path(name) if name.endswith(SUFFIX) else (folder or FOLDER) / f"{name}{SUFFIX}"

@@ -61,12 +61,12 @@ def reproduce(
     comes from; with a grid, its cells. Exit code 0: they agree; 3: they do not; 1: some failed.
     """
     from wtsbench.errors import ExitCode, SpecError
-    from wtsbench.execution.interruption import Interruption
     from wtsbench.execution.reproduction import CannotReproduce, reproduction
+    from wtsbench.execution.watching import watched as run
     from wtsbench.planning.stored import Wanted
     from wtsbench.reports.reproduced import agreement
     from wtsbench.store.client import open_store
-    from wtsbench_cli.submit import end_at_once, run
+    from wtsbench_cli.submit import Shown, end_at_once
     from wtsbench_cli.views import LineView, LiveView, QuietView
 
     opened = open_store(store_of(store))
@@ -82,10 +82,10 @@ def reproduce(
                 remedy="go where it ran, or pass --anyway to see how far it agrees.",
             )
         live = watched() and not json
-        view = stack.enter_context(QuietView() if json else LiveView() if live else LineView())
-        interruption = stack.enter_context(Interruption(view.stopping, at_once=partial(end_at_once, live)))
-        view.begin(planned.session)
-        summary = run(planned.session, view, interruption)
+        listener = Shown(stack.enter_context(QuietView() if json else LiveView() if live else LineView()))
+        summary = run(lambda note: planned.session, listener, partial(end_at_once, live))
+        if listener.lost is not None:
+            raise listener.lost
         if summary.exit_code:
             raise typer.Exit(summary.exit_code)
         found = agreement(opened, open_store(into), planned.ids, planned.submission)

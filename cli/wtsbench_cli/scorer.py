@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wtsbench.spec.visible import shortened, visible
+from wtsbench.visible import shortened, visible
 from wtsbench_cli.options import JsonOption, MirrorOption, expanded
 from wtsbench_cli.terminal import count, doing, duration, print_json, print_table
 
@@ -145,14 +145,14 @@ def _resolved(name: str, mirror: Path | None) -> Scorer:
 
 
 def _mirror() -> Path | None:
-    from wtsbench.spec.paths import data_mirror
+    from wtsbench.settings import data_mirror
 
     return data_mirror()
 
 
 def _lines(file: Path | None) -> list[str]:
     from wtsbench.errors import ScorerError
-    from wtsbench.spec.files import open_plain
+    from wtsbench.files import open_plain
 
     try:
         if file in (None, Path("-")):

@@ -23,7 +23,7 @@ def status(grid: StoredGridOption = None, store: StoreOption = None, json: JsonO
     """
     from wtsbench.execution.spool import abandoned
     from wtsbench.reports.status import status as status_of
-    from wtsbench.spec.paths import spool_folder
+    from wtsbench.settings import spool_folder
     from wtsbench.store.client import open_store
 
     place = store_of(store)

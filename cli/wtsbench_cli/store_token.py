@@ -61,7 +61,8 @@ def create(
 ) -> None:
     """Make a token and write it to a file, which WTSBENCH_TOKEN_FILE then names."""
     from wtsbench.errors import SpecError
-    from wtsbench.store.server.tokens import Tokens, write_private
+    from wtsbench.files import replace
+    from wtsbench.store.server.tokens import Tokens
 
     printed = str(out) == "-"
     if not printed and out.exists():
@@ -73,7 +74,7 @@ def create(
     if printed:
         print(token)
     else:
-        write_private(out.absolute(), f"{token}\n")
+        replace(out.absolute(), f"{token}\n", mode=0o600)
         print(f"token {kept.id} ({kept.scope}) is in {out}")
 
 
@@ -122,7 +123,7 @@ def _server(folder: Path) -> Path:
 
 def _span(text: str) -> timedelta | None:
     from wtsbench.errors import SpecError
-    from wtsbench.spec.visible import shortened
+    from wtsbench.visible import shortened
 
     if text == "never":
         return None

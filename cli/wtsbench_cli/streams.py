@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from wtsbench.errors import ExitCode, UserError
-from wtsbench.spec.visible import LINES, visible
+from wtsbench.visible import LINES, visible
 
 
 class OutputError(UserError):

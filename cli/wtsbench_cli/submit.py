@@ -6,7 +6,7 @@ import os
 import shlex
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -28,8 +28,8 @@ from wtsbench_cli.streams import OutputError, discard
 from wtsbench_cli.terminal import count, duration, watched
 
 if TYPE_CHECKING:
-    from wtsbench.execution.interruption import Interruption
-    from wtsbench.execution.session import Event, Session, Summary
+    from wtsbench.execution.events import Event
+    from wtsbench.execution.scheduler import Summary
     from wtsbench_cli.views import QuietView
 
 _SHOW_CURSOR = "\x1b[?25h"
@@ -59,36 +59,56 @@ def submit(
 
     Submitting the same file again runs only what is missing. Ctrl-C stops cleanly; what is finished is kept.
     """
-    from wtsbench.execution.interruption import Interruption
-    from wtsbench.execution.session import Options, prepare
+    import wtsbench
     from wtsbench_cli.views import LineView, LiveView, QuietView
 
     live = watched() and not quiet
-    view = QuietView() if quiet else LiveView() if live else LineView()
     in_process = executor is ExecutorName.IN_PROCESS
-    options = Options(
-        store=store_of(store),
-        sandbox=sandbox or SandboxName.AUTO,
-        ray=None if in_process else cluster_of(ray),
-        executor="in-process" if in_process else "ray",
-        mirror=mirror,
-        trust=tuple(trust or ()),
-    )
-    with view, Interruption(view.stopping, at_once=partial(end_at_once, live)) as interruption:
-        session = prepare(grid, options, note=view.note)
-        view.begin(session)
-        summary = run(session, view, interruption)
-    for line in last_words(summary, grid, options.store):
+    place = store_of(store)
+    with QuietView() if quiet else LiveView() if live else LineView() as view:
+        listener = Shown(view)
+        summary = wtsbench.submit(
+            grid,
+            store=place,
+            executor="in-process" if in_process else "ray",
+            ray=None if in_process else cluster_of(ray),
+            sandbox=(sandbox or SandboxName.AUTO).value,
+            mirror=mirror,
+            trust=trust or (),
+            on_event=listener,
+            on_second_interrupt=partial(end_at_once, live),
+        )
+    if listener.lost is not None:
+        raise listener.lost
+    for line in last_words(summary, grid, place):
         print(line)
     if not quiet and not summary.cancelled:
         print()
-        show(options.store, grid=session.grid.name)
-        print(f"\nresults: {options.store}")
+        show(place, grid=view.grid)
+        print(f"\nresults: {place}")
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 
 
-def end_at_once(terminal: bool) -> None:
+class Shown:
+    """Shows events; where nobody reads on, or nothing can be written, the submission stops as at Ctrl-C."""
+
+    def __init__(self, view: QuietView) -> None:
+        self._view = view
+        self.lost: OutputError | None = None
+        """Why nothing can be written, where that is an error."""
+
+    def __call__(self, event: Event) -> None:
+        """Something happened."""
+        try:
+            self._view.take(event)
+        except (BrokenPipeError, OutputError) as error:
+            self.lost = error if isinstance(error, OutputError) else self.lost
+            discard()
+            raise KeyboardInterrupt from error
+
+
+def end_at_once(terminal: bool) -> NoReturn:
     """End the process, in a signal's handler. Nothing here may wait: trials end when nobody renews their lease.
 
     Args:
@@ -96,28 +116,6 @@ def end_at_once(terminal: bool) -> None:
     """
     os.write(2, f"{_SHOW_CURSOR * terminal}\nstopped at once; what was stored is kept\n".encode())
     os._exit(ExitCode.INTERRUPTED)
-
-
-def run(session: Session, view: QuietView, interruption: Interruption) -> Summary:
-    """Run what is planned, shown in a view; stops cleanly when interrupted, or when nobody reads on."""
-    from wtsbench.execution.session import submit as started
-
-    lost: list[OutputError] = []
-
-    def listen(event: Event) -> None:
-        interruption.claim()
-        try:
-            view.take(event)
-        except (BrokenPipeError, OutputError) as error:  # nobody reads on: stop as if they had said so
-            lost.extend([error] if isinstance(error, OutputError) else [])
-            discard()
-            interruption.stop.set()
-
-    interruption.stop_cleanly()
-    summary = started(session, listener=listen, stop=interruption.stop)
-    if lost:
-        raise lost[0]
-    return summary
 
 
 def last_words(summary: Summary, grid: str, store: str) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wtsbench.execution.session import Event
+    from wtsbench.execution.events import TrialEvent
     from wtsbench.spec.trial import TrialSpec
 
 ENOUGH = 0.2
@@ -64,37 +64,37 @@ class Tally:
         """Seconds since the tally was made."""
         return self._clock() - self._begun
 
-    def take(self, event: Event) -> None:
+    def take(self, event: TrialEvent) -> None:
         """Count one event."""
-        key = event.trial_id
-        if key is None or key not in self._trials:
-            return
+        from wtsbench.execution.events import Done, Failed, Progressed, Started
+
+        key = event.trial.trial_id
         with self._lock:
-            if event.kind == "started":
-                self._running[key] = Running(key, self._clock())
-                self._most_at_once = max(self._most_at_once, len(self._running))
-            elif event.kind == "progress":
-                if key in self._running:
-                    self._running[key].share = event.share
-            else:
-                self._running.pop(key, None)
-            if event.kind == "done":
-                self._done.add(key)
-                if event.attempt is not None and event.seconds is not None:
-                    for kind in _kinds(self._trials[key]):
-                        self._samples.setdefault(kind, []).append(event.seconds)
-            elif event.kind in ("failed", "blocked", "cancelled"):
-                self._over.add(key)
-                self.failed += event.kind == "failed"
+            match event:
+                case Started():
+                    self._running[key] = Running(key, self._clock())
+                    self._most_at_once = max(self._most_at_once, len(self._running))
+                    return
+                case Progressed():
+                    if key in self._running:
+                        self._running[key].share = event.share
+                    return
+                case Done():
+                    self._done.add(key)
+                    if event.attempt is not None and event.seconds is not None:
+                        for kind in _kinds(event.trial):
+                            self._samples.setdefault(kind, []).append(event.seconds)
+                case Failed(again=True):
+                    pass
+                case _:
+                    self._over.add(key)
+                    self.failed += isinstance(event, Failed)
+            self._running.pop(key, None)
 
     def running(self) -> list[Running]:
         """What runs now, the longest-running first."""
         with self._lock:
             return [Running(item.trial_id, item.since, item.share) for item in self._running.values()]
-
-    def spec(self, trial_id: str | None) -> TrialSpec | None:
-        """What a trial is; None for an event that is about none of the plan's."""
-        return None if trial_id is None else self._trials.get(trial_id)
 
     def name(self, trial_id: str) -> str:
         """What people call a trial."""

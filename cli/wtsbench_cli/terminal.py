@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from wtsbench.spec.visible import LINES, visible
+from wtsbench.visible import LINES, visible
 from wtsbench_cli.streams import styled
 
 if TYPE_CHECKING:

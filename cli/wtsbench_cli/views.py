@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Self
 
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 from wtsbench_cli.tally import Running, Tally
 from wtsbench_cli.terminal import clock, console, duration
 
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from wtsbench.execution.session import Event, Session
+    from wtsbench.execution.events import Event, TrialEvent
+    from wtsbench.execution.session import Session
+    from wtsbench.spec.trial import TrialSpec
 
-_WORDS = {"started": "start", "blocked": "not run"}
-"""Words of a line where they differ from the event's kind."""
+_HOW = {"run": "", "kept": " (kept: an earlier submission had finished it)", "elsewhere": " (stored meanwhile)"}
 NARROW, LOW = 40, 8
 """Columns and rows below which a live view is one line."""
 
 
-def hint(trial_id: str | None) -> str:
+def hint(trial: TrialSpec) -> str:
     """Where to read more of a trial that failed."""
-    return "" if trial_id is None else f"wtsbench logs {trial_id[:12]}"
+    return f"wtsbench logs {trial.trial_id[:12]}"
 
 
 class QuietView:
@@ -33,6 +34,7 @@ class QuietView:
 
     def __init__(self) -> None:
         self.tally = Tally({}, set())
+        self.grid = ""
 
     def __enter__(self) -> Self:
         return self
@@ -40,69 +42,97 @@ class QuietView:
     def __exit__(self, *_: object) -> None:
         """Nothing to put back."""
 
+    def take(self, event: Event) -> None:
+        """Something happened."""
+        from wtsbench.execution.events import Planned, Preparing, Stopping
+
+        match event:
+            case Stopping():
+                self.stopping()
+            case Preparing():
+                self.note(event.text)
+            case Planned():
+                session = event.session
+                self.grid = session.grid.name
+                stored = {trial.trial_id for trial in session.report.trials if trial.state == "stored"}
+                self.tally = Tally(session.plan.trials, stored)
+                self.begin(session)
+            case _:
+                self.tally.take(event)
+                self.show(event)
+
     def note(self, text: str) -> None:
-        """What is being done before the plan is known."""
+        """What is being done before trials run."""
 
     def begin(self, session: Session) -> None:
         """The plan is known."""
-        stored = {trial.trial_id for trial in session.report.trials if trial.state == "stored"}
-        self.tally = Tally(session.plan.trials, stored)
 
-    def take(self, event: Event) -> None:
-        """Something happened."""
-        self.tally.take(event)
-        if event.kind == "failed":
+    def show(self, event: TrialEvent) -> None:
+        """Something happened to a trial."""
+        from wtsbench.execution.events import Failed
+
+        if isinstance(event, Failed) and not event.again:
             self.line(event)
 
     def stopping(self) -> None:
         """The user asked to stop."""
         print("stopping: what is finished is kept; once more to stop at once", file=sys.stderr, flush=True)
 
-    def words(self, event: Event) -> str:
-        """The event's message with the trial's full name, and what went wrong: one line, whatever a trial said."""
-        from wtsbench.planning.report import title
+    def words(self, event: TrialEvent) -> str:
+        """The trial's full name, and what became of it: one line, whatever a trial said."""
+        from wtsbench.execution.events import Blocked, Done, Failed
 
-        spec = self.tally.spec(event.trial_id)
-        text = event.message
-        if spec is not None:
-            text = self.tally.name(spec.trial_id) + text.removeprefix(title(spec))
-        failure = event.failure
-        if failure is not None and event.kind != "cancelled":
-            text = f"{text}: {failure.failure_class.value}: {failure.message}"
+        name = self.tally.name(event.trial.trial_id)
+        match event:
+            case Failed():
+                text = f"{name}: {event.failure.failure_class.value}: {event.failure.message}"
+            case Done():
+                text = f"{name}{_HOW[event.how]}"
+            case Blocked():
+                text = f"{name}: waits for a trial that failed"
+            case _:
+                text = name
         return visible(text)
 
-    def line(self, event: Event) -> None:
+    def line(self, event: TrialEvent) -> None:
         """Print an event as a line with a stable prefix."""
+        from wtsbench.execution.events import Blocked, Done, Failed, Started
+
         total = self.tally.total
         place = f"[{self.tally.done:>{len(str(total))}}/{total}]"
-        if event.kind in ("failed", "retrying"):
-            print(f"{place} {event.kind} {self.words(event)}; {hint(event.trial_id)}", flush=True)
-            return
-        took = f" ({duration(event.seconds)})" if event.kind == "done" and event.seconds else ""
-        print(f"{place} {_WORDS.get(event.kind, event.kind)} {self.words(event)}{took}", flush=True)
+        match event:
+            case Failed():
+                word, more = "retrying" if event.again else "failed", f"; {hint(event.trial)}"
+            case Done():
+                word, more = "done", f" ({duration(event.seconds)})" if event.seconds else ""
+            case Started():
+                word, more = "start", ""
+            case Blocked():
+                word, more = "not run", ""
+            case _:
+                word, more = "cancelled", ""
+        print(f"{place} {word} {self.words(event)}{more}", flush=True)
 
 
 class LineView(QuietView):
     """One line for each event: for pipes, files and CI."""
 
     def note(self, text: str) -> None:
-        """What is being done before the plan is known."""
+        """What is being done before trials run."""
         print(text, flush=True)
 
     def begin(self, session: Session) -> None:
         """The header, one fact a line."""
-        super().begin(session)
         for name, text in header(session):
             print(f"{name}: {text}", flush=True)
         if session.notice:
             print(session.notice, flush=True)
 
-    def take(self, event: Event) -> None:
-        """Something happened; shares of running trials are not worth a line."""
-        self.tally.take(event)
-        if event.kind in ("preparing", "note"):
-            print(event.message, flush=True)
-        elif event.kind != "progress":
+    def show(self, event: TrialEvent) -> None:
+        """Something happened to a trial; how far running ones are is not worth a line."""
+        from wtsbench.execution.events import Progressed
+
+        if not isinstance(event, Progressed):
             self.line(event)
 
 
@@ -132,27 +162,25 @@ class LiveView(QuietView):
 
     def begin(self, session: Session) -> None:
         """The header stays; what changes is below it."""
-        super().begin(session)
         self._doing = ""
         lines = [((f"{name:<9}", "bold"), (f"{text}\n", "")) for name, text in header(session)]
         notice = [(f"{session.notice}\n", "yellow")] if session.notice else []
         self._print(*(part for line in lines for part in line), *notice)
 
-    def take(self, event: Event) -> None:
-        """Something happened."""
-        self.tally.take(event)
-        if event.kind == "preparing":
-            self.note(event.message)
-        elif event.kind == "started":
-            self._doing = ""
-        elif event.kind == "note":
-            self._print((event.message, "dim"))
-        elif event.kind == "failed":
-            self._print(("failed  ", "bold red"), (self.words(event), ""), (f"\n        {hint(event.trial_id)}", "dim"))
-        elif event.kind == "retrying":
-            self._print(("again   ", "yellow"), (self.words(event), ""))
-        elif event.kind == "blocked":
-            self._print(("not run ", "yellow"), (self.words(event), ""))
+    def show(self, event: TrialEvent) -> None:
+        """Something happened to a trial."""
+        from wtsbench.execution.events import Blocked, Failed, Started
+
+        match event:
+            case Started():
+                self._doing = ""
+            case Failed(again=True):
+                self._print(("again   ", "yellow"), (self.words(event), ""))
+            case Failed():
+                more = f"\n        {hint(event.trial)}"
+                self._print(("failed  ", "bold red"), (self.words(event), ""), (more, "dim"))
+            case Blocked():
+                self._print(("not run ", "yellow"), (self.words(event), ""))
 
     def stopping(self) -> None:
         """Told in the display itself: a signal handler must not print into it."""

@@ -28,7 +28,7 @@ def web(
     from wtsbench.execution.spool import abandoned, printed
     from wtsbench.reports.live import Live
     from wtsbench.reports.web import serve
-    from wtsbench.spec.paths import spool_folder
+    from wtsbench.settings import spool_folder
 
     place = store_of(store)
     spool = spool_folder(place)

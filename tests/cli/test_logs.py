@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 
 from tests.cli.conftest import Wtsbench
+from wtsbench.contract import schemas
+from wtsbench.contract.outbox import Outbox
 from wtsbench.spec.grid import StrategyCall
-from wtsbench.store import schemas
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
-from wtsbench.store.outbox import Outbox
 from wtsbench.strategies import registry
 
 FAILED, MENDED, BEGUN = "ab" * 32, "ac" * 32, "cd" * 32
@@ -115,7 +115,7 @@ def test_a_running_trial(store: Path, wtsbench: Wtsbench) -> None:
     """An attempt that has not ended shows what it printed on this machine so far."""
     from wtsbench.execution.spool import AttemptFolder
 
-    log = AttemptFolder.of(store / "spool", BEGUN, 1).log
+    log = AttemptFolder.of(store / "spool", BEGUN, 1).trial.log
     log.parent.mkdir(parents=True)
     log.write_text("still at it\n")
     done = wtsbench("logs", "cd")

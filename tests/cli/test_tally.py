@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from wtsbench.execution.events import Blocked, Cancelled, Done, Failed, Progressed, Started, TrialEvent
+from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import ModelRef, Role, TrialSpec
 from wtsbench_cli.tally import Tally
@@ -21,14 +21,7 @@ class Clock:
         return self.now
 
 
-class Told:
-    """An event with the fields that are counted."""
-
-    def __init__(self, kind: str, trial_id: str | None, **fields: Any) -> None:
-        self.kind, self.trial_id = kind, trial_id
-        self.attempt: int | None = fields.get("attempt", 1)
-        self.seconds: float | None = fields.get("seconds")
-        self.share: float | None = fields.get("share")
+FAILURE = Failure(failure_class=FailureClass.TRIAL_ERROR, message="")
 
 
 def _spec(role: Role, seed: int, parents: tuple[str, ...] = ()) -> TrialSpec:
@@ -45,58 +38,79 @@ def _spec(role: Role, seed: int, parents: tuple[str, ...] = ()) -> TrialSpec:
     )
 
 
-@pytest.fixture
-def trials() -> dict[str, TrialSpec]:
-    """Three weak trials, and a chain of two students below the first."""
-    weak = {f"w{seed}": _spec(Role.WEAK, seed) for seed in range(3)}
-    return {**weak, "s0": _spec(Role.STUDENT, 0, ("w0",)), "s1": _spec(Role.STUDENT, 1, ("s0",))}
+WEAK = [_spec(Role.WEAK, seed) for seed in range(3)]
+CHILD = _spec(Role.STUDENT, 0, (WEAK[0].trial_id,))
+GRANDCHILD = _spec(Role.STUDENT, 1, (CHILD.trial_id,))
+"""Three weak trials, and a chain of two students below the first."""
 
 
-def _take(tally: Tally, *events: Told) -> None:
+def _tally(*stored: TrialSpec, clock: Clock | None = None) -> Tally:
+    trials = {spec.trial_id: spec for spec in (*WEAK, CHILD, GRANDCHILD)}
+    return Tally(trials, {spec.trial_id for spec in stored}, clock=clock or Clock())
+
+
+def _take(tally: Tally, *events: TrialEvent) -> None:
     for event in events:
-        tally.take(event)  # type: ignore[arg-type]  # the fields are those of an event
+        tally.take(event)
 
 
-def test_counts(trials: dict[str, TrialSpec]) -> None:
+def _done(trial: TrialSpec, seconds: float, attempt: int | None = 1) -> Done:
+    return Done(trial=trial, attempt=attempt, seconds=seconds)
+
+
+def test_counts() -> None:
     """Stored trials count as done; failures are counted apart; what ended runs no longer."""
-    tally = Tally(trials, {"w2"})
-    _take(tally, Told("started", "w0"), Told("started", "w1"), Told("progress", "w1", share=0.5))
+    first, second, third = WEAK
+    tally = _tally(third)
+    _take(tally, Started(trial=first), Started(trial=second), Progressed(trial=second, share=0.5))
     assert (tally.done, tally.total, tally.failed) == (1, 5, 0)
-    assert {item.trial_id: item.share for item in tally.running()} == {"w0": None, "w1": 0.5}
-    _take(tally, Told("done", "w0", seconds=2.0), Told("failed", "w1", seconds=1.0), Told("note", None))
+    shares = {item.trial_id: item.share for item in tally.running()}
+    assert shares == {first.trial_id: None, second.trial_id: 0.5}
+    _take(tally, _done(first, 2.0), Failed(trial=second, attempt=1, failure=FAILURE, seconds=1.0, again=False))
     assert (tally.done, tally.failed, tally.running()) == (2, 1, [])
 
 
-def test_unknown_until_something_is_known(trials: dict[str, TrialSpec]) -> None:
+def test_unknown_until_something_is_known() -> None:
     """There is no guess before a trial has finished or come far enough; then its own pace is the guess."""
     clock = Clock()
-    tally = Tally(trials, set(), clock=clock)
-    _take(tally, Told("started", "w0"))
+    tally = _tally(clock=clock)
+    _take(tally, Started(trial=WEAK[0]))
     clock.now += 1
     assert tally.seconds_left() is None
-    _take(tally, Told("progress", "w0", share=0.25))
+    _take(tally, Progressed(trial=WEAK[0], share=0.25))
     assert tally.seconds_left() == pytest.approx(3 + 4 * 4)
 
 
-def test_time_left(trials: dict[str, TrialSpec]) -> None:
+def test_time_left() -> None:
     """Time left is the work left over the trials side by side, by the mean of those of the same role and model."""
-    tally = Tally(trials, set(), clock=Clock())
-    _take(tally, Told("started", "w0"), Told("started", "w1"), Told("done", "w0", seconds=10.0))
-    _take(tally, Told("done", "w1", seconds=20.0))
+    first, second, _ = WEAK
+    tally = _tally()
+    _take(tally, Started(trial=first), Started(trial=second), _done(first, 10.0), _done(second, 20.0))
     assert tally.seconds_left() == pytest.approx(max(3 * 15 / 2, 2 * 15))
-    _take(tally, Told("started", "s0"), Told("done", "s0", seconds=100.0))
+    _take(tally, Started(trial=CHILD), _done(CHILD, 100.0))
     assert tally.seconds_left() == pytest.approx(max((15 + 100) / 2, 100))
 
 
-def test_reused_results_do_not_count_as_fast(trials: dict[str, TrialSpec]) -> None:
+def test_an_attempt_that_is_tried_again_is_still_to_be_done() -> None:
+    """What failed and comes again neither runs nor counts as failed."""
+    tally = _tally()
+    again = Failed(trial=WEAK[0], attempt=1, failure=FAILURE, seconds=1.0, again=True)
+    _take(tally, Started(trial=WEAK[0]), again)
+    assert (tally.done, tally.failed, tally.running()) == (0, 0, [])
+    _take(tally, *(_done(trial, 1.0) for trial in WEAK))
+    assert tally.done == 3
+
+
+def test_reused_results_do_not_count_as_fast() -> None:
     """A result that another submission had stored meanwhile says nothing of durations."""
-    tally = Tally(trials, set(), clock=Clock())
-    _take(tally, Told("started", "w0"), Told("done", "w0", seconds=0.0, attempt=None))
+    tally = _tally()
+    _take(tally, Started(trial=WEAK[0]), _done(WEAK[0], 0.0, attempt=None))
     assert (tally.done, tally.seconds_left()) == (1, None)
 
 
-def test_nothing_left(trials: dict[str, TrialSpec]) -> None:
+def test_nothing_left() -> None:
     """What failed or cannot run is no work that is left."""
-    tally = Tally(trials, {"w0", "w1"}, clock=Clock())
-    _take(tally, Told("failed", "w2"), Told("blocked", "s0"), Told("cancelled", "s1"))
+    tally = _tally(*WEAK[:2])
+    failed = Failed(trial=WEAK[2], attempt=1, failure=FAILURE, seconds=1.0, again=False)
+    _take(tally, failed, Blocked(trial=CHILD), Cancelled(trial=GRANDCHILD, attempt=1))
     assert tally.seconds_left() == 0

@@ -14,7 +14,7 @@ from tests.cli.conftest import Wtsbench
 from tests.cli.watched import session
 from tests.reports.worlds import simple
 from wtsbench.errors import ExitCode
-from wtsbench.execution.session import Event
+from wtsbench.execution.events import Failed, Planned
 from wtsbench.reports.console import ShownConsole
 from wtsbench.spec import manifests
 from wtsbench.spec.failure import Failure, FailureClass
@@ -81,11 +81,11 @@ def test_a_line_of_a_submission(capsys: pytest.CaptureFixture[str]) -> None:
     """A trial's exception cannot add a line to those of the submission."""
     of = session()
     view = LineView()
-    view.begin(of)
-    trial = next(iter(of.plan.trials))
+    view.take(Planned(session=of))
+    trial = next(iter(of.plan.trials.values()))
     capsys.readouterr()
     failure = Failure(failure_class=FailureClass.TRIAL_ERROR, message=HOSTILE)
-    view.take(Event(kind="failed", trial_id=trial, message="x", failure=failure))
+    view.take(Failed(trial=trial, attempt=1, failure=failure, seconds=1.0, again=False))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.isprintable()
 

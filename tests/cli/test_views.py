@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.watched import events, session
+from wtsbench.execution.events import Planned
 from wtsbench_cli.views import LineView, QuietView
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,7 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """On a pipe: the header, then one line for each event, with how many are done of how many."""
     of = session()
     view = LineView()
-    view.begin(of)
+    view.take(Planned(session=of))
     for event in events(of):
         view.take(event)
     failed = list(of.plan.trials)[2]
@@ -84,7 +85,7 @@ def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     """Quietly: only what failed for good."""
     of = session()
     view = QuietView()
-    view.begin(of)
+    view.take(Planned(session=of))
     for event in events(of):
         view.take(event)
     (line,) = capsys.readouterr().out.splitlines()

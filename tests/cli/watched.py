@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 
-from wtsbench.execution.session import Event, Options, Session
+from wtsbench.execution.events import Done, Event, Failed, Planned, Preparing, Progressed, Started
+from wtsbench.execution.session import Options, Session
 from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask, make_plan
-from wtsbench.planning.report import compare, title
+from wtsbench.planning.report import compare
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Grid, Pair, StrategyCall
@@ -50,23 +51,22 @@ def session() -> Session:
 
 def events(of: Session) -> list[Event]:
     """What happens: one trial fails and is tried again, another fails for good."""
-    weak, ceiling, soft, hard = of.plan.trials
-    names = {key: title(spec) for key, spec in of.plan.trials.items()}
+    weak, ceiling, soft, hard = of.plan.trials.values()
     lost = Failure(failure_class=FailureClass.INFRASTRUCTURE, message="the worker was lost")
     slow = Failure(failure_class=FailureClass.TIMEOUT, message="ran past its time limit (60 s)")
     return [
-        Event(kind="preparing", message="starting Ray on this machine"),
-        Event(kind="started", trial_id=weak, message=names[weak]),
-        Event(kind="started", trial_id=ceiling, message=names[ceiling]),
-        Event(kind="progress", trial_id=ceiling, share=0.5),
-        Event(kind="done", trial_id=weak, attempt=1, message=names[weak], seconds=3.14),
-        Event(kind="retrying", trial_id=ceiling, attempt=1, message=names[ceiling], failure=lost, seconds=1.0),
-        Event(kind="started", trial_id=ceiling, message=names[ceiling]),
-        Event(kind="done", trial_id=ceiling, attempt=2, message=names[ceiling], seconds=65.0),
-        Event(kind="started", trial_id=soft, message=names[soft]),
-        Event(kind="started", trial_id=hard, message=names[hard]),
-        Event(kind="failed", trial_id=soft, attempt=1, message=names[soft], failure=slow, seconds=60.0),
-        Event(kind="progress", trial_id=hard, share=0.25),
+        Preparing(text="starting Ray on this machine"),
+        Started(trial=weak),
+        Started(trial=ceiling),
+        Progressed(trial=ceiling, share=0.5),
+        Done(trial=weak, attempt=1, seconds=3.14),
+        Failed(trial=ceiling, attempt=1, failure=lost, seconds=1.0, again=True),
+        Started(trial=ceiling),
+        Done(trial=ceiling, attempt=2, seconds=65.0),
+        Started(trial=soft),
+        Started(trial=hard),
+        Failed(trial=soft, attempt=1, failure=slow, seconds=60.0, again=False),
+        Progressed(trial=hard, share=0.25),
     ]
 
 
@@ -74,9 +74,7 @@ def main(pause: float) -> None:
     """Show it, with a pause after each event."""
     of = session()
     with LiveView() if watched() else LineView() as view:
-        view.note("preparing the items of safety-mini")
-        view.begin(of)
-        for event in events(of):
+        for event in (Preparing(text="preparing the items of safety-mini"), Planned(session=of), *events(of)):
             view.take(event)
             time.sleep(pause)
 

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from wtsbench.spec.paths import shipped
+from wtsbench.settings import shipped
 from wtsbench.spec.task import TaskManifest
 
 PAGE = shipped("manifests").parent / "docs" / "tasks.md"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.data.conftest import MakeManifest, balanced_rows, write_csv
+from wtsbench.contract.schemas import ITEMS
 from wtsbench.data import digest_items, prepare
 from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
-from wtsbench.store.schemas import ITEMS
 
 
 def kept() -> list[Path]:

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from wtsbench.data import Dataset, prepare
+from wtsbench.settings import data_mirror, shipped
 from wtsbench.spec.grid import DataSettings
-from wtsbench.spec.paths import data_mirror, shipped
 from wtsbench.spec.task import TaskManifest
 
 MIRROR = data_mirror() or shipped("manifests").parents[1] / "shared" / "data"

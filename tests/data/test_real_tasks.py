@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from wtsbench.data import Dataset, prepare
+from wtsbench.settings import data_mirror, shipped
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.manifests import load_task
-from wtsbench.spec.paths import data_mirror, shipped
 
 MIRROR = data_mirror() or shipped("manifests").parents[1] / "shared" / "data"
 

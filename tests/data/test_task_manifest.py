@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from tests.data.conftest import MakeManifest
 from wtsbench.data import prepare
 from wtsbench.errors import UserError
+from wtsbench.settings import shipped
 from wtsbench.spec.grid import DataSettings
-from wtsbench.spec.paths import shipped
 from wtsbench.spec.task import TaskManifest
 
 

@@ -1,7 +1,7 @@
 """Killing parts of a running submission at a chosen stage of a trial, and looking for what is left of it.
 
 The parts: `worker` (the Ray worker that supervises the trial), `raylet` and `gcs` (Ray itself), `driver` (the command
-that the user started), `trial` (the trial's own process), `lane` (its preloaded parent); with containers also
+that the user started), `trial` (the trial's own process), `fork_server` (its preloaded parent); with containers also
 `dockerd`, `containerd`, `shim` (the container's keeper) and `reaper` (together with the worker).
 """
 
@@ -21,9 +21,9 @@ import psutil
 
 from tests.end_to_end.conftest import Bench, open_files
 from wtsbench.execution.spool import sandbox_folder
+from wtsbench.images.docker_engine import address
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.container import LEASE_LABEL
-from wtsbench.sandbox.engine import address
 
 LEASE_SECONDS = 3.0
 TRIALS = 4
@@ -39,7 +39,7 @@ data: {weak_train: 60, transfer: 80, validation: 20, test: 60}
 training: {epochs: 1}
 """
 STAGES = ("created", "started", "training", "writing", "ended")
-BOTH = ("worker", "raylet", "gcs", "driver", "trial", "lane")
+BOTH = ("worker", "raylet", "gcs", "driver", "trial", "fork server")
 VICTIMS = {
     "process": BOTH,
     "docker": (*BOTH, "dockerd", "containerd", "shim", "reaper"),
@@ -162,9 +162,9 @@ class Disturbed:
             return [pid for pid in (reaper.running(), *_holders(folder / "owner")) if pid is not None]
         if victim == "trial":
             return self._pids_of_trial(folder)
-        if victim == "lane" and self.sandbox == "docker":
-            return self._lanes()
-        if victim == "lane":
+        if victim == "fork server" and self.sandbox == "docker":
+            return self._fork_servers()
+        if victim == "fork server":
             return [parent for pid in self._pids_of_trial(folder) if (parent := _parent(pid)) is not None]
         if victim == "dockerd":
             return [_dockerd()]
@@ -178,14 +178,14 @@ class Disturbed:
         ]
 
     def _pids_of_trial(self, folder: Path) -> list[int]:
-        """Of the process that computes; in containers of every trial's, or where none does yet of the lanes."""
+        """Of the process that computes; in containers of every trial's, or where none does yet of the fork servers."""
         if self.sandbox == "process":
             return [pid for pid in _holders(folder / "trial" / "log.txt") if pid not in _holders(folder / "owner")]
-        lanes = self._lanes()
-        children = [child.pid for pid in lanes for child in _children(pid)]
-        return children or lanes
+        servers = self._fork_servers()
+        children = [child.pid for pid in servers for child in _children(pid)]
+        return children or servers
 
-    def _lanes(self) -> list[int]:
+    def _fork_servers(self) -> list[int]:
         """The first processes of the containers."""
         import docker.errors
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox.conftest import built
-from wtsbench.sandbox.pins import ImagePin, write_pin
+from wtsbench.images.pins import ImagePin, write_pin
 
 __all__ = ["built", "trial_image"]
 

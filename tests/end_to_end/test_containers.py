@@ -12,7 +12,7 @@ import pytest
 from tests.end_to_end.conftest import Bench
 from tests.end_to_end.engines import built, trial_image  # noqa: F401  # fixtures
 from tests.trial.processes import wait_for
-from wtsbench.sandbox.engine import connect
+from wtsbench.images.docker_engine import connect
 from wtsbench.sandbox.leftovers import trial_containers
 from wtsbench.store.client import open_store
 
@@ -27,7 +27,7 @@ strategies: [naive]
 seeds: [0]
 data: {weak_train: 80, transfer: 80, validation: 20, test: 60}
 """
-HOW = {"process": "in-process", "docker": "ray", "docker-lane": "in-process"}
+HOW = {"process": "in-process", "docker": "ray"}
 
 
 def made(bench: Bench) -> list[dict[str, Any]]:
@@ -62,7 +62,6 @@ def test_every_sandbox_computes_the_same(tmp_path: Path, trial_image: str) -> No
 
     assert found["process"][0]
     assert found["docker"] == found["process"]
-    assert found["docker-lane"] == found["process"]
 
 
 def _no_containers(folder: Path) -> bool:

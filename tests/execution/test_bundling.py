@@ -17,8 +17,8 @@ from tests.halting import halting
 from tests.models.folders import write_model_folder
 from tests.models.hub_server import COMMIT, Hub, serve
 from tests.sandbox.conftest import BASE
-from wtsbench.sandbox.bundle import Entry, write
-from wtsbench.sandbox.engine import connect
+from wtsbench.images.bundle import Entry, write
+from wtsbench.images.docker_engine import connect
 
 TASK = """\
 apiVersion: wtsbench/v1

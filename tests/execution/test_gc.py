@@ -21,9 +21,9 @@ from wtsbench.execution.gc import Cleared, Leftover, clear, find
 from wtsbench.execution.space import OnDisk
 from wtsbench.execution.spool import AttemptFolder, attempt_folders, sandbox_folder
 from wtsbench.sandbox.lease import Renewal
-from wtsbench.sandbox.prune import left_folders
+from wtsbench.sandbox.leftovers import left_folders
 from wtsbench.sandbox.staging import ContainerFolder, locked
-from wtsbench.spec.paths import spool_folder
+from wtsbench.settings import spool_folder
 from wtsbench.spec.trial import TrialSpec
 from wtsbench.store.client import Store
 
@@ -68,7 +68,7 @@ def test_finished_work_is_delivered_and_unfinished_work_told(spec: TrialSpec, st
     spool = spool_folder(store.uri)
     finished, _, outbox = begun(spec, store, spool)
     predict(outbox, store, spec)
-    finished.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    finished.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
     unfinished, _, _ = begun(spec, store, spool)
     living, _, _ = begun(spec, store, spool)
     AttemptFolder.of(spool, "f" * 64, 1).path.mkdir()
@@ -338,7 +338,7 @@ def test_a_spool_in_the_cache_is_no_interrupted_write(spec: TrialSpec, store: St
     predict(outbox, store, spec)
     away = sandbox_folder(spool) / "0" / "out" / "1" / "outbox"
     away.parent.mkdir(parents=True)
-    folder.outbox.rename(away)
+    folder.trial.outbox.rename(away)
     for path in (*sandbox_folder(spool).rglob("*"), sandbox_folder(spool)):
         os.utime(path, (LONG_AGO, LONG_AGO))
     assert not [one for one in find(store.uri).leftovers if one.kind == "temporary file"]

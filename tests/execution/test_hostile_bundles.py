@@ -22,8 +22,8 @@ from tests.execution.test_untrusted import in_time
 from tests.leavings import EXAMPLES
 from wtsbench.errors import UserError
 from wtsbench.execution.unbundling import load_bundle
-from wtsbench.sandbox import bundle
-from wtsbench.sandbox.bundle import LISTING, Entry
+from wtsbench.images import bundle
+from wtsbench.images.bundle import LISTING, Entry
 
 FUZZ = settings(
     max_examples=20 * EXAMPLES,

@@ -24,7 +24,7 @@ from wtsbench.execution.supervise import sweep
 from wtsbench.sandbox import log
 from wtsbench.sandbox.container import fit_user
 from wtsbench.sandbox.staging import ContainerFolder, Staged
-from wtsbench.spec.paths import spool_folder
+from wtsbench.settings import spool_folder
 from wtsbench.spec.trial import TrialSpec
 from wtsbench.store.client import Store
 
@@ -77,31 +77,31 @@ def test_a_leaving_fails_its_own_trial(
     spool = spool_folder(store.uri)
     folder, _, outbox = begun(spec, store, spool)
     predict(outbox, store, spec)
-    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": None}))
+    folder.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": None}))
     expected: tuple[str, str | None] = ("failed", "trial_error")
     if what == "name":
-        (folder.outbox / os.fsdecode(b"\xff\xfe.arrow")).touch()
+        (folder.trial.outbox / os.fsdecode(b"\xff\xfe.arrow")).touch()
     elif what == "deep name":
-        nested(b"\xff.arrow", 3000, 0)(folder.outbox)
+        nested(b"\xff.arrow", 3000, 0)(folder.trial.outbox)
     elif what == "depth":
-        nested(b"a" * 250, 1100, 0)(folder.trial / "scratch")
-        nested(b"a", 1100, 0)(folder.outbox)
+        nested(b"a" * 250, 1100, 0)(folder.trial.path / "scratch")
+        nested(b"a", 1100, 0)(folder.trial.outbox)
         expected = ("done", None)
     elif what == "replaced":
-        folder.outbox.rename(folder.trial / "elsewhere")
-        folder.outbox.symlink_to(precious)
+        folder.trial.outbox.rename(folder.trial.path / "elsewhere")
+        folder.trial.outbox.symlink_to(precious)
         expected = ("failed", "infrastructure")  # its supervisor is dead, and it left no result
     elif what == "holes":
-        with (folder.outbox / "big").open("wb") as file:
+        with (folder.trial.outbox / "big").open("wb") as file:
             file.truncate(2**42)
         require_room(spool)
         expected = ("done", None)
     elif what == "closed":
-        folder.outbox.chmod(0)
-        folder.trial.chmod(0)
+        folder.trial.outbox.chmod(0)
+        folder.trial.path.chmod(0)
         expected = ("done", None)
     else:
-        os.mkfifo(folder.log)
+        os.mkfifo(folder.trial.log)
         expected = ("done", None)
     assert in_time(lambda: find(store.uri)).leftovers[0].action == "deliver"
     assert ended(folder, store, spool) == expected
@@ -159,16 +159,16 @@ def test_any_leavings_are_swept(
     spec = spec.model_copy(update={"seed": store.attempts().num_rows})
     folder, _, outbox = begun(spec, store, spool)
     predict(outbox, store, spec)
-    folder.result.write_bytes(json.dumps(result).encode())
+    folder.trial.result.write_bytes(json.dumps(result).encode())
     if gone == 1:
-        folder.outbox.rename(folder.trial / "elsewhere")
-        folder.outbox.symlink_to(precious.parent)
+        folder.trial.outbox.rename(folder.trial.path / "elsewhere")
+        folder.trial.outbox.symlink_to(precious.parent)
     elif gone == 2:
-        folder.outbox.rename(folder.trial / "elsewhere")
-        os.mkfifo(folder.outbox)
+        folder.trial.outbox.rename(folder.trial.path / "elsewhere")
+        os.mkfifo(folder.trial.outbox)
     elif gone == 3:
-        os.mkfifo(folder.log)
-    leave([(folder.trial / place, one) for place, one in leavings if place != "outbox" or gone not in (1, 2)])
+        os.mkfifo(folder.trial.log)
+    leave([(folder.trial.path / place, one) for place, one in leavings if place != "outbox" or gone not in (1, 2)])
     require_room(spool)
     in_time(lambda: [find(store.uri)])
     ended(folder, store, spool)
@@ -202,9 +202,9 @@ def test_a_finished_trial_is_delivered_by_gc_whatever_it_left(
     """`gc --force` clears all of it."""
     spool = spool_folder(store.uri)
     makers: list[Callable[[AttemptFolder], object]] = [
-        lambda folder: nested(b"\xff", 1100, 0)(folder.outbox),
-        lambda folder: (folder.outbox / os.fsdecode(b"\xff.arrow")).touch(),
-        lambda folder: nested(b"x" * 255, 1100, 0)(folder.trial / "scratch"),
+        lambda folder: nested(b"\xff", 1100, 0)(folder.trial.outbox),
+        lambda folder: (folder.trial.outbox / os.fsdecode(b"\xff.arrow")).touch(),
+        lambda folder: nested(b"x" * 255, 1100, 0)(folder.trial.path / "scratch"),
     ]
     for make in makers:
         folder, _, outbox = begun(spec, store, spool)

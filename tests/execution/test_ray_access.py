@@ -21,7 +21,7 @@ from tests.end_to_end.conftest import Bench
 from wtsbench.errors import ClusterError, ExitCode
 from wtsbench.execution import ray_access
 from wtsbench.execution.ray_access import token_for
-from wtsbench.spec.paths import cache_folder
+from wtsbench.settings import cache_folder
 
 pytestmark = pytest.mark.slow
 _TOKEN = "RAY_AUTH_TOKEN"

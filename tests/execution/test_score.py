@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from wtsbench.execution.score import ScoringError, score, score_generations
+from wtsbench.contract import schemas
+from wtsbench.metrics.generation import GENERATION_METRICS
+from wtsbench.metrics.score import ScoringError, score, score_generations
 from wtsbench.spec.generation import GenerationSettings
-from wtsbench.spec.generation_metrics import GENERATION_METRICS
-from wtsbench.store import schemas
 
 SETTINGS = GenerationSettings(samples=3, samples_transfer=2, samples_validation=1, threshold=0.6)
 OWED = {"transfer": 2, "validation": 1, "test": 3, "ood": 3}

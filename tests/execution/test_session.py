@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.watched import session as planned
 from wtsbench.execution import session
-from wtsbench.execution.session import Event
+from wtsbench.execution.events import Event, Preparing
 from wtsbench.spec.trial import ModelRef
 
 
@@ -25,8 +25,9 @@ def test_what_is_waited_for_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return Path()
 
     def listen(event: Event) -> None:
-        told.append(event.message)
-        if event.message.startswith("waiting"):
+        assert isinstance(event, Preparing)
+        told.append(event.text)
+        if event.text.startswith("waiting"):
             (second if len(told) == 3 else third).set()
 
     monkeypatch.setattr(session, "fetch", fetch)

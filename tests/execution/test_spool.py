@@ -10,7 +10,7 @@ import pytest
 
 from wtsbench.errors import ExitCode, StoreError
 from wtsbench.execution.spool import require_room
-from wtsbench.spec.paths import spool_folder
+from wtsbench.settings import spool_folder
 
 
 def test_a_full_spool_begins_no_further_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

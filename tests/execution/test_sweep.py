@@ -17,18 +17,18 @@ import pyarrow as pa
 import pytest
 
 from tests.planning.grids import plan_of
+from wtsbench.contract import schemas
+from wtsbench.contract.outbox import Outbox
 from wtsbench.errors import SandboxError
 from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE, seal_row
 from wtsbench.execution.job import Job
-from wtsbench.execution.score import ScoringError, score
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, abandoned
 from wtsbench.execution.supervise import seal_lost, supervise, sweep
+from wtsbench.metrics.score import ScoringError, score
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
 from wtsbench.spec.trial import PREDICTED_SPLITS, Role, TrialJob, TrialSpec
-from wtsbench.store import schemas
 from wtsbench.store.client import Store, open_store
-from wtsbench.store.outbox import Outbox
 
 LABELS = ("a", "b")
 
@@ -70,7 +70,7 @@ def begun(spec: TrialSpec, store: Store, spool: Path) -> tuple[AttemptFolder, At
     )  # fmt: skip
     folder = AttemptFolder.of(spool, spec.trial_id, attempt)
     folder.create(note)
-    return folder, note, Outbox(folder.outbox, trial_id=spec.trial_id, attempt=attempt)
+    return folder, note, Outbox(folder.trial.outbox, trial_id=spec.trial_id, attempt=attempt)
 
 
 def predict(outbox: Outbox, store: Store, spec: TrialSpec) -> pa.Table:
@@ -94,7 +94,7 @@ def test_finished_work_is_kept(spec: TrialSpec, store: Store, tmp_path: Path) ->
     """A trial that ended well before its supervisor could seal it is scored, sealed and delivered."""
     folder, _, outbox = begun(spec, store, tmp_path / "spool")
     predict(outbox, store, spec)
-    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {"device": "cpu"}}))
+    folder.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {"device": "cpu"}}))
     ((note, failure),) = sweep(tmp_path / "spool", store)
     assert failure is None
     assert note.job.trial_id == spec.trial_id
@@ -122,10 +122,10 @@ def test_an_attempt_ended_when_its_trial_was_last_seen(spec: TrialSpec, store: S
     for one, its in ((folder, note), (late, other)):
         noted = its.model_copy(update={"started_at": started})
         (one.path / "attempt.json").write_text(noted.model_dump_json())
-    (folder.trial / "lease").touch()
-    os.utime(folder.trial / "lease", (started + 60, started + 60))
+    (folder.trial.path / "lease").touch()
+    os.utime(folder.trial.path / "lease", (started + 60, started + 60))
     (late.path / "trial" / "log.txt").touch()
-    os.utime(late.log, (started + 10**9, started + 10**9))
+    os.utime(late.trial.log, (started + 10**9, started + 10**9))
     sweep(tmp_path / "spool", store)
     first, second = sorted(store.trials().to_pylist(), key=lambda row: row["attempt"])
     assert first["duration_s"] == pytest.approx(60, abs=0.1)
@@ -175,8 +175,8 @@ def test_what_is_no_record_is_the_trials_failure(spec: TrialSpec, store: Store, 
     """A stray or torn file in an outbox fails its own trial and nobody else's."""
     folder, _, outbox = begun(spec, store, tmp_path / "spool")
     predict(outbox, store, spec)
-    (folder.outbox / "mine.arrow").write_bytes(b"not a record")
-    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    (folder.trial.outbox / "mine.arrow").write_bytes(b"not a record")
+    folder.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
     ((_, failure),) = sweep(tmp_path / "spool", store)
     assert failure is not None
     (row,) = store.trials().to_pylist()
@@ -214,7 +214,7 @@ def test_what_a_trial_may_not_write_is_its_failure(
     predict(outbox, store, spec)
     whole = [{"trial_id": spec.trial_id, "attempt": outbox.attempt, **row} for row in rows]
     outbox.append(table, pa.Table.from_pylist(whole, schema=schemas.RECORD_TABLES[table]), sequence=sequence)
-    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    folder.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
     sweep(tmp_path / "spool", store)
     (row,) = store.trials().to_pylist()
     assert (row["status"], row["failure_class"]) == ("failed", "trial_error")
@@ -230,7 +230,7 @@ def test_a_training_curve_comes_home(spec: TrialSpec, store: Store, tmp_path: Pa
     points = [_metric("loss", "weak_train", step, 0.5)[0] for step in (1, 2)]
     whole = [{"trial_id": spec.trial_id, "attempt": outbox.attempt, **row} for row in points]
     outbox.append("metrics", pa.Table.from_pylist(whole, schema=schemas.METRICS))
-    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    folder.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
     sweep(tmp_path / "spool", store)
     found = store.metrics([spec.trial_id]).to_pylist()
     assert [row["step"] for row in found if row["name"] == "loss"] == [1, 2]
@@ -257,8 +257,8 @@ def test_who_is_killed_over_a_bad_record_makes_no_good_attempt(
     """The one that ends the attempt after it comes to the same verdict, though the bad record may be gone."""
     folder, _, outbox = begun(spec, store, tmp_path / "spool")
     predict(outbox, store, spec)
-    (folder.outbox / "mine.arrow").write_bytes(b"not a record")
-    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    (folder.trial.outbox / "mine.arrow").write_bytes(b"not a record")
+    folder.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     killed = subprocess.run([sys.executable, "-c", DYING, step, tmp_path / "spool", store.uri], env=environment)
     assert killed.returncode == -signal.SIGKILL
@@ -276,7 +276,7 @@ def test_a_lost_workers_finished_trial_is_kept(spec: TrialSpec, store: Store, tm
     """A worker that dies between the trial's end and its seal costs nothing."""
     folder, note, outbox = begun(spec, store, tmp_path / "spool")
     predict(outbox, store, spec)
-    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    folder.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
     job = Job(
         spec=spec, labels=LABELS, store=store.uri, spool=str(tmp_path / "spool"), sandbox="process", image=None,
         resources=Resources(), run="r",

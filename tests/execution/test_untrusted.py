@@ -14,19 +14,19 @@ import pyarrow as pa
 import pytest
 
 from tests.execution.test_sweep import begun, predict, spec, store  # noqa: F401  # fixtures
+from wtsbench.contract import schemas
+from wtsbench.contract.outbox import Outbox
 from wtsbench.execution.job import Job
 from wtsbench.execution.progress import share_of
 from wtsbench.execution.spool import AttemptFolder
 from wtsbench.execution.supervise import sweep
 from wtsbench.spec.trial import TrialSpec
-from wtsbench.store import schemas
 from wtsbench.store.client import Store
-from wtsbench.store.outbox import Outbox
 
 
 def done(folder: AttemptFolder, measurements: Any = None) -> None:
     """The last word of a trial that ended well."""
-    folder.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": measurements}))
+    folder.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": measurements}))
 
 
 def metrics(folder: Path, trial_id: str, attempt: int, sequence: int) -> Path:
@@ -58,13 +58,15 @@ def test_a_result_that_is_none_is_a_failure(
     folder, _, outbox = begun(spec, store, tmp_path / "spool")
     predict(outbox, store, spec)
     make: dict[str, Callable[[], object]] = {
-        "folder": folder.result.mkdir,
-        "pipe": lambda: os.mkfifo(folder.result),
-        "zeros": lambda: folder.result.symlink_to("/dev/zero"),
-        "deep": lambda: folder.result.write_text("[" * 200_000),
+        "folder": folder.trial.result.mkdir,
+        "pipe": lambda: os.mkfifo(folder.trial.result),
+        "zeros": lambda: folder.trial.result.symlink_to("/dev/zero"),
+        "deep": lambda: folder.trial.result.write_text("[" * 200_000),
         "list": lambda: done(folder, [1]),
         "threads": lambda: done(folder, {"threads": "many"}),
-        "name": lambda: folder.result.write_text('{"status": "done", "measurements": {"device_name": "\\ud800"}}'),
+        "name": lambda: folder.trial.result.write_text(
+            '{"status": "done", "measurements": {"device_name": "\\ud800"}}'
+        ),
     }
     make[what]()
     ((_, failure),) = in_time(lambda: sweep(tmp_path / "spool", store))
@@ -85,11 +87,11 @@ def test_a_record_of_somebody_else_is_a_failure(
     predict(outbox, store, spec)
     done(folder)
     if what == "folder":
-        (folder.outbox / "000005-metrics.arrow" / "more").mkdir(parents=True)
+        (folder.trial.outbox / "000005-metrics.arrow" / "more").mkdir(parents=True)
     elif what == "foreign":
-        metrics(tmp_path / "x", "f" * 64, 7, 5).rename(folder.outbox / "000005-metrics.arrow")
+        metrics(tmp_path / "x", "f" * 64, 7, 5).rename(folder.trial.outbox / "000005-metrics.arrow")
     else:
-        metrics(tmp_path / "x", spec.trial_id, outbox.attempt, 1).rename(folder.outbox / "000001-metrics.arrow")
+        metrics(tmp_path / "x", spec.trial_id, outbox.attempt, 1).rename(folder.trial.outbox / "000001-metrics.arrow")
     ((_, failure),) = sweep(tmp_path / "spool", store)
     assert failure is not None
     assert failure.failure_class == "trial_error"
@@ -108,7 +110,7 @@ def test_links_in_an_outbox_lead_nobody_out_of_it(
     precious = tmp_path / "precious"
     precious.write_text("as it was")
     for name in ("900002-metrics", "900003-trials"):
-        (folder.outbox / f".{name}.arrow.{os.getpid()}").symlink_to(precious)
+        (folder.trial.outbox / f".{name}.arrow.{os.getpid()}").symlink_to(precious)
     ((_, failure),) = sweep(tmp_path / "spool", store)
     assert failure is None
     assert precious.read_text() == "as it was"
@@ -118,8 +120,8 @@ def test_progress_is_not_waited_for(spec: TrialSpec, store: Store, tmp_path: Pat
     """A pipe in the place of the file of progress does not stop the driver, nor does a number beyond all others."""
     folder, _, _ = begun(spec, store, tmp_path / "spool")
     job = cast(Job, SimpleNamespace(spool=str(tmp_path / "spool"), trial_id=spec.trial_id))
-    os.mkfifo(folder.progress)
+    os.mkfifo(folder.trial.progress)
     assert in_time(lambda: [share_of(job)]) == [None]
-    folder.progress.unlink()
-    folder.progress.write_text(f'{{"done": 1{"0" * 400}, "total": 1}}')
+    folder.trial.progress.unlink()
+    folder.trial.progress.write_text(f'{{"done": 1{"0" * 400}, "total": 1}}')
     assert share_of(job) is None

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from tests.performance.store_writers import seal_row
+from wtsbench.contract.schemas import TABLES
 from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
-from wtsbench.store.schemas import TABLES
 from wtsbench.store.tables import ATTEMPT, LEDGER
 
 SEEDS, STRATEGIES, PAIRS = 5, 8, 10

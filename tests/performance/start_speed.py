@@ -27,10 +27,11 @@ from rich.table import Table
 from tests.sandbox.trials import run
 from tests.trial.folders import made_items, result_of, write_folder
 from tests.trial.tiny import write_tiny_model
-from wtsbench.sandbox.base import Sandbox, classify
+from wtsbench.images.pins import resolve_image
+from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.docker import DockerSandbox
-from wtsbench.sandbox.lane import ProcessLane, lane_for
-from wtsbench.sandbox.pins import resolve_image
+from wtsbench.sandbox.fork_server import ProcessForkServer, fork_server_for
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.spec.provenance import cpu_name
 
@@ -82,9 +83,9 @@ def _drop_page_cache() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("1")
 
 
-def _forget_lane() -> None:
-    lane: ProcessLane = lane_for(1)
-    lane.close()
+def _forget_server() -> None:
+    server: ProcessForkServer = fork_server_for(1)
+    server.close()
 
 
 def starts(starts: Starts, image: str, *, repeats: int, cold: bool) -> list[tuple[str, list[float]]]:
@@ -99,21 +100,18 @@ def starts(starts: Starts, image: str, *, repeats: int, cold: bool) -> list[tupl
         return found
 
     rows = []
-    process, plain = ProcessSandbox(), ProcessSandbox(lane=False)
+    process = ProcessSandbox()
     alone = DockerSandbox(image, ahead=False)
-    lane, ahead = DockerSandbox(image, lane=True), DockerSandbox(image)
+    ahead = DockerSandbox(image)
     starts.seconds(process)  # everything is in the page cache from here on
-    rows.append(("process, its own interpreter", times(plain)))
-    rows.append(("process, first of its lane", times(process, _forget_lane)))
-    rows.append(("process, from its lane", times(process)))
+    rows.append(("process, first of its fork server", times(process, _forget_server)))
+    rows.append(("process, from its fork server", times(process)))
     starts.seconds(alone)
     if cold:
         rows.append(("container, cold", times(alone, _drop_page_cache)))
     rows.append(("container, warm", times(alone)))
     starts.seconds(ahead)
     rows.append(("container, made ahead", times(ahead, lambda: time.sleep(_AHEAD_SECONDS))))
-    starts.seconds(lane)
-    rows.append(("container, from its lane", times(lane)))
     return rows
 
 

@@ -25,10 +25,11 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wtsbench.contract.digests import content_digest
+from wtsbench.contract.outbox import Batch, normal
+from wtsbench.contract.schemas import PREDICTIONS, SCHEMA_VERSION, TRIALS
+from wtsbench.files import sync_folder
 from wtsbench.store.client import open_store
-from wtsbench.store.digests import content_digest
-from wtsbench.store.outbox import Batch, normal, sync_folder
-from wtsbench.store.schemas import PREDICTIONS, SCHEMA_VERSION, TRIALS
 
 ROWS = 256
 """Predictions in a record."""

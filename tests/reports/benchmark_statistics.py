@@ -17,11 +17,11 @@ if len(sys.argv) > 1:
 
 import numpy as np
 
+from wtsbench.metrics.classification import METRICS, Metric, Predicted, classification_metrics
+from wtsbench.metrics.generation import GENERATION_METRICS, Samples
 from wtsbench.reports.resampling import Block, Resampler
 from wtsbench.reports.rows import RESAMPLES
 from wtsbench.reports.statistics import difference, recovered, score
-from wtsbench.spec.generation_metrics import GENERATION_METRICS, Samples
-from wtsbench.spec.metrics import METRICS, Metric, Predicted, classification_metrics
 
 SEEDS, CONFIGURATIONS, ITEMS = 5, 5, 5_000
 

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+from wtsbench.metrics.classification import METRICS, Floats, Predicted
 from wtsbench.reports.resampling import Block, Resampler, group_counts
 from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS, TAIL, Spread, between, bounded
 from wtsbench.reports.statistics import Estimate, Moments, difference, holm, ratio, score
-from wtsbench.spec.metrics import METRICS, Floats, Predicted
 
 AT_ONCE = 3_000_000
 """Answers in memory."""

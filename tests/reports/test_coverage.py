@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from tests.reports import simulate_claims
+from wtsbench.metrics.classification import METRICS, Metric, Predicted
+from wtsbench.metrics.generation import GENERATION_METRICS, Samples
 from wtsbench.reports.resampling import Block, Resampler, Scores
 from wtsbench.reports.statistics import Sample, difference, recovered, score
-from wtsbench.spec.generation_metrics import GENERATION_METRICS, Samples
-from wtsbench.spec.metrics import METRICS, Metric, Predicted
 
 MEANS = (0.4, 0.7, 1.1)
 """Of weak, student and ceiling, in units of the noise of one answer."""

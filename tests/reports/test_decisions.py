@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.reports.test_statistics import latent, samples
+from wtsbench.metrics.classification import share
 from wtsbench.reports.resampling import Block, Resampler
 from wtsbench.reports.spread import Spread
 from wtsbench.reports.statistics import difference, holm, pooled_deviation, recovered, score
-from wtsbench.spec.metrics import share
 
 
 def test_where_only_seeds_differ_it_is_the_paired_t_test() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wtsbench.spec.generation_metrics import GENERATION_METRICS, STRICT, Samples, words
+from wtsbench.metrics.generation import GENERATION_METRICS, STRICT, Samples, words
 
 TEXT = st.text(alphabet="ab B.,é1 ", max_size=24)
 

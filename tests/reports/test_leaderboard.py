@@ -15,6 +15,8 @@ import pytest
 
 from tests.reports.worlds import World, right_with, simple, trial_name
 from wtsbench.errors import SpecError, StoreError
+from wtsbench.metrics import classification as metrics
+from wtsbench.metrics.classification import METRICS
 from wtsbench.reports.comparison import compare
 from wtsbench.reports.compose import source_of
 from wtsbench.reports.findings import findings
@@ -23,8 +25,6 @@ from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import RENDERERS, render
 from wtsbench.reports.status import status
 from wtsbench.reports.wording import groups
-from wtsbench.spec import metrics
-from wtsbench.spec.metrics import METRICS
 from wtsbench.store.client import open_store
 from wtsbench.store.merge import merge
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wtsbench.metrics.classification import METRICS, Predicted, classification_metrics, predicted_classes
+from wtsbench.metrics.generation import GENERATION_METRICS
+from wtsbench.metrics.inheritance import INHERITANCE, Supervised
 from wtsbench.spec.generation import GenerationMetricName
-from wtsbench.spec.generation_metrics import GENERATION_METRICS
-from wtsbench.spec.inheritance import INHERITANCE, Supervised
-from wtsbench.spec.metrics import METRICS, Predicted, classification_metrics, predicted_classes
 from wtsbench.spec.task import MetricName
 
 CLASSES = st.integers(2, 4)

@@ -12,9 +12,9 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from tests.reports.worlds import right_with
+from wtsbench.metrics.classification import METRICS, Metric, Predicted
 from wtsbench.reports.resampling import Block, Resampler, Scores
 from wtsbench.reports.statistics import Estimate, Sample, difference, recovered, score
-from wtsbench.spec.metrics import METRICS, Metric, Predicted
 
 Integers = NDArray[np.int64]
 CHANCE = np.random.default_rng(11)

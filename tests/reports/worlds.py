@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from wtsbench.store import schemas
+from wtsbench.contract import schemas
+from wtsbench.contract.digests import grid_digest_of
+from wtsbench.contract.outbox import Outbox, read_batch
 from wtsbench.store.client import Store, open_store
-from wtsbench.store.digests import grid_digest_of
-from wtsbench.store.outbox import Outbox, read_batch
 from wtsbench.store.verify import digest_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

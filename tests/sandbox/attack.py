@@ -1,7 +1,7 @@
 """Hostile trials: everything around them is real, only what the trial computes is somebody's own code.
 
 A strategy from a plugin, a model's custom code or a bug in a library can do what it likes in a trial's process. So the
-lane of these containers forks a child that runs `inputs/attack.py` in place of a trial, and loads no libraries first.
+fork server of these containers forks a child that runs `inputs/attack.py` in place of a trial, and loads no libraries.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tests.trial.folders import result_of
 from wtsbench.sandbox import contained
 from wtsbench.sandbox.container import container_arguments
 
-LANE = """
+FORK_SERVER = """
 import json, runpy, sys, traceback, types
-from wtsbench.trial import lane
+from wtsbench.worker import fork server
 from wtsbench.trial.faults import failure_of
 
 def run_folder(folder):
@@ -40,11 +40,11 @@ def run_folder(folder):
     (folder / "outbox" / "result.json").write_text(json.dumps(result))
     return 1 if failure else 0
 
-lane.preload = lambda: None
+fork server.preload = lambda: None
 module = types.ModuleType("wtsbench.trial.run")
 module.run_folder = run_folder
 sys.modules["wtsbench.trial.run"] = module
-sys.exit(lane.main(sys.argv[1:]))
+sys.exit(fork server.main(sys.argv[1:]))
 """
 
 
@@ -52,7 +52,7 @@ def with_attackers(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on containers run attacks."""
 
     def arguments(*given: Any, **named: Any) -> dict[str, Any]:
-        return container_arguments(*given, **named) | {"entrypoint": ["python", "-P", "-c", LANE]}
+        return container_arguments(*given, **named) | {"entrypoint": ["python", "-P", "-c", FORK_SERVER]}
 
     monkeypatch.setattr(contained, "container_arguments", arguments)
 

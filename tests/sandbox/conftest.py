@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.trial.tiny import write_tiny_model
+from wtsbench.images.build import build
+from wtsbench.images.docker_engine import connect
+from wtsbench.images.pins import ImagePin, write_pin
 from wtsbench.sandbox import reaper
-from wtsbench.sandbox.engine import connect
-from wtsbench.sandbox.image import build
-from wtsbench.sandbox.pins import ImagePin, write_pin
 
 BASE = os.environ.get("WTSBENCH_TESTS_BASE_IMAGE", "wtsbench-base")
 """`.ci/docker-engine base` makes it."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from wtsbench.errors import SandboxError, SpecError
-from wtsbench.sandbox.base import make_sandbox
+from wtsbench.sandbox.choice import make_sandbox
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_an_unknown_sandbox_is_refused() -> None:
     """The valid names are told."""
     with pytest.raises(SpecError, match="'podman'") as unknown:
         make_sandbox("podman")
-    assert "process, docker or docker-lane" in str(unknown.value.remedy)
+    assert "process or docker" in str(unknown.value.remedy)
 
 
 def test_an_engine_on_another_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_a_process_sandbox_costs_no_heavy_import() -> None:
     """Choosing a sandbox where no engine is imports neither docker nor torch."""
     code = (
         "import os, sys; os.environ['DOCKER_HOST'] = 'unix:///nowhere/docker.sock'\n"
-        "from wtsbench.sandbox.base import make_sandbox\n"
+        "from wtsbench.sandbox.choice import make_sandbox\n"
         "make_sandbox('auto'); make_sandbox('process')\n"
         "print([name for name in ('docker', 'torch', 'ray', 'requests') if name in sys.modules])"
     )

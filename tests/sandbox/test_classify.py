@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from wtsbench.sandbox.base import Outcome, classify
+from wtsbench.sandbox.base import Outcome
+from wtsbench.sandbox.classify import classify
 from wtsbench.spec.failure import FailureClass
 
 DONE = {"status": "done", "failure": None}

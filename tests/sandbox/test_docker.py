@@ -27,21 +27,22 @@ from tests.sandbox.trials import (
 )
 from tests.trial.folders import predictions_of, result_of
 from tests.trial.processes import environment
+from wtsbench.contract.folder import ExitCode
 from wtsbench.errors import SandboxError
+from wtsbench.images.build import _Bench, _Content, build
+from wtsbench.images.pins import Built, ImagePin, pins, write_pin
 from wtsbench.sandbox import reaper
-from wtsbench.sandbox.base import classify, make_sandbox, reclaim
+from wtsbench.sandbox.choice import make_sandbox
+from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.contained import ContainerChannel, create
 from wtsbench.sandbox.container import Need, container_arguments, fit_user
 from wtsbench.sandbox.docker import DockerSandbox
-from wtsbench.sandbox.image import _Bench, _Content, build
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove, sweep, sweep_folders, trial_containers
 from wtsbench.sandbox.memory import _events, kernel_kills
-from wtsbench.sandbox.pins import Built, ImagePin, pins, write_pin
 from wtsbench.sandbox.process import ProcessSandbox
-from wtsbench.sandbox.staging import ContainerFolder
+from wtsbench.sandbox.staging import ContainerFolder, reclaim
 from wtsbench.spec.failure import FailureClass
-from wtsbench.trial.lease import EXPIRED
 
 pytestmark = pytest.mark.docker
 
@@ -55,29 +56,28 @@ def containers_below(client: Any, folder: Path) -> list[Any]:
 
 
 def test_every_sandbox_gives_the_same_numbers(tmp_path: Path, tiny_model: Path, image: str, client: Any) -> None:
-    """A process, a container and a container that has served before agree to the last bit, and say which they are."""
+    """A process, a container and one that was made ahead agree to the last bit, and say which they are."""
     outside = tmp_path / "process"
     job = short_trial(outside, tiny_model)
     run(ProcessSandbox(), outside)
     expected = predictions_of(outside, job)
     assert expected
-    for name, words in (("docker", "container, no"), ("docker-lane", "container shared with trials before it")):
-        sandbox = make_sandbox(name, place=tmp_path / "place")
-        for turn in ("first", "second"):  # in the container made ahead, or the one of before
-            folder = tmp_path / f"{name}-{turn}"
-            short_trial(folder, tiny_model)
-            outcome = run(sandbox, folder)
-            assert classify(outcome, result_of(folder)) is None, outcome
-            assert predictions_of(folder, job) == expected
-            assert "done: loss" in outcome.log_tail
-            assert (folder / "log.txt").read_text().endswith(outcome.log_tail)
-            assert not {path.name for path in folder.rglob("*") if path.is_symlink()} - {"model"}
-        assert (sandbox.name, sandbox.image_digest, sandbox.notice) == (name, image, None)
-        assert sandbox.isolation.startswith(words)
-        assert reaper.running() is not None
-        sandbox.close()
-        assert containers_below(client, tmp_path) == []
-        assert [path.name for path in (tmp_path / "place").iterdir()] == ["lock"]
+    sandbox = make_sandbox("docker", place=tmp_path / "place")
+    for turn in ("first", "second"):  # the second in a container that was made ahead
+        folder = tmp_path / turn
+        short_trial(folder, tiny_model)
+        outcome = run(sandbox, folder)
+        assert classify(outcome, result_of(folder)) is None, outcome
+        assert predictions_of(folder, job) == expected
+        assert "done: loss" in outcome.log_tail
+        assert (folder / "log.txt").read_text().endswith(outcome.log_tail)
+        assert not {path.name for path in folder.rglob("*") if path.is_symlink()} - {"model"}
+    assert (sandbox.name, sandbox.image_digest, sandbox.notice) == ("docker", image, None)
+    assert sandbox.isolation.startswith("container, no")
+    assert reaper.running() is not None
+    sandbox.close()
+    assert containers_below(client, tmp_path) == []
+    assert [path.name for path in (tmp_path / "place").iterdir()] == ["lock"]
 
 
 def test_closing_waits_for_a_container_that_is_being_made(
@@ -271,7 +271,7 @@ run(DockerSandbox(sys.argv[2], ahead=False), Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, 0), (signal.SIGSTOP, EXPIRED)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, 0), (signal.SIGSTOP, ExitCode.NO_RESULT)])
 def test_a_container_ends_itself_with_its_supervisor(
     tmp_path: Path,
     tiny_model: Path,

@@ -16,9 +16,9 @@ import pytest
 from tests.conftest import REQUIRE
 from tests.sandbox.conftest import BASE
 from wtsbench.errors import SandboxError
+from wtsbench.images.docker_engine import connect, probe, shortcoming
 from wtsbench.sandbox.contained import create
 from wtsbench.sandbox.container import Need, container_arguments, fit_user
-from wtsbench.sandbox.engine import connect, probe, shortcoming
 from wtsbench.sandbox.granted import not_granted
 from wtsbench.sandbox.leftovers import remove
 from wtsbench.sandbox.staging import ContainerFolder

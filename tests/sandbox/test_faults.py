@@ -11,7 +11,7 @@ from tests.sandbox.attack import attack, seen_by, with_attackers
 from tests.sandbox.trials import in_thread, on_a_node_without_a_reaper, run
 from tests.trial.folders import result_of
 from tests.trial.processes import wait_for
-from wtsbench.sandbox.base import classify
+from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.docker import DockerSandbox
 from wtsbench.sandbox.leftovers import sweep, sweep_folders
 from wtsbench.spec.failure import FailureClass
@@ -83,7 +83,7 @@ def test_a_trial_outlives_its_engine_and_cleaning_up_fails_no_trial(
     wait_for(lambda: (folder / "scratch" / "progress.json").exists())
     with monkeypatch.context() as gone:
         gone.setenv("DOCKER_HOST", f"unix://{tmp_path}/gone.sock")
-        gone.setattr("wtsbench.sandbox.engine.AWAY_SECONDS", 1.0)
+        gone.setattr("wtsbench.images.docker_engine.AWAY_SECONDS", 1.0)
         (folder / "scratch" / "go").touch()
         thread.join(timeout=60)
         later = classify(run(DockerSandbox(image, ahead=False), attack(tmp_path / "later", "")), None)

@@ -10,7 +10,7 @@ import pytest
 from tests.sandbox.test_docker import LABELS
 from tests.sandbox.trials import run, short_trial
 from wtsbench.errors import SandboxError
-from wtsbench.sandbox.base import classify
+from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.contained import create
 from wtsbench.sandbox.container import Need, container_arguments, fit_user
 from wtsbench.sandbox.docker import DockerSandbox

@@ -10,13 +10,12 @@ import threading
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.sandbox.trials import endless_trial, in_thread, run, short_trial, wait_for_progress
 from tests.trial.folders import predictions_of, result_of
 from tests.trial.processes import environment, is_running
-from wtsbench.sandbox.base import classify
-from wtsbench.sandbox.lane import lane_for
+from wtsbench.sandbox.classify import classify
+from wtsbench.sandbox.fork_server import fork_server_for
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.spec.failure import FailureClass
 
@@ -34,17 +33,17 @@ def command_of(process: psutil.Process) -> str:
         return ""
 
 
-def test_a_forked_and_a_fresh_process_give_the_same_numbers(tmp_path: Path, tiny_model: Path) -> None:
-    """A trial from the lane and one from `python -m wtsbench.trial` agree to the last bit."""
+def test_trials_of_one_parent_give_the_same_numbers(tmp_path: Path, tiny_model: Path) -> None:
+    """The first trial that a preloaded parent forks and a later one agree to the last bit."""
     predictions = []
-    for name, lane in (("forked", True), ("fresh", False), ("again", True)):
+    for name in ("first", "second"):
         job = short_trial(tmp_path / name, tiny_model)
-        outcome = run(ProcessSandbox(lane=lane), tmp_path / name)
+        outcome = run(ProcessSandbox(), tmp_path / name)
         assert classify(outcome, result_of(tmp_path / name)) is None, outcome
         predictions.append(predictions_of(tmp_path / name, job))
 
     assert predictions[0]
-    assert predictions[0] == predictions[1] == predictions[2]
+    assert predictions[0] == predictions[1]
 
 
 def test_a_failed_trial_tells_its_class(tmp_path: Path, tiny_model: Path) -> None:
@@ -61,17 +60,16 @@ def test_a_failed_trial_tells_its_class(tmp_path: Path, tiny_model: Path) -> Non
     assert "Traceback" in outcome.log_tail
 
 
-@pytest.mark.parametrize("lane", [True, False])
-def test_a_trial_past_its_time_is_stopped(tmp_path: Path, tiny_model: Path, lane: bool) -> None:
+def test_a_trial_past_its_time_is_stopped(tmp_path: Path, tiny_model: Path) -> None:
     """The time limit ends the trial, and nothing of it is left."""
     endless_trial(tmp_path / "trial", tiny_model)
 
-    outcome = run(ProcessSandbox(lane=lane), tmp_path / "trial", seconds=0.5)
+    outcome = run(ProcessSandbox(), tmp_path / "trial", seconds=0.5)
 
     assert outcome.timed_out
     assert outcome.signal == signal.SIGTERM
     assert str(tmp_path) not in " ".join(command_of(process) for process in psutil.Process().children())
-    assert children_of(lane_for(1).pid) == set()
+    assert children_of(fork_server_for(1).pid) == set()
 
 
 def test_a_trial_past_its_memory_is_killed(tmp_path: Path, tiny_model: Path) -> None:
@@ -105,13 +103,13 @@ def test_a_stop_ends_a_running_trial(tmp_path: Path, tiny_model: Path) -> None:
 
 
 def test_a_trial_killed_from_outside_is_an_infrastructure_failure(tmp_path: Path, tiny_model: Path) -> None:
-    """`kill -9` of a trial is nobody's fault that the trial could mend; the lane goes on."""
+    """`kill -9` of a trial is nobody's fault that the trial could mend; the fork server goes on."""
     endless_trial(tmp_path / "trial", tiny_model)
-    lane = lane_for(1)
+    server = fork_server_for(1)
 
     def kill() -> None:
         wait_for_progress(tmp_path / "trial")
-        for child in children_of(lane.pid):
+        for child in children_of(server.pid):
             os.kill(child, signal.SIGKILL)
 
     killer = in_thread(kill)
@@ -122,18 +120,18 @@ def test_a_trial_killed_from_outside_is_an_infrastructure_failure(tmp_path: Path
     assert outcome.signal == signal.SIGKILL
     assert failure is not None
     assert failure.failure_class is FailureClass.INFRASTRUCTURE
-    assert lane.alive
+    assert server.alive
 
 
-def test_a_lane_that_dies_hangs_nobody_and_is_replaced(tmp_path: Path, tiny_model: Path) -> None:
-    """Its trial becomes an infrastructure failure, and the next trial has a new lane."""
+def test_a_fork_server_that_dies_hangs_nobody_and_is_replaced(tmp_path: Path, tiny_model: Path) -> None:
+    """Its trial becomes an infrastructure failure, and the next trial has a new fork server."""
     endless_trial(tmp_path / "lost", tiny_model)
     short_trial(tmp_path / "next", tiny_model)
-    lane = lane_for(1)
+    server = fork_server_for(1)
 
     def kill() -> None:
         wait_for_progress(tmp_path / "lost")
-        os.kill(lane.pid, signal.SIGKILL)
+        os.kill(server.pid, signal.SIGKILL)
 
     killer = in_thread(kill)
     lost = run(ProcessSandbox(), tmp_path / "lost")
@@ -147,7 +145,7 @@ def test_a_lane_that_dies_hangs_nobody_and_is_replaced(tmp_path: Path, tiny_mode
     assert classify(after, result_of(tmp_path / "next")) is None
 
 
-def test_trials_side_by_side_share_a_lane(tmp_path: Path, tiny_model: Path) -> None:
+def test_trials_side_by_side_share_a_fork_server(tmp_path: Path, tiny_model: Path) -> None:
     """Threads of one supervisor run their trials at once, and stopping one leaves the other alone."""
     endless_trial(tmp_path / "stopped", tiny_model)
     short_trial(tmp_path / "finished", tiny_model)
@@ -172,16 +170,15 @@ import sys
 from pathlib import Path
 from tests.sandbox.trials import run
 from wtsbench.sandbox.process import ProcessSandbox
-run(ProcessSandbox(lane=sys.argv[2] == "lane"), Path(sys.argv[1]))
+run(ProcessSandbox(), Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("how", ["lane", "plain"])
-def test_nothing_outlives_a_killed_supervisor(tmp_path: Path, tiny_model: Path, how: str) -> None:
-    """After SIGKILL of the supervisor a lane and its trial end at once, a plain process when its lease has run out."""
+def test_nothing_outlives_a_killed_supervisor(tmp_path: Path, tiny_model: Path) -> None:
+    """After SIGKILL of the supervisor the preloaded parent and its trial end."""
     endless_trial(tmp_path / "trial", tiny_model)
     supervisor = subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, str(tmp_path / "trial"), how],
+        [sys.executable, "-c", SUPERVISOR, str(tmp_path / "trial")],
         env=environment(WTSBENCH_LEASE_SECONDS="3"),
     )
     with supervisor:

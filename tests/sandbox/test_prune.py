@@ -11,11 +11,11 @@ import pytest
 
 from tests.sandbox.conftest import BASE
 from tests.sandbox.test_reaper import sleeping, there
-from wtsbench.sandbox.engine import CODE_LABEL, connect
+from wtsbench.images.docker_engine import CODE_LABEL, connect
+from wtsbench.images.pins import ImagePin, write_pin
+from wtsbench.images.prune import left_images
 from wtsbench.sandbox.lease import Renewal
-from wtsbench.sandbox.leftovers import remove
-from wtsbench.sandbox.pins import ImagePin, write_pin
-from wtsbench.sandbox.prune import left_containers, left_images
+from wtsbench.sandbox.leftovers import left_containers, remove
 
 pytestmark = pytest.mark.docker
 

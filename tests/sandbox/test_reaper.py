@@ -19,9 +19,9 @@ import pytest
 from tests.sandbox.conftest import BASE
 from tests.sandbox.test_lease import hold
 from tests.trial.processes import environment
+from wtsbench.images.docker_engine import address, connect, node
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.container import LEASE_LABEL, LEASE_SECONDS_LABEL, NODE_LABEL, OWNER_LABEL
-from wtsbench.sandbox.engine import address, connect, node
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove
 

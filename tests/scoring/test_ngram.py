@@ -24,7 +24,7 @@ from wtsbench.scoring.labelled import HELD_OUT, PERSPECTIVE_SCORED, Text, normal
 from wtsbench.scoring.ngram import NgramScorer, load
 from wtsbench.scoring.resolve import resolve
 from wtsbench.scoring.training import train, train_to
-from wtsbench.spec.paths import data_mirror, shipped
+from wtsbench.settings import data_mirror, shipped
 
 REAL = data_mirror() or shipped("manifests").parents[1] / "shared" / "data"
 

@@ -14,12 +14,13 @@ import yaml
 from tests.spec.files import GRID
 from tests.spec.test_yaml_file import WRONG
 from wtsbench.errors import SpecError
+from wtsbench.files import naming
 from wtsbench.planning.check import load_checked_grid
+from wtsbench.settings import cache_folder, shipped
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import SpecFaults
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.manifests import find, grid_json_schema, load_grid, load_model, load_task, names
-from wtsbench.spec.paths import cache_folder, naming, shipped
 
 TASK = """\
 name: {name}

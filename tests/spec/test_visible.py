@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wtsbench.spec.visible import LINES, shortened, storable, visible, visible_texts
+from wtsbench.visible import LINES, shortened, storable, visible, visible_texts
 
 SPELLED = "\u200c\u200d"
 """Format characters that words of some scripts, and emoji, are spelled with."""

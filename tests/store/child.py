@@ -17,12 +17,12 @@ from typing import Any
 import duckdb
 
 from tests.store.making import batch, fill_outbox, predictions, seal, trial_id_of
+from wtsbench.contract.outbox import Batch
 from wtsbench.store import database, engine
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.folder import FolderStore
 from wtsbench.store.lock import locked
-from wtsbench.store.outbox import Batch
 
 ITEMS = tuple(f"item-{number}" for number in range(300))
 
@@ -156,7 +156,7 @@ def die_in_server(folder: str, outboxes: str) -> None:
 
     Each is committed by a fork; the last one survives.
     """
-    from wtsbench.store.outbox import pending, read_batch
+    from wtsbench.contract.outbox import pending, read_batch
     from wtsbench.store.server import durable, live
 
     connect = durable._connect
@@ -185,7 +185,7 @@ def die_in_journal(folder: str, outboxes: str) -> None:
 
     Each time it is a fork with a store of its own; the last one survives. Some of the attempts go into the tables.
     """
-    from wtsbench.store.outbox import pending, read_batch
+    from wtsbench.contract.outbox import pending, read_batch
     from wtsbench.store.server import durable, live
 
     durable.SETTLE_BYTES = 150_000

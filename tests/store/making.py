@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from wtsbench.store import schemas
-from wtsbench.store.digests import content_digest
-from wtsbench.store.outbox import Batch, Outbox, normal
+from wtsbench.contract import schemas
+from wtsbench.contract.digests import content_digest
+from wtsbench.contract.outbox import Batch, Outbox, normal
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 _FILLERS: dict[pa.DataType, Any] = {

@@ -22,10 +22,10 @@ import pytest
 import wtsbench
 import wtsbench_cli
 from tests.store.making import trial_id_of, whole_attempt
+from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.store import wire
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.folder import SERVER
-from wtsbench.store.schemas import SCHEMA_VERSION
 from wtsbench.store.server.serving import Running, ServeOptions, serve
 from wtsbench.store.server.tokens import Tokens
 

@@ -12,11 +12,11 @@ import pytest
 
 from tests.store.making import batch, predictions, seal, trial_id_of, whole_attempt
 from tests.store.servers import any_store
+from wtsbench.contract.digests import content_digest
+from wtsbench.contract.schemas import LOGS, TABLES
 from wtsbench.errors import ExitCode, StoreError
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.client import Store
-from wtsbench.store.digests import content_digest
-from wtsbench.store.schemas import LOGS, TABLES
 
 store = any_store
 A, B = trial_id_of("a"), trial_id_of("b")

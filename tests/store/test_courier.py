@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.store.making import fill_outbox, predictions, trial_id_of, whole_attempt
+from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.errors import StoreError
 from wtsbench.store import courier
 from wtsbench.store.client import Store
 from wtsbench.store.courier import deliver
 from wtsbench.store.folder import FolderStore
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import Ack, Batch
 
 A = trial_id_of("a")
 

@@ -28,6 +28,7 @@ from tests.store.conftest import Disk
 from tests.store.making import fill_outbox
 from tests.store.proxy import Fault, Proxy
 from tests.store.servers import Process, asking_with, serving, token_in, with_roots
+from wtsbench.contract.outbox import Ack, Batch, pending, read_batch
 from wtsbench.errors import StoreError
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import render
@@ -35,7 +36,6 @@ from wtsbench.store import journal
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import Ack, Batch, pending, read_batch
 from wtsbench.store.upkeep import verify
 
 ROUNDS = int(os.environ.get("WTSBENCH_FAULT_ROUNDS", "1"))

@@ -15,8 +15,9 @@ import pytest
 
 from tests.store.conftest import ROOTS, Disk
 from tests.store.making import seal, trial_id_of, whole_attempt
+from wtsbench.contract import schemas
 from wtsbench.errors import ExitCode, StoreError
-from wtsbench.store import database, schemas, tables
+from wtsbench.store import database, tables
 from wtsbench.store.client import Store, open_store
 
 A = trial_id_of("a")

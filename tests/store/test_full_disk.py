@@ -8,10 +8,10 @@ import pytest
 
 from tests.store.conftest import Disk
 from tests.store.making import fill_outbox, predictions, seal, trial_id_of
+from wtsbench.contract.outbox import Batch
 from wtsbench.errors import ExitCode, StoreError
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
-from wtsbench.store.outbox import Batch
 
 
 def _attempt(number: int) -> list[Batch]:

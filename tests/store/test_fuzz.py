@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from tests.store.making import item_rows, trial_id_of, whole_attempt
 from tests.store.servers import asking_with, serving
+from wtsbench.contract.schemas import TABLES
 from wtsbench.store import wire
 from wtsbench.store.remote import RemoteEngine
-from wtsbench.store.schemas import TABLES
 from wtsbench.store.server.actions import ACTIONS
 from wtsbench.store.server.messages import batch_messages, encoded, schema_message
 from wtsbench.store.server.serving import Running

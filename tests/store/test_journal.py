@@ -17,13 +17,13 @@ from tests.store.child import ITEMS, attempt_of
 from tests.store.conftest import Disk
 from tests.store.making import fill_outbox, predictions, seal, trial_id_of, whole_attempt
 from tests.store.servers import serving
+from wtsbench.contract.outbox import Batch
 from wtsbench.errors import StoreError
 from wtsbench.store import journal, upkeep, wire
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE
 from wtsbench.store.journal import Journal, journal_of, read
-from wtsbench.store.outbox import Batch
 from wtsbench.store.server import durable
 from wtsbench.store.server.live import Limits, LiveStore
 

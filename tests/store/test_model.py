@@ -16,12 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.store.making import batch, fill_outbox, predictions, seal, trial_id_of
 from tests.store.servers import serving
+from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.store import database
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.folder import FolderStore
-from wtsbench.store.outbox import Ack, Batch
 
 IDS = [trial_id_of(name) for name in "ab"]
 SEAL = 4

@@ -9,9 +9,9 @@ import pytest
 
 from tests.store.making import batch, item_rows, predictions, rows, seal, trial_id_of, whole_attempt
 from tests.store.servers import any_store
+from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store.client import Store
-from wtsbench.store.schemas import TABLES
 
 store = any_store
 IDS = [trial_id_of(name) for name in "abc"]

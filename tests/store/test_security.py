@@ -20,6 +20,7 @@ import pytest
 
 from tests.store.making import batch, fill_outbox, item_rows, rows, seal, trial_id_of, whole_attempt
 from tests.store.servers import Process, asking_with, serving, token_in
+from wtsbench.contract.schemas import TABLES
 from wtsbench.data.dataset import digest_items, with_digest
 from wtsbench.errors import SpecError, StoreError
 from wtsbench.spec.trial import id_within
@@ -29,7 +30,6 @@ from wtsbench.store.courier import deliver
 from wtsbench.store.folder import SERVER
 from wtsbench.store.queries import Query
 from wtsbench.store.remote import RemoteEngine
-from wtsbench.store.schemas import TABLES
 from wtsbench.store.server.certificates import client_certificate
 from wtsbench.store.server.guard import Refused, require_harmless
 from wtsbench.store.server.serving import Running

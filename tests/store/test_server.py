@@ -21,6 +21,7 @@ import pytest
 from tests.store.making import fill_outbox, item_rows, predictions, seal, trial_id_of, whole_attempt
 from tests.store.servers import Process, asking_with, half_sent, serving, token_in
 from tests.trial.processes import wait_for
+from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
 from wtsbench.spec.trial import id_within
 from wtsbench.store import upkeep, wire
@@ -32,7 +33,6 @@ from wtsbench.store.lock import StoreBusy, locked
 from wtsbench.store.owner import living_owner
 from wtsbench.store.queries import Query
 from wtsbench.store.remote import RemoteEngine, ServerStore
-from wtsbench.store.schemas import TABLES
 from wtsbench.store.server import durable
 from wtsbench.store.server.live import Limits
 from wtsbench.store.server.serving import Running

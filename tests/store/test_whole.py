@@ -36,6 +36,9 @@ from tests.store.making import (
     whole_attempt,
 )
 from tests.store.servers import asking_with, serving, token_in, with_roots
+from wtsbench.contract.digests import grid_digest_of
+from wtsbench.contract.outbox import Batch
+from wtsbench.contract.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 from wtsbench.data.dataset import digest_items, with_digest
 from wtsbench.errors import StoreError
 from wtsbench.reports.leaderboard import leaderboard
@@ -47,13 +50,10 @@ from wtsbench.store.backup import restore
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.database import create
-from wtsbench.store.digests import grid_digest_of
 from wtsbench.store.folder import DATABASE
 from wtsbench.store.lock import TURN_NAME, locked
 from wtsbench.store.manifest import read_manifest, sha256, write_manifest
-from wtsbench.store.outbox import Batch
 from wtsbench.store.remote import RemoteEngine
-from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 
 A, B, C = (trial_id_of(name) for name in "abc")
 OLD = Path(__file__).parent / "old"

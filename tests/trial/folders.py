@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.ipc
 import pytest
 
+from wtsbench.contract.outbox import Outbox, read_batch
 from wtsbench.models.layout import content_digests, revision_of
+from wtsbench.settings import data_mirror
 from wtsbench.spec.grid import StrategyCall
-from wtsbench.spec.paths import data_mirror
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import (
     LABELLED_SPLITS,
@@ -28,7 +29,6 @@ from wtsbench.spec.trial import (
     TrialJob,
     TrialSpec,
 )
-from wtsbench.store.outbox import Outbox, read_batch
 from wtsbench.strategies import registry
 
 LABELS = ("unsafe", "safe")

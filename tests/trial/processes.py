@@ -1,4 +1,4 @@
-"""Processes of this room for tests: environment, a lane and its protocol, waiting."""
+"""Processes of this room for tests: environment, a fork server and its protocol, waiting."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def is_running(pid: int) -> bool:
         return False
 
 
-class LaneDriver:
-    """The other end of a lane's protocol."""
+class ForkServerDriver:
+    """The other end of a fork server's protocol."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -55,7 +55,7 @@ class LaneDriver:
         """The next answer."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, "the lane ended"
+        assert line, "the fork server ended"
         answer = json.loads(line)
         assert isinstance(answer, dict)
         return answer
@@ -74,22 +74,22 @@ class LaneDriver:
         return self.expect("ended", identity)
 
 
-def start_lane() -> LaneDriver:
-    """A lane that is ready."""
+def start_lane() -> ForkServerDriver:
+    """A fork server that is ready."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "wtsbench.trial.lane"],
+        [sys.executable, "-m", "wtsbench.worker.fork_server"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
     )
-    driver = LaneDriver(process)
+    driver = ForkServerDriver(process)
     driver.expect("ready")
     return driver
 
 
-def end_lane(driver: LaneDriver) -> None:
-    """Kill a lane if it still runs, and close its pipes."""
+def end_lane(driver: ForkServerDriver) -> None:
+    """Kill a fork server if it still runs, and close its pipes."""
     driver.process.kill()
     driver.process.wait()
     for stream in (driver.process.stdin, driver.process.stdout):
@@ -98,8 +98,8 @@ def end_lane(driver: LaneDriver) -> None:
 
 
 @contextmanager
-def lane() -> Iterator[LaneDriver]:
-    """A lane that is ready; afterwards its input ends, and so does it."""
+def server() -> Iterator[ForkServerDriver]:
+    """A fork server that is ready; afterwards its input ends, and so does it."""
     driver = start_lane()
     try:
         yield driver

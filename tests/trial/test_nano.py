@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from wtsbench.data.synthetic import documents
 from wtsbench.errors import ModelError
 from wtsbench.models.embedded import RECIPES, parameters, recipe, recipe_digest
+from wtsbench.settings import shipped
 from wtsbench.spec.model import ModelManifest
-from wtsbench.spec.paths import shipped
 from wtsbench.trial import nano
 
 TEXTS = (

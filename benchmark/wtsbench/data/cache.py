@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from wtsbench.contract.schemas import ITEMS
 from wtsbench.data.dataset import Dataset, of_manifest
 from wtsbench.data.libraries import disk_fault
+from wtsbench.settings import cache_folder
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.identity import digest
-from wtsbench.spec.paths import cache_folder
 from wtsbench.spec.task import TaskManifest
-from wtsbench.store.schemas import ITEMS
 
 _REPORT, _DIGEST, _SEAL = b"wtsbench.report", b"wtsbench.data_digest", b"wtsbench.seal"
 

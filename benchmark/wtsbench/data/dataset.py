@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from wtsbench.contract.schemas import ITEMS
 from wtsbench.spec.identity import digest
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import Split
-from wtsbench.store.schemas import ITEMS
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any
 from wtsbench.data.libraries import disk_fault
 from wtsbench.data.reading import Columns, read_file
 from wtsbench.errors import DataError
-from wtsbench.spec.files import open_plain
-from wtsbench.spec.paths import cache_folder
+from wtsbench.files import open_plain
+from wtsbench.settings import cache_folder
 from wtsbench.spec.source import FileSource
 
 _TIMEOUT = 60

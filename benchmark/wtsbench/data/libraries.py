@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from wtsbench.errors import DataError
-from wtsbench.spec.paths import cache_folder
+from wtsbench.settings import cache_folder
 
 _LIBRARIES = {"datasets", "huggingface_hub", "httpx", "httpx2", "requests", "pyarrow", "pandas", "fsspec"}
 _REPORTED_AS = (OSError, ValueError, RuntimeError, MemoryError)

@@ -12,7 +12,7 @@ from wtsbench.data.grouping import similar_pairs
 from wtsbench.data.normalise import comparable
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import Split
-from wtsbench.spec.visible import shortened
+from wtsbench.visible import shortened
 
 if TYPE_CHECKING:
     from wtsbench.data.protocol import Item

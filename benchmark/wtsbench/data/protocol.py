@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from wtsbench.contract.schemas import ITEMS
 from wtsbench.data import overlap
 from wtsbench.data.grouping import SHINGLE_WORDS, group_items
 from wtsbench.data.normalise import content_key, item_id
@@ -22,7 +23,6 @@ from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import TEST_SPLITS, Split
-from wtsbench.store.schemas import ITEMS
 
 MAJORITY = 0.55
 """A split whose largest class has a greater share is cut down to the size of its smallest class."""

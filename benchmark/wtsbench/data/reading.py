@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from wtsbench.data.libraries import LibraryFault, disk_fault, library_faults, quiet
 from wtsbench.errors import DataError
-from wtsbench.spec.files import open_plain
-from wtsbench.spec.paths import cache_folder
+from wtsbench.files import open_plain
+from wtsbench.settings import cache_folder
 from wtsbench.spec.source import FileFormat
 
 if TYPE_CHECKING:

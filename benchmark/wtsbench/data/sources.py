@@ -13,7 +13,7 @@ from wtsbench.data.download import Download, sha256
 from wtsbench.data.hub import read_hub, resolve_revision
 from wtsbench.data.reading import Columns, check_columns, read_file
 from wtsbench.errors import DataError
-from wtsbench.spec.paths import user_path
+from wtsbench.settings import user_path
 from wtsbench.spec.source import (
     CodeSource,
     FileFormat,

@@ -13,8 +13,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wtsbench.contract.outbox import Batch
 from wtsbench.spec.trial import CURVES, TRAIN_SPLIT, Split, TrialSpec
-from wtsbench.store.outbox import Batch
 from wtsbench.strategies import recipes
 
 

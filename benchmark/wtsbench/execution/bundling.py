@@ -16,23 +16,23 @@ from wtsbench.data.prepare import kept_file
 from wtsbench.errors import SpecError
 from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.execution.resolution import Asked, Resolved, resolve
+from wtsbench.images import bundle, oci
+from wtsbench.images.build import REPOSITORY
+from wtsbench.images.bundle import Entry
+from wtsbench.images.docker_engine import connect, find_image, probe
+from wtsbench.images.pins import ImagePin, resolve_image
+from wtsbench.images.registry import PULL_SECONDS
+from wtsbench.images.wheelhouse import node_wheels
 from wtsbench.models.fetch import fetch
 from wtsbench.models.hub import COMMIT, cache_of
 from wtsbench.models.layout import check_folder
 from wtsbench.models.resolve import HUB
 from wtsbench.planning.check import load_checked_grid
-from wtsbench.sandbox import bundle, oci
 from wtsbench.sandbox.base import Sandbox
-from wtsbench.sandbox.bundle import Entry
 from wtsbench.sandbox.docker import DockerSandbox
-from wtsbench.sandbox.engine import connect, find_image, probe
-from wtsbench.sandbox.image import REPOSITORY
-from wtsbench.sandbox.pins import ImagePin, resolve_image
 from wtsbench.sandbox.process import ProcessSandbox
-from wtsbench.sandbox.registry import PULL_SECONDS
-from wtsbench.sandbox.wheelhouse import node_wheels
+from wtsbench.settings import cache_folder, shipped, user_manifests, user_path
 from wtsbench.spec import manifests
-from wtsbench.spec.paths import cache_folder, shipped, user_manifests, user_path
 from wtsbench.spec.scorer import HubClassifierSource, NgramSource, PerspectiveSource
 from wtsbench.spec.source import CodeSource, HubSource, PathSource
 from wtsbench.spec.trial import ModelRef

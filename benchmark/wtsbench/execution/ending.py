@@ -19,24 +19,24 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import BaseModel, Field
 
+from wtsbench.contract import schemas
+from wtsbench.contract.outbox import Outbox, read_batch
 from wtsbench.errors import ScorerError, ScorerUnavailable, StoreError
 from wtsbench.execution.allowed import forbidden, further_splits
 from wtsbench.execution.judging import judged
-from wtsbench.execution.score import ScoringError, mean_supervision, score, score_generations
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
 from wtsbench.execution.untrusted import read_json
+from wtsbench.files import remove_tree, replace
+from wtsbench.metrics.score import ScoringError, mean_supervision, score, score_generations
 from wtsbench.sandbox import log
-from wtsbench.sandbox.base import reclaim
+from wtsbench.sandbox.staging import reclaim
 from wtsbench.spec.failure import Failure, FailureClass
-from wtsbench.spec.files import remove_tree
 from wtsbench.spec.provenance import provenance
 from wtsbench.spec.trial import Role, Split, TrialJob
-from wtsbench.spec.visible import storable
-from wtsbench.store import schemas
 from wtsbench.store.client import Store
 from wtsbench.store.courier import deliver
-from wtsbench.store.outbox import Outbox, read_batch
 from wtsbench.strategies import registry
+from wtsbench.visible import storable
 
 SCORES_SEQUENCE = 900_000
 """Of the first record that is the supervisor's."""
@@ -102,7 +102,7 @@ def _seal_and_deliver(
     result = result if result is not None else {}
     if not store.sealed(job.trial_id, job.attempt):
         failure = _claim(folder, job) or failure
-        outbox = Outbox(folder.outbox, trial_id=job.trial_id, attempt=job.attempt)
+        outbox = Outbox(folder.trial.outbox, trial_id=job.trial_id, attempt=job.attempt)
         written = {file.sequence for file in outbox.pending()}
         if SEAL_SEQUENCE not in written:
             measured = result.setdefault("measurements", {})
@@ -113,7 +113,7 @@ def _seal_and_deliver(
                 _rewrite(outbox, "logs", printed, LOG_SEQUENCE)
             records = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
             _rewrite(outbox, "trials", seal_row(note, failure, result, records, finished), SEAL_SEQUENCE)
-        acks = deliver(folder.outbox, store)
+        acks = deliver(folder.trial.outbox, store)
         return Ended(failure=failure, superseded=any(ack.outcome == "superseded" for ack in acks))
     return Ended(failure=failure)
 
@@ -127,12 +127,12 @@ def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
     made the attempt a good one.
     """
     if not folder.claimed.exists():
-        replaced = reclaim(folder.trial)
-        wrong = {folder.outbox: f"{folder.outbox} was no folder any more"} if replaced else _wrong(folder, job)
+        replaced = reclaim(folder.trial.path)
+        wrong = (
+            {folder.trial.outbox: f"{folder.trial.outbox} was no folder any more"} if replaced else _wrong(folder, job)
+        )
         if wrong and not folder.verdict.exists():
-            noted = folder.verdict.with_suffix(".new")
-            noted.write_text(storable(next(iter(wrong.values()))))
-            noted.rename(folder.verdict)
+            replace(folder.verdict, storable(next(iter(wrong.values()))), durable=False)
         for path in wrong:
             remove_tree(path)
         folder.claimed.touch()
@@ -145,7 +145,7 @@ def _wrong(folder: AttemptFolder, job: TrialJob) -> dict[Path, str]:
     """What in the outbox is no record of this attempt, or none that the trial may write, and why."""
     wrong: dict[Path, str] = {}
     seen: set[int] = set()
-    for path in sorted(folder.outbox.glob("*.arrow")):
+    for path in sorted(folder.trial.outbox.glob("*.arrow")):
         try:
             batch = read_batch(path)
             if (batch.trial_id, batch.attempt) != (job.trial_id, job.attempt) or batch.sequence in seen:
@@ -219,7 +219,7 @@ def _written(outbox: Outbox, table: str) -> pa.Table:
 
 
 def _log_rows(folder: AttemptFolder, job: TrialJob) -> pa.Table:
-    kept = list(enumerate(log.lines(folder.log), 1))[-LOG_LINES:]
+    kept = list(enumerate(log.lines(folder.trial.log), 1))[-LOG_LINES:]
     return pa.Table.from_pylist(
         [
             {"trial_id": job.trial_id, "attempt": job.attempt, "line": number, "stream": "output", "text": text}
@@ -291,7 +291,7 @@ def seal_row(
 def read_result(folder: AttemptFolder) -> dict[str, Any] | None:
     """The trial's own last word, or None where it left none that can be trusted."""
     try:
-        result = read_json(folder.result)
+        result = read_json(folder.trial.result)
         if not isinstance(result, dict) or result.get("status") not in ("done", "failed"):
             return None
         if result.get("failure") is not None:

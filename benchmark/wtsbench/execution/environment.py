@@ -11,4 +11,4 @@ def environment_of(sandbox: Sandbox, resources: Resources) -> str:
     A plan puts it into its trials; a supervisor holds its own node against it.
     """
     device = ":cuda" if resources.gpus else ""
-    return f"{sandbox.computes_as}:{sandbox.image_digest or environment_lock()}{device}"
+    return f"{sandbox.name}:{sandbox.image_digest or environment_lock()}{device}"

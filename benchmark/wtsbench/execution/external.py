@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wtsbench.contract.outbox import Outbox
+from wtsbench.contract.schemas import PREDICTIONS
 from wtsbench.data import Dataset
 from wtsbench.errors import ModelError
 from wtsbench.execution.spool import AttemptFolder
@@ -15,8 +17,6 @@ from wtsbench.models import external
 from wtsbench.planning.report import PlannedTrial
 from wtsbench.spec.trial import PREDICTED_SPLITS, TrialJob
 from wtsbench.store.client import Store
-from wtsbench.store.outbox import Outbox
-from wtsbench.store.schemas import PREDICTIONS
 
 ISOLATION = "none: labels were taken from elsewhere, nothing was run"
 
@@ -63,7 +63,7 @@ def take_labels(folder: AttemptFolder, job: TrialJob, store: Store) -> None:
         "attempt": pa.repeat(job.attempt, said.num_rows).cast(pa.int32()),
         **{name: said[name] for name in ("split", "item_id", "probabilities")},
     }
-    outbox = Outbox(folder.outbox, trial_id=job.trial_id, attempt=job.attempt)
+    outbox = Outbox(folder.trial.outbox, trial_id=job.trial_id, attempt=job.attempt)
     outbox.append("predictions", pa.table([columns[name] for name in PREDICTIONS.names], schema=PREDICTIONS))
     result = {"status": "done", "failure": None, "measurements": {"supervisor": statistics}}
-    folder.result.write_text(json.dumps(result, sort_keys=True))
+    folder.trial.result.write_text(json.dumps(result, sort_keys=True))

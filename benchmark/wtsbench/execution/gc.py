@@ -21,9 +21,9 @@ from wtsbench.execution.ending import read_result
 from wtsbench.execution.space import interrupted, over_budget, size_of
 from wtsbench.execution.spool import AttemptFolder, attempt_folders, is_dead, sandbox_folder
 from wtsbench.execution.supervise import sweep
-from wtsbench.sandbox.leftovers import sweep_folders
-from wtsbench.sandbox.prune import OnEngine, left_containers, left_folders, left_images
-from wtsbench.spec.paths import cache_folder, spool_folder, user_path
+from wtsbench.images.prune import OnEngine, left_images
+from wtsbench.sandbox.leftovers import left_containers, left_folders, sweep_folders
+from wtsbench.settings import cache_folder, spool_folder, user_path
 from wtsbench.store.client import open_store
 
 CACHE_BYTES = 20 * 2**30

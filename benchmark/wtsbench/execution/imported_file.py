@@ -23,7 +23,7 @@ from wtsbench.data import Dataset
 from wtsbench.data.normalise import comparable
 from wtsbench.data.reading import column_names, read_file
 from wtsbench.errors import DataError, ModelError
-from wtsbench.execution.score import samples_owed
+from wtsbench.metrics.score import samples_owed
 from wtsbench.models.label_file import distributions
 from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.model import LabelFile

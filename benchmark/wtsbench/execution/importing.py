@@ -18,6 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wtsbench.contract import schemas
+from wtsbench.contract.outbox import Outbox
 from wtsbench.data import Dataset
 from wtsbench.errors import DataError, SpecError, StoreError
 from wtsbench.execution.ending import end, writable
@@ -30,16 +32,14 @@ from wtsbench.execution.supervise import done_trials, sweep
 from wtsbench.planning.check import GridSource, as_yaml, given_grid
 from wtsbench.planning.plan import Cell
 from wtsbench.planning.stored import imported
+from wtsbench.settings import spool_folder
 from wtsbench.spec.failure import Failure
 from wtsbench.spec.grid import Grid, Pair, StrategyCall
 from wtsbench.spec.identity import digest
-from wtsbench.spec.paths import spool_folder
 from wtsbench.spec.provenance import environment_lock
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import EXTERNAL, LABELLED_SPLITS, ModelRef, Role, TrialJob, TrialSpec
-from wtsbench.store import schemas
 from wtsbench.store.client import Store, open_store, require_writable
-from wtsbench.store.outbox import Outbox
 
 _SWEEP_SECONDS = 30.0
 """For a sweep that took the folder just made for one left over to be done with it."""
@@ -267,9 +267,9 @@ def _deliver(
         if not owned:
             raise StoreError(f"another process holds the new attempt folder {folder.path}", remedy="import again.")
         folder.create(note)
-        Outbox(folder.outbox, trial_id=spec.trial_id, attempt=attempt).append(table, pa.table(whole))
+        Outbox(folder.trial.outbox, trial_id=spec.trial_id, attempt=attempt).append(table, pa.table(whole))
         result: dict[str, Any] = {"status": "done", "failure": None, "measurements": {}}
-        folder.result.write_text(json.dumps(result))
+        folder.trial.result.write_text(json.dumps(result))
         return end(folder, note, store, None, result).failure
 
 

@@ -115,7 +115,7 @@ def _visible(table: pa.Table, role: Role) -> pa.Table:
 
 
 def _write(folder: AttemptFolder, name: str, table: pa.Table) -> None:
-    with pa.ipc.new_file(str(folder.inputs / name), table.schema) as writer:
+    with pa.ipc.new_file(str(folder.trial.inputs / name), table.schema) as writer:
         writer.write_table(table)
 
 
@@ -130,4 +130,4 @@ def link_models(folder: AttemptFolder, spec: TrialSpec) -> None:
 
 
 def _link(folder: AttemptFolder, name: str, model: ModelRef) -> None:
-    (folder.trial / name).symlink_to(fetch(model).resolve(), target_is_directory=True)
+    (folder.trial.path / name).symlink_to(fetch(model).resolve(), target_is_directory=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from wtsbench.contract.schemas import SCORES
 from wtsbench.errors import ScorerError
 from wtsbench.scoring.base import Scorer
 from wtsbench.scoring.resolve import resolve
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.trial import TrialSpec
-from wtsbench.store.schemas import SCORES
 
 
 class ScorerPlace(Frozen):

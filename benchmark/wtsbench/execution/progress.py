@@ -15,7 +15,7 @@ def share_of(job: Job) -> float | None:
     if not folders:
         return None
     try:
-        said = read_json(AttemptFolder(folders[-1]).progress)
+        said = read_json(AttemptFolder(folders[-1]).trial.progress)
         return min(1.0, max(0.0, float(said["done"]) / max(1.0, float(said["total"]))))
     except (OSError, ValueError, KeyError, TypeError, OverflowError):  # not written yet, or being written
         return None

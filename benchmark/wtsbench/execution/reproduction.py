@@ -21,16 +21,17 @@ from wtsbench.execution.session import Options, Session
 from wtsbench.planning.plan import Cell, Plan
 from wtsbench.planning.report import PlannedTrial, PlanReport
 from wtsbench.planning.stored import Wanted, chosen_cells, grid_of
-from wtsbench.sandbox.base import Sandbox, make_sandbox
+from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.choice import make_sandbox
+from wtsbench.settings import data_mirror
 from wtsbench.spec.grid import Grid
-from wtsbench.spec.paths import data_mirror
 from wtsbench.spec.provenance import cpu_name, provenance
 from wtsbench.spec.trial import EXTERNAL, TrialSpec
 from wtsbench.store.client import Store
 from wtsbench.store.verify import digest_of
 from wtsbench.strategies import registry
 
-_COLUMNS = ("trial_id", "status", "spec", "parents", "sandbox", "wtsbench_version", "git_commit", "git_dirty", "device",
+_COLUMNS = ("trial_id", "status", "spec", "parents", "wtsbench_version", "git_commit", "git_dirty", "device",
             "device_name", "threads")  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def reproduction(store: Store, wanted: Wanted, *, into: str, sandbox: str | None
     specs = {trial_id: _spec(record) for trial_id, record in records.items()}
     first = next((records[one] for one in reversed(records) if specs[one].model.trained), next(iter(records.values())))
     grid = _with_threads(grid_of(row, store), first)
-    place = _sandbox(sandbox or first["sandbox"], specs[first["trial_id"]])
+    place = _sandbox(sandbox, specs[first["trial_id"]])
     here = _planned_here(specs, environment_of(place, grid.resources))
     ids = {trial_id: spec.trial_id for trial_id, spec in here.items()}
     plan = Plan(
@@ -157,10 +158,10 @@ def _with_threads(grid: Grid, record: Mapping[str, Any]) -> Grid:
     return grid.model_copy(update={"resources": grid.resources.model_copy(update={"cpus": threads})})
 
 
-def _sandbox(name: str, spec: TrialSpec) -> Sandbox:
-    """The sandbox of this name, with the very image that a trial ran in."""
+def _sandbox(name: str | None, spec: TrialSpec) -> Sandbox:
+    """What a trial ran in, with the very image; or the sandbox of a name."""
     kind, _, image = spec.environment.removesuffix(":cuda").partition(":")
-    return make_sandbox(name, image=image if kind == "docker" else None)
+    return make_sandbox(name or kind, image=image if kind == "docker" else None)
 
 
 def _planned_here(specs: Mapping[str, TrialSpec], environment: str) -> dict[str, TrialSpec]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from wtsbench.errors import ExitCode
+from wtsbench.execution.events import Blocked, Cancelled, Done, Failed, Listener, Progressed, Started
 from wtsbench.execution.job import Job, Receipt
-from wtsbench.planning.report import title
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Retry
 
@@ -42,22 +42,6 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Release everything the executor started."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Something a person watching would want to know."""
-
-    kind: Literal["preparing", "note", "started", "progress", "done", "failed", "retrying", "blocked", "cancelled"]
-    trial_id: str | None = None
-    attempt: int | None = None
-    message: str = ""
-    failure: Failure | None = None
-    seconds: float | None = None
-    share: float | None = None
-
-
-Listener = Callable[[Event], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,44 +152,32 @@ class _Run:
             del self._waiting[key]
             self._running[key] = time.monotonic()
             self._executor.start(self._jobs[key])
-            self._tell(Event(kind="started", trial_id=key, message=title(self._jobs[key].spec)))
+            self._tell(Started(trial=self._jobs[key].spec))
 
     def _show_progress(self) -> None:
         for key in self._running:
             share = self._executor.share(self._jobs[key])
             if share is not None:
-                self._tell(Event(kind="progress", trial_id=key, share=share))
+                self._tell(Progressed(trial=self._jobs[key].spec, share=share))
 
     def _ended(self, receipt: Receipt) -> None:
         key = receipt.trial_id
         del self._running[key]
-        name = title(self._jobs[key].spec)
-        failure = receipt.failure
+        trial, failure = self._jobs[key].spec, receipt.failure
         if failure is None:
             self._done += 1
             for child in self._children[key]:
                 self._missing[child].discard(key)
-            message = f"{name} (stored meanwhile)" if receipt.reused else name
-            self._tell(
-                Event(kind="done", trial_id=key, attempt=receipt.attempt, message=message, seconds=receipt.seconds)
-            )
+            how: Literal["run", "elsewhere"] = "elsewhere" if receipt.reused else "run"
+            self._tell(Done(trial=trial, how=how, attempt=receipt.attempt, seconds=receipt.seconds))
             return
         if failure.failure_class is FailureClass.CANCELLED or self._stop.is_set():
             self._cancelled.add(key)
-            self._tell(Event(kind="cancelled", trial_id=key, attempt=receipt.attempt, message=name, failure=failure))
+            self._tell(Cancelled(trial=trial, attempt=receipt.attempt))
             return
         self._attempts[key, failure.failure_class] += 1
         again = self._attempts[key, failure.failure_class] <= self._retry.allowed(failure.failure_class)
-        self._tell(
-            Event(
-                kind="retrying" if again else "failed",
-                trial_id=key,
-                attempt=receipt.attempt,
-                message=name,
-                failure=failure,
-                seconds=receipt.seconds,
-            )
-        )
+        self._tell(Failed(trial=trial, attempt=receipt.attempt, failure=failure, seconds=receipt.seconds, again=again))
         if again:
             self._waiting[key] = None
         else:
@@ -217,6 +189,5 @@ class _Run:
             if child in self._waiting:
                 del self._waiting[child]
                 self._blocked.add(child)
-                message = f"{title(self._jobs[child].spec)}: waits for a trial that failed"
-                self._tell(Event(kind="blocked", trial_id=child, message=message))
+                self._tell(Blocked(trial=self._jobs[child].spec))
                 self._block_children(child)

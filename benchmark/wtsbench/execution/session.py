@@ -16,27 +16,29 @@ from typing import Literal
 
 from wtsbench.data import Dataset
 from wtsbench.errors import ModelError, NoStore, SpecError
+from wtsbench.execution.events import Done, Listener, Preparing
 from wtsbench.execution.external import require_labels
 from wtsbench.execution.in_process import InProcessExecutor
 from wtsbench.execution.job import Job
 from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.execution.resolution import resolve
-from wtsbench.execution.scheduler import Event, Executor, Listener, Summary, run_jobs
+from wtsbench.execution.scheduler import Executor, Summary, run_jobs
 from wtsbench.execution.supervise import done_trials, sweep, tidy_up
+from wtsbench.images.extras import require_packages
 from wtsbench.models import external
 from wtsbench.models.fetch import fetch
 from wtsbench.planning.check import GridSource, given_grid
 from wtsbench.planning.plan import Plan, Reuse, make_plan
-from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare, title
+from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare
 from wtsbench.planning.stored import imported
-from wtsbench.sandbox.base import Sandbox, make_sandbox
-from wtsbench.sandbox.extras import require_packages
+from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.choice import make_sandbox
+from wtsbench.settings import data_mirror, spool_folder
 from wtsbench.spec.grid import Grid
-from wtsbench.spec.paths import data_mirror, spool_folder
 from wtsbench.spec.trial import TrialSpec
 from wtsbench.store.client import Store, absolute, open_store, require_writable
 
-__all__ = ["Event", "Options", "Session", "Summary", "prepare", "submit"]
+__all__ = ["Options", "Session", "Summary", "prepare", "submit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +138,7 @@ def submit(session: Session, *, listener: Listener, stop: threading.Event) -> Su
         done = done_trials(store, [trial.trial_id for trial in session.report.trials])
         for trial in session.report.trials:
             if trial.trial_id in done and trial.state != "stored":
-                message = f"{title(trial.spec)} (kept: an earlier submission had finished it)"
-                listener(Event(kind="done", trial_id=trial.trial_id, message=message))
+                listener(Done(trial=trial.spec, how="kept"))
         missing = [trial for trial in session.report.trials if trial.trial_id not in done]
         summary = Summary(total=session.report.total, stored=session.report.total - len(missing))
         if not missing:
@@ -183,9 +184,9 @@ def _start(session: Session, specs: list[TrialSpec], listener: Listener) -> Exec
         if session.options.ray is None:
             used = [model for spec in specs for model in (spec.model, spec.reference) if model is not None]
             models = {model.revision: model for model in used if model.trained}
-            listener(Event(kind="preparing", message=f"models: {', '.join(sorted(m.name for m in models.values()))}"))
+            listener(Preparing(text=f"models: {', '.join(sorted(model.name for model in models.values()))}"))
             fetching = {model.name: pool.submit(fetch, model) for model in models.values()}
-        listener(Event(kind="preparing", message=_starting(session)))
+        listener(Preparing(text=_starting(session)))
         executor = _executor(session)
         waiting = dict(fetching)
         while waiting:
@@ -193,7 +194,7 @@ def _start(session: Session, specs: list[TrialSpec], listener: Listener) -> Exec
                 waiting.pop(name).result()
             if waiting:
                 ready = f"{len(fetching) - len(waiting)} of {len(fetching)} ready"
-                listener(Event(kind="preparing", message=f"waiting for models ({ready}): {', '.join(sorted(waiting))}"))
+                listener(Preparing(text=f"waiting for models ({ready}): {', '.join(sorted(waiting))}"))
                 wait(waiting.values(), return_when=FIRST_COMPLETED)
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)

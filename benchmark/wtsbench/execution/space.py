@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from wtsbench.spec.files import remove, walk
-from wtsbench.spec.paths import cache_folder, user_manifests, user_path
+from wtsbench.files import remove, walk
+from wtsbench.settings import cache_folder, user_manifests, user_path
 
 QUIET_SECONDS = 3600.0
 """A file that changed or was read since is somebody's."""

@@ -21,10 +21,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from wtsbench.contract.folder import FolderLayout
 from wtsbench.errors import StoreError
 from wtsbench.execution.judging import ScorerPlace
 from wtsbench.execution.space import size_of
-from wtsbench.spec.files import remove_tree
+from wtsbench.files import remove_tree
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.trial import TrialJob
 
@@ -61,29 +62,9 @@ class AttemptFolder:
         return cls(spool / f"{trial_id[:16]}-{attempt}")
 
     @property
-    def trial(self) -> Path:
+    def trial(self) -> FolderLayout:
         """The trial folder."""
-        return self.path / "trial"
-
-    @property
-    def inputs(self) -> Path:
-        """What the trial reads."""
-        return self.trial / "inputs"
-
-    @property
-    def outbox(self) -> Path:
-        """What the trial writes."""
-        return self.trial / "outbox"
-
-    @property
-    def log(self) -> Path:
-        """Standard output and error of the trial."""
-        return self.trial / "log.txt"
-
-    @property
-    def progress(self) -> Path:
-        """Share of the work done, as the trial last wrote it."""
-        return self.trial / "scratch" / "progress.json"
+        return FolderLayout(self.path / "trial")
 
     @property
     def claimed(self) -> Path:
@@ -95,16 +76,11 @@ class AttemptFolder:
         """Why the trial's records make the attempt a failed one; there only where they do."""
         return self.path / "verdict"
 
-    @property
-    def result(self) -> Path:
-        """The trial's last word."""
-        return self.outbox / "result.json"
-
     def create(self, note: AttemptNote) -> None:
         """Lay out the folder."""
-        for folder in (self.inputs, self.outbox, self.trial / "scratch"):
+        for folder in (self.trial.inputs, self.trial.outbox, self.trial.scratch):
             folder.mkdir(parents=True, exist_ok=True)
-        (self.trial / "spec.json").write_text(note.job.model_dump_json(indent=2))
+        self.trial.spec.write_text(note.job.model_dump_json(indent=2))
         (self.path / "attempt.json").write_text(note.model_dump_json(indent=2))
 
     def note(self) -> AttemptNote | None:
@@ -117,7 +93,7 @@ class AttemptFolder:
     def last_sign(self, note: AttemptNote) -> float:
         """When the trial last wrote or its supervisor last renewed its lease, as far as files tell."""
         seen = note.started_at
-        for path in (self.trial / "lease", self.log, self.progress, self.result):
+        for path in (self.trial.lease, self.trial.log, self.trial.progress, self.trial.result):
             with suppress(OSError):
                 seen = max(seen, path.lstat().st_mtime)
         return min(seen, time.time())
@@ -219,7 +195,7 @@ def printed(spool: Path, trial_id: str, attempt: int) -> list[str]:
     """What an attempt that runs on this machine has printed until now, line by line."""
     from wtsbench.sandbox import log
 
-    return log.lines(AttemptFolder.of(spool, trial_id, attempt).log)
+    return log.lines(AttemptFolder.of(spool, trial_id, attempt).trial.log)
 
 
 def sandbox_folder(spool: Path) -> Path:

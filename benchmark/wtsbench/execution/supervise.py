@@ -17,7 +17,11 @@ from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.inputs import link_models, write_inputs
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders, require_room, sandbox_folder
-from wtsbench.sandbox.base import Sandbox, classify, make_sandbox, reclaim, tidy
+from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.choice import make_sandbox
+from wtsbench.sandbox.classify import classify
+from wtsbench.sandbox.leftovers import sweep_folders
+from wtsbench.sandbox.staging import reclaim
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import environment_lock
 from wtsbench.spec.trial import TrialJob
@@ -84,7 +88,7 @@ def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> li
                 folder.remove()
                 continue
             with writable(folder):
-                reclaim(folder.trial)
+                reclaim(folder.trial.path)
                 result = read_result(folder)
             failure = None if result is not None and result["status"] == "done" else _abandoned(result)
             last = folder.last_sign(note)
@@ -102,10 +106,10 @@ def tidy_up(spool: Path, *, wait: float = _GOING_SECONDS) -> None:
     """
     place, deadline = sandbox_folder(spool), time.monotonic() + wait
     with contextlib.suppress(OSError):  # it takes room and nothing else; the next sweep tries again
-        tidy(place)
+        sweep_folders(place)
         while place.is_dir() and any(path.is_dir() for path in place.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.2)
-            tidy(place)
+            sweep_folders(place)
 
 
 def close_sandboxes() -> None:
@@ -125,7 +129,7 @@ def seal_lost(store: Store, job: Job, attempt: int, failure: Failure, spool: Pat
         if owned and not store.sealed(job.trial_id, attempt):
             note = folder.note() or _note(job, attempt, _sandbox(job))
             with writable(folder):
-                reclaim(folder.trial)
+                reclaim(folder.trial.path)
                 folder.create(note)
             end(folder, note, store, *_unless_finished(folder, failure))
 
@@ -198,7 +202,7 @@ def _run(
         write_inputs(folder, job.spec, store)
         link_models(folder, job.spec)
         outcome = sandbox.run(
-            folder.trial,
+            folder.trial.path,
             threads=job.resources.cpus,
             gpus=job.gpu_ids,
             memory=job.resources.memory,
@@ -213,7 +217,7 @@ def _run(
     except UserError as error:
         return Failure(failure_class=FailureClass.INFRASTRUCTURE, message=error.message, detail=str(error)), None
     result = read_result(folder)
-    return classify(outcome, result, begun=os.path.lexists(folder.progress)), result
+    return classify(outcome, result, begun=os.path.lexists(folder.trial.progress)), result
 
 
 def _labels_taken(

@@ -16,16 +16,15 @@ from pydantic import ValidationError
 import wtsbench
 from wtsbench.errors import SandboxError, SpecError
 from wtsbench.execution.bundling import CACHE, HUB_CACHE, MANIFESTS, MIRROR, WHEELS
+from wtsbench.files import exclusive, remove_tree
+from wtsbench.images import oci
+from wtsbench.images.build import REPOSITORY
+from wtsbench.images.bundle import Bundle, BundleFault, Entry, opened
+from wtsbench.images.docker_engine import connect, probe
+from wtsbench.images.pins import ImagePin, is_tag, pins, write_pin
+from wtsbench.images.registry import PULL_SECONDS, local_image
 from wtsbench.models.layout import sha256
-from wtsbench.sandbox import oci
-from wtsbench.sandbox.bundle import Bundle, BundleFault, Entry, opened
-from wtsbench.sandbox.engine import connect, probe
-from wtsbench.sandbox.image import REPOSITORY
-from wtsbench.sandbox.pins import ImagePin, is_tag, pins, write_pin
-from wtsbench.sandbox.registry import PULL_SECONDS, local_image
-from wtsbench.scoring.kept import locked
-from wtsbench.spec.files import remove_tree
-from wtsbench.spec.paths import cache_folder, data_mirror, user_manifests
+from wtsbench.settings import cache_folder, data_mirror, user_manifests
 
 _WHOLE = ("models/embedded/", "scorers/")
 """Folders of the cache in which a folder that is there counts as finished."""
@@ -204,7 +203,8 @@ def _place(missing: Mapping[Entry, Path]) -> None:
     The other names are always the same ones, so what a load that was killed had begun is overwritten by the next.
     """
     whole: dict[Path, dict[str, Entry]] = {}
-    with locked(cache_folder() / "load"):
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with exclusive(cache_folder() / ".load.lock"):
         for entry, target in missing.items():
             inside = entry.name.removeprefix(CACHE)
             start = next((one for one in _WHOLE if entry.name.startswith(CACHE) and inside.startswith(one)), None)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from wtsbench.spec.files import NOT_GIVEN, open_plain
+from wtsbench.files import NOT_GIVEN, open_plain
 
 MOST_BYTES = 16 * 2**20
 """A larger file is none that a trial of ours writes."""

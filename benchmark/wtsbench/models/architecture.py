@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from wtsbench.spec.files import read_plain
+from wtsbench.files import read_plain
 from wtsbench.spec.trial import ModelRef
 
 ENCODERS = frozenset(

@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wtsbench.errors import ExitCode, ModelError
+from wtsbench.files import read_small
 from wtsbench.http import Answer as Said
 from wtsbench.http import BadAnswer, NoAnswer, Service, without
+from wtsbench.settings import cache_folder, user_path
 from wtsbench.spec.control_tokens import as_message
-from wtsbench.spec.files import read_small
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import Endpoint
-from wtsbench.spec.paths import cache_folder, user_path
 
 Floats = NDArray[np.float64]
 READING_VERSION = 1

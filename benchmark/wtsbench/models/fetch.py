@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import wtsbench
 from wtsbench.errors import ModelError
+from wtsbench.files import exclusive
 from wtsbench.models.embedded import recipe_digest
 from wtsbench.models.hub import snapshot
 from wtsbench.models.layout import check_folder, file_digests, folder_revision, needed
-from wtsbench.spec.paths import cache_folder
+from wtsbench.settings import cache_folder
 from wtsbench.spec.trial import ModelRef
 
 
@@ -74,7 +72,7 @@ def _embedded(model: ModelRef) -> Path:
         return folder
     try:
         shelf.mkdir(parents=True, exist_ok=True)
-        with _lock(shelf / f".{folder.name}.lock"):
+        with exclusive(shelf / f".{folder.name}.lock"):
             if not folder.is_dir():  # else another process has just built it
                 _build(model, folder)
     except OSError as error:
@@ -109,14 +107,3 @@ def _build(model: ModelRef, folder: Path) -> None:
         )
     check_folder(unfinished, what=f"model {model.name}")
     unfinished.replace(folder)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold a file's lock; it is free again when the holder ends, however it ends."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

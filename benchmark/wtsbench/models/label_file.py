@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from wtsbench.data.normalise import comparable
 from wtsbench.data.reading import read_file
 from wtsbench.errors import DataError, ModelError
+from wtsbench.files import open_plain
 from wtsbench.models import agreement
-from wtsbench.spec.files import open_plain
+from wtsbench.settings import user_path
 from wtsbench.spec.identity import digest
 from wtsbench.spec.model import LabelFile
-from wtsbench.spec.paths import user_path
 from wtsbench.spec.source import format_of, meaning
 
 Floats = NDArray[np.float64]

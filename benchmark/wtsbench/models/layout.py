@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wtsbench.errors import ModelError
-from wtsbench.spec.files import open_plain, read_plain
+from wtsbench.files import open_plain, read_plain
+from wtsbench.settings import cache_folder
 from wtsbench.spec.identity import digest
-from wtsbench.spec.paths import cache_folder
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin")

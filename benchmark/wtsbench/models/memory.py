@@ -23,9 +23,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from wtsbench.files import read_plain
 from wtsbench.models import embedded
 from wtsbench.spec import manifests
-from wtsbench.spec.files import read_plain
 from wtsbench.spec.grid import Resources
 from wtsbench.spec.training import Finetune, Training
 from wtsbench.spec.trial import ModelRef, TrialSpec

@@ -9,10 +9,10 @@ from wtsbench.errors import ModelError
 from wtsbench.models import embedded, external
 from wtsbench.models.hub import commit_of
 from wtsbench.models.layout import folder_revision
+from wtsbench.settings import user_path
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import nearest
 from wtsbench.spec.model import ModelManifest
-from wtsbench.spec.paths import user_path
 from wtsbench.spec.training import TrainingOverride
 from wtsbench.spec.trial import ModelRef
 

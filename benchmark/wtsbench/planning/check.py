@@ -14,12 +14,12 @@ import yaml
 from pydantic import ValidationError
 
 from wtsbench.errors import SpecError
+from wtsbench.images.pins import is_tag, tag_fault
 from wtsbench.planning.points import require_cells
-from wtsbench.sandbox.pins import is_tag, tag_fault
+from wtsbench.settings import user_path
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
 from wtsbench.spec.grid import Grid, StrategyCall
-from wtsbench.spec.paths import user_path
 from wtsbench.spec.yaml_file import load_text
 from wtsbench.spec.yaml_tree import Node
 from wtsbench.strategies import registry

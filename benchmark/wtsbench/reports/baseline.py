@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from pydantic import PlainValidator, TypeAdapter, ValidationError
 
 from wtsbench.errors import ExitCode, SpecError, UserError
+from wtsbench.metrics.classification import Features, Metric, classification_metrics
+from wtsbench.metrics.generation import GENERATION_METRICS
 from wtsbench.reports.contents import Readable, submissions
 from wtsbench.reports.files import write as write_file
 from wtsbench.reports.leaderboard import tables
 from wtsbench.reports.table import Table
-from wtsbench.spec.generation_metrics import GENERATION_METRICS
-from wtsbench.spec.metrics import Features, Metric, classification_metrics
 from wtsbench.spec.trial import SCIENCE_VERSION
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 
 FORMAT = "wtsbench/baseline/v1"
 FOLDER = Path("baselines")

@@ -17,7 +17,7 @@ from wtsbench.reports.table import Table
 from wtsbench.reports.text import aligned
 from wtsbench.reports.wording import SPLITS, TEXTS, TEXTS_LEGEND, interval, other_submissions, shares
 from wtsbench.spec.faults import nearest
-from wtsbench.spec.visible import visible_texts
+from wtsbench.visible import visible_texts
 
 NOTHING = "The store holds no two strategies of one task and pair."
 LEGEND = (

@@ -43,7 +43,7 @@ from wtsbench.reports.wording import (
     seeds,
     spoken,
 )
-from wtsbench.spec.visible import storable
+from wtsbench.visible import storable
 
 SIGNS = {"better": "+", "worse": "−", "tie": "=", None: "NA"}
 _TURNED = {"better": "worse", "worse": "better", "tie": "tie", None: None}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from wtsbench.spec.visible import LINES, visible
+from wtsbench.visible import LINES, visible
 
 
 class ShownConsole(Console):

@@ -18,12 +18,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from wtsbench.errors import StoreError
+from wtsbench.metrics.classification import (
+    Features,
+    Integers,
+    Metric,
+    Predicted,
+    classification_metrics,
+    predicted_classes,
+)
+from wtsbench.metrics.generation import GENERATION_METRICS, STRICT, Samples
+from wtsbench.metrics.samples import samples
 from wtsbench.reports.contents import Readable
 from wtsbench.reports.resampling import group_counts
-from wtsbench.spec.generation_metrics import GENERATION_METRICS, STRICT, Samples
-from wtsbench.spec.metrics import Features, Integers, Metric, Predicted, classification_metrics, predicted_classes
 from wtsbench.spec.trial import Split
-from wtsbench.store.samples import samples
 
 _TRIALS_AT_ONCE = {"classification": 32, "generation": 4}
 """Trials whose records are in memory as text and lists at once."""

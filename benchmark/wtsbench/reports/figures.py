@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wtsbench.metrics.classification import Metric
 from wtsbench.reports.contents import GridCell
 from wtsbench.reports.rows import DECIMALS, SILENT, Comparison
 from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS
@@ -21,7 +22,6 @@ from wtsbench.reports.statistics import (
     score,
     tested,
 )
-from wtsbench.spec.metrics import Metric
 
 Identity = Literal["weak", "ceiling", "both"]
 """Whose answers a student repeats on every item, in every seed."""

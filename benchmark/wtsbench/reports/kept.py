@@ -23,9 +23,9 @@ from typing import Any
 import wtsbench
 from wtsbench.reports.contents import Readable
 from wtsbench.reports.rows import Comparison, Leaderboard, Measured, Row, SeedFailure, SeedTrials
-from wtsbench.spec.paths import cache_folder
+from wtsbench.settings import cache_folder
 
-_DECIDING = ("reports", "spec", "store/samples.py")
+_DECIDING = ("reports", "spec", "metrics/samples.py")
 """Source that computes tables."""
 _LIBRARIES = ("numpy", "scipy")
 """They draw the resamples and compute with them."""

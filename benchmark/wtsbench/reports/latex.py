@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wtsbench.reports.document import Document, Section, Table
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 
 _SIGNS = {
     "\\": r"\textbackslash{}",

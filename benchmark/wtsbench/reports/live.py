@@ -24,8 +24,8 @@ from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.publish import document
 from wtsbench.reports.runs import Runs
 from wtsbench.reports.status import Attempt, Status, status
-from wtsbench.spec.visible import visible, visible_texts
 from wtsbench.store.client import Store, open_store
+from wtsbench.visible import visible, visible_texts
 
 _SECONDS = 1.0
 """Between two computations of a page."""

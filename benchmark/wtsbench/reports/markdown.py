@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from wtsbench.reports.document import Block, Chart, Document, Formula, Listing, Prose, Section, Table
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 
 
 def markdown(document: Document) -> str:

@@ -14,7 +14,7 @@ from wtsbench.reports.document import Cell, Column, Document, Line, Listing, Pro
 from wtsbench.reports.gate import FAILING, ORDER, UNMEASURED, Gate, Verdict
 from wtsbench.reports.markdown import markdown
 from wtsbench.reports.wording import MISSING, interval, number
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 
 ANNOTATIONS = 10
 """Of one kind that a hosted CI shows; it drops the rest in the order they are printed."""

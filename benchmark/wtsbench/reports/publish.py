@@ -19,7 +19,7 @@ from wtsbench.reports.renderers import comma_separated, json_text
 from wtsbench.reports.rows import Comparison, Leaderboard
 from wtsbench.reports.runs import Runs, Told
 from wtsbench.reports.wording import EMPTY, Group, Notes
-from wtsbench.spec.visible import visible_texts
+from wtsbench.visible import visible_texts
 
 
 def document(board: Leaderboard, runs: Runs) -> Document:

@@ -16,7 +16,7 @@ from wtsbench.reports.compose import board_document
 from wtsbench.reports.latex import latex
 from wtsbench.reports.markdown import markdown
 from wtsbench.reports.rows import Leaderboard, Measured, Row
-from wtsbench.spec.visible import visible_texts
+from wtsbench.visible import visible_texts
 
 
 def render(board: Leaderboard, form: str, *, width: int = 80, color: bool = False, details: bool = False) -> str:

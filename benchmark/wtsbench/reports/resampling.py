@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wtsbench.metrics.classification import Features, Floats, Integers
 from wtsbench.reports.rows import RESAMPLES
 from wtsbench.reports.statistics import Sample
-from wtsbench.spec.metrics import Features, Floats, Integers
 
 _CHUNK_BYTES = 2**21
 """Of item counts at once: what stays in a core's cache is counted several times faster."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from wtsbench.errors import SpecError
 from wtsbench.reports.baseline import SUFFIX, Baseline, measured, read
 from wtsbench.reports.contents import Readable, Submission, submissions
-from wtsbench.spec.paths import user_path
+from wtsbench.settings import user_path
 from wtsbench.store.client import is_server, open_store
 
 FORMS = "a store, an export, or a baseline file; of a store or export #GRID, @SUBMISSION or @COMMIT after it"

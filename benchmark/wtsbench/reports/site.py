@@ -26,7 +26,7 @@ from wtsbench.reports.publish import publish
 from wtsbench.reports.rows import Leaderboard
 from wtsbench.reports.runs import Runs, Told
 from wtsbench.reports.wording import MISSING, number
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 
 _ENTRY = "report.json"
 """What the index knows of a report, in its folder."""

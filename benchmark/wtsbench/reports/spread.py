@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from wtsbench.spec.metrics import Floats
+from wtsbench.metrics.classification import Floats
 
 LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2

@@ -57,8 +57,8 @@ from functools import cached_property
 
 import numpy as np
 
+from wtsbench.metrics.classification import Floats
 from wtsbench.reports.spread import ALPHA, CLAIM_SEEDS, TAIL, Spread, between, bounded
-from wtsbench.spec.metrics import Floats
 
 POWER = 0.8
 """Probability with which an effect of the minimum detectable size is found."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from wtsbench.metrics.classification import Features, Metric
+from wtsbench.metrics.inheritance import INHERITANCE, Supervised
 from wtsbench.reports.contents import Ending, GridCell, Readable
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import Identity, Tested, both, decided, numbers_of, rounded
@@ -19,8 +21,6 @@ from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTr
 from wtsbench.reports.silence import ahead_by_silence, may_explain, without_pgr
 from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_deviation, score
-from wtsbench.spec.inheritance import INHERITANCE, Supervised
-from wtsbench.spec.metrics import Features, Metric
 from wtsbench.spec.trial import EXTERNAL
 
 

@@ -1,8 +1,8 @@
-"""A lane as the first process of a container, reached through two FIFOs in the container's folder.
+"""A fork server as the first process of a container, reached through two FIFOs in the container's folder.
 
-The supervisor holds the writing end of the requests, so that whatever kills it, the lane reads the end of its requests,
-ends itself, and the kernel ends everything in the container. The FIFOs have no name any more once the lane has opened
-them: no trial can take its place, or hold an end open.
+The supervisor holds the writing end of the requests, so that whatever kills it, the fork server reads the end of its
+requests, ends itself, and the kernel ends everything in the container. The FIFOs have no name any more once the fork
+server has opened them: no trial can take its place, or hold an end open.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
+from wtsbench.contract.folder import ANSWERS, REQUESTS
+from wtsbench.contract.messages import Gone
 from wtsbench.errors import SandboxError
+from wtsbench.images.docker_engine import connect, said_by_engine
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.container import TRIAL_LABEL, Need, container_arguments
-from wtsbench.sandbox.engine import connect, said_by_engine
 from wtsbench.sandbox.granted import not_granted
-from wtsbench.sandbox.lane import Answer
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove
 from wtsbench.sandbox.staging import ContainerFolder, locked
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 _log = logging.getLogger(__name__)
-_REQUESTS = "requests"
-_ANSWERS = "answers"
 _LOOK_SECONDS = 0.5
 """From one look at a container that has not said anything yet to the next."""
 _ENDING_SECONDS = 10.0
@@ -47,10 +46,10 @@ _NO_GPU = "could not select device driver"
 
 
 class ContainerChannel:
-    """A container with a lane in it."""
+    """A container with a fork server in it."""
 
     def __init__(self, need: Need, labels: Mapping[str, str], *, shares: int | None = None) -> None:
-        """Make the container and start it; its lane loads its libraries meanwhile.
+        """Make the container and start it; its fork server loads its libraries meanwhile.
 
         Args:
             need: what it has to be like.
@@ -83,7 +82,7 @@ class ContainerChannel:
 
     def _fifos(self) -> tuple[IO[bytes], int]:
         """Both are open here before the container is: neither side waits for the other to open."""
-        requests, answers = self.folder.inside / _REQUESTS, self.folder.inside / _ANSWERS
+        requests, answers = self.folder.inside / REQUESTS, self.folder.inside / ANSWERS
         os.mkfifo(requests, 0o600)
         sending = os.fdopen(os.open(requests, os.O_RDWR | os.O_CLOEXEC), "r+b", buffering=0)
         requests.chmod(0o444)
@@ -146,7 +145,7 @@ class ContainerChannel:
                 return
             if not heard:  # it has opened both
                 heard = True
-                for name in (_REQUESTS, _ANSWERS):
+                for name in (REQUESTS, ANSWERS):
                     (self.folder.inside / name).unlink(missing_ok=True)
             *lines, pending = (pending + chunk).split(b"\n")
             yield from lines
@@ -180,10 +179,10 @@ class ContainerChannel:
                 return {"Status": "removed"}
         return state
 
-    def farewell(self) -> Answer:
+    def farewell(self) -> Gone:
         """What the engine says of its end, and the last that was printed in it."""
         os.close(self._incoming)
-        answer: Answer = {"event": "gone", "reason": "it was ended from here", "said": ""}
+        answer: Gone = {"event": "gone", "reason": "it was ended from here", "said": ""}
         if self._closing.is_set():
             return answer
         try:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wtsbench.sandbox.engine import node
+from wtsbench.contract.folder import lease_seconds
+from wtsbench.images.docker_engine import node
 from wtsbench.sandbox.environment import computing_environment
-from wtsbench.sandbox.lease import lease_seconds
 
 INSIDE = "/trial"
 """Where in the container its folder is (`staging`), and models that are mounted."""
@@ -111,7 +111,7 @@ def container_arguments(
 
     arguments: dict[str, Any] = {
         "image": need.image,
-        "entrypoint": ["python", "-P", "-m", "wtsbench.trial.lane"],
+        "entrypoint": ["python", "-P", "-m", "wtsbench.worker.fork_server"],
         "command": [f"{INSIDE}/in"],
         "labels": {
             RUN_LABEL: labels.get("run", ""),

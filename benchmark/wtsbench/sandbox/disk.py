@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from wtsbench.spec.files import walk
+from wtsbench.files import walk
 
 _LEAST = 4096
 """What a file or folder takes at least, whatever is in it."""

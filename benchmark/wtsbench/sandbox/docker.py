@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from wtsbench.contract.folder import FolderLayout
 from wtsbench.errors import SandboxError
+from wtsbench.images.code import code_digest
+from wtsbench.images.docker_engine import CODE_LABEL, await_engine, connect, find_image, probe, said_by_engine
+from wtsbench.images.pins import resolve_image
 from wtsbench.sandbox import log, reaper
 from wtsbench.sandbox.base import Outcome
-from wtsbench.sandbox.code import code_digest
 from wtsbench.sandbox.container import Need, fit_user
-from wtsbench.sandbox.engine import CODE_LABEL, await_engine, connect, find_image, probe, said_by_engine
 from wtsbench.sandbox.gpus import cdi_names, uuids_of
 from wtsbench.sandbox.leftovers import sweep, sweep_folders
-from wtsbench.sandbox.pins import resolve_image
 from wtsbench.sandbox.pool import Pool
 from wtsbench.sandbox.staging import Staged
-from wtsbench.sandbox.watch import LaneChild, Limits, watch
+from wtsbench.sandbox.watch import ForkedTrial, Limits, watch
 
 _WALLS = "no network, read-only root, no capabilities, non-root user"
 
@@ -28,13 +29,12 @@ _WALLS = "no network, read-only root, no capabilities, non-root user"
 class DockerSandbox:
     """Runs trials in containers of one image of the engine on this machine."""
 
-    computes_as: Literal["docker"] = "docker"
+    name: Literal["docker"] = "docker"
 
     def __init__(
         self,
         image_id: str,
         *,
-        lane: bool = False,
         ahead: bool = True,
         place: Path | None = None,
         notice: str | None = None,
@@ -43,29 +43,24 @@ class DockerSandbox:
 
         Args:
             image_id: `sha256:…`.
-            lane: whether a container serves one trial after the other, or is made for one.
-            ahead: whether the next container is made while one runs; not in a lane, which needs no next one.
+            ahead: whether the next container is made while one runs.
             place: folder for the folders of containers, on the file system of the trial folders; None is beside them.
             notice: what the user should know.
         """
-        self.name: Literal["docker", "docker-lane"] = "docker-lane" if lane else "docker"
-        shared = "container shared with trials before it, forked from a preloaded parent" if lane else "container"
-        self.isolation = f"{shared}, {_WALLS}"
+        self.isolation = f"container, {_WALLS}"
         self.image_digest: str = image_id
         self.notice = notice
-        self._lane = lane
         self._place = place
-        self._pool = Pool(ahead=ahead and not lane)
+        self._pool = Pool(ahead=ahead)
         self._swept = False
         self._sweeping = threading.Lock()
 
     @classmethod
-    def here(cls, image: str, *, lane: bool = False, place: Path | None = None) -> DockerSandbox:
+    def here(cls, image: str, *, place: Path | None = None) -> DockerSandbox:
         """The sandbox of a pinned image, checked to be on an engine that answers.
 
         Args:
             image: a name in `images.yaml`, `sha256:…` or `repo@sha256:…`.
-            lane: as above.
             place: as above.
 
         Raises:
@@ -83,7 +78,7 @@ class DockerSandbox:
                 "the trial image holds other code than this installation, so trials in it may give other results; "
                 "`wtsbench image build` builds it anew."
             )
-        return cls(str(found.id), lane=lane, place=place, notice=notice)
+        return cls(str(found.id), place=place, notice=notice)
 
     def run(
         self,
@@ -115,12 +110,12 @@ class DockerSandbox:
                     mounts=tuple(sorted(staged.mounts.items())),
                     place=place,
                 )
-                limits = Limits(seconds=seconds, memory=None, disk=disk, places=(), log=folder / "log.txt")
+                limits = Limits(seconds=seconds, memory=None, disk=disk, places=(), log=FolderLayout(folder).log)
                 outcome = self._run(staged, need, limits, cancelled, labels)
         except SandboxError as error:
             said = f"{error.message}; {error.remedy}" if error.remedy else error.message
             outcome = Outcome(error=said, cancelled=cancelled.is_set())
-        return dataclasses.replace(outcome, log_tail=log.tail(folder / "log.txt"))
+        return dataclasses.replace(outcome, log_tail=log.tail(FolderLayout(folder).log))
 
     def _cdi_names(self, uuids: Sequence[str]) -> tuple[str, ...]:
         if not uuids:
@@ -135,25 +130,18 @@ class DockerSandbox:
     def _run(
         self, staged: Staged, need: Need, limits: Limits, cancelled: threading.Event, labels: Mapping[str, str]
     ) -> Outcome:
-        lane = self._pool.take(need, labels)
-        again = False
+        server = self._pool.take(need, labels)
         try:
-            staged.enter(lane.folder)
-            child = LaneChild(lane, staged.inside, log=str(staged.log), file_bytes=limits.disk)
-            self._pool.prepare(need, labels, after=lane)
-            outcome = watch(child, dataclasses.replace(limits, places=[lane.folder.outside]), cancelled)
-            again = self._lane and child.clean and outcome.exit_code in (0, 1)  # one that crashed may have harmed more
+            staged.enter(server.folder)
+            child = ForkedTrial(server, staged.inside, log=str(staged.log), file_bytes=limits.disk)
+            self._pool.prepare(need, labels, after=server)
+            return watch(child, dataclasses.replace(limits, places=[server.folder.outside]), cancelled)
         finally:
-            if not again:
-                lane.close()
+            server.close()
             try:
                 staged.leave()
-            except BaseException:
-                again = False
-                raise
             finally:
-                self._pool.give_back(lane, again=again)
-        return outcome
+                self._pool.remove(server)
 
     def _sweep_once(self, place: Path) -> None:
         with self._sweeping:

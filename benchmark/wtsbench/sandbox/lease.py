@@ -15,17 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-RENEWAL_SECONDS = 2.0
-LEASE_SECONDS = 30.0
-"""Age at which a lease has expired, unless `WTSBENCH_LEASE_SECONDS` says otherwise."""
+from wtsbench.contract.folder import lease_seconds
 
+RENEWAL_SECONDS = 2.0
 _LOOK_SECONDS = 5.0
 """For who looks at a lease to be done with it, on however busy a machine."""
-
-
-def lease_seconds() -> float:
-    """`WTSBENCH_LEASE_SECONDS`, or 30."""
-    return float(os.environ.get("WTSBENCH_LEASE_SECONDS") or LEASE_SECONDS)
 
 
 class Renewal:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wtsbench.contract.folder import lease_seconds
+from wtsbench.files import remove_tree
+from wtsbench.images.docker_engine import connect, node, said_by_engine
+from wtsbench.images.prune import LISTING_SECONDS, OnEngine, moment
 from wtsbench.sandbox.container import LEASE_LABEL, LEASE_SECONDS_LABEL, NODE_LABEL, OWNER_LABEL
-from wtsbench.sandbox.engine import node
-from wtsbench.sandbox.lease import LeaseState, lease_seconds, look_at
+from wtsbench.sandbox.lease import LeaseState, look_at
 from wtsbench.sandbox.staging import ContainerFolder, locked
-from wtsbench.spec.files import remove_tree
 
 if TYPE_CHECKING:
     import docker
@@ -51,6 +54,59 @@ def sweep_folders(place: Path) -> None:
                         remove_tree(path)
             elif look_at(ContainerFolder(path).lease).abandoned:
                 ContainerFolder(path).remove()
+
+
+def left_containers() -> list[OnEngine]:
+    """This user's containers on this machine whose supervisor is dead.
+
+    Raises:
+        SandboxError: no engine answers.
+    """
+    with connect(seconds=LISTING_SECONDS) as client, said_by_engine("containers cannot be looked for"):
+        found = [(container, look_at(lease_of(container))) for container in trial_containers(client)]
+        left = {str(container.id): (container, state) for container, state in found if state.abandoned}
+        sizes = client.api.containers(all=True, size=True) if left else []
+    written = {one["Id"]: one.get("SizeRw", 0) for one in sizes}
+    return [
+        OnEngine(
+            name=str(container.name),
+            bytes=int(written.get(key, 0)),
+            since=moment(container.attrs["Created"]),
+            why=why(state),
+            remove=partial(_remove_container, key),
+        )
+        for key, (container, state) in left.items()
+    ]
+
+
+def left_folders(place: Path) -> list[Path]:
+    """Folders of containers whose supervisor is dead; `sweep_folders` deletes them.
+
+    Args:
+        place: where a sandbox keeps the folders of its containers.
+    """
+    with locked(place, sweeping=True) if (place / "lock").exists() else nullcontext():  # nothing is made by a look
+        folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+        ours = [path for path in folders if not path.name.startswith("reads-") and _is_ours(path)]
+        return [path for path in ours if look_at(ContainerFolder(path).lease).abandoned]
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.getuid()
+    except FileNotFoundError:  # removed meanwhile
+        return False
+
+
+def _remove_container(key: str) -> None:
+    import docker.errors
+
+    with connect(seconds=LISTING_SECONDS) as client, said_by_engine("the container cannot be removed"):
+        try:
+            container = client.containers.get(key)
+        except docker.errors.NotFound:  # the reaper was faster
+            return
+        remove(container)
 
 
 def trial_containers(client: docker.DockerClient) -> list[Container]:

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from wtsbench.spec.files import NOT_GIVEN, open_plain
+from wtsbench.files import NOT_GIVEN, open_plain
 
 LOG_BYTES = 8 * 2**20
 """A log that grows past this is cut."""

@@ -1,7 +1,7 @@
 """The containers of one supervising process: which are idle, and whom they may serve next.
 
-A container that has run its trial is used again only by who asks for that (lane mode). For everybody else, the next
-container is made while a trial runs, so that the next trial finds its libraries loaded, in a container of its own.
+The next container is made while a trial runs, so that the next trial finds its libraries loaded, in a container of its
+own: none ever serves a second trial.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from wtsbench.errors import SandboxError
 from wtsbench.sandbox.contained import ContainerChannel
 from wtsbench.sandbox.container import Need
-from wtsbench.sandbox.lane import Lane
+from wtsbench.sandbox.fork_server import ForkServer
 from wtsbench.sandbox.staging import ContainerFolder
 
 IDLE_SECONDS = 120.0
@@ -26,8 +26,8 @@ _MAKING_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
-class ContainerLane(Lane):
-    """A lane in a container."""
+class ContainerForkServer(ForkServer):
+    """A fork server in a container."""
 
     def __init__(self, need: Need, labels: Mapping[str, str], *, ahead: bool = False) -> None:
         """Make and start a container; for what is raised see `ContainerChannel`.
@@ -64,7 +64,7 @@ class Pool:
     def __init__(self, *, ahead: bool) -> None:
         """With `ahead`, the next container is made while one runs."""
         self._make_ahead = ahead
-        self._idle: list[ContainerLane] = []
+        self._idle: list[ContainerForkServer] = []
         self._coming: list[Need] = []
         """What is being made ahead just now."""
         self._busy: list[Need] = []
@@ -72,7 +72,7 @@ class Pool:
         self._lock = threading.Lock()
         self._closed = False
 
-    def take(self, need: Need, labels: Mapping[str, str]) -> ContainerLane:
+    def take(self, need: Need, labels: Mapping[str, str]) -> ContainerForkServer:
         """An idle container that is as needed, or a new one.
 
         Raises:
@@ -86,26 +86,26 @@ class Pool:
                 if found.take(labels):
                     return found
                 found.close()
-            return ContainerLane(need, labels)
+            return ContainerForkServer(need, labels)
         except BaseException:
             with self._lock:
                 self._busy.remove(need)
             raise
 
-    def _found(self, need: Need) -> ContainerLane | None:
+    def _found(self, need: Need) -> ContainerForkServer | None:
         with self._lock:
-            found = next((lane for lane in self._idle if lane.need == need), None)
+            found = next((server for server in self._idle if server.need == need), None)
             if found is not None:
                 self._idle.remove(found)
         return found
 
-    def prepare(self, need: Need, labels: Mapping[str, str], *, after: Lane) -> None:
+    def prepare(self, need: Need, labels: Mapping[str, str], *, after: ForkServer) -> None:
         """A trial is on its way: have a container ready for the next one, which is likely to need the same.
 
-        Returns at once. Nothing is made before `after`, the trial's own lane, has its libraries loaded.
+        Returns at once. Nothing is made before `after`, the trial's own fork server, has its libraries loaded.
         """
         with self._lock:
-            enough = sum(one == need for one in (*self._coming, *(lane.need for lane in self._idle)))
+            enough = sum(one == need for one in (*self._coming, *(server.need for server in self._idle)))
             if not self._make_ahead or self._closed or enough >= self._busy.count(need):
                 return
             self._coming.append(need)
@@ -114,35 +114,32 @@ class Pool:
             self._makers = [one for one in self._makers if one.is_alive()] + [maker]
             maker.start()
 
-    def _make(self, need: Need, labels: Mapping[str, str], after: Lane) -> None:
-        lane = None
+    def _make(self, need: Need, labels: Mapping[str, str], after: ForkServer) -> None:
+        server = None
         after.ready.wait()
         try:
             if after.alive and not self._closed:
-                lane = ContainerLane(need, labels, ahead=True)
+                server = ContainerForkServer(need, labels, ahead=True)
         except (SandboxError, OSError) as error:  # the next trial will make its own, and meet it or not
             _log.info("no more containers are made ahead: %s", error)
             self._make_ahead = False
         with self._lock:
             self._coming.remove(need)
-        if lane is not None:
-            self._keep(lane)
+        if server is not None:
+            self._keep(server)
 
-    def give_back(self, lane: ContainerLane, *, again: bool) -> None:
-        """Keep a container for the next trial, or remove it."""
+    def remove(self, server: ContainerForkServer) -> None:
+        """Remove a container that has served its trial, with its folder: the outbox has left it."""
         with self._lock:
-            self._busy.remove(lane.need)
-        if again:
-            self._keep(lane)
-        else:
-            lane.close()
+            self._busy.remove(server.need)
+        server.close()
 
-    def _keep(self, lane: ContainerLane) -> None:
+    def _keep(self, server: ContainerForkServer) -> None:
         """No more are kept than could be taken at once, the youngest ones, and none for long."""
-        lane.since = time.monotonic()
+        server.since = time.monotonic()
         with self._lock:
-            most = 0 if self._closed else max(1, len(self._busy) + (0 if self._make_ahead else 1))
-            self._idle.append(lane)
+            most = 0 if self._closed else max(1, len(self._busy))
+            self._idle.append(server)
             over, self._idle = self._idle[: max(0, len(self._idle) - most)], self._idle[-most:] if most else []
         for one in over:
             one.close()
@@ -153,10 +150,10 @@ class Pool:
     def _expire(self) -> None:
         now = time.monotonic()
         with self._lock:
-            old = [lane for lane in self._idle if now - lane.since >= IDLE_SECONDS]
-            self._idle = [lane for lane in self._idle if lane not in old]
-        for lane in old:
-            lane.close()
+            old = [server for server in self._idle if now - server.since >= IDLE_SECONDS]
+            self._idle = [server for server in self._idle if server not in old]
+        for server in old:
+            server.close()
 
     def close(self) -> None:
         """Remove those that are idle or just being made, and keep none any more."""
@@ -164,8 +161,8 @@ class Pool:
             self._closed = True
             idle, self._idle = self._idle, []
             makers, self._makers = self._makers, []
-        for lane in idle:
-            lane.close()
+        for server in idle:
+            server.close()
         deadline = time.monotonic() + _MAKING_SECONDS
         for maker in makers:  # each removes what it has made
             maker.join(max(0.0, deadline - time.monotonic()))

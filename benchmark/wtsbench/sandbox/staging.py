@@ -24,11 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from wtsbench.contract.folder import INPUTS, LEASE, MODEL, OUTBOX, REFERENCE, SCRATCH, SPEC
+from wtsbench.files import remove_tree, unlock_folder
 from wtsbench.sandbox.container import INSIDE, User, model_mounts, require_readable
-from wtsbench.spec.files import remove_tree, unlock_folder
 
-MOVED = ("outbox", "scratch")
-_MODELS = ("model", "reference")
+MOVED = (OUTBOX, SCRATCH)
+_MODELS = (MODEL, REFERENCE)
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 """No hard link can be made: another file system, another user's file, or one with too many links."""
 
@@ -69,7 +70,7 @@ class ContainerFolder:
     @property
     def lease(self) -> Path:
         """Renewed while the container has somebody."""
-        return self.inside / "lease"
+        return self.inside / LEASE
 
     def remove(self) -> None:
         """Delete it, unless an outbox is in it that is still to be brought home."""
@@ -101,10 +102,10 @@ class Staged:
         """Where in a container what of the host has to be, for this trial."""
         try:
             _folder(self._reads)
-            _link(folder / "spec.json", self._reads / "spec.json", user)
-            _folder(self._reads / "inputs")
-            for path in sorted((folder / "inputs").iterdir()):
-                _link(path, self._reads / "inputs" / path.name, user)
+            _link(folder / SPEC, self._reads / SPEC, user)
+            _folder(self._reads / INPUTS)
+            for path in sorted((folder / INPUTS).iterdir()):
+                _link(path, self._reads / INPUTS / path.name, user)
             for name in _MODELS:
                 if (folder / name).exists():
                     self._take_model((folder / name).resolve(strict=True), name)
@@ -209,7 +210,7 @@ def reclaim(folder: Path) -> bool:
                 ):  # scratch alone may be swept: who sweeps looks for the outbox
                     away.rename(back)
         if path.is_symlink() or (path.exists() and not path.is_dir()):
-            replaced |= name == "outbox" and not back.is_dir()
+            replaced |= name == OUTBOX and not back.is_dir()
             path.unlink()
         if back.is_dir() and not back.is_symlink():
             remove_tree(path)  # one that was made anew meanwhile
@@ -231,7 +232,7 @@ def _given_by(folder: Path, away: Path) -> bool:
 def _is_here(home: Path) -> bool:
     """Whether the trial folder that a link names still has its outbox in this container's folder."""
     try:
-        outbox = home.readlink() / "outbox"
+        outbox = home.readlink() / OUTBOX
         return outbox.is_symlink() and outbox.readlink().is_relative_to(home.parent)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EINVAL):

@@ -10,12 +10,13 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from wtsbench.sandbox import log
+from wtsbench.contract.messages import Start
+from wtsbench.sandbox import log as logs
 from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.disk import used
-from wtsbench.sandbox.lane import Lane
+from wtsbench.sandbox.fork_server import ForkServer
 from wtsbench.sandbox.memory import group_memory
 
 _POLL_SECONDS = 0.1
@@ -27,11 +28,11 @@ _GRACE_SECONDS = 2.0
 _LOST_SECONDS = 10.0
 """After SIGKILL; a child that has not been reported as ended by then has a parent that no longer works."""
 _LOADING_SECONDS = 300.0
-"""For a lane to load its libraries and fork, on however slow a disk."""
+"""For a fork server to load its libraries and fork, on however slow a disk."""
 
 
 class Child(Protocol):
-    """A trial on its way, from a lane or on its own."""
+    """A trial on its way, from a fork server or on its own."""
 
     pid: int | None
     """Process id and process group, once it runs."""
@@ -89,7 +90,7 @@ def watch(child: Child, limits: Limits, cancelled: threading.Event) -> Outcome:
         if now > look:
             if used(limits.places, limits.disk) > limits.disk:
                 return dataclasses.replace(stop(child), over_disk=True)
-            log.bound(limits.log)
+            logs.bound(limits.log)
             look = time.monotonic() + max(_DISK_POLL_SECONDS, 10 * (time.monotonic() - now))
 
 
@@ -109,35 +110,43 @@ def stop(child: Child, *, gently: bool = False) -> Outcome:
     return dataclasses.replace(outcome, seconds=time.monotonic() - began)
 
 
-class LaneChild:
-    """A trial that a lane forks."""
+class ForkedTrial:
+    """A trial that a fork server forks."""
 
-    def __init__(self, lane: Lane, folder: Path, **request: Any) -> None:
-        """Ask a lane to run a trial folder, as the lane sees it; for the request see `Lane.start`."""
+    def __init__(
+        self,
+        server: ForkServer,
+        folder: Path,
+        *,
+        log: str,
+        file_bytes: int,
+        environment: dict[str, str | None] | None = None,
+    ) -> None:
+        """Ask a fork server to run a trial folder, by its path there; for the rest see `contract.messages.Start`."""
         self.pid: int | None = None
         self.started: float | None = None
-        self.clean = False
-        """Whether it has ended, and left a lane that may serve another trial."""
         self._id = uuid.uuid4().hex
-        self._lane = lane
-        self._answers = lane.start(self._id, folder, **request)
+        self._server = server
+        request = Start(id=self._id, folder=str(folder), log=log, file_bytes=file_bytes, environment=environment or {})
+        self._answers = server.start(request)
 
     def ended(self, timeout: float) -> Outcome | None:
-        """How it ended, as the lane tells it."""
+        """How it ended, as the fork server tells it."""
         deadline = time.monotonic() + timeout
         while True:
             try:
                 answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 return None
+            if answer["event"] == "ready":
+                continue
             if answer["event"] == "started":
                 self.pid, self.started = answer["pid"], time.monotonic()
                 continue
-            self._lane.forget(self._id)
+            self._server.forget(self._id)
             if answer["event"] == "ended":
-                self.clean = answer["clean"]
                 code, number = answer["exit_code"], answer["signal"]
-                killed = number == signal.SIGKILL and answer.get("memory_kills", 0) > 0
+                killed = number == signal.SIGKILL and answer["memory_kills"] > 0
                 return Outcome(exit_code=code, signal=number, oom_killed=killed)
             if answer["event"] == "refused":
                 return Outcome(error=f"the trial could not be forked: {answer['reason']}")
@@ -147,9 +156,9 @@ class LaneChild:
             return Outcome(error=error, oom_killed=bool(answer.get("oom_killed")))
 
     def kill(self, number: signal.Signals) -> None:
-        """Have the lane signal its process group."""
-        self._lane.signal(self._id, number)
+        """Have the fork server signal its process group."""
+        self._server.signal(self._id, number)
 
     def abandon(self) -> None:
-        """Kill the lane: it no longer serves; its children end with it."""
-        self._lane.kill()
+        """Kill the fork server: it no longer serves; its children end with it."""
+        self._server.kill()

@@ -20,8 +20,8 @@ from wtsbench.models.fetch import fetch
 from wtsbench.models.resolve import HUB
 from wtsbench.models.resolve import resolve as resolve_model
 from wtsbench.scoring.base import Identified, Scores, checked, once_each
+from wtsbench.settings import user_path
 from wtsbench.spec.failure import Failure, FailureClass
-from wtsbench.spec.paths import user_path
 from wtsbench.spec.scorer import HubClassifierSource, ScorerManifest
 from wtsbench.spec.trial import ModelRef
 

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wtsbench.errors import ScorerError
+from wtsbench.files import read_plain
 from wtsbench.scoring.base import Identified, Scores, checked, once_each
 from wtsbench.scoring.labelled import normalised
-from wtsbench.spec.files import read_plain
 from wtsbench.spec.identity import digest
 
 TARGET = "P(Perspective TOXICITY >= 0.5)"

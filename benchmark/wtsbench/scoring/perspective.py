@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from wtsbench.errors import ScorerError
+from wtsbench.files import read_small
 from wtsbench.http import Service
 from wtsbench.scoring.base import Identified, Scores, checked, once_each
 from wtsbench.scoring.perspective_cache import ScoreCache
 from wtsbench.scoring.perspective_query import MOST_BYTES, Query
-from wtsbench.spec.files import read_small
-from wtsbench.spec.paths import cache_folder, user_path
+from wtsbench.settings import cache_folder, user_path
 from wtsbench.spec.scorer import PerspectiveSource
 
 KEY_FILE, KEY = "WTSBENCH_PERSPECTIVE_KEY_FILE", "PERSPECTIVE_API_KEY"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from wtsbench.errors import ScorerError
 from wtsbench.scoring.base import Scorer
+from wtsbench.settings import user_path
 from wtsbench.spec import manifests
-from wtsbench.spec.paths import user_path
 from wtsbench.spec.scorer import (
     HubClassifierSource,
     LexiconSource,

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wtsbench.errors import ScorerError
+from wtsbench.files import exclusive
 from wtsbench.scoring.evaluation import evaluate
-from wtsbench.scoring.kept import locked
 from wtsbench.scoring.labelled import (
     CALIBRATION,
     HELD_OUT,
@@ -42,8 +42,8 @@ from wtsbench.scoring.ngram import (
     save,
     tfidf,
 )
+from wtsbench.settings import cache_folder
 from wtsbench.spec.identity import digest
-from wtsbench.spec.paths import cache_folder
 
 RECIPE: dict[str, Any] = {
     "version": 1,
@@ -154,7 +154,8 @@ def trained_once(mirror: Path, *, name: str) -> NgramScorer:
     folder = kept_folder(mirror)
     try:
         if not folder.is_dir():
-            with locked(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with exclusive(folder.with_name(f".{folder.name}.lock")):
                 if not folder.is_dir():  # else another process has just trained it
                     _put(train(read(mirror), name=name), folder)
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import SplitResult, urlsplit
 
 from wtsbench.errors import SpecError
-from wtsbench.spec.visible import shortened
+from wtsbench.visible import shortened
 
 
 def split_address(address: str) -> SplitResult:

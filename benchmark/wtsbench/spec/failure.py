@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from wtsbench.spec.frozen import Frozen
-from wtsbench.spec.visible import storable
+from wtsbench.visible import storable
 
 
 class FailureClass(StrEnum):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wtsbench.errors import SpecError
-from wtsbench.spec.visible import visible
+from wtsbench.visible import visible
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from wtsbench.errors import SpecError
+from wtsbench.settings import manifest_folders, user_manifests, user_path
 from wtsbench.spec.faults import nearest
 from wtsbench.spec.grid import Grid
-from wtsbench.spec.paths import manifest_folders, user_manifests, user_path
 from wtsbench.spec.yaml_file import Checks, load
 from wtsbench.spec.yaml_tree import Node, shown
 

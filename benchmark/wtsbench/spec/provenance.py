@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 import wtsbench
+from wtsbench.settings import checkout
 from wtsbench.spec.identity import digest
-from wtsbench.spec.paths import checkout
 
 COMPUTING_PACKAGES = ("numpy", "peft", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
 """The packages whose code a result goes through; another version of one may give another result."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
+from wtsbench.files import open_plain
 from wtsbench.spec.faults import Fault, SpecFaults
-from wtsbench.spec.files import open_plain
-from wtsbench.spec.visible import shortened, visible
 from wtsbench.spec.yaml_syntax import syntax_fault, unreadable_fault
+from wtsbench.visible import shortened, visible
 
 MAX_BYTES = 256 * 1024
 """No grid or manifest comes near this; a larger file is not one."""

@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from wtsbench.contract.outbox import Batch, normal
+from wtsbench.contract.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store.engine import Begun, Engine
-from wtsbench.store.outbox import Batch, normal
 from wtsbench.store.queries import Query
-from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 from wtsbench.store.tables import ATTEMPT, grids_table
 
 _Attempt = tuple[str, int]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from wtsbench.contract.digests import holds, is_legacy, records_digest
+from wtsbench.contract.outbox import Batch
 from wtsbench.errors import StoreError
-from wtsbench.store.digests import holds, is_legacy, records_digest
-from wtsbench.store.outbox import Batch
 
 
 class StoreConflict(StoreError):

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wtsbench.errors import StoreError
+from wtsbench.files import sync_folder
 from wtsbench.store.archive import Archive
 from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.journal import journal_of
 from wtsbench.store.lock import locked
-from wtsbench.store.outbox import sync_folder
 from wtsbench.store.verify import Verdict, verify_engine
 
 if TYPE_CHECKING:

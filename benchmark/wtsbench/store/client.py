@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.errors import StoreError
-from wtsbench.spec.paths import user_path
+from wtsbench.settings import user_path
 from wtsbench.store.folder import FolderStore
 from wtsbench.store.lock import patience
-from wtsbench.store.outbox import Ack, Batch
 
 __all__ = ["Store", "absolute", "is_server", "open_store", "patience"]
 

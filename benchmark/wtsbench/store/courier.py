@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from wtsbench.contract.outbox import Ack, Batch, pending, read_batch
 from wtsbench.errors import StoreError
+from wtsbench.files import sync_folder
 from wtsbench.store.client import Store
 from wtsbench.store.lock import patience as default_patience
 from wtsbench.store.lock import persistently
-from wtsbench.store.outbox import Ack, Batch, pending, read_batch, sync_folder
 
 MAX_ROWS = 200_000
 """Rows of one transaction, so that a large outbox needs no large memory. A larger record goes alone."""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import duckdb
 
+from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.errors import StoreError
+from wtsbench.files import sync_folder
 from wtsbench.store.explain import explained, foreign_holder, not_ours
 from wtsbench.store.lock import StoreBusy, lock_seconds
-from wtsbench.store.outbox import sync_folder
-from wtsbench.store.schemas import SCHEMA_VERSION
 from wtsbench.store.tables import MIGRATIONS, creation
 
 _Config = dict[str, str | bool | int | float | list[str]]

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
+from wtsbench.contract.outbox import Ack, Batch, Outcome, check_batch
+from wtsbench.contract.schemas import RECORD_TABLES, TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store import database, journal, queries
 from wtsbench.store.arrival import Arrival, Memory, Seal
 from wtsbench.store.explain import explained
-from wtsbench.store.outbox import Ack, Batch, Outcome, check_batch
 from wtsbench.store.queries import Query
-from wtsbench.store.schemas import RECORD_TABLES, TABLES
 from wtsbench.store.tables import ATTEMPT, LEDGER
 
 _Attempt = tuple[str, int]

@@ -27,9 +27,11 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from wtsbench.contract.outbox import Batch, check_batch, normal, widened
+from wtsbench.contract.plain import FILE_MAGIC, read_rows, require_columns
+from wtsbench.contract.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
-from wtsbench.spec.files import require_plain
-from wtsbench.spec.paths import naming
+from wtsbench.files import naming, require_plain, sync_folder
 from wtsbench.store.archive import LEDGER, SCOPED
 from wtsbench.store.engine import Begun
 from wtsbench.store.manifest import (
@@ -42,9 +44,6 @@ from wtsbench.store.manifest import (
     unfinished,
     write_manifest,
 )
-from wtsbench.store.outbox import Batch, check_batch, normal, sync_folder, widened
-from wtsbench.store.plain import FILE_MAGIC, read_rows, require_columns
-from wtsbench.store.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 
 _SHARDS = "0123456789abcdef"
 _TRIES = 20

@@ -24,10 +24,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from wtsbench.contract.outbox import Batch
 from wtsbench.errors import StoreError
-from wtsbench.spec.files import read_plain
+from wtsbench.files import read_plain, sync_folder
 from wtsbench.store import wire
-from wtsbench.store.outbox import Batch, sync_folder
 
 _BEGINNING = struct.Struct("<8s8sI")
 """The name of the format, the mark, and the CRC-32 of both."""

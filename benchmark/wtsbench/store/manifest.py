@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.errors import StoreError
-from wtsbench.spec.files import NOT_GIVEN, open_plain, read_plain
+from wtsbench.files import NOT_GIVEN, open_plain, read_plain
 from wtsbench.spec.identity import digest
-from wtsbench.store.schemas import SCHEMA_VERSION
 
 Form = Literal["parquet", "arrow"]
 MANIFEST = "manifest.json"

@@ -20,18 +20,18 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from wtsbench.contract.digests import content_digest, grid_digest_of, holds, records_digest
+from wtsbench.contract.outbox import Batch, check_batch, normal
+from wtsbench.contract.schemas import RECORD_TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store.archive import Archive
 from wtsbench.store.arrival import StoreConflict
-from wtsbench.store.digests import content_digest, grid_digest_of, holds, records_digest
 from wtsbench.store.engine import Begun, Engine
 from wtsbench.store.export import ExportSource
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
 from wtsbench.store.manifest import MANIFEST
-from wtsbench.store.outbox import Batch, check_batch, normal
 from wtsbench.store.owner import living_owner
-from wtsbench.store.schemas import RECORD_TABLES
 from wtsbench.store.verify import digest_of
 
 RESULTS = tuple(table for table in RECORD_TABLES if table not in ("trials", "logs", "metrics"))

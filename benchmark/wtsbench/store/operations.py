@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
+from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.store import queries
-from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query
 
 _T = TypeVar("_T")

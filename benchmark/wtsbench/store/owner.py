@@ -7,12 +7,11 @@ only the owner of the folder can open the socket.
 from __future__ import annotations
 
 import json
-import os
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from wtsbench.spec.files import read_plain
+from wtsbench.files import read_plain, replace
 
 FILE = "store.owner"
 _SCHEME = "grpc+unix://"
@@ -37,9 +36,7 @@ class Owner:
 
 def write_owner(folder: Path, owner: Owner) -> None:
     """Say who serves a folder."""
-    hidden = folder / f".{FILE}.{os.getpid()}"
-    hidden.write_text(json.dumps(asdict(owner)))
-    hidden.rename(folder / FILE)
+    replace(folder / FILE, json.dumps(asdict(owner)), durable=False)
 
 
 def remove_owner(folder: Path) -> None:

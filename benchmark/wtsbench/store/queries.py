@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from wtsbench.store.schemas import TABLES
+from wtsbench.contract.schemas import TABLES
 
 ORDER = {
     "items": "data_digest, split, item_id",

@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.ipc
 
+from wtsbench.contract.outbox import Ack, Batch
+from wtsbench.contract.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
+from wtsbench.files import read_small
+from wtsbench.settings import token_file, user_path
 from wtsbench.spec.address import split_address
-from wtsbench.spec.files import read_small
-from wtsbench.spec.paths import token_file, user_path
 from wtsbench.store import wire
 from wtsbench.store.lock import patience, persistently
 from wtsbench.store.operations import StoreCalls
-from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query, items
-from wtsbench.store.schemas import SCHEMA_VERSION, TABLES
 
 SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
 CALL_SECONDS = 120.0

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from wtsbench.store.schemas import RECORD_TABLES, TABLES
+from wtsbench.contract.schemas import RECORD_TABLES, TABLES
 
 _TYPES = {
     pa.string(): "VARCHAR",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wtsbench.errors import StoreError
-from wtsbench.spec.paths import user_path
+from wtsbench.settings import user_path
 from wtsbench.store.client import is_server
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked

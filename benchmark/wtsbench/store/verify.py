@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from wtsbench.contract.digests import holds
+from wtsbench.contract.schemas import RECORD_TABLES
 from wtsbench.errors import StoreError
 from wtsbench.spec.trial import CURVES, Split
 from wtsbench.store.archive import Archive
-from wtsbench.store.digests import holds
 from wtsbench.store.engine import Engine
-from wtsbench.store.schemas import RECORD_TABLES
 from wtsbench.store.tables import RECORDS_DIGEST
 
 SHOWN = 50

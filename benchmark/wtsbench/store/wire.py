@@ -16,12 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
+from wtsbench.contract.digests import holds
+from wtsbench.contract.outbox import Ack, Batch, known_schema, normal, widened
+from wtsbench.contract.plain import read_rows
 from wtsbench.errors import NoStore, StoreError, UserError
 from wtsbench.store.arrival import StoreConflict
-from wtsbench.store.digests import holds
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import Ack, Batch, known_schema, normal, widened
-from wtsbench.store.plain import read_rows
 
 PROTOCOL = 1
 """Of this module. A server speaks with clients of the same protocol and of any older schema version."""

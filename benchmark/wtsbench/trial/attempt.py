@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wtsbench.contract.outbox import Outbox
 from wtsbench.spec.trial import Split, TrialJob, TrialSpec
-from wtsbench.store.outbox import Outbox
 from wtsbench.trial.device import Device
 from wtsbench.trial.folder import Items, TrialFolder
 

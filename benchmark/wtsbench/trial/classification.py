@@ -24,7 +24,7 @@ from wtsbench.trial.supervisors import Made
 
 def run(trial: Trial) -> None:
     """Load, train, predict, and write the records."""
-    progress = Progress(trial.folder.scratch / "progress.json")
+    progress = Progress(trial.folder.progress)
     made = taught(trial, progress) if trial.spec.recipe is None else supervisors.make(trial, progress)
     model = made.model
     if model is not None:

@@ -1,9 +1,8 @@
-"""The trial folder as the trial sees it: what it reads, what it may write. The one owner of these names."""
+"""The trial folder as the trial reads it; for the names in it see `contract.folder`."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,8 @@ import pyarrow.compute
 import pyarrow.ipc
 from numpy.typing import NDArray
 
+from wtsbench.contract.folder import ITEMS, SUPERVISION, FolderLayout
+from wtsbench.files import replace
 from wtsbench.spec.trial import Split, TrialJob
 from wtsbench.strategies.base import Floats, Supervision
 
@@ -35,36 +36,8 @@ class Items:
     """For generation, continuations to learn from; None where the role may not see them."""
 
 
-@dataclass(frozen=True)
-class TrialFolder:
-    """DIR of `python -m wtsbench.trial DIR`."""
-
-    path: Path
-
-    @property
-    def model(self) -> Path:
-        """Pretrained weights in Hugging Face layout."""
-        return self.path / "model"
-
-    @property
-    def reference(self) -> Path:
-        """For generation: the model that measures fluency, in Hugging Face layout; absent where none is asked for."""
-        return self.path / "reference"
-
-    @property
-    def outbox(self) -> Path:
-        """Where records and the result go."""
-        return self.path / "outbox"
-
-    @property
-    def scratch(self) -> Path:
-        """Writable, kept by nobody."""
-        return self.path / "scratch"
-
-    @property
-    def lease(self) -> Path:
-        """Renewed by whoever supervises the trial."""
-        return self.path / "lease"
+class TrialFolder(FolderLayout):
+    """A trial folder, as the trial reads it."""
 
     def gone(self) -> Path | None:
         """Where weights were when the trial began and are no more; None where all are there."""
@@ -78,11 +51,11 @@ class TrialFolder:
 
     def job(self) -> TrialJob:
         """What `spec.json` asks for."""
-        return TrialJob.model_validate_json((self.path / "spec.json").read_bytes())
+        return TrialJob.model_validate_json(self.spec.read_bytes())
 
     def items(self) -> dict[Split, Items]:
         """The prepared items by split."""
-        table = _read(self.path / "inputs" / "items.arrow", ("item_id", "split", "text", "label", "target"))
+        table = _read(self.inputs / ITEMS, ("item_id", "split", "text", "label", "target"))
         found = {}
         for split in Split:
             rows = table.filter(pa.compute.equal(table["split"], split.value)).sort_by("item_id")
@@ -111,7 +84,7 @@ class TrialFolder:
         Raises:
             TrialInputError: a prediction is missing, twice there or no distribution over the classes.
         """
-        table = _read(self.path / "inputs" / "supervision.arrow", ("parent", "item_id", "split", "probabilities"))
+        table = _read(self.inputs / SUPERVISION, ("parent", "item_id", "split", "probabilities"))
         wordings = [name for name in table["split"].unique().to_pylist() if name.startswith(f"{split.value}~")]
         asked = [_stacked(table, name, parents, items, classes) for name in sorted(wordings, key=_wording)]
         return Supervision(
@@ -125,11 +98,11 @@ class TrialFolder:
     def written(self) -> pa.Table:
         """For generation: what the parents wrote, with scores."""
         columns = ("parent", "item_id", "split", "sample", "text", "tokens", "logprobs", "base_logprobs", "score")
-        return _read(self.path / "inputs" / "supervision.arrow", columns)
+        return _read(self.inputs / SUPERVISION, columns)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write the trial's last word, whole or not at all."""
-        _replace(self.outbox / "result.json", json.dumps(result, sort_keys=True, indent=2), durable=True)
+        replace(self.result, json.dumps(result, sort_keys=True, indent=2), durable=True)
 
 
 @dataclass
@@ -153,7 +126,7 @@ class Progress:
         now = time.monotonic()
         if now - self._last >= self.every or self.done >= self.total:
             self._last = now
-            _replace(self.path, json.dumps({"done": round(self.done, 1), "total": round(self.total, 1)}), durable=False)
+            replace(self.path, json.dumps({"done": round(self.done, 1), "total": round(self.total, 1)}), durable=False)
 
 
 def _wording(name: str) -> int:
@@ -191,19 +164,3 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     if missing:
         raise TrialInputError(f"{path.name} has no column {', '.join(missing)}")
     return table.select(list(columns))
-
-
-def _replace(path: Path, text: str, *, durable: bool) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    temporary.replace(path)
-    if durable:
-        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -39,7 +39,7 @@ SUPERVISORS = (Role.WEAK, Role.STUDENT)
 def run(trial: Trial) -> None:
     """Load, train, write, and write the records."""
     spec, settings = trial.spec, settings_of(trial)
-    progress = Progress(trial.folder.scratch / "progress.json")
+    progress = Progress(trial.folder.progress)
     writer = TrialWriter(trial.folder, spec, trial.device, progress)
     trial.measured.update(
         parameters=writer.parameters,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from wtsbench.contract import schemas
+from wtsbench.contract.outbox import Outbox
 from wtsbench.spec.trial import Split, TrialJob
-from wtsbench.store import schemas
-from wtsbench.store.outbox import Outbox
 from wtsbench.strategies.base import Floats
 from wtsbench.trial.drafts import Draft
 from wtsbench.trial.train import Curve

@@ -1,6 +1,6 @@
 """A trial from its folder to its records: the main path, to be read from top to bottom.
 
-1. read what is asked for (`spec.json`, `inputs/`), watch the lease, and see that the weights are those of the plan;
+1. read what is asked for (`spec.json`, `inputs/`), and see that the weights are those of the plan;
 2. by the task's form, `classification.run` or `generation.run`: load the pretrained model; train it on ground truth
    (weak supervisors and ceilings) or as the strategy says, on the parents' labels (students); predict or generate on
    transfer, validation and the test sets; write all that to the outbox;
@@ -19,10 +19,11 @@ import numpy as np
 import torch
 import transformers
 
+from wtsbench.contract.folder import ExitCode
+from wtsbench.contract.outbox import Outbox
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.trial import TRAIN_SPLIT, Split, TrialJob
-from wtsbench.store.outbox import Outbox
-from wtsbench.trial import classification, lease
+from wtsbench.trial import classification
 from wtsbench.trial.attempt import Trial
 from wtsbench.trial.device import Device, set_up
 from wtsbench.trial.faults import failure_of
@@ -31,14 +32,11 @@ from wtsbench.trial.weights import Weights
 
 ALWAYS_THERE = (Split.TRANSFER, Split.VALIDATION, Split.TEST)
 """The predicted splits that every task has."""
-NO_RESULT = 70
-"""Exit code where not even the failure could be written."""
 
 
 def run_folder(path: Path) -> int:
     """Run the trial of a folder and write its result; 0 done, 1 failed, 70 where no result could be written."""
     folder = TrialFolder(path)
-    lease.watch(folder.lease)
     outbox: Outbox | None = None
     measured: dict[str, Any] = {}
     failure: Failure | None = None
@@ -63,8 +61,8 @@ def run_folder(path: Path) -> int:
         )
     except OSError:
         traceback.print_exc()
-        return NO_RESULT
-    return 0 if failure is None else 1
+        return ExitCode.NO_RESULT
+    return ExitCode.DONE if failure is None else ExitCode.FAILED
 
 
 def preload() -> None:

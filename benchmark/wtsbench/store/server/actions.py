@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from wtsbench import __version__
+from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.store import wire
 from wtsbench.store.manifest import Form
-from wtsbench.store.schemas import SCHEMA_VERSION
 from wtsbench.store.server.bounds import MESSAGE_SECONDS, RECEIVING, WORKERS, Places, Room
 from wtsbench.store.server.guard import Refused
 from wtsbench.store.server.live import Limits, LiveStore

@@ -19,9 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wtsbench.errors import SpecError, StoreError
-from wtsbench.spec.files import read_small
-from wtsbench.spec.visible import shortened
-from wtsbench.store.server.tokens import write_private
+from wtsbench.files import read_small, replace
+from wtsbench.visible import shortened
 
 _YEARS = timedelta(days=3650)
 _VALID = timedelta(days=397)
@@ -110,8 +109,8 @@ def authority(folder: Path) -> Path:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
             .sign(own, hashes.SHA256())
         )
-        write_private(key, _private(own))
-        write_private(certificate, signed.public_bytes(_PEM).decode())
+        replace(key, _private(own), mode=0o600)
+        replace(certificate, signed.public_bytes(_PEM).decode(), mode=0o600)
     require_valid(certificate, remedy=f"if the clock is right, {_anew(folder)}")
     return certificate
 
@@ -179,8 +178,8 @@ def _sign(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())
     )
-    write_private(key, _private(own))
-    write_private(certificate, signed.public_bytes(_PEM).decode())
+    replace(key, _private(own), mode=0o600)
+    replace(certificate, signed.public_bytes(_PEM).decode(), mode=0o600)
 
 
 def _signer(folder: Path, issuer: x509.Certificate) -> ec.EllipticCurvePrivateKey:

@@ -15,13 +15,14 @@ from typing import Any
 
 import duckdb
 
+from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.errors import StoreError
+from wtsbench.files import sync_folder
 from wtsbench.store.arrival import Memory
 from wtsbench.store.database import EXTENSIONS
 from wtsbench.store.engine import Engine
 from wtsbench.store.explain import explained
 from wtsbench.store.journal import Journal
-from wtsbench.store.outbox import Ack, Batch, sync_folder
 
 SETTLE_BYTES = 8 * 2**20
 """In the journal, or about to be, after which records go into the tables: larger groups are hardly cheaper."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import duckdb
 
+from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
-from wtsbench.store.schemas import TABLES
 
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
 _QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})

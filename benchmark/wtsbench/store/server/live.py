@@ -15,12 +15,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.errors import StoreError
 from wtsbench.store import wire
 from wtsbench.store.engine import Engine
 from wtsbench.store.explain import explained
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import Ack, Batch
 from wtsbench.store.queries import Query
 from wtsbench.store.server import durable
 from wtsbench.store.server.bounds import Stop

@@ -16,7 +16,7 @@ import pyarrow.ipc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from wtsbench.store.plain import plain_batch
+from wtsbench.contract.plain import plain_batch
 from wtsbench.store.server.guard import Refused
 
 PIECE = 4 * 2**20

@@ -8,11 +8,11 @@ from typing import Any
 import grpc
 import pyarrow.flight as flight
 
+from wtsbench.contract.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.errors import NoStore, UserError
 from wtsbench.store import wire
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.store.server.guard import Refused
 from wtsbench.store.server.tokens import Denied
 

@@ -26,14 +26,14 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.flight as flight
 
+from wtsbench.contract.outbox import widened
+from wtsbench.contract.plain import require_columns
+from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError, UserError
 from wtsbench.store import wire
 from wtsbench.store.archive import SCOPED, scoped_sql
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.outbox import widened
-from wtsbench.store.plain import require_columns
 from wtsbench.store.queries import CONTENTS, Query, contents
-from wtsbench.store.schemas import TABLES
 from wtsbench.store.server.actions import ACTIONS, LONG, Core
 from wtsbench.store.server.bounds import Stop
 from wtsbench.store.server.guard import Refused

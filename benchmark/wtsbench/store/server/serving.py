@@ -20,8 +20,8 @@ from typing import Any
 import grpc
 
 from wtsbench.errors import SpecError, StoreError
+from wtsbench.files import naming
 from wtsbench.spec.address import split_address
-from wtsbench.spec.paths import naming
 from wtsbench.store.archive import Archive
 from wtsbench.store.backup import back_up_live
 from wtsbench.store.export import export

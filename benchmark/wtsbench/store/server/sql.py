@@ -19,8 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 
+from wtsbench.contract.schemas import TABLES
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.schemas import TABLES
 from wtsbench.store.server import frames
 from wtsbench.store.server.bounds import Stop
 from wtsbench.store.server.guard import Refused

@@ -18,9 +18,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.ipc
 
+from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store.database import EXTENSIONS
-from wtsbench.store.schemas import TABLES
 from wtsbench.store.server import frames
 from wtsbench.store.server.guard import require_harmless
 

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from wtsbench.errors import SpecError, UserError
-from wtsbench.spec.files import read_small
+from wtsbench.files import read_small
 from wtsbench.store.server.certificates import authority, expiring, require_valid, server_certificate
 
 _LOOK_SECONDS = 600.0

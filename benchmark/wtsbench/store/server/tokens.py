@@ -11,11 +11,9 @@ SHA-256 is enough to keep it. Scopes, each including the ones before it:
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -27,11 +25,9 @@ from pathlib import Path
 from pydantic import AwareDatetime
 
 from wtsbench.errors import SpecError, StoreError
-from wtsbench.spec.files import read_plain
+from wtsbench.files import exclusive, read_plain, replace
 from wtsbench.spec.frozen import Frozen
-from wtsbench.spec.paths import naming
 from wtsbench.spec.trial import id_within
-from wtsbench.store.outbox import sync_folder
 
 _TOKEN = re.compile(r"wtsb_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _SCOPE = re.compile(r"read|admin|append(:[A-Za-z0-9][A-Za-z0-9._-]*)?")
@@ -213,26 +209,11 @@ class Tokens:
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Token]]:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(self._folder / f".{FILE}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with exclusive(self._folder / f".{FILE}.lock", mode=0o600):
             tokens = dict(self._read())
             yield tokens
-            write_private(self._path, json.dumps([t.model_dump(mode="json") for t in tokens.values()], indent=1))
-        finally:
-            os.close(lock)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read: whole or not at all."""
-    hidden = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with naming(path), os.fdopen(handle, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    hidden.rename(path)
-    sync_folder(path.parent)
+            listed = json.dumps([token.model_dump(mode="json") for token in tokens.values()], indent=1)
+            replace(self._path, listed, mode=0o600)
 
 
 def _hash(secret: str) -> str:

@@ -21,10 +21,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from wtsbench.contract.outbox import Outbox, read_batch
 from wtsbench.models.layout import content_digests, revision_of
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import ModelRef, Role, Split, TrialJob, TrialSpec
-from wtsbench.store.outbox import Outbox, read_batch
 from wtsbench.strategies import recipes, registry
 from wtsbench.strategies.base import Floats, Labelled, PlanningContext, Strategy, Supervision, Supervisor
 from wtsbench.trial import folder as trial_folder

@@ -1,0 +1,1 @@
+"""What crosses the wall between supervisor and trial: folder, records, messages."""

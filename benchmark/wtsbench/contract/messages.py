@@ -1,0 +1,86 @@
+"""Requests to the fork server and its answers: JSON, one object per line.
+
+Requests (`Start`, `Kill`) may be sent before the first answer; they are served after it. The first answer is `ready`,
+once the libraries are loaded. Then, for every trial: `started`, and `ended` or `refused`. The last, `gone`, is what the
+supervisor's own end says when the fork server has ended.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired, TypedDict, final
+
+
+@final
+class Start(TypedDict):
+    """Run the trial of a folder."""
+
+    id: str
+    """Any string not running now."""
+    folder: str
+    log: NotRequired[str]
+    """Where its standard output and error are appended; `log.txt` in the folder where it is not given."""
+    environment: NotRequired[dict[str, str | None]]
+    """Variables to set, or with None to remove, in the child, before CUDA starts."""
+    file_bytes: NotRequired[int]
+    """No file of it may grow past this (RLIMIT_FSIZE)."""
+
+
+@final
+class Kill(TypedDict):
+    """Send a signal to a trial's process group; nothing happens where it has ended."""
+
+    id: str
+    signal: int
+
+
+class Ready(TypedDict):
+    """The libraries are loaded."""
+
+    event: Literal["ready"]
+    pid: int
+    seconds: float
+    """That it took."""
+
+
+class Started(TypedDict):
+    """A child runs."""
+
+    event: Literal["started"]
+    id: str
+    pid: int
+    """Also its process group."""
+
+
+class Ended(TypedDict):
+    """A child has ended; one of `exit_code` and `signal` is None."""
+
+    event: Literal["ended"]
+    id: str
+    exit_code: int | None
+    """See `contract.folder.ExitCode`."""
+    signal: int | None
+    max_rss_bytes: int
+    """Pages still shared with the fork server are counted too."""
+    memory_kills: int
+    """Processes of the container that the kernel killed for memory; 0 outside of containers."""
+
+
+class Refused(TypedDict):
+    """A line was not understood, or no child was forked."""
+
+    event: Literal["refused"]
+    id: str | None
+    reason: str
+
+
+class Gone(TypedDict):
+    """The fork server has ended, and what it ran with it."""
+
+    event: Literal["gone"]
+    reason: str
+    said: str
+    """The end of its standard error."""
+    oom_killed: NotRequired[bool]
+
+
+Answer = Ready | Started | Ended | Refused | Gone

@@ -1,0 +1,91 @@
+"""What happens during a submission, as told to whoever watches; how it is worded is theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from wtsbench.spec.failure import Failure
+from wtsbench.spec.trial import TrialSpec
+
+if TYPE_CHECKING:
+    from wtsbench.execution.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparing:
+    """What is being done before trials run."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """The plan is known, and held against the store; nothing has run."""
+
+    session: Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A trial runs from now on."""
+
+    trial: TrialSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progressed:
+    """A running trial has got further."""
+
+    trial: TrialSpec
+    share: float
+    """Of its work that is done, in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A trial's results are in the store."""
+
+    trial: TrialSpec
+    how: Literal["run", "kept", "elsewhere"] = "run"
+    """`kept`: an earlier submission had finished it; `elsewhere`: somebody else has stored it meanwhile."""
+    attempt: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """An attempt failed."""
+
+    trial: TrialSpec
+    attempt: int | None
+    failure: Failure
+    seconds: float
+    again: bool
+    """Whether another attempt follows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocked:
+    """A trial does not run because one that it waits for failed."""
+
+    trial: TrialSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancelled:
+    """A trial was stopped with the submission."""
+
+    trial: TrialSpec
+    attempt: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """The submission was interrupted and stops cleanly. Told in the signal's handler: taking it must not wait."""
+
+
+TrialEvent = Started | Progressed | Done | Failed | Blocked | Cancelled
+Event = Preparing | Planned | TrialEvent | Stopping
+Listener = Callable[[Event], None]

@@ -1,0 +1,1 @@
+"""Container images of trials: built, named by digest, verified, carried."""

@@ -1,0 +1,336 @@
+"""The file that carries an image and more to machines without a network: a tar file in which everything has a digest.
+
+It is an OCI image layout (`oci-layout`, `index.json`, `blobs/`), so other tools can take the image out of it, with
+`wtsbench/bundle.json` and the files that this lists beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from wtsbench.errors import ExitCode, UserError
+from wtsbench.files import naming, open_plain
+from wtsbench.images import oci
+from wtsbench.visible import shortened, storable
+
+LISTING = "wtsbench/bundle.json"
+FORMAT = 1
+LISTING_BYTES = 64 * 2**20
+"""Of the listing, and of an image's small files: names and digests of thousands of files take some megabytes."""
+NAME_BYTES = 240
+"""Of a file's or a folder's name: file systems take 255, and it has a longer one while it is being written."""
+PATH_BYTES = 2000
+"""Of a file's path in a bundle: the kernel takes 4,095, the place that it is put into among them."""
+_REMEDY = "name a file that `wtsbench image bundle` wrote."
+
+
+class BundleFault(UserError):
+    """A bundle is not what it says, or cannot be read."""
+
+    exit_code = ExitCode.TRIALS_FAILED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A file of a bundle."""
+
+    name: str
+    """Where it is in the bundle."""
+    sha256: str
+    size: int
+    part: oci.Part
+
+    @classmethod
+    def of_file(cls, name: str, path: Path) -> Entry:
+        """A file of this machine.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with open_plain(path) as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(name=name, sha256=sha256, size=path.stat().st_size, part=oci.File(path))
+
+    @classmethod
+    def of_bytes(cls, name: str, content: bytes) -> Entry:
+        """A small file."""
+        return cls(name=name, sha256=hashlib.sha256(content).hexdigest(), size=len(content), part=_Bytes(content))
+
+
+@dataclass(frozen=True)
+class _Bytes:
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    def open(self) -> IO[bytes]:
+        return io.BytesIO(self.content)
+
+
+def write(out: Path, about: Mapping[str, Any], entries: Mapping[str, Entry]) -> str:
+    """Write a bundle whole or not at all; the digest of its listing, which stands for everything in it.
+
+    Args:
+        out: the file; what was there is replaced.
+        about: what the listing says beside the files.
+        entries: by name.
+
+    Raises:
+        BundleFault: a file has changed since it was looked at.
+        OSError: the file cannot be written.
+    """
+    files = {name: {"sha256": one.sha256, "size": one.size} for name, one in sorted(entries.items())}
+    listing = json.dumps({"format": FORMAT, **about, "files": files}, indent=1, ensure_ascii=False).encode()
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        with naming(out), partial.open("wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                _add(tar, Entry.of_bytes(LISTING, listing))
+                for name in sorted(entries):
+                    _add(tar, entries[name])
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return hashlib.sha256(listing).hexdigest()
+
+
+def _add(tar: tarfile.TarFile, entry: Entry) -> None:
+    info = tarfile.TarInfo(entry.name)
+    info.size, info.mode = entry.size, 0o644
+    with entry.part.open() as file:
+        seen = _Seen(file)
+        tar.addfile(info, seen)
+    if seen.sha256 != entry.sha256:
+        raise BundleFault(f"{entry.name} has changed while it was bundled", remedy="bundle again.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle in which every file was found to be what the listing says."""
+
+    path: Path
+    digest: str
+    """Of the listing."""
+    about: Mapping[str, Any]
+    entries: Mapping[str, Entry]
+    """All files but the listing, by name."""
+    config: bytes | None
+    """Of the image; None where the bundle has none."""
+
+    def read(self, name: str) -> bytes:
+        """A small file.
+
+        Raises:
+            KeyError: there is none of this name.
+            ValueError: it is not small.
+        """
+        if self.entries[name].size > LISTING_BYTES:
+            raise ValueError(f"{name} has {self.entries[name].size:,} bytes")
+        with self.entries[name].part.open() as file:
+            return file.read()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Bundle]:
+    """A bundle, every digest of it checked; its parts can be read while it is open.
+
+    Raises:
+        BundleFault: it is none, or a file in it is missing, changed, or not listed.
+    """
+    try:
+        file = open_plain(path)
+    except FileNotFoundError:
+        raise BundleFault(f"there is no file {path}", remedy=_REMEDY) from None
+    except OSError as error:
+        raise BundleFault(f"{path} cannot be read: {error.strerror}", remedy=_REMEDY) from error
+    with file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                bundle = _checked(path, tar)
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+            remedy = "copy it again; a bundle that was compressed for the way is to be decompressed first."
+            raise BundleFault(f"{path} is no whole bundle: {_first_line(error)}", remedy=remedy) from error
+        yield bundle
+
+
+def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
+    first = tar.next()
+    if first is None or first.name != LISTING:
+        raise BundleFault(f"{path} is no bundle of wtsbench", remedy=_REMEDY)
+    if first.size > LISTING_BYTES:
+        raise BundleFault(
+            f"{path}: its listing has {first.size:,} bytes, which no bundle's has", remedy="copy it again."
+        )
+    listing = _content(tar, first).read()
+    about, listed = _read_listing(path, listing)
+    entries: dict[str, Entry] = {}
+    faults = []
+    for member in tar:
+        if member.name == LISTING:
+            continue
+        plain = member.isreg() and not member.issparse()  # of a sparse one `_Member` would read other bytes than these
+        if member.name not in listed or not plain or not _below(member.name) or member.name in entries:
+            faults.append(f"{shortened(member.name)} is not listed")
+            continue
+        seen = _Seen(_content(tar, member))
+        while seen.read(oci.CHUNK):
+            pass
+        if (seen.sha256, member.size) != listed[member.name]:
+            faults.append(f"{member.name} is not what its digest says")
+        part = _Member(path, member.offset_data, member.size)
+        entries[member.name] = Entry(name=member.name, sha256=seen.sha256, size=member.size, part=part)
+    faults += [f"{name} is missing" for name in sorted(listed.keys() - entries.keys())]
+    faults += [f"{name} is a file, and a folder of others" for name in _folders_too(entries)]
+    faults += [f"{name} is not what it is called" for name, one in entries.items() if not _rightly_called(name, one)]
+    if faults:
+        raise BundleFault(
+            f"{path} was damaged or changed: {'; '.join(faults[:5])}{' and more' if len(faults) > 5 else ''}",
+            remedy="copy it again, or bundle again; nothing of it was taken.",
+        )
+    digest = hashlib.sha256(listing).hexdigest()
+    bundle = Bundle(path=path, digest=digest, about=about, entries=entries, config=None)
+    if about.get("image") is None:
+        return bundle
+    try:
+        config = oci.read_layout(bundle.read)
+        lacking = [one for one in oci.layers_of(config) if oci.blob_name(one) not in entries]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleFault(f"{path}: its image cannot be read: {_first_line(error)}", remedy="bundle again.") from error
+    if lacking or oci.sha256(config) != about["image"]["id"]:
+        raise BundleFault(f"{path}: its image is not the one that it names", remedy="bundle again.")
+    return Bundle(path=path, digest=digest, about=about, entries=entries, config=config)
+
+
+def _read_listing(path: Path, listing: bytes) -> tuple[dict[str, Any], dict[str, tuple[str, int]]]:
+    """What a listing says, and of each file its digest and size."""
+    try:
+        about = json.loads(listing)
+        version = about["format"]
+        if version != FORMAT:
+            raise BundleFault(
+                f"{path} has format {version}, and this wtsbench reads format {FORMAT}",
+                remedy="install the wtsbench that is in it (wtsbench/wheels/).",
+            )
+        checked = _Listing.model_validate(about)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleFault(
+            f"{path}: its listing cannot be read: {_first_line(error)}", remedy="copy it again."
+        ) from error
+    return about, {name: (one.sha256, one.size) for name, one in checked.files.items()}
+
+
+class _Listed(BaseModel):
+    sha256: str
+    size: Annotated[int, Field(strict=True, ge=0)]
+
+
+class _Image(BaseModel):
+    """Of the image, what is read before it is held against its configuration; the rest is `ImagePin`'s."""
+
+    id: str
+    name: str
+
+
+class _Listing(BaseModel):
+    """What a listing must have; what else it says is for people."""
+
+    files: dict[str, _Listed]
+    grids: list[str] = []
+    image: _Image | None = None
+    left_out: list[str] = []
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _below(name: str) -> bool:
+    """Whether a name can be that of a file below a folder."""
+    path = PurePosixPath(name)
+    whole = not path.is_absolute() and ".." not in path.parts and path.as_posix() == name
+    if not whole or storable(name) != name or "\0" in name or len(name.encode()) > PATH_BYTES:
+        return False
+    return all(len(part.encode()) <= NAME_BYTES for part in path.parts)
+
+
+def _folders_too(names: Collection[str]) -> list[str]:
+    """Names of files that others need as folders."""
+    folders = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
+    return sorted(folders & set(names))
+
+
+def _rightly_called(name: str, entry: Entry) -> bool:
+    return not name.startswith("blobs/") or name == oci.blob_name(f"sha256:{entry.sha256}")
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = tar.extractfile(member)
+    if content is None:
+        raise BundleFault(f"{member.name} is no file", remedy=_REMEDY)
+    return content
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file inside a bundle, read by itself, so that several can be open at once."""
+
+    path: Path
+    offset: int
+    size: int
+
+    def open(self) -> IO[bytes]:
+        return io.BufferedReader(_Range(self.path, self.offset, self.size), oci.CHUNK)
+
+
+class _Range(io.RawIOBase):
+    """Some bytes of a file."""
+
+    def __init__(self, path: Path, offset: int, size: int) -> None:
+        self._file = open_plain(path)
+        self._file.seek(offset)
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._file.read(min(len(buffer), self._left))
+        buffer[: len(content)] = content
+        self._left -= len(content)
+        return len(content)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Seen(io.RawIOBase):
+    """A file to read, whose digest is known once it was read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size)
+        self._hash.update(content)
+        return content
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()

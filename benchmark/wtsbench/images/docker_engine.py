@@ -1,0 +1,203 @@
+"""The Docker engine: whether one answers, and what it says in our words. Only talking to it imports `docker`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wtsbench.errors import SandboxError
+from wtsbench.spec.address import split_address
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.images import Image
+
+    from wtsbench.images.pins import ImagePin
+
+DEFAULT_SOCKET = Path("/var/run/docker.sock")
+PROBE_SECONDS = 10.0
+"""For an engine on a busy machine to say what it is. Where nobody listens, the answer comes at once."""
+AWAY_SECONDS = 60.0
+"""For an engine that is being restarted to be back."""
+SECONDS = 60.0
+"""Patience with one answer of the engine."""
+CODE_LABEL = "wtsbench.code"
+"""Label of an image: digest of the code in it that computes results."""
+
+_START = "start Docker, or set DOCKER_HOST to an engine that runs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineState:
+    """What there is to know about an engine before anything is asked of it."""
+
+    address: str
+    version: str
+    """Of the engine."""
+    driver: str
+    """How it stores images."""
+
+
+def address() -> str:
+    """`DOCKER_HOST`, or the usual socket."""
+    return os.environ.get("DOCKER_HOST") or f"unix://{DEFAULT_SOCKET}"
+
+
+def node() -> str:
+    """What containers of this machine are labelled with."""
+    return platform.node()
+
+
+def probe() -> EngineState:
+    """Ask the engine what it is. Where there is no socket, or nobody listens, this takes no time.
+
+    Raises:
+        SandboxError: no engine answers, or not one that can serve.
+    """
+    with connect(seconds=PROBE_SECONDS) as client, said_by_engine("the Docker engine cannot be used"):
+        about = client.info()
+    lacking = shortcoming(about)
+    if lacking is not None:
+        raise lacking
+    return EngineState(address=address(), version=about["ServerVersion"], driver=about["Driver"])
+
+
+def shortcoming(about: Mapping[str, Any]) -> SandboxError | None:
+    """Why an engine cannot run trials, or None where it can.
+
+    A rootless engine gives a container's users numbers of their own on the node, which cannot write the trial folder;
+    and Podman as a user, on version 1 of the kernel's control groups, leaves all limits out and says nothing.
+
+    Args:
+        about: the engine's answer to `GET /info`.
+    """
+    if _rootless(about):
+        limits = ", and it would not limit them" if str(about.get("CgroupVersion")) != "2" else ""
+        return SandboxError(
+            f"the Docker engine here runs rootless, where trials could not write their own folders{limits}",
+            remedy="set DOCKER_HOST to an engine that runs as root",
+        )
+    lacking = [what for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "processes")) if not about.get(key)]
+    if lacking:
+        return SandboxError(
+            f"the Docker engine here says that it cannot limit the {' and '.join(lacking)} of a trial",
+            remedy="enable the memory and pids controllers of the kernel",
+        )
+    return None
+
+
+def _rootless(about: Mapping[str, Any]) -> bool:
+    """Docker says it among its security options, Podman in a field of its own."""
+    return bool(about.get("Rootless")) or any("rootless" in option for option in about.get("SecurityOptions") or ())
+
+
+@contextmanager
+def connect(*, seconds: float = SECONDS) -> Iterator[docker.DockerClient]:
+    """A client of the engine, closed at the end. One for each thread.
+
+    Raises:
+        SandboxError: nothing answers at its address, or this user may not use it.
+    """
+    where = address()
+    _check_socket(where)
+    import docker
+    import docker.errors
+
+    try:
+        client = docker.from_env(timeout=seconds)
+    except (docker.errors.DockerException, OSError) as error:
+        raise SandboxError(f"no Docker engine answers at {where} ({_reason(error)})", remedy=_START) from error
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def await_engine(cancelled: threading.Event) -> None:
+    """Wait for an engine that answered before, and is being restarted: no attempt need fail for that.
+
+    Args:
+        cancelled: ends the waiting.
+
+    Raises:
+        SandboxError: it does not come back.
+    """
+    deadline = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            with connect(seconds=PROBE_SECONDS) as client, said_by_engine("the Docker engine does not answer"):
+                client.ping()
+            return
+        except SandboxError:
+            if cancelled.wait(0.5) or time.monotonic() > deadline:
+                raise
+
+
+@contextmanager
+def said_by_engine(what: str) -> Iterator[None]:
+    """Turns what the engine or the way to it raises into `SandboxError`: `what`, and the engine's reason."""
+    import docker.errors
+    import requests.exceptions
+
+    try:
+        yield
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+        raise SandboxError(f"{what}: {_reason(error)}") from error
+
+
+def find_image(client: docker.DockerClient, pin: ImagePin) -> Image:
+    """The image of a pin, which must be on this engine.
+
+    Raises:
+        SandboxError: it is not there, or is not the pinned one.
+    """
+    import docker.errors
+
+    with said_by_engine("the Docker engine cannot look for the image"):
+        try:
+            image = client.images.get(pin.digest)
+        except docker.errors.ImageNotFound:
+            here = "run `wtsbench image build` to build it here, or `wtsbench image load` on a bundle that has it"
+            remedy = f"docker pull {pin.reference}" if pin.reference else here
+            message = f"the pinned trial image {pin.digest} is not on this Docker engine"
+            raise SandboxError(message, remedy=remedy) from None
+    if pin.id is not None and image.id != pin.id:
+        raise SandboxError(f"the Docker engine answers with image {image.id} where {pin.id} is pinned")
+    return image
+
+
+def _check_socket(where: str) -> None:
+    parts = split_address(where)
+    if parts.scheme == "ssh":
+        raise SandboxError(
+            f"the Docker engine at {where} is on another machine and cannot see trial folders of this one",
+            remedy=_START,
+        )
+    if parts.scheme not in ("unix", "http+unix"):
+        return
+    path = Path(parts.path or parts.netloc)
+    try:
+        there = stat.S_ISSOCK(path.stat().st_mode)
+    except OSError:
+        there = False
+    if not there:
+        message = "no Docker engine runs here" if path == DEFAULT_SOCKET else f"no Docker engine runs at {where}"
+        raise SandboxError(message, remedy=_START)
+    if not os.access(path, os.R_OK | os.W_OK):
+        remedy = f"become a member of the group that owns {path}"
+        raise SandboxError(f"you may not use the Docker engine at {where}", remedy=remedy)
+
+
+def _reason(error: Exception) -> str:
+    """The innermost reason, in one line."""
+    explanation = getattr(error, "explanation", None)  # what the engine itself wrote
+    lines = str(explanation or error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,172 @@
+"""Is every pinned image there, and is it what its pin says?"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from wtsbench.errors import SandboxError
+from wtsbench.images import oci, registry
+from wtsbench.images.code import code_digest, digest_of
+from wtsbench.images.docker_engine import CODE_LABEL, connect, probe, said_by_engine
+from wtsbench.images.pins import ImagePin, pins
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.images import Image
+
+State = Literal["ok", "wrong", "unreachable"]
+_CODE = "/opt/wtsbench/code/wtsbench"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """How one pinned image stands."""
+
+    name: str
+    pin: ImagePin
+    state: State
+    """`wrong`: it is nowhere, or is not what the pin says; `unreachable`: nobody can say."""
+    where: Literal["engine", "registry"] | None
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is worth knowing and no fault."""
+
+
+def verify(wanted: Mapping[str, ImagePin], *, pull: bool, note: Callable[[str], None]) -> list[Finding]:
+    """Look for every pinned image on the engine, then in its registry, and hold it against its pin.
+
+    What is on the engine is checked: id, labels, platform, and the code in it. What only a registry has is known to be
+    there, and is checked after it was pulled.
+
+    Args:
+        wanted: pins by name.
+        pull: whether to fetch what the engine lacks.
+        note: told what takes time.
+
+    Raises:
+        SandboxError: no engine answers.
+    """
+    probe()
+    with connect(seconds=registry.PULL_SECONDS) as client:
+        return [_verified(client, name, pin, pull, note) for name, pin in sorted(wanted.items())]
+
+
+def standing() -> dict[str, tuple[str, bool]]:
+    """For every pinned image: how it stands on this engine, in words, and whether trials can run in it as they should.
+
+    Asks no registry, and looks into no image.
+
+    Raises:
+        SandboxError: no engine answers.
+    """
+    found = {}
+    with connect() as client:
+        for name, pin in sorted(pins().items()):
+            image = registry.local_image(client, pin.digest)
+            short = pin.digest.rpartition("sha256:")[2][:12]
+            if image is None:
+                found[name] = (f"({short}) is not on this engine", False)
+                continue
+            notes = notes_of(image)
+            torch = image.labels.get(registry.TORCH_LABEL)
+            kind = f", torch {torch}" if torch else ""
+            words = "; ".join(note.partition("; ")[0] for note in notes) or "is here, with this installation's code"
+            found[name] = (f"({short}{kind}): {words}" if notes else f"({short}{kind}) {words}", not notes)
+    return found
+
+
+def _verified(
+    client: docker.DockerClient, name: str, pin: ImagePin, pull: bool, note: Callable[[str], None]
+) -> Finding:
+    image = registry.local_image(client, pin.digest)
+    if image is None and pin.reference is not None:
+        image = registry.local_image(client, pin.reference)
+    try:
+        if image is None:
+            if pin.reference is None:
+                fault = "is not on this engine, and no registry is named for it; `wtsbench image build` builds it"
+                return Finding(name=name, pin=pin, state="wrong", where=None, faults=(fault,))
+            if not pull:
+                registry.registry_digest(client, pin.reference)
+                told = ("the registry has it; --pull fetches and checks it",)
+                return Finding(name=name, pin=pin, state="ok", where="registry", notes=(*told, *_moved(client, pin)))
+            note(f"pulling {pin.reference}")
+            image = registry.pull(client, pin.reference)
+    except registry.RegistryUnreachable as error:
+        return Finding(name=name, pin=pin, state="unreachable", where=None, faults=(error.message,))
+    except SandboxError as error:
+        return Finding(name=name, pin=pin, state="wrong", where=None, faults=(error.message,))
+    faults = faults_of(client, image, pin)
+    notes = (*notes_of(image), *_moved(client, pin))
+    return Finding(name=name, pin=pin, state="wrong" if faults else "ok", where="engine", faults=faults, notes=notes)
+
+
+def faults_of(client: docker.DockerClient, image: Image, pin: ImagePin) -> tuple[str, ...]:
+    """In what an image on the engine is not what its pin says, or what it says itself."""
+    faults = []
+    if pin.id is not None and image.id != pin.id:
+        faults.append(f"the engine has {image.id}, the pin says {pin.id}")
+    if pin.platform is not None and registry.platform_of(image) != pin.platform:
+        faults.append(f"it is for {registry.platform_of(image)}, the pin says {pin.platform}")
+    said = registry.describe(image, reference=None, tag=None).built
+    if pin.built is not None:
+        for what in ("wtsbench", "code", "torch", "packages"):
+            wanted, found = getattr(pin.built, what), None if said is None else getattr(said, what)
+            if wanted is not None and wanted != found:
+                faults.append(f"its label for {what} is {found}, the pin says {wanted}")
+    if said is not None:
+        inside = code_inside(client, str(image.id))
+        if inside != said.code:
+            faults.append(f"the code in it has digest {inside}, its label says {said.code}")
+    return tuple(faults)
+
+
+def notes_of(image: Image) -> tuple[str, ...]:
+    """How an image stands to this installation."""
+    code = image.labels.get(CODE_LABEL)
+    if code is None:
+        return ("it has no label of wtsbench, so which code is in it is not known",)
+    if code != code_digest():
+        return ("it holds other code than this installation; `wtsbench image build` builds one with this code",)
+    return ()
+
+
+def code_inside(client: docker.DockerClient, image: str) -> str | None:
+    """Digest of the code that an image holds, as `code_digest` makes it; None where it holds none.
+
+    Nothing of the image is run for it.
+    """
+    import docker.errors
+
+    with said_by_engine("the image cannot be looked into"):
+        container = client.containers.create(image, ["nothing"], network_mode="none")
+        try:
+            chunks, _ = container.get_archive(_CODE, chunk_size=oci.CHUNK)
+            archive = b"".join(chunks)
+        except docker.errors.NotFound:
+            return None
+        finally:
+            container.remove(force=True, v=True)
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            content = tar.extractfile(member) if member.isreg() and member.name.endswith(".py") else None
+            if content is not None:
+                files[member.name.partition("/")[2]] = content.read()
+    return digest_of(files)
+
+
+def _moved(client: docker.DockerClient, pin: ImagePin) -> tuple[str, ...]:
+    """Whether the tag that was pinned is another image by now."""
+    if pin.tag is None or pin.reference is None:
+        return ()
+    try:
+        now, _ = registry.registry_digest(client, pin.tag)
+    except SandboxError as error:
+        return (f"whether tag {pin.tag} has moved is not known: {error.message}",)
+    pinned = pin.reference.partition("@")[2]
+    return () if now == pinned else (f"tag {pin.tag} is {now} by now; the pin still means {pinned}",)

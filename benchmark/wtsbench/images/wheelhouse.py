@@ -1,0 +1,169 @@
+"""The wheels an image is built from, fetched on the host by its own pip: the build itself then needs no network."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import wtsbench
+from wtsbench.errors import SandboxError
+from wtsbench.files import exclusive
+from wtsbench.images.code import checkout_digest
+from wtsbench.settings import cache_folder, checkout
+from wtsbench.spec.identity import digest
+
+_PIP_SETTINGS = ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE", "TORCH_INDEX_URL")
+"""Where packages come from decides which builds of them are found."""
+
+
+def wheelhouse(requirements: Path, *, python: str, gpu: bool, note: Callable[[str], None]) -> Path:
+    """A folder with the wheels of pinned requirements and of all they need, fetched once and kept in the cache.
+
+    Where no GPU is meant, torch's CPU build is taken if pip finds one (`TORCH_INDEX_URL` names a further index to look
+    in), else the ordinary build.
+
+    Args:
+        requirements: a requirements file with pinned versions.
+        python: version the wheels are for, as `3.11`.
+        gpu: whether the image is meant for GPUs.
+        note: told what takes time.
+
+    Raises:
+        SandboxError: pip cannot get a wheel of some package.
+    """
+    text = requirements.read_text()
+    places = [os.environ.get(name, "") for name in _PIP_SETTINGS]
+    key = digest([text, python, gpu, platform.machine(), *places])[:16]
+    folder = cache_folder() / "wheels" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder.parent / f"{key}.lock"):
+        if folder.is_dir():
+            return folder
+        note("fetching the packages of the trial image")
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{key}.") as scratch:
+            wheels = Path(scratch) / "wheels"
+            choices = [text] if gpu else [re.sub(r"(?m)^(torch==[^+\s]+)$", r"\1+cpu", text), text]
+            for number, choice in enumerate(choices, 1):
+                (Path(scratch) / "requirements.txt").write_text(choice)
+                failed = _download(Path(scratch) / "requirements.txt", wheels, python)
+                if failed is None:
+                    break
+                if number == len(choices):
+                    message = f"pip cannot get the packages of the trial image: {failed}"
+                    raise SandboxError(message, remedy="check pip's settings and the network")
+            if gpu and any(wheels.glob("torch-*+cpu-*")):
+                raise SandboxError(
+                    "pip finds no build of torch with CUDA: the one that it takes is for CPUs alone",
+                    remedy="name an index that has one with TORCH_INDEX_URL, or build with --cpu",
+                )
+            wheels.rename(folder)
+    return folder
+
+
+def contents(wheels: Path) -> dict[str, str]:
+    """SHA-256 of every wheel of a folder, by its name."""
+    found = {}
+    for path in sorted(wheels.iterdir()):
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def node_wheels(*, note: Callable[[str], None]) -> Path:
+    """A folder with the wheels of the installed wtsbench and of all that it needs, at the versions installed here.
+
+    They are for the Python and the machine that this runs on; fetched once and kept in the cache.
+
+    Raises:
+        SandboxError: pip cannot get or build one.
+    """
+    pinned = sorted(needed_by("wtsbench"))
+    root = checkout()
+    ours = [wtsbench.__version__, "" if root is None else checkout_digest(root)]
+    places = [os.environ.get(name, "") for name in _PIP_SETTINGS]
+    key = digest([pinned, ours, platform.python_version_tuple()[:2], platform.machine(), *places])[:16]
+    folder = cache_folder() / "wheels" / f"nodes-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder.parent / f"nodes-{key}.lock"):
+        if folder.is_dir():
+            return folder
+        note(f"fetching the packages of wtsbench itself ({len(pinned)})")
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{key}.") as scratch:
+            wheels = Path(scratch) / "wheels"
+            (Path(scratch) / "requirements.txt").write_text("".join(f"{one}\n" for one in pinned))
+            own = f"wtsbench=={wtsbench.__version__}" if root is None else str(root)
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            failed = _download(Path(scratch) / "requirements.txt", wheels, version, "--no-deps") or pip(
+                "wheel", "--quiet", "--no-deps", f"--wheel-dir={wheels}", own
+            )
+            if failed is not None:
+                raise SandboxError(
+                    f"pip cannot get the packages of wtsbench: {failed}",
+                    remedy="check pip's settings and the network, or leave them out with --no-wheels",
+                )
+            wheels.rename(folder)
+    return folder
+
+
+def needed_by(package: str) -> set[str]:
+    """All that an installed package needs in turn, as `name==version`."""
+    found: dict[str, str] = {}
+    waiting = [(package, "")]
+    looked = set(waiting)
+    while waiting:
+        name, extra = waiting.pop()
+        try:
+            installed = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise SandboxError(
+                f"{name} is not installed here, so its version cannot be bundled",
+                remedy="install wtsbench, or leave the packages out with --no-wheels",
+            ) from error
+        found[name] = installed.version
+        for text in installed.requires or ():
+            need = Requirement(text)
+            if need.marker is not None and not need.marker.evaluate({"extra": extra}):
+                continue
+            asked = {(canonicalize_name(need.name), one) for one in ("", *need.extras)} - looked
+            looked |= asked
+            waiting += asked
+    return {f"{name}=={version}" for name, version in found.items() if name != package}
+
+
+def _download(requirements: Path, wheels: Path, python: str, *options: str) -> str | None:
+    extra = os.environ.get("TORCH_INDEX_URL")
+    return pip(
+        "download",
+        "--quiet",
+        "--only-binary=:all:",
+        f"--python-version={python}",
+        f"--dest={wheels}",
+        *options,
+        *([f"--extra-index-url={extra}"] if extra else []),
+        f"--requirement={requirements}",
+    )
+
+
+def pip(*arguments: str) -> str | None:
+    """Run pip with the host's own settings; None, or its complaint in one line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode == 0:
+        return None
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "pip failed")

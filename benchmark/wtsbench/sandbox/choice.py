@@ -1,0 +1,39 @@
+"""Which sandbox is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wtsbench.errors import SandboxError, SpecError
+from wtsbench.images.pins import DEFAULT_IMAGE
+from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.docker import DockerSandbox
+from wtsbench.sandbox.process import ProcessSandbox
+
+
+def make_sandbox(name: str, *, image: str | None = None, place: Path | None = None) -> Sandbox:
+    """The sandbox of a name, checked but not started. Takes well under a second where there is no engine.
+
+    Args:
+        name: `process`, `docker`, or `auto`: docker where an engine answers and has the pinned image,
+            else process, with a notice that says so.
+        image: name in `images.yaml`, `repo@sha256:…` or `sha256:…`; None is the trial image.
+        place: folder that a sandbox may keep its own things in, on the file system of the trial folders; None is
+            beside each of them.
+
+    Raises:
+        SandboxError: docker was asked for and cannot be had here.
+        SpecError: the image is named by a tag, or no sandbox has this name.
+    """
+    if name == "process":
+        return ProcessSandbox()
+    if name not in ("auto", "docker"):
+        raise SpecError(f"there is no sandbox {name!r}", remedy="choose auto, process or docker.")
+    try:
+        return DockerSandbox.here(image or DEFAULT_IMAGE, place=place)
+    except SandboxError as error:
+        if name != "auto":
+            raise
+        remedy = f"; {error.remedy.rstrip('.')}" if error.remedy else ""
+        consequence = "so trials run as processes that reach this machine's network and files"
+        return ProcessSandbox(notice=f"{error.message}, {consequence}{remedy}.")

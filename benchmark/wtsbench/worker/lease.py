@@ -1,0 +1,67 @@
+"""The trial's own end of the lease: it stops when nobody renews the lease file, so that no trial is ever orphaned."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from wtsbench.contract.folder import ExitCode, lease_seconds
+
+
+class Lease:
+    """A lease file, looked at from time to time.
+
+    Its age is measured on this process's steady clock, from one change of the file to the next: wall clocks jump. A
+    lease that is taken away has expired.
+    """
+
+    def __init__(self, path: Path, *, seconds: float | None = None) -> None:
+        self.seconds = lease_seconds() if seconds is None else seconds
+        self._path = path
+        self._seen = _renewed(path)
+        self._since = time.monotonic()
+
+    @property
+    def pause(self) -> float:
+        """Seconds from one look to the next."""
+        return min(1.0, self.seconds / 4)
+
+    def expired(self) -> bool:
+        """Look: whether it has not been renewed for too long. Says so on standard error."""
+        now = _renewed(self._path)
+        if now is not None and now != self._seen:
+            self._seen, self._since = now, time.monotonic()
+        elif now is None or time.monotonic() - self._since > self.seconds:
+            said = f"wtsbench: the lease was not renewed for {self.seconds:g} s; the trial ends itself"
+            print(said, file=sys.stderr, flush=True)
+            return True
+        return False
+
+
+def watch(path: Path, *, seconds: float | None = None) -> threading.Thread | None:
+    """Watch a lease in a thread, and end the process when it has expired.
+
+    A supervisor creates the file before it starts the trial; where there is none, the trial was started by hand or
+    somebody else watches for it, and None is returned.
+    """
+    if not path.exists():
+        return None
+    thread = threading.Thread(target=_watch, args=(Lease(path, seconds=seconds),), name="lease", daemon=True)
+    thread.start()
+    return thread
+
+
+def _watch(lease: Lease) -> None:
+    while not lease.expired():
+        time.sleep(lease.pause)
+    os._exit(ExitCode.NO_RESULT)
+
+
+def _renewed(lease: Path) -> int | None:
+    try:
+        return lease.stat().st_mtime_ns
+    except OSError:
+        return None
