@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_other_predictions_never_agree_and_their_ranks_are_told(tmp_path: Path) 
     by_trial = {trial.trial_id: trial for trial in found.trials}
     assert by_trial[trial_name("student", "colours", "large", 0, "naive")].other > 40
     assert sorted(found.ranks.values()) == [(1, 2), (2, 1)]
-    record = found.record(1.0)
+    record = json.loads(json.dumps(found.record(1.0)))
     assert (record["agrees"], record["entries"]) == (False, 2)
 
 

@@ -118,7 +118,7 @@ def _outputs(store: Readable, again: Readable, before: str, now: str) -> tuple[i
         arrays = [(np.asarray(old[key]), np.asarray(new[key])) for key in common]
         other = sum(one.shape != two.shape or one.argmax() != two.argmax() for one, two in arrays)
         apart = [float(np.abs(one - two).max()) for one, two in arrays if one.shape == two.shape]
-        return len(old), other + len(old.keys() ^ new.keys()), max(apart, default=0.0)
+        return len(old), int(other) + len(old.keys() ^ new.keys()), max(apart, default=0.0)
     texts = [_keyed(side.generations([one]), "text") for side, one in ((store, before), (again, now))]
     scores = [_keyed(side.scores([one]), "value") for side, one in ((store, before), (again, now))]
     other = sum(texts[0].get(key) != texts[1].get(key) for key in texts[0].keys() | texts[1].keys())
