@@ -66,27 +66,22 @@ def _readers() -> dict[str, Callable[[Path, pytest.MonkeyPatch], object]]:
     from wtsbench.data.reading import read_file
     from wtsbench.images.bundle import opened
     from wtsbench.models.label_file import file_sha256
-    from wtsbench.scoring.perspective import KEY_FILE, read_key
     from wtsbench.spec.grid import Grid
     from wtsbench.spec.model import LabelFile
     from wtsbench.spec.yaml_file import load
-    from wtsbench.store import remote
+    from wtsbench.store import connection
 
     def bundle(path: Path, _: pytest.MonkeyPatch) -> None:
         with opened(path):
             pass
 
-    def key(path: Path, patch: pytest.MonkeyPatch) -> None:
-        patch.setenv(KEY_FILE, str(path))
-        read_key("perspective")
-
     def token(path: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setenv("WTSBENCH_TOKEN_FILE", str(path))
-        remote._token("grpc+tls://localhost:1")
+        connection.token()
 
     def certificate(path: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setenv("WTSBENCH_CA_FILE", str(path))
-        remote._file("WTSBENCH_CA_FILE")
+        connection._file("WTSBENCH_CA_FILE")
 
     labels = LabelFile.model_validate({"path": "other.csv", "text": "a", "label": "b"})
     return {
@@ -95,13 +90,12 @@ def _readers() -> dict[str, Callable[[Path, pytest.MonkeyPatch], object]]:
         "parquet": lambda path, _: read_file(path, "parquet", ["a"], "task"),
         "labels": lambda path, _: file_sha256(labels, path.parent, what="model"),
         "bundle": bundle,
-        "key": key,
         "token": token,
         "certificate": certificate,
     }
 
 
-@pytest.mark.parametrize("reader", ["grid", "csv", "parquet", "labels", "bundle", "key", "token", "certificate"])
+@pytest.mark.parametrize("reader", ["grid", "csv", "parquet", "labels", "bundle", "token", "certificate"])
 def test_every_reader_refuses_them(reader: str, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """None waits for a pipe, and each says what is in the place of its file."""
     _refused(lambda: _readers()[reader](other, monkeypatch), UserError)

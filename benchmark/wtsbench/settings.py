@@ -1,14 +1,21 @@
-"""The one owner of where files are: shipped with wtsbench, the user's own, caches."""
+"""Every environment variable of wtsbench with its default, and where files are: shipped, the user's own, caches.
+
+README has the same table for users.
+"""
 
 import errno
 import hashlib
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import wtsbench
 from wtsbench.errors import SpecError
 from wtsbench.visible import shortened
 
+_Default = TypeVar("_Default", int, None)
 _PACKAGE = Path(wtsbench.__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
 
@@ -88,14 +95,68 @@ def token_file() -> Path | None:
     return user_path(named) if named else None
 
 
+def spool_of_servers() -> Path:
+    """Where attempts on their way to servers are kept on this machine, a folder for each server."""
+    named = os.environ.get("WTSBENCH_SPOOL")
+    return (user_path(named) if named else cache_folder() / "spool").resolve()
+
+
 def spool_folder(store: str) -> Path:
     """Where attempts on their way to a store are kept on this machine.
 
     `WTSBENCH_SPOOL` where it is set; else `spool` in the store's folder, or for a server a folder of its own in the
     user's cache.
     """
-    named = os.environ.get("WTSBENCH_SPOOL")
     if "://" not in store:
-        return user_path(named or user_path(store) / "spool").resolve()
-    own = hashlib.sha256(store.encode()).hexdigest()[:16]
-    return (user_path(named) if named else cache_folder() / "spool").resolve() / own
+        return user_path(os.environ.get("WTSBENCH_SPOOL") or user_path(store) / "spool").resolve()
+    return spool_of_servers() / hashlib.sha256(store.encode()).hexdigest()[:16]
+
+
+def spool_bytes() -> int:
+    """`WTSBENCH_SPOOL_BYTES`, or 50 GiB: what may wait on a node to be delivered."""
+    return _bytes("WTSBENCH_SPOOL_BYTES", 50 * 2**30)
+
+
+def cache_bytes() -> int:
+    """`WTSBENCH_CACHE_BYTES`, or 20 GiB: what the parts of the cache that are made again may hold."""
+    return _bytes("WTSBENCH_CACHE_BYTES", 20 * 2**30)
+
+
+def images_bytes() -> int | None:
+    """`WTSBENCH_IMAGES_BYTES`: what trial images without a name may hold; None where they all stay."""
+    return _bytes("WTSBENCH_IMAGES_BYTES", None)
+
+
+def lease_seconds() -> float:
+    """`WTSBENCH_LEASE_SECONDS`, or 30: age at which a trial's lease has expired."""
+    return _seconds("WTSBENCH_LEASE_SECONDS", 30.0)
+
+
+def lock_seconds() -> float:
+    """`WTSBENCH_STORE_LOCK_SECONDS`, or 60: how long to wait for a store's lock."""
+    return _seconds("WTSBENCH_STORE_LOCK_SECONDS", 60.0)
+
+
+def patience_seconds() -> float:
+    """`WTSBENCH_STORE_PATIENCE_SECONDS`, or 300: how long to go on trying while a server does not answer."""
+    return _seconds("WTSBENCH_STORE_PATIENCE_SECONDS", 300.0)
+
+
+def _bytes(name: str, default: _Default) -> int | _Default:
+    named = os.environ.get(name)
+    if not named:
+        return default
+    if not (named.isascii() and named.isdecimal()):
+        raise SpecError(f"{name} is {named!r}, not a number of bytes", remedy="set it to one, or unset it.")
+    return int(named)
+
+
+def _seconds(name: str, default: float) -> float:
+    named = os.environ.get(name)
+    if not named:
+        return default
+    with suppress(ValueError):
+        seconds = float(named)
+        if 0 <= seconds <= threading.TIMEOUT_MAX:
+            return seconds
+    raise SpecError(f"{name} is {named!r}, not a number of seconds", remedy="set it to one, or unset it.")

@@ -76,7 +76,8 @@ def serve(
     import sys
     import threading
 
-    from wtsbench.store.server.serving import DEFAULT_LISTEN, DRAIN_SECONDS, Running, ServeOptions, stop_on_signals
+    from wtsbench.store.server.options import DEFAULT_LISTEN, DRAIN_SECONDS, ServeOptions
+    from wtsbench.store.server.serving import Running, stop_on_signals
     from wtsbench.store.server.serving import serve as run
 
     def ready(running: Running) -> None:

@@ -64,14 +64,13 @@ def test_score_reads_standard_input(tmp_path: Path, environment: dict[str, str])
 
 
 def test_what_is_missing_is_told(wtsbench: Wtsbench) -> None:
-    """No such scorer, no mirror, no file, no key: exit code 2, with what to do."""
-    empty = {"WTSBENCH_DATA_MIRROR": "", "PERSPECTIVE_API_KEY": "", "WTSBENCH_PERSPECTIVE_KEY_FILE": ""}
+    """No such scorer, no mirror, no file: exit code 2, with what to do."""
+    empty = {"WTSBENCH_DATA_MIRROR": ""}
     for arguments, told in (
         (("show", "toxicty-mini"), "did you mean 'toxicity-mini'?"),
         (("train", "--out", "x"), "--mirror"),
         (("show", "toxicity-ngram"), "WTSBENCH_DATA_MIRROR"),
         (("score", "toxicity-mini", "absent.txt"), "absent.txt cannot be read"),
-        (("score", "perspective", __file__), "WTSBENCH_PERSPECTIVE_KEY_FILE"),
     ):
         done = wtsbench("scorer", *arguments, **empty)
         assert done.returncode == 2, done.stderr

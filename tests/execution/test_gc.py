@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.execution.test_sweep import begun, predict, spec, store  # noqa: F401  # fixtures
-from wtsbench.errors import StoreError
+from wtsbench.errors import SpecError
 from wtsbench.execution.gc import Cleared, Leftover, clear, find
 from wtsbench.execution.space import OnDisk
 from wtsbench.execution.spool import AttemptFolder, attempt_folders, sandbox_folder
@@ -168,7 +168,7 @@ def test_a_cache_over_its_budget_loses_the_least_used(tmp_path: Path, monkeypatc
     assert all(one.problem is None for one in cleared(uri, cache=0))
     assert [path.exists() for path in (oldest, wheels, table, fresh, paid)] == [False, False, False, True, True]
     monkeypatch.setenv("WTSBENCH_CACHE_BYTES", "much")
-    with pytest.raises(StoreError, match="not a number"):
+    with pytest.raises(SpecError, match="not a number"):
         find(uri)
 
 

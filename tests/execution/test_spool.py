@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wtsbench.errors import ExitCode, StoreError
+from wtsbench.errors import ExitCode, SpecError, StoreError
 from wtsbench.execution.spool import require_room
 from wtsbench.settings import spool_folder
 
@@ -24,7 +24,7 @@ def test_a_full_spool_begins_no_further_attempt(tmp_path: Path, monkeypatch: pyt
     assert full.value.exit_code == ExitCode.UNREACHABLE
     assert "submit again" in str(full.value.remedy)
     monkeypatch.setenv("WTSBENCH_SPOOL_BYTES", "many")
-    with pytest.raises(StoreError, match="not a number of bytes"):
+    with pytest.raises(SpecError, match="not a number of bytes"):
         require_room(tmp_path)
 
 

@@ -18,16 +18,18 @@ import pytest
 
 from tests.planning.grids import plan_of
 from wtsbench.contract import schemas
-from wtsbench.contract.outbox import Outbox
+from wtsbench.contract.outbox import Batch, Outbox, read_batch
 from wtsbench.errors import SandboxError
-from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE, seal_row
+from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE
 from wtsbench.execution.job import Job
+from wtsbench.execution.sealing import seal_row
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, abandoned
 from wtsbench.execution.supervise import seal_lost, supervise, sweep
 from wtsbench.metrics.score import ScoringError, score
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
 from wtsbench.spec.trial import PREDICTED_SPLITS, Role, TrialJob, TrialSpec
+from wtsbench.store import courier
 from wtsbench.store.client import Store, open_store
 
 LABELS = ("a", "b")
@@ -103,6 +105,25 @@ def test_finished_work_is_kept(spec: TrialSpec, store: Store, tmp_path: Path) ->
     assert accuracy == {"transfer": 1.0, "validation": 1.0, "test": 0.5, "ood": 1.0}
     assert not folder.path.exists()
     assert sweep(tmp_path / "spool", store) == []
+
+
+def test_records_are_read_once_on_their_way_home(
+    spec: TrialSpec, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checked, scored and sent, each record is read from the disk and its digest computed a single time."""
+    read: list[str] = []
+
+    def counted(path: Path) -> Batch:
+        read.append(path.name)
+        return read_batch(path)
+
+    monkeypatch.setattr(courier, "read_batch", counted)
+    folder, _, outbox = begun(spec, store, tmp_path / "spool")
+    predict(outbox, store, spec)
+    folder.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
+    sweep(tmp_path / "spool", store)
+    assert "000001-predictions.arrow" in read
+    assert len(read) == len(set(read)) == store.trials()["records"].to_pylist()[0]
 
 
 def test_unfinished_work_is_a_failure(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
@@ -245,7 +266,7 @@ from pathlib import Path
 from wtsbench.execution import ending
 from wtsbench.execution.supervise import sweep
 from wtsbench.store.client import open_store
-setattr(ending, sys.argv[1], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+setattr(ending, sys.argv[1], lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
 sweep(Path(sys.argv[2]), open_store(sys.argv[3]))
 """
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tests.performance.store_writers import seal_row
 from wtsbench.contract.schemas import TABLES
+from wtsbench.store.database import insert
 from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
@@ -60,10 +61,10 @@ def fake_store(folder: Path, *, tasks: int, items: int) -> tuple[int, int]:
             trials[cell[f"{role}_trial"]] = (role, cell)
     with locked(folder, shared=False), Engine.open(folder / DATABASE, read_only=False) as engine:
         keys = pa.table({"key": range(1, len(trials) + 1), "trial_id": list(trials), "attempt": [1] * len(trials)})
-        engine.insert("attempt_keys", keys)
-        engine.insert("done", keys.drop_columns(["attempt"]))
+        insert(engine.connection, "attempt_keys", keys)
+        insert(engine.connection, "done", keys.drop_columns(["attempt"]))
         numbers = keys["key"].to_pylist()
-        engine.insert("ledger", pa.concat_tables(_ledger(numbers, record, items) for record in (1, 2)))
+        insert(engine.connection, "ledger", pa.concat_tables(_ledger(numbers, record, items) for record in (1, 2)))
         ended = [
             seal_row(
                 trial_id,
@@ -79,7 +80,7 @@ def fake_store(folder: Path, *, tasks: int, items: int) -> tuple[int, int]:
             for trial_id, (role, cell) in trials.items()
         ]
         sealed = pa.Table.from_batches(ended).drop_columns(list(ATTEMPT)).append_column("key", keys["key"])
-        engine.insert("trials_rows", sealed)
+        insert(engine.connection, "trials_rows", sealed)
         for first in range(1, len(trials) + 1, 100):  # a trial at a time, as they come in life
             engine.connection.execute(
                 "INSERT INTO predictions_rows BY NAME SELECT key, 'test' AS split, printf('%06d', item) AS item_id,"

@@ -165,7 +165,8 @@ def append_rate(kind: str, place: _Place, writers: int, seconds: float) -> Rate:
 
 def _serve(folder: Path, pipe: Any) -> None:
     """Serve a store in this process; every message asks for its CPU seconds, until the pipe is closed."""
-    from wtsbench.store.server.serving import Running, ServeOptions, serve
+    from wtsbench.store.server.options import ServeOptions
+    from wtsbench.store.server.serving import Running, serve
 
     stop = threading.Event()
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
-from tests.reports.worlds import World, simple
+from tests.reports.worlds import MemoryStore, World, simple
 from tests.store.servers import asking_with, serving, token_in
 from wtsbench.reports import kept as kept_module
 from wtsbench.reports.kept import KeptTables
@@ -23,7 +24,6 @@ from wtsbench.reports.renderers import RENDERERS, render
 from wtsbench.reports.rows import Leaderboard
 from wtsbench.store import folder as folder_module
 from wtsbench.store.client import Store, open_store
-from wtsbench.store.operations import StoreCalls
 
 QUICK = 200
 
@@ -33,25 +33,20 @@ def small() -> World:
     return simple({"naive": 0.7, "logconf": 0.8}, items=60)
 
 
-class Watched:
+class Watched(MemoryStore):
     """A store in memory, and how often its predictions were asked for."""
 
-    def __init__(self, world: World) -> None:
-        self._store = world.memory()
-        self.reads = 0
+    reads = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def predictions(self, *args: Any, **kwargs: Any) -> Any:
+    def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions, counted."""
         self.reads += 1
-        return self._store.predictions(*args, **kwargs)
+        return super().predictions(trial_ids, splits=splits)
 
 
 def board_of(world: World, kept: KeptTables, *, resamples: int = QUICK) -> tuple[Leaderboard, bool]:
     """A leaderboard, and whether predictions were read for it."""
-    store = Watched(world)
+    store = Watched(world, None)
     board = leaderboard(store, resamples=resamples, kept=kept)
     return board, store.reads > 0
 
@@ -250,13 +245,13 @@ def test_stored_rows_are_read_once_where_nothing_was_written(
 ) -> None:
     """A warm leaderboard of a store that nobody writes to reads no row of predictions; of a served one it does."""
     asked: list[int] = []
-    contents = StoreCalls.contents
+    contents = Store.contents
 
-    def counted(store: StoreCalls, trial_ids: Any) -> dict[str, str]:
+    def counted(store: Store, trial_ids: Any) -> dict[str, str]:
         asked.append(len(trial_ids))
         return contents(store, trial_ids)
 
-    monkeypatch.setattr(StoreCalls, "contents", counted)
+    monkeypatch.setattr(Store, "contents", counted)
     store = small().folder(tmp_path)
     for settled, times in ((10**12, 2), (0, 1)):
         monkeypatch.setattr(folder_module, "_SETTLED_NS", settled)

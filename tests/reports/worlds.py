@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -337,10 +338,15 @@ def trial_name(role: str, task: str, model: str, seed: int, strategy: str | None
     return name(role, task, model, seed, strategy)
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """The reading half of a store, over Arrow tables in the store's schemas."""
 
-    uri: str = "memory"
+    @property
+    def uri(self) -> str:
+        return "memory"
+
+    def _engine(self, *, read_only: bool = False) -> AbstractContextManager[Any]:
+        raise NotImplementedError("a store in memory has no engine")
 
     def __init__(self, world: World, shuffle: int | None) -> None:
         self._chance = None if shuffle is None else random.Random(shuffle)
@@ -379,10 +385,6 @@ class MemoryStore:
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         self.largest_read = max(self.largest_read, len(trial_ids))
         return _of_splits(_among(self._predictions, trial_ids), splits)
-
-    @property
-    def state(self) -> None:
-        """Read anew each time."""
 
     def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
         parts = (self._predictions, self._generations, self._scores)

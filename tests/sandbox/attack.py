@@ -18,7 +18,7 @@ from wtsbench.sandbox.container import container_arguments
 
 FORK_SERVER = """
 import json, runpy, sys, traceback, types
-from wtsbench.worker import fork server
+from wtsbench.worker import fork_server
 from wtsbench.trial.faults import failure_of
 
 def run_folder(folder):
@@ -40,11 +40,11 @@ def run_folder(folder):
     (folder / "outbox" / "result.json").write_text(json.dumps(result))
     return 1 if failure else 0
 
-fork server.preload = lambda: None
+fork_server.preload = lambda: None
 module = types.ModuleType("wtsbench.trial.run")
 module.run_folder = run_folder
 sys.modules["wtsbench.trial.run"] = module
-sys.exit(fork server.main(sys.argv[1:]))
+sys.exit(fork_server.main(sys.argv[1:]))
 """
 
 

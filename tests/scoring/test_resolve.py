@@ -18,7 +18,7 @@ from wtsbench.spec.scorer import ScorerManifest
 def test_shipped_manifests_are_valid() -> None:
     """Every shipped scorer loads under its own name, and there is one of each kind."""
     kinds = {manifests.load_scorer(name)[0].source.kind for name in manifests.names("scorers")}
-    assert kinds == {"lexicon", "ngram", "hub", "perspective"}
+    assert kinds == {"lexicon", "ngram", "hub"}
 
 
 def test_a_typo_names_the_nearest() -> None:
@@ -40,15 +40,11 @@ def test_a_folder_that_is_no_scorer(tmp_path: Path) -> None:
         ({"kind": "lexicon", "weights": {"Bad": 0.5}}, "lower-case"),
         ({"kind": "lexicon", "weights": {"two words": 0.5}}, "one word"),
         ({"kind": "lexicon", "weights": {"bad": 1.5}}, "less than or equal to 1"),
-        ({"kind": "perspective", "endpoint": "https://key@host"}, "endpoint"),
-        ({"kind": "perspective", "endpoint": "https://host/?key=secret"}, "endpoint"),
-        ({"kind": "perspective", "key": "secret"}, "key"),
-        ({"kind": "perspective", "languages": []}, "languages"),
         ({"kind": "ngram", "digest": "short"}, "digest"),
     ],
 )
 def test_a_wrong_source_is_refused(source: dict[str, Any], told: str) -> None:
-    """What a source must not say is told; a key has no place in any manifest."""
+    """What a source must not say is told."""
     with pytest.raises(ValueError, match=told):
         ScorerManifest.model_validate({"name": "x", "summary": "x", "source": source})
 

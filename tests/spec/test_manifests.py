@@ -262,7 +262,7 @@ def test_schema_explains_itself() -> None:
     [
         ("tasks/boolq", "this is a task's manifest, not a grid"),
         ("models/gpt2", "this is a model's manifest, not a grid"),
-        ("scorers/perspective", "this is a scorer's manifest, not a grid"),
+        ("scorers/toxicity-mini", "this is a scorer's manifest, not a grid"),
     ],
 )
 def test_a_file_of_another_kind_is_called_what_it_is(file: str, words: str) -> None:

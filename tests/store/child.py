@@ -6,7 +6,6 @@ Every line on standard output says that something was acknowledged, and is flush
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import time
@@ -180,76 +179,6 @@ def die_in_server(folder: str, outboxes: str) -> None:
             return
 
 
-def die_in_journal(folder: str, outboxes: str) -> None:
-    """Append attempts as a server does, and die before and after the first, second, third call that writes its journal.
-
-    Each time it is a fork with a store of its own; the last one survives. Some of the attempts go into the tables.
-    """
-    from wtsbench.contract.outbox import pending, read_batch
-    from wtsbench.store.server import durable, live
-
-    durable.SETTLE_BYTES = 150_000
-    durable.SETTLE_SECONDS = 600.0
-    records = {
-        path.name: [read_batch(file.path) for file in pending(path)] for path in sorted(Path(outboxes).iterdir())
-    }
-
-    def mortal(name: str, dying: int, left: list[int]) -> Callable[..., Any]:
-        inner: Callable[..., Any] = getattr(os, name)
-
-        def call(*arguments: Any, **named: Any) -> Any:
-            left[0] += 2
-            if left[0] - 2 == dying:
-                say(f"dies before {name}")
-                die()
-            result = inner(*arguments, **named)
-            if left[0] - 1 == dying:
-                say(f"dies after {name}")
-                die()
-            return result
-
-        return call
-
-    for dying in range(200):
-        own = Path(folder) / f"store-{dying:03d}"
-        pid = os.fork()
-        if pid == 0:
-            FolderStore(own).open(create=True)
-            left = [0]
-            for name in ("pwrite", "fdatasync", "posix_fallocate", "ftruncate", "unlink"):
-                setattr(os, name, mortal(name, dying, left))
-            store = live.LiveStore(own / "store.duckdb", limits=live.Limits(), observe=lambda *_: None)
-            for outbox, batches in records.items():
-                store.append(batches, 1)
-                say(f"acknowledged {own.name} {outbox}")
-            store.stop_writing(time.monotonic() + 5)
-            store.close()
-            say("survived")
-            os._exit(0)
-        if os.waitpid(pid, 0)[1] == 0:
-            return
-
-
-def die_catching_up(left: str, folder: str) -> None:
-    """Open copies of the folder of a server that was killed, and die at the first, second, third call of the engine."""
-    connect = database.connect
-    for calls in range(1, 100):
-        own = shutil.copytree(left, Path(folder) / f"store-{calls:03d}")
-        pid = os.fork()
-        if pid == 0:
-            dying = [calls]
-
-            def mortal(path: Path, *, read_only: bool, dying: list[int] = dying) -> Any:
-                return Mortal(connect(path, read_only=read_only), dying)
-
-            setattr(database, "connect", mortal)  # noqa: B010
-            FolderStore(own).open(create=False)
-            say("survived")
-            os._exit(0)
-        if os.waitpid(pid, 0)[1] == 0:
-            return
-
-
 def courier(address: str, outboxes: str, seconds: str) -> None:
     """Deliver every outbox of a folder; say which were acknowledged. A call is lost after some seconds."""
     from wtsbench.store import remote
@@ -267,7 +196,7 @@ def serve_in_strange_times(listen: str, folder: str) -> None:
     import threading
     from datetime import UTC, datetime, timedelta, tzinfo
 
-    from wtsbench.store.server import serving, tokens
+    from wtsbench.store.server import options, serving, tokens
 
     days = [0]
 
@@ -281,10 +210,10 @@ def serve_in_strange_times(listen: str, folder: str) -> None:
     setattr(engine, "datetime", Jumping)  # noqa: B010
     setattr(tokens, "datetime", Jumping)  # noqa: B010
     setattr(time, "time", lambda: now() - 86_400 * days[0])  # noqa: B010
-    options = serving.ServeOptions(listen=listen)
+    arguments = options.ServeOptions(listen=listen)
     stop = threading.Event()
     serving.stop_on_signals(stop)
-    serving.serve(Path(folder), options, ready=lambda running: say(f"serving at {running.listen}"), stop=stop)
+    serving.serve(Path(folder), arguments, ready=lambda running: say(f"serving at {running.listen}"), stop=stop)
     os._exit(0)
 
 

@@ -26,7 +26,8 @@ from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.store import wire
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.folder import SERVER
-from wtsbench.store.server.serving import Running, ServeOptions, serve
+from wtsbench.store.server.options import ServeOptions
+from wtsbench.store.server.serving import Running, serve
 from wtsbench.store.server.tokens import Tokens
 
 LOOPBACK = "grpc://127.0.0.1:0"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.making import seal, trial_id_of
-from wtsbench.errors import StoreError
+from wtsbench.errors import SpecError
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.lock import StoreBusy, locked
 
@@ -143,5 +143,5 @@ def test_who_gave_up_waiting_does_not_come_back_for_the_lock(store: Store, monke
 def test_a_bad_limit_is_a_clear_error(store: Store, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """The environment variable must be a number of seconds."""
     monkeypatch.setenv("WTSBENCH_STORE_LOCK_SECONDS", value)
-    with pytest.raises(StoreError, match=f"WTSBENCH_STORE_LOCK_SECONDS is {value!r}"):
+    with pytest.raises(SpecError, match=f"WTSBENCH_STORE_LOCK_SECONDS is {value!r}"):
         store.trials()

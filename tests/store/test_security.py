@@ -31,9 +31,9 @@ from wtsbench.store.folder import SERVER
 from wtsbench.store.queries import Query
 from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.server.certificates import client_certificate
-from wtsbench.store.server.guard import Refused, require_harmless
+from wtsbench.store.server.guard import require_harmless
 from wtsbench.store.server.serving import Running
-from wtsbench.store.server.tokens import Denied, Tokens
+from wtsbench.store.server.tokens import Tokens
 from wtsbench.store.tables import creation
 from wtsbench.store.wire import StoreDenied, StoreRefused
 
@@ -238,7 +238,7 @@ def test_what_stands_inside_of_a_harmless_statement_is_refused_by_the_parser_alo
     with duckdb.connect() as connection:
         for statement in creation():
             connection.execute(statement)
-        with pytest.raises(Refused):
+        with pytest.raises(StoreRefused):
             require_harmless(connection, sql)
 
 
@@ -499,7 +499,7 @@ def test_tokens_are_listed_by_state_and_the_newest_file_counts(tmp_path: Path) -
     assert re.fullmatch(r"[0-9a-f]{64}", json.loads((tmp_path / "tokens.json").read_text())[0]["hash"])
     time.sleep(0.01)
     second.revoke("ann")
-    with pytest.raises(Denied, match="revoked"):
+    with pytest.raises(StoreDenied, match="revoked"):
         first.grant(token)
     assert [one.state for one in first.all()] == ["revoked"]
     with pytest.raises(SpecError, match="no scope"):

@@ -118,22 +118,6 @@ def test_lora_learns_and_repeats(tmp_path: Path, tiny_llama: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_lora_saves_a_plain_model(tmp_path: Path, tiny_llama: Path) -> None:
-    """A checkpoint has the adapters merged in: transformers alone predicts the same from it."""
-    model = model_of(tmp_path / "t", tiny_llama, finetune="lora")
-    model.fit(LABELLED, NAIVE)
-    texts = LABELLED.texts[:6]
-    expected = model.predict(texts)
-    model.save(tmp_path / "saved")
-    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
-    assert not any("lora" in name for name, _ in plain.named_parameters())
-    for text, row in zip(texts, expected, strict=True):
-        ids = torch.tensor(model.tokenizer.encode([text]))
-        with torch.no_grad():
-            found = plain.score(plain.base_model(ids)[0][:, -1]).softmax(-1)
-        assert found[0].tolist() == pytest.approx(row.tolist(), abs=1e-5)
-
-
 def test_lora_of_chosen_layers(tmp_path: Path, tiny_llama: Path) -> None:
     """`lora_targets` names layers by the end of their names; a name that no layer has fails the trial."""
     model = model_of(tmp_path / "t", tiny_llama, finetune="lora", lora_targets=("q_proj", "v_proj"))

@@ -293,29 +293,22 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 
 def test_a_head_in_the_checkpoint_is_not_used(tmp_path: Path, tiny_llama: Path) -> None:
     """A checkpoint that brings a classification head starts from a head of the trial's seed like any other."""
-    job = write_folder(tmp_path / "a", ITEMS, tiny_llama, **QUICK).model_copy(update={"keep_checkpoint": True})
-    (tmp_path / "a" / "spec.json").write_text(job.model_dump_json())
-    assert run_folder(tmp_path / "a") == 0
-    trained = tmp_path / "trained"
-    trained.mkdir()
-    for source in (tiny_llama, tmp_path / "a" / "scratch" / "checkpoint"):
-        for file in source.iterdir():
-            (trained / file.name).write_bytes(file.read_bytes())
     from wtsbench.trial.device import set_up
     from wtsbench.trial.models import load_classifier
 
+    job = write_folder(tmp_path / "a", ITEMS, tiny_llama, **QUICK)
     device = set_up(job)
-    heads = [
-        load_classifier(
-            folder, classes=2, pad_id=0, seed=3, round_=0, device=device, training=job.spec.training
-        ).model.score.weight.tolist()
-        for folder in (trained, tiny_llama)
-    ]
-    again = load_classifier(
-        trained, classes=2, pad_id=0, seed=4, round_=0, device=device, training=job.spec.training
-    ).model.score.weight.tolist()
+
+    def loaded(folder: Path, seed: int) -> Any:
+        training = job.spec.training
+        return load_classifier(folder, classes=2, pad_id=0, seed=seed, round_=0, device=device, training=training).model
+
+    trained = shutil.copytree(tiny_llama, tmp_path / "trained")
+    loaded(tiny_llama, 4).save_pretrained(trained)
+    assert b"score.weight" in (trained / "model.safetensors").read_bytes()
+    heads = [loaded(folder, 3).score.weight.tolist() for folder in (trained, tiny_llama)]
     assert heads[0] == heads[1]
-    assert again != heads[0]
+    assert loaded(trained, 4).score.weight.tolist() != heads[0]
 
 
 def test_a_gpu_that_is_not_there(tmp_path: Path, tiny_llama: Path) -> None:

@@ -1,9 +1,6 @@
 """Digests of records: of what their rows say, and not of how Arrow or memory holds it.
 
-A digest names its version, so that what an older wtsbench stored is checked as it was made:
-
-    c1:HEX      SHA-256 of the rows in the form of `_content`
-    HEX         of schema versions 1 and 2: SHA-256 of the rows' Arrow IPC stream, as pyarrow happens to write it
+A digest names its version: `c1:` and the SHA-256, in hexadecimal digits, of the rows in the form of `_content`.
 """
 
 from __future__ import annotations
@@ -22,8 +19,6 @@ from wtsbench.spec.identity import digest as canonical_digest
 _CONTENT = "c1:"
 STORES_OWN = {"trials": ("records_digest",)}
 """Columns that the store fills in: no part of what was sent."""
-_ADDED = {"trials": ("records", "records_digest")}
-"""Columns that schema versions 1 and 2 did not have."""
 _NAMES = {
     pa.string(): "string",
     pa.int32(): "int32",
@@ -60,9 +55,8 @@ def content_digest(table: str, rows: pa.RecordBatch) -> str:
 
 
 def holds(digest: str, table: str, rows: pa.RecordBatch) -> bool:
-    """Whether rows are those that a digest, of any version, was made of."""
-    made = content_digest(table, rows) if digest.startswith(_CONTENT) else _legacy(table, rows)
-    return made == digest
+    """Whether rows are those that a digest was made of."""
+    return content_digest(table, rows) == digest
 
 
 def records_digest(digests: Mapping[int, str]) -> str:
@@ -74,11 +68,6 @@ def records_digest(digests: Mapping[int, str]) -> str:
 def grid_digest_of(name: str, cells: str) -> str:
     """The digest of a submission as its plan computes it (`Plan.grid_digest`): of its name, and its cells in JSON."""
     return canonical_digest({"name": name, "cells": json.loads(cells)})
-
-
-def is_legacy(digest: str) -> bool:
-    """Whether a digest was made by a wtsbench of schema version 1 or 2."""
-    return not digest.startswith(_CONTENT)
 
 
 def _content(table: str, rows: pa.RecordBatch) -> Iterator[bytes | memoryview]:
@@ -135,24 +124,3 @@ def _emptied(column: pa.Array) -> pa.Array:
 def _bytes(truths: pa.Array) -> bytes:
     """A byte for each."""
     return bytes(truths.cast(pa.uint8()).to_numpy())
-
-
-def _legacy(table: str, rows: pa.RecordBatch) -> str:
-    """The digest that schema versions 1 and 2 gave these rows."""
-    later = [name for name in _ADDED.get(table, ()) if name in rows.schema.names]
-    plain = _as_written(rows.drop_columns(later) if later else rows)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, plain.schema.remove_metadata()) as writer:
-        writer.write_batch(plain.replace_schema_metadata(None))
-    return hashlib.sha256(table.encode() + b"\0" + sink.getvalue()).hexdigest()
-
-
-def _as_written(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows as those versions laid them out in memory: no slices, spare bits or needless validity maps."""
-    every = pa.array(range(rows.num_rows), pa.int64())
-    columns = [pa.array(c.to_pylist(), c.type) if c.null_count else c.take(every) for c in rows.columns]
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=rows.schema))
-    with pa.ipc.open_stream(sink.getvalue()) as reader:
-        return reader.read_next_batch()

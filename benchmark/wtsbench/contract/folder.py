@@ -12,7 +12,6 @@ DIR/
 
 from __future__ import annotations
 
-import os
 from enum import IntEnum
 from pathlib import Path
 
@@ -42,11 +41,6 @@ class ExitCode(IntEnum):
     """What it was given is no trial folder."""
     NO_RESULT = 70
     """The lease ran out, or not even the failure could be written."""
-
-
-def lease_seconds() -> float:
-    """Age at which a lease has expired: `WTSBENCH_LEASE_SECONDS`, or 30."""
-    return float(os.environ.get("WTSBENCH_LEASE_SECONDS") or 30.0)
 
 
 class FolderLayout:

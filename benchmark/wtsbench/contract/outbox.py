@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.ipc
 
-from wtsbench.contract.digests import content_digest, holds, is_legacy
+from wtsbench.contract.digests import content_digest, holds
 from wtsbench.contract.plain import FILE_MAGIC, read_rows
 from wtsbench.contract.schemas import RECORD_TABLES, SCHEMA_VERSION
 from wtsbench.errors import StoreError
@@ -58,8 +58,6 @@ class Batch:
     data: pa.RecordBatch
     digest: str
     """Of `digests`."""
-    encoded: bytes | None = field(default=None, repr=False, compare=False)
-    """The whole record in the form of `wire.encode`, where it came in it."""
 
     @property
     def status(self) -> str | None:
@@ -68,9 +66,8 @@ class Batch:
 
     @property
     def records(self) -> int | None:
-        """How many records its attempt has, where this is the one that ends it, and it says so: older ones do not."""
-        number: int | None = self.data.column("records")[0].as_py() if self.table == "trials" else None
-        return number
+        """How many records its attempt has, where this is the one that ends it."""
+        return None if self.status is None else int(self.data.column("records")[0].as_py())
 
 
 @dataclass(frozen=True)
@@ -257,7 +254,7 @@ def check_batch(batch: Batch) -> None:
         statuses = batch.data.column("status").to_pylist()
         if statuses not in (["done"], ["failed"]):
             raise StoreError(f"a trials record is one row, done or failed, not {statuses}")
-        if batch.records is None and not is_legacy(batch.digest):
+        if batch.data.column("records").null_count:
             raise StoreError("a trials record does not say how many records its attempt has")
 
 
@@ -275,10 +272,6 @@ def normal(table: pa.Table) -> pa.RecordBatch:
     Raises:
         ValueError: they are too many for one.
     """
-    return _one_batch(table)
-
-
-def _one_batch(table: pa.Table) -> pa.RecordBatch:
     batches = table.combine_chunks().to_batches()
     if len(batches) > 1:
         raise ValueError(f"{table.num_rows} rows are too many for one record")

@@ -33,7 +33,7 @@ from wtsbench.sandbox.docker import DockerSandbox
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.settings import cache_folder, shipped, user_manifests, user_path
 from wtsbench.spec import manifests
-from wtsbench.spec.scorer import HubClassifierSource, NgramSource, PerspectiveSource
+from wtsbench.spec.scorer import HubClassifierSource, NgramSource
 from wtsbench.spec.source import CodeSource, HubSource, PathSource
 from wtsbench.spec.trial import ModelRef
 
@@ -266,8 +266,6 @@ class _Gathered:
                     self.add_file(f"{MIRROR}{name}", self.mirror / name)
             case NgramSource(path=path):
                 self.left_out.add(f"{folder / str(path)}: scorer {manifest.name}; put it at the same place there")
-            case PerspectiveSource():
-                self.left_out.add(f"scorer {manifest.name} asks an address of the network for every score")
 
     def _add_folder(self, place: str, root: Path, folder: Path) -> None:
         for path in sorted(folder.rglob("*")):

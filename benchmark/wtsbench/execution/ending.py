@@ -7,35 +7,29 @@ that ending the same attempt twice writes the same keys.
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, Field
 
 from wtsbench.contract import schemas
-from wtsbench.contract.outbox import Outbox, read_batch
+from wtsbench.contract.outbox import Outbox
 from wtsbench.errors import ScorerError, ScorerUnavailable, StoreError
 from wtsbench.execution.allowed import forbidden, further_splits
 from wtsbench.execution.judging import judged
+from wtsbench.execution.sealing import seal_row
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
-from wtsbench.execution.untrusted import read_json
 from wtsbench.files import remove_tree, replace
 from wtsbench.metrics.score import ScoringError, mean_supervision, score, score_generations
 from wtsbench.sandbox import log
 from wtsbench.sandbox.staging import reclaim
 from wtsbench.spec.failure import Failure, FailureClass
-from wtsbench.spec.provenance import provenance
 from wtsbench.spec.trial import Role, Split, TrialJob
 from wtsbench.store.client import Store
-from wtsbench.store.courier import deliver
-from wtsbench.strategies import registry
+from wtsbench.store.courier import Records, deliver
 from wtsbench.visible import storable
 
 SCORES_SEQUENCE = 900_000
@@ -45,15 +39,6 @@ METRICS_SEQUENCE = 900_002
 SEAL_SEQUENCE = 900_003
 LOG_LINES = 2_000
 """Lines of a trial's output that are kept: the last ones."""
-
-
-class _Measured(BaseModel):
-    """What of a trial's measurements has columns of its own."""
-
-    device: str | None = None
-    device_name: str | None = None
-    dtype: str | None = None
-    threads: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,24 +86,25 @@ def _seal_and_deliver(
     job = note.job
     result = result if result is not None else {}
     if not store.sealed(job.trial_id, job.attempt):
-        failure = _claim(folder, job) or failure
+        records = Records()
+        failure = _claim(folder, job, records) or failure
         outbox = Outbox(folder.trial.outbox, trial_id=job.trial_id, attempt=job.attempt)
         written = {file.sequence for file in outbox.pending()}
         if SEAL_SEQUENCE not in written:
             measured = result.setdefault("measurements", {})
             if failure is None:
-                failure = _append_scores(outbox, note, store, measured)
+                failure = _append_scores(outbox, records, note, store, measured)
             printed = _log_rows(folder, job)
             if printed.num_rows:
                 _rewrite(outbox, "logs", printed, LOG_SEQUENCE)
-            records = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
-            _rewrite(outbox, "trials", seal_row(note, failure, result, records, finished), SEAL_SEQUENCE)
-        acks = deliver(folder.trial.outbox, store)
+            count = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
+            _rewrite(outbox, "trials", seal_row(note, failure, result, count, finished), SEAL_SEQUENCE)
+        acks = deliver(folder.trial.outbox, store, records=records)
         return Ended(failure=failure, superseded=any(ack.outcome == "superseded" for ack in acks))
     return Ended(failure=failure)
 
 
-def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
+def _claim(folder: AttemptFolder, job: TrialJob, records: Records) -> Failure | None:
     """From here on the last records are the supervisor's: whatever the trial wrote in their place is no record.
 
     The mark is outside the trial folder, so no trial can set it; a sweep that finds it trusts what is there. What is no
@@ -128,12 +114,12 @@ def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
     """
     if not folder.claimed.exists():
         replaced = reclaim(folder.trial.path)
-        wrong = (
-            {folder.trial.outbox: f"{folder.trial.outbox} was no folder any more"} if replaced else _wrong(folder, job)
-        )
+        gone = {folder.trial.outbox: f"{folder.trial.outbox} was no folder any more"}
+        wrong = gone if replaced else _wrong(folder, job, records)
         if wrong and not folder.verdict.exists():
             replace(folder.verdict, storable(next(iter(wrong.values()))), durable=False)
         for path in wrong:
+            records.forget(path)
             remove_tree(path)
         folder.claimed.touch()
     if not folder.verdict.exists():
@@ -141,13 +127,13 @@ def _claim(folder: AttemptFolder, job: TrialJob) -> Failure | None:
     return Failure(failure_class=FailureClass.TRIAL_ERROR, message=folder.verdict.read_text())
 
 
-def _wrong(folder: AttemptFolder, job: TrialJob) -> dict[Path, str]:
+def _wrong(folder: AttemptFolder, job: TrialJob, records: Records) -> dict[Path, str]:
     """What in the outbox is no record of this attempt, or none that the trial may write, and why."""
     wrong: dict[Path, str] = {}
     seen: set[int] = set()
     for path in sorted(folder.trial.outbox.glob("*.arrow")):
         try:
-            batch = read_batch(path)
+            batch = records.read(path)
             if (batch.trial_id, batch.attempt) != (job.trial_id, job.attempt) or batch.sequence in seen:
                 raise StoreError(f"{path} is no record of this attempt, or not the only one of its number")
             seen.add(batch.sequence)
@@ -168,14 +154,16 @@ def _rewrite(outbox: Outbox, table: str, rows: pa.Table, sequence: int) -> None:
     outbox.append(table, rows, sequence=sequence)
 
 
-def _append_scores(outbox: Outbox, note: AttemptNote, store: Store, measured: dict[str, Any]) -> Failure | None:
+def _append_scores(
+    outbox: Outbox, records: Records, note: AttemptNote, store: Store, measured: dict[str, Any]
+) -> Failure | None:
     """Judge and score what the trial made; what is wrong with it is the attempt's failure."""
     job = note.job
     try:
         if job.spec.form == "generation":
-            metrics = _scored_generations(outbox, note, store, measured)
+            metrics = _scored_generations(outbox, records, note, store, measured)
         else:
-            metrics = _scored_predictions(outbox, job, store)
+            metrics = _scored_predictions(outbox, records, job, store)
     except ScoringError as error:
         return Failure(
             failure_class=FailureClass.DIVERGED if error.diverged else FailureClass.TRIAL_ERROR, message=str(error)
@@ -188,21 +176,23 @@ def _append_scores(outbox: Outbox, note: AttemptNote, store: Store, measured: di
     return None
 
 
-def _scored_predictions(outbox: Outbox, job: TrialJob, store: Store) -> pa.Table:
+def _scored_predictions(outbox: Outbox, records: Records, job: TrialJob, store: Store) -> pa.Table:
     spec, supervision = job.spec, None
     if spec.role is Role.STUDENT and Split.TRANSFER in spec.predicted_splits:
         supervision = mean_supervision(store.predictions(spec.parents, splits=["transfer"]))
     items = store.items(spec.data_digest)
-    made = _written(outbox, "predictions")
+    made = _written(outbox, records, "predictions")
     splits, further = spec.predicted_splits, further_splits(spec)
     return score(job.trial_id, job.attempt, made, items, job.labels, supervision, splits=splits, further=further)
 
 
-def _scored_generations(outbox: Outbox, note: AttemptNote, store: Store, measured: dict[str, Any]) -> pa.Table:
+def _scored_generations(
+    outbox: Outbox, records: Records, note: AttemptNote, store: Store, measured: dict[str, Any]
+) -> pa.Table:
     job = note.job
     assert note.scorer is not None, "a generative task's job says what judges its texts"
     assert job.spec.generation is not None, "a generative task's trial says how texts are drawn"
-    made = _written(outbox, "generations")
+    made = _written(outbox, records, "generations")
     scores, scorer = judged(made, job.spec, note.scorer)
     measured["scorer"] = {"name": scorer.name, **scorer.identity()}
     _rewrite(outbox, "scores", scores, SCORES_SEQUENCE)
@@ -212,9 +202,9 @@ def _scored_generations(outbox: Outbox, note: AttemptNote, store: Store, measure
     )
 
 
-def _written(outbox: Outbox, table: str) -> pa.Table:
+def _written(outbox: Outbox, records: Records, table: str) -> pa.Table:
     """What the trial itself wrote of a table."""
-    parts = [pa.Table.from_batches([read_batch(file.path).data]) for file in outbox.pending() if file.table == table]
+    parts = [pa.Table.from_batches([records.read(file.path).data]) for file in outbox.pending() if file.table == table]
     return pa.concat_tables(parts or [schemas.RECORD_TABLES[table].empty_table()])
 
 
@@ -227,80 +217,6 @@ def _log_rows(folder: AttemptFolder, job: TrialJob) -> pa.Table:
         ],
         schema=schemas.LOGS,
     )
-
-
-def seal_row(
-    note: AttemptNote,
-    failure: Failure | None,
-    result: dict[str, Any] | None,
-    records: int,
-    finished: float | None = None,
-) -> pa.Table:
-    """The terminal record: what ran, how it ended, and everything that says where its numbers come from.
-
-    Args:
-        note: of the attempt.
-        failure: how it failed; None where it is done.
-        result: the trial's own last word, where it left one.
-        records: how many records the attempt has, this one included.
-        finished: when it ended, in seconds since the epoch; None is now.
-    """
-    spec = note.job.spec
-    measured = (result or {}).get("measurements") or {}
-    finished = time.time() if finished is None else finished
-    row = {
-        "trial_id": note.job.trial_id,
-        "attempt": note.job.attempt,
-        "status": "done" if failure is None else "failed",
-        "failure_class": None if failure is None else failure.failure_class.value,
-        "failure_message": None if failure is None else failure.message,
-        "failure_detail": None if failure is None else failure.detail,
-        "role": spec.role.value,
-        "task": spec.task,
-        "model": spec.model.name,
-        "strategy": None if spec.strategy is None else registry.short_label(spec.strategy),
-        "strategy_json": None if spec.strategy is None else spec.strategy.model_dump_json(),
-        "seed": spec.seed,
-        "data_seed": spec.data_seed,
-        "data_digest": spec.data_digest,
-        "parents": list(spec.parents),
-        "environment": spec.environment,
-        "baselines": json.dumps(note.baselines, sort_keys=True),
-        "spec": spec.model_dump_json(),
-        **provenance(),
-        "environment_lock": note.environment_lock,
-        "sandbox": note.sandbox,
-        "isolation": note.isolation,
-        "image_digest": note.image_digest,
-        "model_revision": spec.model.revision,
-        "device": measured.get("device"),
-        "device_name": measured.get("device_name"),
-        "dtype": measured.get("dtype"),
-        "threads": measured.get("threads"),
-        "batch_size": spec.training.batch_size,
-        "host": note.host,
-        "started_at": datetime.fromtimestamp(note.started_at, UTC),
-        "finished_at": datetime.fromtimestamp(finished, UTC),
-        "duration_s": finished - note.started_at,
-        "measurements": json.dumps(measured, sort_keys=True),
-        "records": records,
-    }
-    return pa.Table.from_pylist([row], schema=schemas.TRIALS)
-
-
-def read_result(folder: AttemptFolder) -> dict[str, Any] | None:
-    """The trial's own last word, or None where it left none that can be trusted."""
-    try:
-        result = read_json(folder.trial.result)
-        if not isinstance(result, dict) or result.get("status") not in ("done", "failed"):
-            return None
-        if result.get("failure") is not None:
-            Failure.model_validate(result["failure"])
-        result["measurements"] = result.get("measurements") or {}
-        _Measured.model_validate(result["measurements"])
-    except ValueError:  # a ValidationError is a ValueError: such a result is not to be trusted
-        return None
-    return dict(result)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ dead one had finished is not left over but undelivered, and is never thrown away
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -17,17 +16,15 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from wtsbench.errors import SandboxError, StoreError, UserError
-from wtsbench.execution.ending import read_result
+from wtsbench.execution.sealing import read_result
 from wtsbench.execution.space import interrupted, over_budget, size_of
 from wtsbench.execution.spool import AttemptFolder, attempt_folders, is_dead, sandbox_folder
 from wtsbench.execution.supervise import sweep
 from wtsbench.images.prune import OnEngine, left_images
 from wtsbench.sandbox.leftovers import left_containers, left_folders, sweep_folders
-from wtsbench.settings import cache_folder, spool_folder, user_path
+from wtsbench.settings import cache_bytes, images_bytes, spool_folder, spool_of_servers
 from wtsbench.store.client import open_store
 
-CACHE_BYTES = 20 * 2**30
-"""What the parts of the cache that are made again may hold, unless `WTSBENCH_CACHE_BYTES` says otherwise."""
 Kind = Literal["container", "attempt", "container's folder", "temporary file", "cache", "image"]
 """In the order in which they are cleared away."""
 Action = Literal["remove", "deliver", "keep"]
@@ -73,14 +70,14 @@ def find(store: str, *, images: int | None = None, cache: int | None = None) -> 
         store: the store whose attempts on this machine are looked through.
         images: bytes that trial images without a name may hold; None takes `WTSBENCH_IMAGES_BYTES`, and where that is
             not set either they all stay.
-        cache: bytes that the cache may hold; None takes `WTSBENCH_CACHE_BYTES` or CACHE_BYTES.
+        cache: bytes that the cache may hold; None takes `WTSBENCH_CACHE_BYTES`.
 
     Raises:
-        StoreError: an environment variable is no number of bytes.
+        SpecError: an environment variable is no number of bytes.
         SpecFaults: the user's pins cannot be read.
     """
-    images = _bytes("WTSBENCH_IMAGES_BYTES") if images is None else images
-    cache = _bytes("WTSBENCH_CACHE_BYTES") if cache is None else cache
+    images = images_bytes() if images is None else images
+    cache = cache_bytes() if cache is None else cache
     notes: list[str] = []
     found = _on_engine(images, notes)
     found += _attempts(store, notes)
@@ -89,7 +86,7 @@ def find(store: str, *, images: int | None = None, cache: int | None = None) -> 
         _of_file("temporary file", one.path, one.bytes, one.changed, "an interrupted write left it", one.remove)
         for one in interrupted()
     ]
-    kept = over_budget(CACHE_BYTES if cache is None else cache)
+    kept = over_budget(cache)
     found += [
         _of_file("cache", one.path, one.bytes, one.changed, f"{one.part} over the budget; made again", one.remove)
         for one in kept.over
@@ -219,12 +216,5 @@ def _end(folder: AttemptFolder, store: str, spool: Path) -> None:
 
 
 def _spools_of_servers() -> list[Path]:
-    parent = user_path(os.environ.get("WTSBENCH_SPOOL") or cache_folder() / "spool").resolve()
+    parent = spool_of_servers()
     return [path for path in sorted(parent.iterdir()) if path.is_dir()] if parent.is_dir() else []
-
-
-def _bytes(name: str) -> int | None:
-    named = os.environ.get(name)
-    if named and not named.isdecimal():
-        raise StoreError(f"{name} is {named!r}, not a number of bytes", remedy="set it to one, or unset it.")
-    return int(named) if named else None

@@ -23,9 +23,10 @@ from wtsbench.execution.progress import share_of
 from wtsbench.execution.ray_access import settled
 from wtsbench.execution.ray_health import Health, end_with_parent
 from wtsbench.execution.supervise import done_trials, seal_lost, supervise
+from wtsbench.settings import patience_seconds
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
-from wtsbench.store.client import open_store, patience
+from wtsbench.store.client import open_store
 
 _COUNT_SECONDS = 5.0
 """From one count of the nodes to the next: a question to a GCS that has just died blocks until Ray ends the process."""
@@ -165,7 +166,7 @@ def _end_with_raylet() -> None:
 def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) -> Receipt:
     """Seal what a lost worker left open, so that the failure is a row like every other."""
     failure = Failure(failure_class=failure_class, message=message)
-    store = open_store(job.store, wait=patience())
+    store = open_store(job.store, wait=patience_seconds())
     attempts = store.attempts([job.trial_id])
     last: int | None = None
     for attempt, run in zip(attempts["attempt"].to_pylist(), attempts["run"].to_pylist(), strict=True):

@@ -20,7 +20,7 @@ from wtsbench.execution.events import Done, Listener, Preparing
 from wtsbench.execution.external import require_labels
 from wtsbench.execution.in_process import InProcessExecutor
 from wtsbench.execution.job import Job
-from wtsbench.execution.judging import ScorerPlace, scorer_at
+from wtsbench.execution.judging import ScorerPlace
 from wtsbench.execution.resolution import resolve
 from wtsbench.execution.scheduler import Executor, Summary, run_jobs
 from wtsbench.execution.supervise import done_trials, sweep, tidy_up
@@ -166,8 +166,6 @@ def _require_access(session: Session) -> None:
     if session.options.ray is not None:
         return
     missing = [trial.spec for trial in session.report.trials if trial.state != "stored"]
-    for place in dict.fromkeys(session.scorers[spec.task] for spec in missing if spec.scorer is not None):
-        scorer_at(place).require_access()
     for model in {spec.model.revision: spec.model for spec in missing if not spec.model.trained}.values():
         external.require_access(model)
 

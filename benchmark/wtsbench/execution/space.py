@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wtsbench.files import remove, walk
-from wtsbench.settings import cache_folder, user_manifests, user_path
+from wtsbench.settings import cache_folder, spool_of_servers, user_manifests
 
 QUIET_SECONDS = 3600.0
 """A file that changed or was read since is somebody's."""
@@ -108,7 +108,7 @@ def size_of(path: Path) -> int:
 
 
 def _unfinished() -> Iterator[Path]:
-    spool = user_path(os.environ.get("WTSBENCH_SPOOL") or cache_folder() / "spool").resolve()
+    spool = spool_of_servers()
     for folder, folders, files in os.walk(cache_folder()):
         # what is in it may be finished work, also under a name with a dot: it is looked through as attempts
         folders[:] = [name for name in folders if Path(folder, name).resolve() != spool]

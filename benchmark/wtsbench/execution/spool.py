@@ -26,11 +26,10 @@ from wtsbench.errors import StoreError
 from wtsbench.execution.judging import ScorerPlace
 from wtsbench.execution.space import size_of
 from wtsbench.files import remove_tree
+from wtsbench.settings import spool_bytes
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.trial import TrialJob
 
-SPOOL_BYTES = 50 * 2**30
-"""What may wait on a node to be delivered, where `WTSBENCH_SPOOL_BYTES` does not say otherwise."""
 _REMOVALS = 10
 
 
@@ -206,17 +205,10 @@ def sandbox_folder(spool: Path) -> Path:
 def require_room(spool: Path) -> None:
     """Refuse to begin an attempt where what waits to be delivered has grown to the spool's budget.
 
-    The budget is `WTSBENCH_SPOOL_BYTES`, or SPOOL_BYTES.
-
     Raises:
-        StoreError: there is no room, or the variable is no number of bytes.
+        StoreError: there is no room.
     """
-    named = os.environ.get("WTSBENCH_SPOOL_BYTES")
-    if named and not named.isdecimal():
-        raise StoreError(
-            f"WTSBENCH_SPOOL_BYTES is {named!r}, not a number of bytes", remedy="set it to one, or unset it."
-        )
-    budget = int(named) if named else SPOOL_BYTES
+    budget = spool_bytes()
     waiting = [path for path in spool.iterdir() if path != sandbox_folder(spool)] if spool.is_dir() else []
     held = sum(size_of(path) for path in waiting)  # other attempts end, and are removed, meanwhile
     if held > budget:

@@ -11,21 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from wtsbench.errors import ExitCode, ModelError, SandboxError, StoreError, UserError
-from wtsbench.execution.ending import end, read_result, writable
+from wtsbench.execution.ending import end, writable
 from wtsbench.execution.environment import environment_of
 from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.inputs import link_models, write_inputs
 from wtsbench.execution.job import Job, Receipt
+from wtsbench.execution.sealing import read_result
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders, require_room, sandbox_folder
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.sandbox.choice import make_sandbox
 from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.leftovers import sweep_folders
 from wtsbench.sandbox.staging import reclaim
+from wtsbench.settings import patience_seconds
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import environment_lock
 from wtsbench.spec.trial import TrialJob
-from wtsbench.store.client import Store, open_store, patience
+from wtsbench.store.client import Store, open_store
 
 _SWEEP_SECONDS = 30.0
 """For a sweep that took a folder just made for one left over to be done with it."""
@@ -46,7 +48,7 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
         UserError: the store cannot be written, so that nothing could be kept; the attempt folder stays for a sweep.
     """
     begun = time.monotonic()
-    store = open_store(job.store, wait=patience())
+    store = open_store(job.store, wait=patience_seconds())
     require_room(Path(job.spool))
     if done_trials(store, [job.trial_id]):
         return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=True)

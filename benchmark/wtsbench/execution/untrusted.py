@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from wtsbench.files import NOT_GIVEN, open_plain
+from wtsbench.json_text import parsed
 
 MOST_BYTES = 16 * 2**20
 """A larger file is none that a trial of ours writes."""
@@ -32,10 +32,9 @@ def read_json(path: Path) -> Any:
     if len(content) > MOST_BYTES:
         raise ValueError(f"{path} is larger than {MOST_BYTES:,} bytes")
     try:
-        said = json.loads(content)
-        json.dumps(said, ensure_ascii=False).encode()  # half a character cannot be stored: a ValueError too
-    except RecursionError as error:
-        raise ValueError(f"{path} is nested too deeply") from error
+        said = parsed(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     level = [said]
     for _ in range(MOST_LEVELS):
         level = [one for each in level for one in _within(each)]

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from wtsbench.errors import ExitCode, ModelError
 from wtsbench.files import read_small
-from wtsbench.http import Answer as Said
-from wtsbench.http import BadAnswer, NoAnswer, Service, without
+from wtsbench.models.http import Answer as Said
+from wtsbench.models.http import BadAnswer, NoAnswer, Service, without
 from wtsbench.settings import cache_folder, user_path
 from wtsbench.spec.control_tokens import as_message
 from wtsbench.spec.identity import digest

@@ -24,11 +24,12 @@ from pydantic import PlainValidator, TypeAdapter, ValidationError
 from wtsbench.errors import ExitCode, SpecError, UserError
 from wtsbench.metrics.classification import Features, Metric, classification_metrics
 from wtsbench.metrics.generation import GENERATION_METRICS
-from wtsbench.reports.contents import Readable, submissions
+from wtsbench.reports.contents import submissions
 from wtsbench.reports.files import write as write_file
 from wtsbench.reports.leaderboard import tables
 from wtsbench.reports.table import Table
 from wtsbench.spec.trial import SCIENCE_VERSION
+from wtsbench.store.client import Store
 from wtsbench.visible import visible
 
 FORMAT = "wtsbench/baseline/v1"
@@ -183,7 +184,7 @@ class Baseline:
         return {entry.key: entry for entry in self.entries}
 
 
-def measured(store: Readable, grid: str, submission: int | None = None) -> Baseline:
+def measured(store: Store, grid: str, submission: int | None = None) -> Baseline:
     """What a store says of a grid now, or of another submission than its newest.
 
     Raises:
@@ -253,7 +254,7 @@ def code_of(facts: Mapping[str, Any]) -> str:
     return facts["wtsbench_version"] if commit is None else f"{commit}{'+' if facts['git_dirty'] else ''}"
 
 
-def _entries(store: Readable, table: Table) -> tuple[list[Entry], set[str]]:
+def _entries(store: Store, table: Table) -> tuple[list[Entry], set[str]]:
     trials = table.trials_by_entry()
     ids = sorted({trial_id for _, seeds, _ in trials.values() for trial_id in seeds.values()})
     columns = ["trial_id", "status", "duration_s", "measurements", "device_name"]

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from itertools import groupby
 
 from wtsbench.errors import SpecError
-from wtsbench.reports.contents import Readable, submissions
+from wtsbench.reports.contents import submissions
 from wtsbench.reports.leaderboard import tables
 from wtsbench.reports.rows import RESAMPLES, Comparison, Comparisons
 from wtsbench.reports.spread import CLAIM_SEEDS
@@ -17,6 +17,7 @@ from wtsbench.reports.table import Table
 from wtsbench.reports.text import aligned
 from wtsbench.reports.wording import SPLITS, TEXTS, TEXTS_LEGEND, interval, other_submissions, shares
 from wtsbench.spec.faults import nearest
+from wtsbench.store.client import Store
 from wtsbench.visible import visible_texts
 
 NOTHING = "The store holds no two strategies of one task and pair."
@@ -32,7 +33,7 @@ _TURNED = {"better": "worse", "worse": "better", "tie": "tie", None: None}
 
 
 def compare(
-    store: Readable,
+    store: Store,
     grid: str | None = None,
     *,
     submission: int | None = None,

@@ -7,52 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any, Literal, NamedTuple, Protocol
-
-import pyarrow as pa
+from typing import Any, Literal, NamedTuple
 
 from wtsbench.errors import SpecError
 from wtsbench.reports.rows import Shown, Submitted
 from wtsbench.spec.faults import nearest
-
-
-class Readable(Protocol):
-    """The half of a store (`wtsbench.store.client.Store`) that reports read; they write nothing."""
-
-    @property
-    def uri(self) -> str:
-        """Where it is."""
-
-    def grids(self) -> pa.Table:
-        """All submissions of grids."""
-
-    def datasets(self) -> pa.Table:
-        """All prepared data sets."""
-
-    def items(self, data_digest: str) -> pa.Table:
-        """The items of a data set."""
-
-    def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
-        """Attempts begun."""
-
-    def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
-        """Sealed attempts; all columns where none are named."""
-
-    @property
-    def state(self) -> str | None:
-        """Another whenever what is stored is; None where that cannot be told without reading it."""
-
-    def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
-        """Fingerprints of the rows that results of trials are made of, by trial id and data digest."""
-
-    def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
-        """Predictions of the attempts that succeeded."""
-
-    def generations(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
-        """Generations of the attempts that succeeded."""
-
-    def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
-        """Scores of those generations, by every scorer."""
+from wtsbench.store.client import Store
 
 
 class GridCell(NamedTuple):
@@ -99,7 +59,7 @@ class Submission:
         return sorted({*self.trial_ids, *(trial_id for cell in self.cells for trial_id in cell.others)})
 
 
-def submissions(store: Readable, grid: str | None = None, submission: int | None = None) -> list[Submission]:
+def submissions(store: Store, grid: str | None = None, submission: int | None = None) -> list[Submission]:
     """The newest submission of each grid name, or of one, by name; or one submission by its number.
 
     Raises:
@@ -184,7 +144,7 @@ _COLUMNS = {"done": "status", "weights": "measurements"}
 """Columns of `trials` that fields of an `Ending` are made of, where their names are others."""
 
 
-def endings(store: Readable, trial_ids: Sequence[str] | None = None) -> dict[str, Ending]:
+def endings(store: Store, trial_ids: Sequence[str] | None = None) -> dict[str, Ending]:
     """How each trial with a sealed attempt ended, by id; all trials of the store where no ids are given."""
     table = store.trials(trial_ids, columns=[_COLUMNS.get(name, name) for name in Ending._fields])
     read: dict[str, Callable[[Any], Any]] = {"done": lambda status: status == "done", "weights": _weights}

@@ -28,9 +28,9 @@ from wtsbench.metrics.classification import (
 )
 from wtsbench.metrics.generation import GENERATION_METRICS, STRICT, Samples
 from wtsbench.metrics.samples import samples
-from wtsbench.reports.contents import Readable
 from wtsbench.reports.resampling import group_counts
 from wtsbench.spec.trial import Split
+from wtsbench.store.client import Store
 
 _TRIALS_AT_ONCE = {"classification": 32, "generation": 4}
 """Trials whose records are in memory as text and lists at once."""
@@ -89,7 +89,7 @@ class ScoredItems:
         return None if metric.effective is None else metric.effective(self.class_groups)
 
 
-def scored_items(store: Readable, data_digest: str, split: Split = Split.TEST) -> ScoredItems | None:
+def scored_items(store: Store, data_digest: str, split: Split = Split.TEST) -> ScoredItems | None:
     """The items of a split of a prepared data set; None where it has none, which only `test` must have.
 
     Raises:
@@ -149,7 +149,7 @@ class Evidence:
     """n, for generation."""
 
 
-def evidence(store: Readable, trial_ids: Sequence[str], tests: ScoredItems, scorer: str | None = None) -> Evidence:
+def evidence(store: Store, trial_ids: Sequence[str], tests: ScoredItems, scorer: str | None = None) -> Evidence:
     """What finished trials made of the items, in the order of the ids and of the items.
 
     Args:
@@ -183,7 +183,7 @@ def evidence(store: Readable, trial_ids: Sequence[str], tests: ScoredItems, scor
     )
 
 
-def scorers(store: Readable, trial_ids: Sequence[str], split: Split) -> dict[str, set[str]]:
+def scorers(store: Store, trial_ids: Sequence[str], split: Split) -> dict[str, set[str]]:
     """By scorer, the trials with scores of it on a split."""
     found: dict[str, set[str]] = {}
     for some in _portions(trial_ids, _TRIALS_AT_ONCE["generation"]):
@@ -199,7 +199,7 @@ def _portions(trial_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _found(
-    store: Readable, trial_ids: Sequence[str], tests: ScoredItems, scorer: str | None
+    store: Store, trial_ids: Sequence[str], tests: ScoredItems, scorer: str | None
 ) -> Iterator[tuple[str, Predicted | Samples]]:
     for some in _portions(trial_ids, _TRIALS_AT_ONCE[tests.form]):
         if tests.form == "classification":

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import wtsbench
-from wtsbench.reports.contents import Readable
 from wtsbench.reports.rows import Comparison, Leaderboard, Measured, Row, SeedFailure, SeedTrials
 from wtsbench.settings import cache_folder
+from wtsbench.store.client import Store
 
 _DECIDING = ("reports", "spec", "metrics/samples.py")
 """Source that computes tables."""
@@ -50,8 +50,8 @@ class KeptTables:
         content = json.dumps([decided_by, _code()], sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def contents(self, store: Readable, trial_ids: Sequence[str]) -> dict[str, str]:
-        """Fingerprints of stored rows (`Readable.contents`), read anew unless the store is as it was when they were."""
+    def contents(self, store: Store, trial_ids: Sequence[str]) -> dict[str, str]:
+        """Fingerprints of stored rows (`Store.contents`), read anew unless the store is as it was when they were."""
         state = store.state
         if state is None:
             return store.contents(trial_ids)

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from wtsbench.reports.contents import Ending, GridCell, Readable, Submission, endings, of_one_weights, submissions
+from wtsbench.reports.contents import Ending, GridCell, Submission, endings, of_one_weights, submissions
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
+from wtsbench.store.client import Store
 
 if TYPE_CHECKING:  # what computes is imported where it does: where all tables are kept, it is not
     from wtsbench.reports.evidence import ScoredItems
@@ -33,7 +34,7 @@ _AT_ONCE = 4
 
 
 def leaderboard(
-    store: Readable,
+    store: Store,
     grid: str | None = None,
     *,
     submission: int | None = None,
@@ -103,7 +104,7 @@ def _at_once(compute: Callable[[int], Leaderboard], numbers: Sequence[int]) -> I
         pool.shutdown(cancel_futures=True)
 
 
-def tables(store: Readable, asked: Sequence[Submission], *, resamples: int = RESAMPLES) -> Iterator[Table]:
+def tables(store: Store, asked: Sequence[Submission], *, resamples: int = RESAMPLES) -> Iterator[Table]:
     """The tables of submissions: one for each grid, task, pair, split with items and, for generation, scorer.
 
     Raises:
@@ -145,7 +146,7 @@ class _Part:
         }
 
 
-def _parts(store: Readable, asked: Sequence[Submission]) -> Iterator[_Part]:
+def _parts(store: Store, asked: Sequence[Submission]) -> Iterator[_Part]:
     columns = ["data_digest", "task", "form", "labels", "metric", "settings"]
     datasets = {row["data_digest"]: row for row in store.datasets().select(columns).to_pylist()} if asked else {}
     for submission in asked:
@@ -166,7 +167,7 @@ def _parts(store: Readable, asked: Sequence[Submission]) -> Iterator[_Part]:
 class _Known:
     """What several tables share: the items of a split, and the draws of them."""
 
-    def __init__(self, store: Readable, resamples: int) -> None:
+    def __init__(self, store: Store, resamples: int) -> None:
         self._store = store
         self._resamples = resamples
         self._mutex = threading.Lock()
@@ -218,7 +219,7 @@ def _pairs(cells: Sequence[GridCell]) -> Iterator[list[GridCell]]:
     yield from groups.values()
 
 
-def _scorers(store: Readable, part: _Part, tests: ScoredItems) -> list[Scorer | None]:
+def _scorers(store: Store, part: _Part, tests: ScoredItems) -> list[Scorer | None]:
     """Whose scores a table can be made of: nobody's for classification."""
     from wtsbench.reports.evidence import scorers
     from wtsbench.reports.table import Scorer
@@ -232,7 +233,7 @@ def _scorers(store: Readable, part: _Part, tests: ScoredItems) -> list[Scorer | 
     ] or [Scorer(digest=None, name=None, trials=frozenset())]
 
 
-def _scorer_names(store: Readable, cells: Sequence[GridCell], ended: dict[str, Ending]) -> dict[str, str | None]:
+def _scorer_names(store: Store, cells: Sequence[GridCell], ended: dict[str, Ending]) -> dict[str, str | None]:
     """By digest, the names of the scorers that finished trials were planned with."""
     done = _done(cells, ended)
     if not done:

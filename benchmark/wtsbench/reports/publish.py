@@ -17,8 +17,9 @@ from wtsbench.reports.latex import latex
 from wtsbench.reports.markdown import markdown
 from wtsbench.reports.renderers import comma_separated, json_text
 from wtsbench.reports.rows import Comparison, Leaderboard
-from wtsbench.reports.runs import Runs, Told
+from wtsbench.reports.runs import Runs
 from wtsbench.reports.wording import EMPTY, Group, Notes
+from wtsbench.store.client import Store
 from wtsbench.visible import visible_texts
 
 
@@ -41,7 +42,7 @@ def document(board: Leaderboard, runs: Runs) -> Document:
     )
 
 
-def publish(store: Told, board: Leaderboard, out: Path, *, samples: bool = False) -> list[Path]:
+def publish(store: Store, board: Leaderboard, out: Path, *, samples: bool = False) -> list[Path]:
     """Write the report of a leaderboard into a folder: a page, and its tables for other tools.
 
     Args:

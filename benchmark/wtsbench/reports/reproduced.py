@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,10 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wtsbench.reports.compose import source_of
-from wtsbench.reports.contents import Readable
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.rows import RESAMPLES
-from wtsbench.reports.runs import Told
+from wtsbench.store.base import Store
 
 _KEYS = {
     "predictions": ["trial_id", "split", "item_id"],
@@ -81,7 +81,7 @@ def _finite(value: float) -> float | None:
 
 
 def agreement(
-    store: Told, again: Told, ids: Mapping[str, str], submission: int, *, resamples: int = RESAMPLES
+    store: Store, again: Store, ids: Mapping[str, str], submission: int, *, resamples: int = RESAMPLES
 ) -> Agreement:
     """Hold trials against their repetition.
 
@@ -102,7 +102,7 @@ def agreement(
     return Agreement(trials=trials, entries=len(before), ranks=changed)
 
 
-def _trial(store: Told, again: Told, before: str, now: str) -> TrialAgreement:
+def _trial(store: Store, again: Store, before: str, now: str) -> TrialAgreement:
     outputs, other, largest = _outputs(store, again, before, now)
     return TrialAgreement(
         trial_id=before, now=now, outputs=outputs, other=other, largest=largest,
@@ -110,7 +110,7 @@ def _trial(store: Told, again: Told, before: str, now: str) -> TrialAgreement:
     )  # fmt: skip
 
 
-def _outputs(store: Readable, again: Readable, before: str, now: str) -> tuple[int, int, float]:
+def _outputs(store: Store, again: Store, before: str, now: str) -> tuple[int, int, float]:
     """How many outputs there are, how many are others now, and the largest difference of a number."""
     old, new = (_keyed(side.predictions([one]), "probabilities") for side, one in ((store, before), (again, now)))
     if old or new:
@@ -132,7 +132,7 @@ def _keyed(table: pa.Table, value: str) -> dict[tuple[Any, ...], Any]:
     return {tuple(row[:-1]): row[-1] for row in zip(*columns, strict=True)}
 
 
-def _metrics(store: Told, again: Told, before: str, now: str) -> Iterator[tuple[str, float]]:
+def _metrics(store: Store, again: Store, before: str, now: str) -> Iterator[tuple[str, float]]:
     sides = []
     for side, trial_id in ((store, before), (again, now)):
         table = side.metrics([trial_id], final_only=True).select(["split", "name", "value"])
@@ -143,11 +143,11 @@ def _metrics(store: Told, again: Told, before: str, now: str) -> Iterator[tuple[
             yield name, float("inf") if one is None or two is None else two - one
 
 
-class _Mixed(Readable):
+class _Mixed(Store):
     """A store in which some trials are those of another: for the ranks of tables of which only some were repeated."""
 
     def __init__(
-        self, store: Readable, again: Readable, ids: Mapping[str, str], submission: int, of: Mapping[str, str] = {}
+        self, store: Store, again: Store, ids: Mapping[str, str], submission: int, of: Mapping[str, str] = {}
     ) -> None:
         """As `agreement`; `of` are the trials that decide which tables there are, where none is to be replaced."""
         self._store, self._again, self._new = store, again, frozenset(ids.values())
@@ -175,24 +175,11 @@ class _Mixed(Readable):
     def uri(self) -> str:
         return self._store.uri
 
-    @property
-    def state(self) -> str | None:
-        return None
+    def _engine(self, *, read_only: bool = False) -> AbstractContextManager[Any]:
+        return self._store._engine(read_only=read_only)
 
     def grids(self) -> pa.Table:
         return self._grids
-
-    def datasets(self) -> pa.Table:
-        return self._store.datasets()
-
-    def items(self, data_digest: str) -> pa.Table:
-        return self._store.items(data_digest)
-
-    def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
-        return self._store.attempts(trial_ids)
-
-    def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
-        return {}
 
     def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
         return self._both("trials", trial_ids or (), columns=columns)

@@ -10,17 +10,16 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from wtsbench.reports import charts
-from wtsbench.reports.contents import Readable
 from wtsbench.reports.document import Block, Chart
 from wtsbench.reports.rows import Leaderboard, Row
 from wtsbench.reports.wording import SPLITS, Group
+from wtsbench.store.client import Store
 
 _STEPS = 60
 """Points of a training curve: more than a chart shows."""
@@ -34,16 +33,6 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-class Told(Readable, Protocol):
-    """A store of which metrics and logs are read as well."""
-
-    def metrics(self, trial_ids: Sequence[str], *, final_only: bool = False) -> pa.Table:
-        """Metrics of sealed attempts."""
-
-    def logs(self, trial_id: str, attempt: int | None = None) -> pa.Table:
-        """Log lines of a trial."""
-
-
 @dataclass(frozen=True)
 class Runs:
     """The runs behind a leaderboard.
@@ -53,7 +42,7 @@ class Runs:
         board: what is shown of them.
     """
 
-    store: Told
+    store: Store
     board: Leaderboard
 
     @cached_property

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from wtsbench.errors import SpecError
 from wtsbench.reports.baseline import SUFFIX, Baseline, measured, read
-from wtsbench.reports.contents import Readable, Submission, submissions
+from wtsbench.reports.contents import Submission, submissions
 from wtsbench.settings import user_path
-from wtsbench.store.client import is_server, open_store
+from wtsbench.store.client import Store, is_server, open_store
 
 FORMS = "a store, an export, or a baseline file; of a store or export #GRID, @SUBMISSION or @COMMIT after it"
 
@@ -47,7 +47,7 @@ def _parts(source: str) -> tuple[str, str | None, str | None]:
     return place, grid or None, which
 
 
-def _of_store(store: Readable, grid: str | None, which: str | None) -> Baseline:
+def _of_store(store: Store, grid: str | None, which: str | None) -> Baseline:
     names = [one.grid for one in submissions(store, grid)]
     if len(names) != 1:
         raise SpecError(
@@ -57,7 +57,7 @@ def _of_store(store: Readable, grid: str | None, which: str | None) -> Baseline:
     return measured(store, names[0], None if which is None else _submission(store, names[0], which))
 
 
-def _submission(store: Readable, grid: str, which: str) -> int:
+def _submission(store: Store, grid: str, which: str) -> int:
     """The submission of this number, else the newest of which this commit ran a student.
 
     Raises:
@@ -77,7 +77,7 @@ def _submission(store: Readable, grid: str, which: str) -> int:
     )
 
 
-def _commits(store: Readable, of: Submission) -> set[str]:
+def _commits(store: Store, of: Submission) -> set[str]:
     students = sorted({cell.student_trial for cell in of.cells})
     rows = store.trials(students, columns=["trial_id", "attempt", "status", "git_commit"]).to_pylist()
     return {row["git_commit"] for row in rows if row["status"] == "done" and row["git_commit"]}

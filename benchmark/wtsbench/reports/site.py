@@ -24,8 +24,9 @@ from wtsbench.reports.gate import Limits, gate
 from wtsbench.reports.html import page
 from wtsbench.reports.publish import publish
 from wtsbench.reports.rows import Leaderboard
-from wtsbench.reports.runs import Runs, Told
+from wtsbench.reports.runs import Runs
 from wtsbench.reports.wording import MISSING, number
+from wtsbench.store.client import Store
 from wtsbench.visible import visible
 
 _ENTRY = "report.json"
@@ -48,7 +49,7 @@ class Published:
     """By entry of a table."""
 
 
-def add(store: Told, board: Leaderboard, site: Path) -> tuple[Path, Path]:
+def add(store: Store, board: Leaderboard, site: Path) -> tuple[Path, Path]:
     """Publish a report into a site, and make the site's index anew.
 
     Args:

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from wtsbench.reports.contents import Ending, Readable, Submission, endings, submissions
+from wtsbench.reports.contents import Ending, Submission, endings, submissions
 from wtsbench.reports.rows import Shown
+from wtsbench.store.client import Store
 
 Attempt = tuple[str, int]
 """Id of a trial, and number of the attempt."""
@@ -96,7 +97,7 @@ class Status:
         return asdict(self)
 
 
-def status(store: Readable, grid: str | None = None, dead: Collection[Attempt] = ()) -> Status:
+def status(store: Store, grid: str | None = None, dead: Collection[Attempt] = ()) -> Status:
     """How far the grids of a store are.
 
     Args:
@@ -123,7 +124,7 @@ def status(store: Readable, grid: str | None = None, dead: Collection[Attempt] =
     )
 
 
-def _begun(store: Readable, dead: Collection[Attempt]) -> dict[str, State]:
+def _begun(store: Store, dead: Collection[Attempt]) -> dict[str, State]:
     """Trials with an attempt that was begun and has not ended, later than any that has: running or abandoned.
 
     What was begun is read before what has ended: a trial that ends meanwhile is in one of the two at least.
@@ -140,7 +141,7 @@ def _begun(store: Readable, dead: Collection[Attempt]) -> dict[str, State]:
     return found
 
 
-def _taken(store: Readable) -> dict[str, list[tuple[bool, float]]]:
+def _taken(store: Store) -> dict[str, list[tuple[bool, float]]]:
     """Of each trial, whether its attempts failed, and the seconds that they took."""
     found: dict[str, list[tuple[bool, float]]] = {}
     for row in store.trials(columns=["trial_id", "status", "duration_s"]).to_pylist():

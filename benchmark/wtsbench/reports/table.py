@@ -12,7 +12,7 @@ import numpy as np
 
 from wtsbench.metrics.classification import Features, Metric
 from wtsbench.metrics.inheritance import INHERITANCE, Supervised
-from wtsbench.reports.contents import Ending, GridCell, Readable
+from wtsbench.reports.contents import Ending, GridCell
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import Identity, Tested, both, decided, numbers_of, rounded
 from wtsbench.reports.ranking import ranks, unranked
@@ -22,6 +22,7 @@ from wtsbench.reports.silence import ahead_by_silence, may_explain, without_pgr
 from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_deviation, score
 from wtsbench.spec.trial import EXTERNAL
+from wtsbench.store.client import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class Table:
 
     def __init__(
         self,
-        store: Readable,
+        store: Store,
         shown: Shown,
         cells: Sequence[GridCell],
         ended: Mapping[str, Ending],

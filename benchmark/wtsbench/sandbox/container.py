@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wtsbench.contract.folder import lease_seconds
 from wtsbench.images.docker_engine import node
 from wtsbench.sandbox.environment import computing_environment
+from wtsbench.settings import lease_seconds
 
 INSIDE = "/trial"
 """Where in the container its folder is (`staging`), and models that are mounted."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from wtsbench.contract.folder import lease_seconds
+from wtsbench.settings import lease_seconds
 
 RENEWAL_SECONDS = 2.0
 _LOOK_SECONDS = 5.0

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wtsbench.contract.folder import lease_seconds
 from wtsbench.files import remove_tree
 from wtsbench.images.docker_engine import connect, node, said_by_engine
 from wtsbench.images.prune import LISTING_SECONDS, OnEngine, moment
 from wtsbench.sandbox.container import LEASE_LABEL, LEASE_SECONDS_LABEL, NODE_LABEL, OWNER_LABEL
 from wtsbench.sandbox.lease import LeaseState, look_at
 from wtsbench.sandbox.staging import ContainerFolder, locked
+from wtsbench.settings import lease_seconds
 
 if TYPE_CHECKING:
     import docker

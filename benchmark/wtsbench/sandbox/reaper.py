@@ -17,13 +17,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from wtsbench.contract.folder import lease_seconds
 from wtsbench.errors import SandboxError
 from wtsbench.images.docker_engine import address, connect, node, said_by_engine
 from wtsbench.sandbox import log
 from wtsbench.sandbox.environment import process_environment
 from wtsbench.sandbox.leftovers import Patience, remove, trial_containers, why
-from wtsbench.settings import cache_folder
+from wtsbench.settings import cache_folder, lease_seconds
 from wtsbench.spec.address import split_address
 
 MODULE = "wtsbench.sandbox.reaper"

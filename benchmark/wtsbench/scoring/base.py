@@ -35,13 +35,6 @@ class Scorer(Protocol):
     def digest(self) -> str:
         """SHA-256 of the identity. Scores of different digests are different quantities: never in one column."""
 
-    def require_access(self) -> None:
-        """Look for what a person has to bring, such as a key; nobody is asked, and no text scored.
-
-        Raises:
-            ScorerError: it is not there.
-        """
-
     def score(self, texts: Sequence[str]) -> Scores:
         """[N] scores in [0, 1]; none is NaN.
 
@@ -52,10 +45,7 @@ class Scorer(Protocol):
 
 
 class Identified:
-    """What scorers have in common: a digest from the identity, and no need of a key."""
-
-    def require_access(self) -> None:
-        """See `Scorer`."""
+    """What scorers have in common: a digest from the identity."""
 
     def identity(self) -> dict[str, Any]:
         """See `Scorer`."""

@@ -12,7 +12,6 @@ from wtsbench.spec.scorer import (
     HubClassifierSource,
     LexiconSource,
     NgramSource,
-    PerspectiveSource,
     ScorerManifest,
 )
 
@@ -59,10 +58,6 @@ def from_manifest(manifest: ScorerManifest, *, folder: Path, mirror: Path | None
             from wtsbench.scoring.hub import resolve_hub
 
             return resolve_hub(manifest, manifest.source, folder=folder, mirror=mirror)
-        case PerspectiveSource():
-            from wtsbench.scoring.perspective import PerspectiveScorer
-
-            return PerspectiveScorer(name=manifest.name, source=manifest.source)
 
 
 def _ngram(name: str, source: NgramSource, folder: Path, mirror: Path | None) -> Scorer:

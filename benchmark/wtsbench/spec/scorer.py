@@ -13,9 +13,6 @@ ScorerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Weight = Annotated[float, Field(gt=0, le=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-PERSPECTIVE = "https://commentanalyzer.googleapis.com"
-"""Where the Perspective API is; it is announced to close at the end of 2026."""
-
 
 class LexiconSource(Frozen):
     """A list of words: exact, and the same on every machine. For languages whose toxicity is known: synthetic ones."""
@@ -85,28 +82,7 @@ class HubClassifierSource(Frozen):
         return self
 
 
-class PerspectiveSource(Frozen):
-    """The Perspective API, or a server that speaks its protocol. The key is never here: see `PerspectiveScorer`."""
-
-    kind: Literal["perspective"] = "perspective"
-    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")] = PERSPECTIVE
-    """Address before `/v1alpha1/comments:analyze`; no user or key in it."""
-    attribute: Annotated[str, Field(pattern=r"^[A-Z][A-Z_]*$")] = "TOXICITY"
-    languages: Annotated[tuple[str, ...], Field(min_length=1)] = ("en",)
-    """ISO 639 codes of the texts' language; it is never guessed from a text."""
-    queries_per_second: Annotated[float, Field(gt=0)] = 1.0
-    """The quota of the key; 1 is what a new key has."""
-    retries: Annotated[int, Field(ge=0)] = 6
-    """How often a query is asked again after 429, 5xx or a broken connection."""
-    backoff_seconds: Annotated[float, Field(ge=0)] = 1.0
-    """Pause before the first retry, doubled with each; a server's Retry-After goes before, up to two minutes."""
-    timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 30.0
-    """Seconds for a whole answer."""
-
-
-ScorerSource = Annotated[
-    LexiconSource | NgramSource | HubClassifierSource | PerspectiveSource, Field(discriminator="kind")
-]
+ScorerSource = Annotated[LexiconSource | NgramSource | HubClassifierSource, Field(discriminator="kind")]
 
 
 class ScorerManifest(Frozen):

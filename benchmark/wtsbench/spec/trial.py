@@ -205,4 +205,3 @@ class TrialJob(Frozen):
     """Class names; a label is an index into them. Empty for generation."""
     threads: int = 1
     gpus: float = 0
-    keep_checkpoint: bool = False

@@ -14,6 +14,7 @@ import pyarrow as pa
 from wtsbench.contract.outbox import Batch, normal
 from wtsbench.contract.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
+from wtsbench.store.database import insert
 from wtsbench.store.engine import Begun, Engine
 from wtsbench.store.queries import Query
 from wtsbench.store.tables import ATTEMPT, grids_table
@@ -137,6 +138,21 @@ class Archive:
         """A data set's items, as they came."""
         return self.dataset(data_digest)[1]
 
+    def attempts(self) -> Sequence[Begun]:
+        """Every attempt, by number: what was first stays first."""
+        rows = self._db.execute(f"SELECT {', '.join(Begun._fields)} FROM attempt_keys ORDER BY key").fetchall()
+        return [Begun(*row) for row in rows]
+
+    def datasets(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+        """Every data set's row, with its items."""
+        for digest in self.column("SELECT data_digest FROM datasets ORDER BY data_digest"):
+            yield self.dataset(digest)
+
+    def grids(self) -> list[dict[str, Any]]:
+        """Submissions of grids, by their number."""
+        rows: list[dict[str, Any]] = self.whole("grids").to_pylist()
+        return rows
+
     # -- taking in what was in another store
 
     def ledger(self, trial_id: str) -> dict[int, dict[int, str]]:
@@ -158,28 +174,13 @@ class Archive:
         row = self._row(query, [trial_id])
         return None if row is None else int(row[0])
 
-    def begun(self) -> Sequence[Begun]:
-        """Every attempt, by number: what was first stays first."""
-        rows = self._db.execute(f"SELECT {', '.join(Begun._fields)} FROM attempt_keys ORDER BY key").fetchall()
-        return [Begun(*row) for row in rows]
-
-    def submissions(self) -> list[dict[str, Any]]:
-        """Submissions of grids, by their number."""
-        found: list[dict[str, Any]] = self._engine.read(Query("grids")).to_pylist()
-        return found
-
     def has_dataset(self, data_digest: str) -> bool:
         """Whether a data set is here."""
         return self._row("SELECT 1 FROM datasets WHERE data_digest = ?", [data_digest]) is not None
 
-    def take_dataset(self, row: dict[str, Any], items: pa.Table) -> None:
-        """Keep a data set as it was elsewhere."""
-        self._engine.insert("items", items)
-        self._engine.insert("datasets", pa.Table.from_pylist([row], schema=TABLES["datasets"]))
-
     def take_grids(self, rows: Sequence[dict[str, Any]]) -> int:
         """Keep submissions of elsewhere beside those here, all numbered by their time; how many are new."""
-        here = self.submissions()
+        here = self.grids()
         known = [{**one, "submission": 0} for one in here]
         new = [row for row in rows if {**row, "submission": 0} not in known]
         if new:
@@ -188,16 +189,8 @@ class Archive:
             numbered = [{**row, "submission": number} for number, row in enumerate(ordered, 1)]
             self._db.execute("DROP TABLE grids")  # a row's key cannot be given anew in the transaction that deleted it
             self._db.execute(grids_table())
-            self._engine.insert("grids", pa.Table.from_pylist(numbered, schema=TABLES["grids"]))
+            insert(self._db, "grids", pa.Table.from_pylist(numbered, schema=TABLES["grids"]))
         return len(new)
-
-    def take_key(self, one: Begun) -> None:
-        """Know an attempt that was begun elsewhere."""
-        self._engine.know(one)
-
-    def append(self, records: Sequence[Batch]) -> None:
-        """Take records in."""
-        self._engine.append(records)
 
     def _row(self, query: str, parameters: Sequence[Any]) -> tuple[Any, ...] | None:
         rows = self._db.execute(query, list(parameters)).fetchall()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from wtsbench.contract.digests import holds, is_legacy, records_digest
+from wtsbench.contract.digests import records_digest
 from wtsbench.contract.outbox import Batch
 from wtsbench.errors import StoreError
 
@@ -56,19 +56,19 @@ class Arrival:
         """
         digest = self.known.get(batch.sequence)
         if digest is not None:
-            if not _same(digest, batch):
+            if digest != batch.digest:
                 raise _conflict(batch, "is in the store with other content")
             return False
         if self.ended or self.superseded:
             raise _conflict(batch, "comes after its attempt has ended")
-        if batch.status is not None:
+        status, records = batch.status, batch.records
+        if status is not None and records is not None:
             there = len(self.known) + 1
-            seal = Seal(batch.status, there if batch.records is None else batch.records)
             if self.seal is not None:
                 raise _conflict(batch, "ends an attempt that another record has ended")
-            if seal.records < there:
-                raise _conflict(batch, f"says that its attempt has {seal.records} records, and {there} are there")
-            self.seal = seal
+            if records < there:
+                raise _conflict(batch, f"says that its attempt has {records} records, and {there} are there")
+            self.seal = Seal(status, records)
         self.known[batch.sequence] = batch.digest
         self.new.append(batch)
         if (last := self.seal) is not None and last.status == "done" and len(self.known) == last.records:
@@ -110,20 +110,11 @@ class Arrival:
 
 @dataclass(kw_only=True)
 class Memory:
-    """What a writer knows of attempts, and what of it is not in the tables yet."""
+    """What the only writer of a database knows of attempts: all of each, so that it need not be looked up again."""
 
     arrivals: dict[tuple[str, int], Arrival] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     """Trials of those attempts that are done."""
-    waiting: dict[tuple[str, int], Arrival] = field(default_factory=dict)
-    """Attempts of which something is new."""
-
-
-def _same(digest: str, batch: Batch) -> bool:
-    """Whether a record is the one of a digest: an older version may have made that in its own way."""
-    return digest == batch.digest or (
-        is_legacy(digest) != is_legacy(batch.digest) and holds(digest, batch.table, batch.data)
-    )
 
 
 def _conflict(batch: Batch, what: str) -> StoreConflict:

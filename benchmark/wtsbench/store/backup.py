@@ -14,7 +14,6 @@ from wtsbench.files import sync_folder
 from wtsbench.store.archive import Archive
 from wtsbench.store.engine import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
-from wtsbench.store.journal import journal_of
 from wtsbench.store.lock import locked
 from wtsbench.store.verify import Verdict, verify_engine
 
@@ -37,7 +36,7 @@ def back_up(folder: Path, out: Path) -> dict[str, Any]:
     with locked(folder, shared=True):
         _require_new(out)
         database = folder / DATABASE
-        files = [path for path in (database, _log(database), journal_of(database)) if path.exists()]
+        files = [path for path in (database, _log(database)) if path.exists()]
         return _copy(files, out)
 
 
@@ -102,7 +101,7 @@ def _copy(files: Sequence[Path], out: Path) -> dict[str, Any]:
     except OSError as error:
         raise StoreError(f"the backup {out} cannot be written: {error.strerror}") from error
     finally:
-        for left_over in (hidden, _log(hidden), journal_of(hidden)):
+        for left_over in (hidden, _log(hidden)):
             left_over.unlink(missing_ok=True)
     return {"backup": out.name, "attempts": attempts, "bytes": out.stat().st_size}
 
@@ -130,9 +129,8 @@ def _copy_file(source: Path, target: Path) -> None:
 def _require_no_store(target: Path) -> None:
     if target.exists():
         raise StoreError(f"there is a store in {target.parent} already", remedy="restore into another folder.")
-    for left in (_log(target), journal_of(target)):  # of a store that was deleted: it would go into the restored one
-        if left.exists():
-            raise StoreError(f"{left} is left over from another store", remedy="restore into another folder.")
+    if _log(target).exists():  # of a store that was deleted: it would go into the restored one
+        raise StoreError(f"{_log(target)} is left over from another store", remedy="restore into another folder.")
 
 
 def _require_new(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""The database file: made, opened, and brought up to date."""
+"""The database file: made, opened, brought up to date, and written to."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import time
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.errors import StoreError
 from wtsbench.files import sync_folder
+from wtsbench.settings import lock_seconds
 from wtsbench.store.explain import explained, foreign_holder, not_ours
-from wtsbench.store.lock import StoreBusy, lock_seconds
+from wtsbench.store.lock import StoreBusy
 from wtsbench.store.tables import MIGRATIONS, creation
 
 _Config = dict[str, str | bool | int | float | list[str]]
@@ -28,7 +30,7 @@ UP_TO_DATE = (
 
 
 class Behind(StoreError):
-    """The store is of an older version, or its server was killed: opening it for writing brings it up to date."""
+    """The store is of an older version: opening it for writing brings it up to date."""
 
 
 def create(path: Path) -> None:
@@ -96,6 +98,11 @@ def check_version(connection: duckdb.DuckDBPyConnection, path: Path, *, may_writ
         )
     if version == SCHEMA_VERSION:
         return
+    if not {*range(version, SCHEMA_VERSION)} <= MIGRATIONS.keys():
+        raise StoreError(
+            f"the store {path.parent} has schema version {version}, of a wtsbench that was never released",
+            remedy="submit its grids to a new store.",
+        )
     if not may_write:
         raise Behind(f"{path} has schema version {version}, not {SCHEMA_VERSION}", remedy=UP_TO_DATE)
     for step in range(version, SCHEMA_VERSION):
@@ -108,3 +115,20 @@ def sync_left_over(path: Path) -> None:
     """Where the engine left its log beside the database, as on a full disk, make sure that it is found again."""
     if path.with_name(f"{path.name}.wal").exists():
         sync_folder(path.parent)
+
+
+def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+    """Add rows to one of the engine's own tables; columns are matched by name."""
+    # The engine's times carry no zone: with one, it would need an extension to handle them.
+    naive = [f.with_type(pa.timestamp("us")) if pa.types.is_timestamp(f.type) else f for f in rows.schema]
+    connection.register("incoming", rows.cast(pa.schema(naive)))
+    try:
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
+    finally:
+        connection.unregister("incoming")
+
+
+def next_number(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> int:
+    """One more than the highest number in a column; 1 where there is none."""
+    ((number,),) = connection.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}").fetchall()
+    return int(number)

@@ -15,18 +15,17 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from wtsbench.contract.outbox import Ack, Batch, Outcome, check_batch
-from wtsbench.contract.schemas import RECORD_TABLES, TABLES
+from wtsbench.contract.outbox import Ack, Batch
+from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
-from wtsbench.store import database, journal, queries
-from wtsbench.store.arrival import Arrival, Memory, Seal
+from wtsbench.store import appending, database, queries
+from wtsbench.store.arrival import Memory
+from wtsbench.store.database import insert, next_number
 from wtsbench.store.explain import explained
 from wtsbench.store.queries import Query
-from wtsbench.store.tables import ATTEMPT, LEDGER
+from wtsbench.store.wire import StoreRefused
 
 _Attempt = tuple[str, int]
-_KEYS = pa.schema([("key", pa.int64()), ("trial_id", pa.string()), ("attempt", pa.int32())])
-_DONE = pa.schema([("trial_id", pa.string()), ("key", pa.int64())])
 
 
 class Begun(NamedTuple):
@@ -43,11 +42,15 @@ class Begun(NamedTuple):
 class Engine:
     """One open transaction on a store's database."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Take an open transaction's connection."""
+    def __init__(self, connection: duckdb.DuckDBPyConnection, memory: Memory | None = None) -> None:
+        """Take an open transaction's connection.
+
+        Args:
+            connection: with the transaction.
+            memory: what the only writer of the database knows by heart; it is to be forgotten if the transaction fails.
+        """
         self._db = connection
-        self.appended = False
-        """Records went into the tables by `append`, past the memory of whoever has one."""
+        self._memory = Memory() if memory is None else memory
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -61,25 +64,16 @@ class Engine:
 
         Raises:
             StoreError: the file cannot be opened or written, is none of ours, or is of a newer schema version.
-            Behind: it is of an older one, or its server was killed, and it is opened for reading.
+            Behind: it is of an older one, and it is opened for reading.
         """
-        waiting = journal.journal_of(path)
-        left_over = waiting.exists()
         if not path.exists():
             raise StoreError(f"the store {path.parent} is gone", remedy="was it moved or deleted meanwhile?")
         try:
             connection = database.connect(path, read_only=read_only)
             try:
                 connection.begin()
-                engine = cls(connection)
                 database.check_version(connection, path, may_write=not read_only)
-                if left_over and read_only:
-                    raise database.Behind(
-                        f"the server of {path} was killed, and left {waiting.name}", remedy=database.UP_TO_DATE
-                    )
-                if left_over:
-                    engine.catch_up(waiting)
-                yield engine
+                yield cls(connection)
                 connection.commit()
             finally:
                 connection.close()
@@ -91,8 +85,6 @@ class Engine:
             raise
         if not read_only:
             database.sync_left_over(path)
-        if left_over:
-            journal.remove(waiting)
 
     def begin_attempt(
         self,
@@ -127,199 +119,23 @@ class Engine:
             StoreConflict: a key is known with other content, or comes after the seal of its attempt.
             StoreError: a batch is not what a record must be.
         """
-        (answer,) = self.append_all([batches])
+        (answer,), _ = self.append_all([batches])
         if isinstance(answer, StoreError):
             raise answer
         return answer
 
-    def append_all(self, requests: Sequence[Sequence[Batch]]) -> list[list[Ack] | StoreError]:
-        """Take the records of several requests in, as one transaction; a request that is refused leaves no trace.
+    def append_all(self, requests: Sequence[Sequence[Batch] | StoreError]) -> tuple[list[appending.Answer], int]:
+        """Take the records of several requests in; see `appending.append`."""
+        return appending.append(self._db, self._memory, requests)
 
-        Returns:
-            For each request its acknowledgements, in the order of its batches; or why it was refused.
-        """
-        memory = Memory()
-        answers, _ = self.decide(requests, memory)
-        self.store(memory)
-        self.appended = True
-        return answers
-
-    def decide(
-        self, requests: Sequence[Sequence[Batch] | StoreError], memory: Memory
-    ) -> tuple[list[list[Ack] | StoreError], list[Batch]]:
-        """Say which records of several requests are new, and note them in the memory; only reads.
-
-        Args:
-            requests: the records of each, or why it is refused already. One that is refused leaves no trace.
-            memory: of the only writer of the database; what it knows nothing of is looked up.
-
-        Returns:
-            For each request its acknowledgements, in the order of its batches, or why it was refused; and the records
-            that are to be stored, in the order in which they were taken.
-        """
-        requests = [_checked(request) for request in requests]
-        whole = [request for request in requests if not isinstance(request, StoreError)]
-        self._look_up({(batch.trial_id, batch.attempt) for request in whole for batch in request}, memory)
-        outcomes: list[set[int] | StoreError] = []
-        taken: list[Batch] = []
-        for request in whole:
-            named = {
-                (batch.trial_id, batch.attempt): memory.arrivals[batch.trial_id, batch.attempt] for batch in request
-            }
-            marks = [(arrival, arrival.mark()) for arrival in named.values()]
-            open_trials = {trial_id for trial_id, _ in named} - memory.done
-            new: list[int] = []
-            try:
-                for index, batch in sorted(enumerate(request), key=lambda pair: pair[1].sequence):
-                    if named[batch.trial_id, batch.attempt].take(batch, memory.done):
-                        new.append(index)
-            except StoreError as error:
-                for arrival, mark in marks:
-                    arrival.back_to(mark)
-                memory.done -= open_trials
-                outcomes.append(error)
-            else:
-                memory.waiting |= {one: arrival for one, arrival in named.items() if arrival.new}
-                taken += [request[index] for index in new]
-                outcomes.append({*new})
-        decided = iter(
-            outcome if isinstance(outcome, StoreError) else _acks(request, outcome, memory.arrivals)
-            for request, outcome in zip(whole, outcomes, strict=True)
-        )
-        answers = [request if isinstance(request, StoreError) else next(decided) for request in requests]
-        return answers, taken
-
-    def catch_up(self, path: Path) -> None:
-        """Put what is in a journal into the tables; what is there already is known by its key.
-
-        Raises:
-            StoreError: the journal is damaged, or contradicts the tables.
-        """
-        requests = [[batch] for batch in journal.read(path)]
-        journal.give_room(path)  # a killed server's: on a full disk the tables need it
-        answers = self.append_all(requests)
-        for answer in answers:
-            if isinstance(answer, StoreError):
-                raise StoreError(
-                    f"{path} does not fit its store: {answer.message}", remedy="is it another store's? Move it away."
-                )
-
-    def _look_up(self, attempts: set[_Attempt], memory: Memory) -> None:
-        """Have attempts in memory; those that were begun in another store have no number here yet."""
-        unknown = attempts - memory.arrivals.keys()
-        if unknown:
-            memory.arrivals |= self._looked_up(unknown)
-            query = "SELECT trial_id FROM done WHERE trial_id IN (SELECT unnest(?::VARCHAR[]))"
-            found = self._db.execute(query, [[trial_id for trial_id, _ in unknown]]).fetchall()
-            memory.done |= {trial_id for (trial_id,) in found}
-
-    def _looked_up(self, attempts: set[_Attempt]) -> dict[_Attempt, Arrival]:
-        ordered = sorted(attempts)
-        named = [[trial_id for trial_id, _ in ordered], [attempt for _, attempt in ordered]]
-        query = (
-            "SELECT trial_id, attempt, key, key IN (SELECT key FROM superseded) FROM attempt_keys SEMI JOIN"
-            " (SELECT unnest(?::VARCHAR[]) AS trial_id, unnest(?::INTEGER[]) AS attempt) USING (trial_id, attempt)"
-        )
-        found = self._db.execute(query, named).fetchall()
-        arrivals = {
-            (trial_id, attempt): Arrival(key=key, superseded=superseded) for trial_id, attempt, key, superseded in found
-        }
-        by_key = {arrival.key: arrival for arrival in arrivals.values()}
-        query = "SELECT key, sequence, digest, table_name FROM ledger WHERE key IN (SELECT unnest(?::BIGINT[]))"
-        for key, sequence, digest, table in self._db.execute(query, [list(by_key)]).fetchall():
-            by_key[key].known[sequence] = digest
-            by_key[key].visible |= table == "trials"
-        self._find_waiting([arrival for arrival in by_key.values() if arrival.visible])
-        return {one: arrivals.get(one) or Arrival(key=None) for one in ordered}
-
-    def _find_waiting(self, sealed: Sequence[Arrival]) -> None:
-        """Of attempts whose last record came, tell those that are visible from those that lack others."""
-        for arrival in sealed:
-            arrival.seal = Seal("", len(arrival.known))
-        query = "SELECT key, status, records FROM trials_waiting WHERE key IN (SELECT unnest(?::BIGINT[]))"
-        by_key = {arrival.key: arrival for arrival in sealed}
-        for key, status, records in self._db.execute(query, [list(by_key)]).fetchall() if sealed else ():
-            by_key[key].seal, by_key[key].visible = Seal(status, records), False
-
-    def store(self, memory: Memory) -> None:
-        """Put what is new into the tables; of a second attempt of a trial that is done, nothing but that it was there.
-
-        Where this or the commit fails, the memory is to be forgotten.
-        """
-        arrivals = list(memory.waiting.values())
-        if not arrivals:
-            return
-        unknown = [arrival for arrival in arrivals if arrival.key is None]
-        if unknown:
-            for key, arrival in enumerate(unknown, self._next_key()):
-                arrival.key = key
-            named = [(one.key, one.new[0].trial_id, one.new[0].attempt) for one in unknown]
-            self.insert("attempt_keys", _table(_KEYS, named))
-        entries = [
-            (arrival.key, new.sequence, new.table, new.data.num_rows, new.digest)
-            for arrival in arrivals
-            for new in arrival.new
-        ]
-        self.insert("ledger", _table(LEDGER, entries))
-        self._note_done([arrival for arrival in arrivals if arrival.ending])
-        kept = [arrival for arrival in arrivals if not arrival.superseded]
-        for table in RECORD_TABLES:
-            if table != "trials":
-                self._insert_rows(table, [(one.key, new.data) for one in kept for new in one.new if new.table == table])
-        self._store_seals([arrival for arrival in kept if arrival.seal is not None])
-        for arrival in arrivals:
-            arrival.stored()
-        memory.waiting.clear()
-
-    def _store_seals(self, arrivals: Sequence[Arrival]) -> None:
-        """Make attempts visible that are whole, and keep the seals of others until they are."""
-        whole: list[tuple[int | None, pa.RecordBatch]] = []
-        partial: list[tuple[int | None, pa.RecordBatch]] = []
-        for arrival in arrivals:
-            seal = next((new for new in arrival.new if new.status is not None), None)
-            if seal is not None:
-                (whole if arrival.ended else partial).append((arrival.key, _counted(seal.data, arrival)))
-            elif arrival.ended:
-                self._db.execute(
-                    "INSERT INTO trials_rows BY NAME SELECT * REPLACE (? AS records_digest) FROM trials_waiting"
-                    " WHERE key = ?",
-                    [arrival.records_digest, arrival.key],
-                )
-                self._db.execute("DELETE FROM trials_waiting WHERE key = ?", [arrival.key])
-        self._insert_rows("trials", whole)
-        self._insert_rows("trials", partial, "trials_waiting")
-
-    def _insert_rows(
-        self, table: str, parts: Sequence[tuple[int | None, pa.RecordBatch]], into: str | None = None
-    ) -> None:
-        if parts:
-            rows = pa.Table.from_batches([data for _, data in parts]).drop_columns(list(ATTEMPT))
-            keys = pa.chunked_array([pa.repeat(pa.scalar(key, pa.int64()), len(data)) for key, data in parts])
-            # In one chunk, for the engine would share many small ones out among its threads, which takes longer.
-            self.insert(into or f"{table}_rows", rows.append_column("key", keys).combine_chunks())
-
-    def _note_done(self, ending: Sequence[Arrival]) -> None:
-        """Of each trial the first attempt that is done stays; of later ones all rows are dropped."""
-        finished = [one for one in ending if one.seal is not None and one.seal.status == "done"]
-        first = [(one.new[0].trial_id, one.key) for one in finished if not one.superseded]
-        if first:
-            self.insert("done", _table(_DONE, first))
-        for arrival in finished:
-            if arrival.superseded:
-                for table in (*(f"{name}_rows" for name in RECORD_TABLES), "trials_waiting"):
-                    self._db.execute(f"DELETE FROM {table} WHERE key = ?", [arrival.key])
-                self._db.execute("INSERT INTO superseded VALUES (?)", [arrival.key])
-
-    def _next_key(self) -> int:
-        return int(self._value("SELECT coalesce(max(key), 0) + 1 FROM attempt_keys"))
-
-    def know(self, one: Begun) -> None:
+    def know(self, begun: Begun) -> None:
         """Note an attempt that was begun, here or in another store."""
-        at = one.started_at
+        self._memory.arrivals.pop((begun.trial_id, begun.attempt), None)  # it may have been there as one without a key
+        at = begun.started_at
         moment = at if at is None or at.tzinfo is None else _naive(at)
         self._db.execute(
             f"INSERT INTO attempt_keys (key, {', '.join(Begun._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [self._next_key(), *one._replace(started_at=moment)],
+            [next_number(self._db, "attempt_keys", "key"), *begun._replace(started_at=moment)],
         )
 
     def sealed(self, trial_id: str, attempt: int) -> bool:
@@ -344,22 +160,26 @@ class Engine:
         return {table: int(self._value(f"SELECT count(*) FROM {table}")) for table in TABLES}
 
     def put_dataset(self, row: dict[str, Any], items: pa.Table) -> None:
-        """Keep a prepared data set; the same digest twice is a no-op."""
+        """Keep a prepared data set; the same digest twice is a no-op.
+
+        Args:
+            row: of `datasets`; where it does not say when the data set was made, that is now.
+            items: the data set's.
+        """
         if self._value("SELECT count(*) FROM datasets WHERE data_digest = ?", [row["data_digest"]]):
             return
-        self.insert("items", items.select(TABLES["items"].names).cast(TABLES["items"]))
-        dated = {**row, "created_at": datetime.now(UTC)}
-        self.insert("datasets", pa.Table.from_pylist([dated], schema=TABLES["datasets"]))
+        insert(self._db, "items", items.select(TABLES["items"].names).cast(TABLES["items"]))
+        dated = {"created_at": datetime.now(UTC), **row}
+        insert(self._db, "datasets", pa.Table.from_pylist([dated], schema=TABLES["datasets"]))
 
     def put_grid(self, name: str, grid_digest: str, yaml: str, cells: str) -> None:
         """Keep a submission of a grid, unless it equals the newest of its name."""
         query = "SELECT grid_digest, yaml, cells FROM grids WHERE name = ? ORDER BY submission DESC LIMIT 1"
         if self._row(query, [name]) == (grid_digest, yaml, cells):
             return
-        number = int(self._value("SELECT coalesce(max(submission), 0) + 1 FROM grids"))
         self._db.execute(
             "INSERT INTO grids (name, grid_digest, submission, yaml, cells, submitted_at) VALUES (?, ?, ?, ?, ?, ?)",
-            [name, grid_digest, number, yaml, cells, _now()],
+            [name, grid_digest, next_number(self._db, "grids", "submission"), yaml, cells, _naive(datetime.now(UTC))],
         )
 
     def read(self, query: Query) -> pa.Table:
@@ -379,23 +199,13 @@ class Engine:
         Raises:
             StoreError: it is not one SELECT over the published tables, or the engine cannot answer it.
         """
-        from wtsbench.store.server.guard import Refused, require_harmless
+        from wtsbench.store.server.guard import require_harmless
 
         require_harmless(self._db, statement)
         try:
             return self._db.sql(statement, params=list(parameters)).to_arrow_table()
         except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
-            raise Refused(f"the SQL cannot be answered: {str(error).splitlines()[0]}") from None
-
-    def insert(self, table: str, rows: pa.Table) -> None:
-        """Add rows to one of the engine's own tables; columns are matched by name."""
-        # The engine's times carry no zone: with one, it would need an extension to handle them.
-        naive = [f.with_type(pa.timestamp("us")) if pa.types.is_timestamp(f.type) else f for f in rows.schema]
-        self._db.register("incoming", rows.cast(pa.schema(naive)))
-        try:
-            self._db.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")
-        finally:
-            self._db.unregister("incoming")
+            raise StoreRefused(f"the SQL cannot be answered: {str(error).splitlines()[0]}") from None
 
     def _value(self, query: str, parameters: Sequence[Any] = ()) -> Any:
         row = self._row(query, parameters)
@@ -414,50 +224,6 @@ def _typed(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_timestamp(kind):  # a cast would do as well, but load a library for it
         return pa.chunked_array([chunk.view(kind) for chunk in column.chunks], kind)
     return column.cast(kind)
-
-
-def _table(schema: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
-    return pa.Table.from_arrays(
-        [pa.array(column, field.type) for field, column in zip(schema, zip(*rows, strict=True), strict=True)],
-        schema=schema,
-    )
-
-
-def _counted(seal: pa.RecordBatch, arrival: Arrival) -> pa.RecordBatch:
-    """A seal with what the store says of it: how many records there are, and, where they are here, their digest."""
-    assert arrival.seal is not None, "its seal is here"
-    said = {"records": arrival.seal.records, "records_digest": arrival.records_digest if arrival.ended else None}
-    for name, value in said.items():
-        place = seal.schema.get_field_index(name)
-        field = seal.schema.field(place)
-        seal = seal.set_column(place, field, pa.array([value], field.type))
-    return seal
-
-
-def _checked(request: Sequence[Batch] | StoreError) -> Sequence[Batch] | StoreError:
-    """A request, or why it is refused whatever the store holds: what cannot be a key must not be looked up."""
-    if isinstance(request, StoreError):
-        return request
-    try:
-        for batch in request:
-            check_batch(batch)
-    except StoreError as error:
-        return error
-    return request
-
-
-def _acks(request: Sequence[Batch], new: set[int], arrivals: dict[_Attempt, Arrival]) -> list[Ack]:
-    acks = []
-    for index, batch in enumerate(request):
-        outcome: Outcome = "stored" if index in new else "duplicate"
-        if arrivals[batch.trial_id, batch.attempt].superseded:
-            outcome = "superseded"
-        acks.append(Ack(batch.trial_id, batch.attempt, batch.sequence, outcome))
-    return acks
-
-
-def _now() -> datetime:
-    return _naive(datetime.now(UTC))
 
 
 def _naive(moment: datetime) -> datetime:

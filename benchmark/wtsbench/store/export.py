@@ -32,6 +32,7 @@ from wtsbench.contract.plain import FILE_MAGIC, read_rows, require_columns
 from wtsbench.contract.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
 from wtsbench.files import naming, require_plain, sync_folder
+from wtsbench.json_text import parsed
 from wtsbench.store.archive import LEDGER, SCOPED
 from wtsbench.store.engine import Begun
 from wtsbench.store.manifest import (
@@ -94,9 +95,9 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
         nonlocal written
         path = out / f"{name}.{form}"
         entry = there.get(f"{name}.{form}")
-        if entry is None or entry.fingerprint != fingerprint or entry.sha256 is None or entry.sha256 != sha256(path):
+        if entry is None or entry.fingerprint != fingerprint or entry.sha256 != sha256(path):
             rows = _write(path, form, schema, batches)
-            entry = File(rows=rows, fingerprint=fingerprint, sha256=sha256(path))
+            entry = File(rows=rows, fingerprint=fingerprint, sha256=sha256(path) or "")
             written += 1
             write_manifest(hidden, form, {**there, **files, f"{name}.{form}": entry})
         files[f"{name}.{form}"] = entry
@@ -197,8 +198,7 @@ class ExportSource:
         self._form: Form = manifest.form
         self._files = frozenset(manifest.files)
         for name, file in manifest.files.items():
-            found = sha256(out / name)
-            if found is None or (manifest.sha256 is not None and found != file.sha256):
+            if sha256(out / name) != file.sha256:
                 raise StoreError(f"{out / name} is not the file that was exported", remedy="export again.")
         self._ledger: dict[tuple[str, int], list[Batch]] = {}
         self._shard = ""
@@ -220,17 +220,15 @@ class ExportSource:
     def datasets(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
         """Every data set."""
         for row in self._read("datasets/part", TABLES["datasets"]).to_pylist():
-            older = f"items/data_digest={row['data_digest']}/part"  # as exports were before
-            name = older if f"{older}.{self._form}" in self._files else f"items/{row['data_digest']}/part"
-            yield row, self._read(name, TABLES["items"])
+            yield row, self._read(f"items/{row['data_digest']}/part", TABLES["items"])
 
     def grids(self) -> list[dict[str, Any]]:
         """Submissions."""
         found: list[dict[str, Any]] = self._read("grids/part", TABLES["grids"]).to_pylist()
         for row in found:
             try:
-                cells = json.loads(row["cells"])
-            except (ValueError, RecursionError):
+                cells = parsed(row["cells"])
+            except ValueError:
                 cells = None
             if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
                 raise self._not_whole(f"the cells of grid {row['name']} are no list of cells")

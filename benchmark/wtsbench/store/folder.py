@@ -8,15 +8,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from wtsbench.errors import NoStore, StoreError
+from wtsbench.settings import patience_seconds
+from wtsbench.store.base import Store
 from wtsbench.store.explain import OTHER_FOLDER, not_ours
-from wtsbench.store.journal import journal_of
-from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, patience, persistently
-from wtsbench.store.operations import EngineCalls, StoreCalls
+from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, persistently
 from wtsbench.store.owner import FILE as OWNER_FILE
 from wtsbench.store.owner import living_owner
+
+if TYPE_CHECKING:
+    from wtsbench.store.engine import Engine
+    from wtsbench.store.remote import RemoteEngine
 
 DATABASE = "store.duckdb"
 SERVER = "server"
@@ -35,8 +39,8 @@ class _Stopping(StoreBusy):
 
 
 @dataclass(frozen=True)
-class FolderStore(StoreCalls):
-    """A store in a folder, shared by the processes of one machine. Its methods are those of `client.Store`.
+class FolderStore(Store):
+    """A store in a folder, shared by the processes of one machine.
 
     Every operation takes the folder's lock, opens the database for one transaction and lets go of both. So commands can
     read while a submission writes, and a killed process holds nothing. Where a server owns the folder, every operation
@@ -57,11 +61,7 @@ class FolderStore(StoreCalls):
         No program can set the time of change of status, so a file that was changed by hand has another one too.
         """
         path = self.folder / DATABASE
-        if (
-            living_owner(self.folder) is not None
-            or journal_of(path).exists()
-            or path.with_suffix(".duckdb.wal").exists()
-        ):
+        if living_owner(self.folder) is not None or path.with_suffix(".duckdb.wal").exists():
             return None
         status = path.stat()
         if time.time_ns() - status.st_ctime_ns < _SETTLED_NS:
@@ -122,13 +122,10 @@ class FolderStore(StoreCalls):
         )
 
     @contextmanager
-    def _engine(self, *, read_only: bool = False) -> Iterator[EngineCalls]:
+    def _engine(self, *, read_only: bool = False) -> Iterator[Engine | RemoteEngine]:
         from wtsbench.store.engine import Engine
 
         served = partial(living_owner, self.folder)
-        if read_only and journal_of(self.folder / DATABASE).exists() and served() is None:
-            with self._engine():  # what a server that was killed had acknowledged comes first
-                pass
         with ExitStack() as stack:
             if served() is None:
                 try:  # a server may take the folder while we wait: then it is the one to ask
@@ -150,7 +147,7 @@ class FolderStore(StoreCalls):
             except StoreBusy as error:
                 raise _Stopping(error.message, remedy=error.remedy) from error
 
-    def _ask(self, question: Callable[[EngineCalls], _T], *, read_only: bool = False) -> _T:
+    def _ask(self, question: Callable[[Engine | RemoteEngine], _T], *, read_only: bool = False) -> _T:
         """As everywhere; where the server that owned the folder goes away meanwhile, whoever owns it then is asked."""
         ask = partial(super()._ask, question, read_only=read_only)
-        return persistently(ask, patience(), fault=_Stopping)
+        return persistently(ask, patience_seconds(), fault=_Stopping)

@@ -20,13 +20,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from wtsbench.errors import StoreError
+from wtsbench.settings import lock_seconds
 
 LOCK_NAME = "store.lock"
 TURN_NAME = "store.turn"
-LOCK_SECONDS = 60.0
-"""How long to wait for the lock; `WTSBENCH_STORE_LOCK_SECONDS` overrides it."""
-PATIENCE = 300.0
-"""Seconds to go on trying while a server does not answer; `WTSBENCH_STORE_PATIENCE_SECONDS` overrides it."""
 _UNKNOWN = "other processes that read it"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _T = TypeVar("_T")
@@ -36,38 +33,6 @@ _LOOK = 0.5
 
 class StoreBusy(StoreError):
     """Others hold the store, for longer than one waits: the one fault of a store that mends itself."""
-
-
-def lock_seconds() -> float:
-    """The bound on waiting for a store's lock.
-
-    Raises:
-        StoreError: the environment variable is no such number.
-    """
-    named = os.environ.get("WTSBENCH_STORE_LOCK_SECONDS")
-    with suppress(ValueError):
-        seconds = float(named) if named else LOCK_SECONDS
-        if 0 <= seconds <= threading.TIMEOUT_MAX:
-            return seconds
-    raise StoreError(
-        f"WTSBENCH_STORE_LOCK_SECONDS is {named!r}, not a number of seconds", remedy="set it to one, or unset it."
-    )
-
-
-def patience() -> float:
-    """The bound on waiting for a server to come back.
-
-    Raises:
-        StoreError: the environment variable is no such number.
-    """
-    named = os.environ.get("WTSBENCH_STORE_PATIENCE_SECONDS")
-    with suppress(ValueError):
-        seconds = float(named) if named else PATIENCE
-        if 0 <= seconds < float("inf"):
-            return seconds
-    raise StoreError(
-        f"WTSBENCH_STORE_PATIENCE_SECONDS is {named!r}, not a number of seconds", remedy="set it to one, or unset it."
-    )
 
 
 def persistently(call: Callable[[], _T], seconds: float, *, fault: type[StoreBusy] = StoreBusy) -> _T:

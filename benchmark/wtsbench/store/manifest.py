@@ -29,8 +29,7 @@ class File(BaseModel):
     rows: Annotated[int, Field(ge=0)]
     fingerprint: str
     """Digest of what it was made of."""
-    sha256: str | None = None
-    """None in exports of schema version 3 and before; so below."""
+    sha256: str
 
 
 class _Versioned(BaseModel):
@@ -44,16 +43,16 @@ class Manifest(_Versioned):
 
     form: Form
     files: dict[Annotated[str, Field(pattern=_NAME)], File]
-    sha256: str | None = None
+    sha256: str = ""
     """Of the rest of the manifest."""
 
     def text(self) -> str:
         """The one way in which it is written."""
-        return json.dumps(self.model_dump(exclude_none=True), indent=1, sort_keys=True)
+        return json.dumps(self.model_dump(), indent=1, sort_keys=True)
 
     def own_digest(self) -> str:
         """What `sha256` has to be."""
-        return digest(self.model_dump(exclude_none=True, exclude={"sha256"}))
+        return digest(self.model_dump(exclude={"sha256"}))
 
 
 def write_manifest(path: Path, form: Form, files: dict[str, File]) -> Manifest:
@@ -83,8 +82,7 @@ def read_manifest(path: Path) -> Manifest | None:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # no text, no JSON, or not what a manifest holds
         raise StoreError(f"{path} is no manifest of an export", remedy="export into another folder.") from error
-    old = found.sha256 is None and all(file.sha256 is None for file in found.files.values())
-    if not old and (found.sha256 != found.own_digest() or found.text() != text):
+    if found.sha256 != found.own_digest() or found.text() != text:
         raise StoreError(f"{path} is not as it was written: its digest differs", remedy="export into another folder.")
     return found
 

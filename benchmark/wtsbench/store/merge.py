@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from wtsbench.contract.digests import content_digest, grid_digest_of, holds, records_digest
-from wtsbench.contract.outbox import Batch, check_batch, normal
+from wtsbench.contract.outbox import Batch, check_batch
 from wtsbench.contract.schemas import RECORD_TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store.archive import Archive
@@ -111,7 +111,7 @@ def opened(source: Path, folder: Path) -> Iterator[Source]:
     if living_owner(path.parent) is not None:
         raise StoreBusy(f"the store {source} is served", remedy="merge a backup of it: `wtsbench store backup`.")
     with locked(path.parent, shared=True), Engine.open(path, read_only=True) as engine:
-        yield StoreSource(Archive(engine))
+        yield Archive(engine)
 
 
 def merge_into(source: Source, engine: Engine) -> Merged:
@@ -121,7 +121,7 @@ def merge_into(source: Source, engine: Engine) -> Merged:
     for row, items in source.datasets():
         if digest_of(row, items) != row["data_digest"]:
             raise _altered(f"the items of data set {row['data_digest'][:12]}")
-        merged.datasets += _put_dataset(archive, row, items)
+        merged.datasets += _take_dataset(engine, archive, row, items)
     grids = source.grids()
     for row in grids:
         if grid_digest_of(row["name"], row["cells"]) != row["grid_digest"]:
@@ -130,7 +130,7 @@ def merge_into(source: Source, engine: Engine) -> Merged:
     for one in source.attempts():
         records = source.records(one.trial_id, one.attempt)
         _require_as_sent(one.trial_id, one.attempt, records)
-        _take_attempt(archive, merged, one, records)
+        _take_attempt(engine, archive, merged, one, records)
     return merged
 
 
@@ -156,10 +156,11 @@ def _altered(what: str) -> StoreError:
     )
 
 
-def _put_dataset(archive: Archive, row: dict[str, Any], items: pa.Table) -> bool:
+def _take_dataset(engine: Engine, archive: Archive, row: dict[str, Any], items: pa.Table) -> bool:
+    """Keep a data set as it was elsewhere; whether it is new."""
     digest = row["data_digest"]
     if not archive.has_dataset(digest):
-        archive.take_dataset(row, items)
+        engine.put_dataset(row, items)
         return True
     _, here = archive.dataset(digest)
     order = [("split", "ascending"), ("item_id", "ascending")]
@@ -168,7 +169,7 @@ def _put_dataset(archive: Archive, row: dict[str, Any], items: pa.Table) -> bool
     return False
 
 
-def _take_attempt(archive: Archive, merged: Merged, one: Begun, records: list[Batch]) -> None:
+def _take_attempt(engine: Engine, archive: Archive, merged: Merged, one: Begun, records: list[Batch]) -> None:
     trial_id, attempt = one.trial_id, one.attempt
     digests = {batch.sequence: batch.digest for batch in records}
     here = archive.ledger(trial_id)
@@ -176,11 +177,11 @@ def _take_attempt(archive: Archive, merged: Merged, one: Begun, records: list[Ba
         if attempt in here:
             merged.known += 1
             return
-        archive.take_key(one)
+        engine.know(one)
         merged.attempts += 1
         return
     seal = next((batch for batch in records if batch.table == "trials"), None)
-    sealed = seal is not None and (seal.records is None or len(records) >= seal.records)
+    sealed = seal is not None and seal.records is not None and len(records) >= seal.records
     for known in here.values():
         # The same records under another number: merged before. Or the same attempt, of which one side has more.
         if known and known.items() >= digests.items() and known.keys() == digests.keys():
@@ -213,34 +214,23 @@ def _take_attempt(archive: Archive, merged: Merged, one: Begun, records: list[Ba
         number = max(here) + 1
         merged.renumbered += 1
     if number not in here:
-        archive.take_key(one._replace(attempt=number))
-    archive.append(records if number == attempt else [_renumbered(batch, number, len(records)) for batch in records])
+        engine.know(one._replace(attempt=number))
+    engine.append(records if number == attempt else [_renumbered(batch, number) for batch in records])
     merged.attempts += 1
 
 
-def _renumbered(batch: Batch, attempt: int, records: int) -> Batch:
-    """The record under another number. A seal of schema version 2 did not count its records: now it does."""
-    table = pa.Table.from_batches([batch.data])
-    said = {"attempt": attempt, **({"records": records} if batch.table == "trials" and batch.records is None else {})}
-    for name, value in said.items():
-        place = table.schema.get_field_index(name)
-        field = table.schema.field(place)
-        table = table.set_column(place, field, pa.repeat(pa.scalar(value, field.type), table.num_rows))
-    data = normal(table)
-    return Batch(
-        table=batch.table,
-        trial_id=batch.trial_id,
-        attempt=attempt,
-        sequence=batch.sequence,
-        schema_version=batch.schema_version,
-        data=data,
-        digest=content_digest(batch.table, data),
-    )
+def _renumbered(batch: Batch, attempt: int) -> Batch:
+    """The record under another number."""
+    place = batch.data.schema.get_field_index("attempt")
+    field = batch.data.schema.field(place)
+    numbers = pa.repeat(pa.scalar(attempt, field.type), batch.data.num_rows)
+    data = batch.data.set_column(place, field, numbers)
+    return replace(batch, attempt=attempt, data=data, digest=content_digest(batch.table, data))
 
 
 def _content(records: Sequence[Batch]) -> list[tuple[int, str, str]]:
     """What an attempt consists of, whatever its number."""
-    return [(batch.sequence, batch.table, _renumbered(batch, 0, len(records)).digest) for batch in records]
+    return [(batch.sequence, batch.table, _renumbered(batch, 0).digest) for batch in records]
 
 
 def _results(records: Sequence[Batch]) -> dict[str, pa.Table]:
@@ -253,27 +243,3 @@ def _results(records: Sequence[Batch]) -> dict[str, pa.Table]:
             keys = [name for name in ("scorer", "split", "item_id", "sample") if name in rows.schema.names]
             found[table] = rows.sort_by([(key, "ascending") for key in keys]).combine_chunks()
     return found
-
-
-class StoreSource:
-    """Another store's folder, or a backup, read through the engine."""
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-
-    def attempts(self) -> Sequence[Begun]:
-        """Every attempt."""
-        return self._archive.begun()
-
-    def records(self, trial_id: str, attempt: int) -> list[Batch]:
-        """An attempt's records."""
-        return self._archive.records(trial_id, attempt)
-
-    def datasets(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
-        """Every data set."""
-        for digest in self._archive.column("SELECT data_digest FROM datasets ORDER BY data_digest"):
-            yield self._archive.dataset(digest)
-
-    def grids(self) -> list[dict[str, Any]]:
-        """Submissions."""
-        return self._archive.submissions()

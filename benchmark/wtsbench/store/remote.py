@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +17,11 @@ import pyarrow.ipc
 from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.contract.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
-from wtsbench.files import read_small
-from wtsbench.settings import token_file, user_path
-from wtsbench.spec.address import split_address
+from wtsbench.settings import patience_seconds
 from wtsbench.store import wire
-from wtsbench.store.lock import patience, persistently
-from wtsbench.store.operations import StoreCalls
+from wtsbench.store.base import Store
+from wtsbench.store.connection import AGAIN, connect, fault_of, first_line, token
+from wtsbench.store.lock import persistently
 from wtsbench.store.queries import Query, items
 
 SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
@@ -61,7 +58,7 @@ class RemoteEngine:
         Args:
             address: `grpc://HOST:PORT` on this machine, `grpc+tls://HOST:PORT`, or the local socket's.
             wait: seconds to go on trying.
-            patience: seconds to go on trying with each call later; None is `lock.patience()`.
+            patience: seconds to go on trying with each call later; None is `settings.patience_seconds()`.
 
         Raises:
             StoreUnreachable: nobody answers there.
@@ -69,7 +66,7 @@ class RemoteEngine:
             StoreError: the server speaks another protocol or an older schema version.
         """
         local = address.startswith("grpc+unix://")
-        engine = cls(address, _client(address), None if local else _token(address), patience)
+        engine = cls(address, connect(address), None if local else token(), patience)
         persistently(engine._agree, wait)
         return engine
 
@@ -195,7 +192,7 @@ class RemoteEngine:
                     writer.close()
                 raise
         if message is None:
-            raise wire.StoreUnreachable(f"the server at {self._address} did not acknowledge", remedy=_AGAIN)
+            raise wire.StoreUnreachable(f"the server at {self._address} did not acknowledge", remedy=AGAIN)
         return bytes(message.to_pybytes())
 
     def _options(self, seconds: float | None) -> flight.FlightCallOptions:
@@ -207,19 +204,19 @@ class RemoteEngine:
             yield
         except flight.FlightError as error:
             if isinstance(error, flight.FlightTimedOutError):
-                self._client = _client(self._address)  # the connection may be half open: take a new one
-            raise _fault(error, self._address) from None
+                self._client = connect(self._address)  # the connection may be half open: take a new one
+            raise fault_of(error, self._address) from None
         except (pa.ArrowException, OSError) as error:  # a connection that broke in the middle of a stream
             raise wire.StoreUnreachable(
-                f"the connection to {self._address} broke: {_first_line(error)}", remedy=_AGAIN
+                f"the connection to {self._address} broke: {first_line(error)}", remedy=AGAIN
             ) from None
 
     def _patient(self, call: Callable[[], _T]) -> _T:
-        return persistently(call, patience() if self._patience is None else self._patience)
+        return persistently(call, patience_seconds() if self._patience is None else self._patience)
 
 
-class ServerStore(StoreCalls):
-    """A store behind a server. Its methods are those of `client.Store`."""
+class ServerStore(Store):
+    """A store behind a server."""
 
     def __init__(self, address: str, *, wait: float = 0.0) -> None:
         """Connect.
@@ -248,9 +245,6 @@ class ServerStore(StoreCalls):
         return nullcontext(self.remote)
 
 
-_AGAIN = "is it running? Try again; what was acknowledged is kept, the rest waits in its outbox."
-
-
 def _interruptibly(ask: Callable[[], _T]) -> _T:
     """Wait for an answer so that Ctrl-C ends the waiting at once, which it does not while pyarrow waits."""
     if threading.current_thread() is not threading.main_thread():
@@ -265,98 +259,6 @@ def _interruptibly(ask: Callable[[], _T]) -> _T:
 
     threading.Thread(target=run, name="wtsbench-store-asks", daemon=True).start()
     return answer.result()
-
-
-def _client(address: str) -> flight.FlightClient:
-    options: dict[str, Any] = {}
-    if address.startswith("grpc://") and not _on_this_machine(address):
-        raise StoreError(f"{address} would send the token over the network in plain text", remedy="use grpc+tls://.")
-    if address.startswith("grpc+tls://"):
-        authority = _file("WTSBENCH_STORE_CA")
-        if authority is not None and b"-----BEGIN CERTIFICATE-----" not in authority:
-            raise StoreError(
-                f"WTSBENCH_STORE_CA names {os.environ['WTSBENCH_STORE_CA']}, which holds no certificate",
-                remedy="name a copy of the server's ca.pem.",
-            )
-        certificate, key = _file("WTSBENCH_STORE_CERTIFICATE"), _file("WTSBENCH_STORE_KEY")
-        options = {"tls_root_certs": authority, "cert_chain": certificate, "private_key": key}
-    keepalive = [("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000)]
-    reconnect = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2_000)]
-    own = [("grpc.use_local_subchannel_pool", 1)]  # else a new client would go on with the old one's connection
-    try:
-        return flight.connect(address, generic_options=[*keepalive, *reconnect, *own], **options)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise StoreError(f"{address} is no server's address: {_first_line(error)}", remedy=_SHAPE) from None
-
-
-def _on_this_machine(address: str) -> bool:
-    host = split_address(address).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-_SHAPE = "addresses are grpc+tls://HOST:PORT, or grpc://HOST:PORT on one machine."
-
-
-def _file(variable: str) -> bytes | None:
-    named = os.environ.get(variable)
-    if not named:
-        return None
-    try:
-        return read_small(user_path(named))
-    except OSError as error:
-        raise StoreError(
-            f"{variable} names {named}, which cannot be read: {error.strerror}", remedy="correct it, or unset it."
-        ) from None
-
-
-def _token(address: str) -> str | None:
-    path = token_file()
-    if path is None:
-        return None
-    try:
-        words = read_small(path).decode().split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(
-            f"the token file {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}",
-            remedy="correct WTSBENCH_TOKEN_FILE.",
-        ) from None
-    if len(words) != 1 or not words[0].isascii():
-        raise StoreError(f"the token file {path} does not hold one token", remedy="correct WTSBENCH_TOKEN_FILE.")
-    return words[0]
-
-
-_OUT_OF_TIME = {
-    "certificate has expired": "has expired",
-    "certificate is not yet valid": "is not valid yet",
-    "certificate_expired": "has expired (or this client's own)",
-}
-"""What TLS says of certificates that are not valid now."""
-
-
-def _fault(error: flight.FlightError, address: str) -> StoreError:
-    told = wire.unpack_fault(error.extra_info or b"")
-    if told is not None:
-        return told
-    if isinstance(error, flight.FlightUnauthenticatedError | flight.FlightUnauthorizedError):
-        return wire.StoreDenied(f"the server at {address} refuses the token", remedy="check WTSBENCH_TOKEN_FILE.")
-    text = _first_line(error)
-    for reason, words in _OUT_OF_TIME.items():
-        if reason in str(error).lower():
-            return StoreError(
-                f"the certificate of the server at {address}, or of its authority, {words}",
-                remedy="check the clocks, here and there; else whoever runs the server renews it.",
-            )
-    if "CERTIFICATE_VERIFY_FAILED" in str(error) or "certificate" in str(error).lower():
-        return StoreError(
-            f"the server at {address} has no certificate that is trusted here: {text}",
-            remedy="name the certificate of its authority with WTSBENCH_STORE_CA.",
-        )
-    if isinstance(error, flight.FlightUnavailableError | flight.FlightTimedOutError | flight.FlightCancelledError):
-        return wire.StoreUnreachable(f"no store answers at {address}: {text}", remedy=_AGAIN)
-    return StoreError(f"the server at {address} failed: {text}", remedy="what was acknowledged before is kept.")
 
 
 def _pieces(rows: pa.Table) -> Iterator[pa.RecordBatch]:
@@ -376,7 +278,3 @@ def _aligned(table: pa.Table) -> pa.Table:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return pa.ipc.open_stream(sink.getvalue()).read_all()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -67,16 +67,13 @@ def creation() -> Iterator[str]:
         yield _table(name)
     for name in RECORD_TABLES:
         yield _rows_table(name)
-    yield _WAITING
-    yield _ATTEMPTS
+    yield "CREATE TABLE trials_waiting AS FROM trials_rows LIMIT 0"
+    yield (
+        "CREATE VIEW attempts AS SELECT trial_id, attempt, run, started_at, token, scope FROM attempt_keys"
+        " WHERE started_at IS NOT NULL"
+    )
     for name in RECORD_TABLES:
         yield _view(name)
-
-
-_ATTEMPTS = (
-    "CREATE VIEW attempts AS SELECT trial_id, attempt, run, started_at, token, scope FROM attempt_keys"
-    " WHERE started_at IS NOT NULL"
-)
 
 
 def grids_table() -> str:
@@ -94,7 +91,6 @@ def _rows_table(name: str) -> str:
     return f"CREATE TABLE {name}_rows ({', '.join([key, *_columns(RECORD_TABLES[name], without=ATTEMPT)])})"
 
 
-_WAITING = "CREATE TABLE trials_waiting AS FROM trials_rows LIMIT 0"
 RECORDS_DIGEST = "sha256(string_agg(sequence || ' ' || digest, chr(10) ORDER BY sequence))"
 """SQL over the ledger's rows of one attempt: the digest of its records."""
 
@@ -114,33 +110,7 @@ def _columns(schema: pa.Schema, *, without: Sequence[str] = ()) -> list[str]:
     ]
 
 
-MIGRATIONS: Mapping[int, Sequence[str]] = {
-    1: (
-        "ALTER TABLE items ALTER COLUMN label DROP NOT NULL",
-        "ALTER TABLE items ADD COLUMN target VARCHAR",
-        "ALTER TABLE datasets ADD COLUMN form VARCHAR DEFAULT 'classification'",
-        "ALTER TABLE datasets ALTER COLUMN form SET NOT NULL",
-        "ALTER TABLE datasets ADD COLUMN settings VARCHAR",
-        _rows_table("generations"),
-        _rows_table("scores"),
-        _view("generations"),
-        _view("scores"),
-    ),
-    2: (
-        "ALTER TABLE trials_rows ADD COLUMN records INTEGER",
-        "ALTER TABLE trials_rows ADD COLUMN records_digest VARCHAR",
-        f"UPDATE trials_rows SET records = c.records, records_digest = c.records_digest FROM (SELECT key, count(*) AS"
-        f" records, {RECORDS_DIGEST} AS records_digest FROM ledger GROUP BY key) AS c WHERE c.key = trials_rows.key",
-        _WAITING,
-        "DROP VIEW trials",
-        _view("trials"),
-    ),
-    3: (
-        "ALTER TABLE attempt_keys ADD COLUMN token VARCHAR",
-        "ALTER TABLE attempt_keys ADD COLUMN scope VARCHAR",
-        "DROP VIEW attempts",
-        _ATTEMPTS,
-    ),
-}
+MIGRATIONS: Mapping[int, Sequence[str]] = {}
 """By schema version: the statements that turn a store of that version into one of the next. `_rows_table` and `_view`
-may serve here as long as the table is as it was in that next version; a later change writes the older form out."""
+may serve here as long as the table is as it was in that next version; a later change writes the older form out. There
+are none yet: what came before the present version was never released."""

@@ -70,7 +70,7 @@ def decode(content: bytes) -> list[Batch]:
     Raises:
         StoreRefused: they are not what their headers say.
     """
-    return [_record(header, memoryview(record)[start:], record) for header, record, start in _split(content)]
+    return [_record(header, body) for header, body in _split(content)]
 
 
 def owners(content: bytes) -> list[tuple[str, int]]:
@@ -79,24 +79,23 @@ def owners(content: bytes) -> list[tuple[str, int]]:
     Raises:
         StoreRefused: they are no records.
     """
-    return sorted({(str(header["trial_id"]), int(header["attempt"])) for header, _, _ in _split(content)})
+    return sorted({(str(header["trial_id"]), int(header["attempt"])) for header, _ in _split(content)})
 
 
-def _split(content: bytes) -> Iterator[tuple[dict[str, Any], bytes, int]]:
-    """Of each record its header, all of it, and where its body begins in that."""
+def _split(content: bytes) -> Iterator[tuple[dict[str, Any], memoryview]]:
+    """Of each record its header and its body."""
     start = 0
     while start < len(content):
         try:
             header, body = _LENGTHS.unpack_from(content, start)
-            middle = _LENGTHS.size + header
-            record = content[start : start + middle + body]
-            fields = json.loads(record[_LENGTHS.size : middle])
-            if not {*_KEYS, "bytes"} <= fields.keys() or len(record) != middle + body:
-                raise ValueError  # one that is shorter than it says would swallow what follows it in a journal
+            middle = start + _LENGTHS.size + header
+            fields = json.loads(content[start + _LENGTHS.size : middle])
+            if not {*_KEYS, "bytes"} <= fields.keys() or len(content) < middle + body:
+                raise ValueError
         except (struct.error, ValueError, AttributeError):
             raise StoreRefused("the request is no sequence of records") from None
-        yield fields, record, middle
-        start += middle + body
+        yield fields, memoryview(content)[middle : middle + body]
+        start = middle + body
 
 
 def _parts(batch: Batch) -> tuple[str, pa.Buffer]:
@@ -139,7 +138,7 @@ def unpack(messages: Iterable[pa.RecordBatch], expected: int) -> tuple[list[Batc
     return [_record(header, b"".join(pieces)) for header, pieces in bodies], size
 
 
-def _record(header: dict[str, Any], body: bytes | memoryview, encoded: bytes | None = None) -> Batch:
+def _record(header: dict[str, Any], body: bytes | memoryview) -> Batch:
     if len(body) != header["bytes"]:
         raise StoreRefused("the request was cut off in the middle of a record")
     known = known_schema(header["table"], header["schema_version"])
@@ -147,7 +146,7 @@ def _record(header: dict[str, Any], body: bytes | memoryview, encoded: bytes | N
         data = normal(widened(read_rows(body, known), known))
     except (pa.ArrowException, OSError) as error:
         raise StoreRefused(f"a record is no Arrow stream: {str(error).splitlines()[0]}") from None
-    batch = Batch(data=data, encoded=encoded, **{key: header[key] for key in _KEYS})
+    batch = Batch(data=data, **{key: header[key] for key in _KEYS})
     if not holds(batch.digest, batch.table, data):
         raise StoreRefused(f"record {batch.sequence} does not hold what was sent: its digest differs")
     return batch
@@ -169,13 +168,18 @@ _KINDS: dict[str, type[StoreError]] = {
     "denied": StoreDenied,
     "refused": StoreRefused,
     "absent": NoStore,
-    "error": StoreError,
 }
+"""Faults by the names under which they travel; any other is an `error`."""
 
 
-def pack_fault(kind: str, error: UserError) -> bytes:
+def kind_of(error: UserError) -> str:
+    """The name under which a fault travels."""
+    return next((kind for kind, fault in _KINDS.items() if isinstance(error, fault)), "error")
+
+
+def pack_fault(error: UserError) -> bytes:
     """A fault, to travel beside the transport's own error."""
-    return json.dumps({"kind": kind, "message": error.message, "remedy": error.remedy}).encode()
+    return json.dumps({"kind": kind_of(error), "message": error.message, "remedy": error.remedy}).encode()
 
 
 def unpack_fault(extra: bytes) -> StoreError | None:

@@ -18,11 +18,8 @@ from wtsbench.trial.device import seed_all
 from wtsbench.trial.faults import UnusableModelError
 
 
-def add_adapters(model: Any, training: Training, seed: int, round_: int) -> Any:
+def add_adapters(model: Any, training: Training, seed: int, round_: int) -> None:
     """Freeze the body in place, give its linear layers adapters, and leave only those and the head to train.
-
-    Returns:
-        The tuner, whose `merge_and_unload()` gives back the plain model with the adapters' products added.
 
     Raises:
         UnusableModelError: none of the layers asked for is a linear layer of the body.
@@ -40,10 +37,9 @@ def add_adapters(model: Any, training: Training, seed: int, round_: int) -> Any:
         fan_in_fan_out=isinstance(model.get_submodule(targets[0]), Conv1D),
         bias="none",
     )
-    tuner = LoraModel(model, {"default": config}, "default")
+    LoraModel(model, {"default": config}, "default")
     for name in head:
         model.get_parameter(name).requires_grad_(True)
-    return tuner
 
 
 def _targets(model: Any, asked: tuple[str, ...] | None) -> list[str]:

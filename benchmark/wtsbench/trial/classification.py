@@ -40,8 +40,6 @@ def run(trial: Trial) -> None:
 
     if model is not None:
         records.write_curve(trial.outbox, trial.job, TRAIN_SPLIT[trial.spec.role], model.curve)
-        if trial.job.keep_checkpoint:
-            model.save(trial.folder.scratch / "checkpoint")
     trial.measured["seconds"] = {name: round(value, 4) for name, value in made.seconds.items()}
 
 

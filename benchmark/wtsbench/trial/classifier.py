@@ -26,10 +26,9 @@ class Classifier(torch.nn.Module):
     small differences between logits that probabilities, and thresholds on them, are made of.
     """
 
-    def __init__(self, model: Any, adapters: Any = None) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self._adapters = (adapters,)  # in a tuple: the tuner holds the model, and is no part of it
         self.causal = isinstance(getattr(model, "score", None), torch.nn.Linear)
         for name in {name.partition(".")[0] for name in head_parameters(model)}:
             _keep_in_float32(getattr(model, name))
@@ -71,11 +70,6 @@ class Classifier(torch.nn.Module):
                 setattr(self.model, name, body)
         assert isinstance(logits, torch.Tensor)
         return logits.float()
-
-    def plain(self) -> Any:
-        """The model in the form transformers saves; adapters are merged into the body, which ends its training."""
-        (adapters,) = self._adapters
-        return self.model if adapters is None else adapters.merge_and_unload()
 
 
 class _Given(torch.nn.Module):

@@ -56,8 +56,6 @@ def run(trial: Trial) -> None:
     drafts = {split: writer.write(trial.items[split], samples, decoding) for split, samples in tasks}
     if isinstance(decoding, ScoredTokens):
         writer.say_logprobs(drafts[Split.TRANSFER])
-    if trial.job.keep_checkpoint:
-        writer.save(trial.folder.scratch / "checkpoint")
     seconds = dict(writer.seconds)
     trial.measured["written_tokens"] = writer.written_tokens
     del writer

@@ -122,14 +122,15 @@ def load_classifier(
     draw_head(model, seed, round_)
     if finetune == "linear_probe":
         return Probe(model, pad_id=pad_id, device=device).to(device.torch_device)
-    adapters = add_adapters(model, training, seed, round_) if finetune == "lora" else None
+    if finetune == "lora":
+        add_adapters(model, training, seed, round_)
     if training.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
             raise UnusableModelError(
                 f"gradient_checkpointing: transformers has none for {model.config.model_type!r} models"
             )
         model.activation_checkpointing_enable({"use_reentrant": False})
-    return Classifier(model, adapters).to(device.torch_device)
+    return Classifier(model).to(device.torch_device)
 
 
 def _pretrained(folder: Path, *, classes: int, pad_id: int, seed: int, round_: int) -> Any:

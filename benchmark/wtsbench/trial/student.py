@@ -205,10 +205,6 @@ class TrialModel:
         self.seconds["predict"] += time.monotonic() - begun
         return found
 
-    def save(self, folder: Path) -> None:
-        """Write the current weights in Hugging Face layout."""
-        self.classifier.plain().save_pretrained(folder)
-
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Every text is tokenised once in a trial, however often it is used."""
         new = [text for text in dict.fromkeys(texts) if text not in self._encoded]

@@ -183,11 +183,6 @@ class TrialWriter:
                 draft.logprobs = by_character(mine, draft.row, self.tokenizer)
                 draft.base_logprobs = by_character(before, draft.row, self.tokenizer)
 
-    def save(self, folder: Any) -> None:
-        """Write the current weights in Hugging Face layout; adapters are merged, which ends their training."""
-        plain = self.model.model if self._adapters is None else self._adapters.merge_and_unload()
-        plain.save_pretrained(folder)
-
     def _encoded(self, prompt: Sequence[int], one: sampling.Written) -> Encoded:
         end = [self.tokenizer.end_id] if one.finished and self.tokenizer.end_id is not None else []
         return Encoded(ids=[*prompt, *one.tokens, *end], start=len(prompt), ended=bool(end))
@@ -206,11 +201,10 @@ class TrialWriter:
     def _load(self) -> LanguageModel:
         training = self._spec.training
         loaded = load_language_model(self._folder.model, self._device)
-        self._adapters: Any = None
         if self._finetune == "lora":
             for parameter in loaded.parameters():
                 parameter.requires_grad_(False)
-            self._adapters = add_adapters(loaded.model, training, self._seed, self._resets)
+            add_adapters(loaded.model, training, self._seed, self._resets)
             head = loaded.model.get_output_embeddings()
             head.requires_grad_(False)  # it is pretrained, unlike a classifier's
             loaded.to(self._device.torch_device)

@@ -8,7 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from wtsbench.contract.folder import ExitCode, lease_seconds
+from wtsbench.contract.folder import ExitCode
+from wtsbench.settings import lease_seconds
 
 
 class Lease:

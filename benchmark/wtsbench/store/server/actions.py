@@ -15,12 +15,12 @@ from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.store import wire
 from wtsbench.store.manifest import Form
 from wtsbench.store.server.bounds import MESSAGE_SECONDS, RECEIVING, WORKERS, Places, Room
-from wtsbench.store.server.guard import Refused
 from wtsbench.store.server.live import Limits, LiveStore
 from wtsbench.store.server.metrics import Metrics
 from wtsbench.store.server.questions import require_version
 from wtsbench.store.server.sql import SqlProcesses
-from wtsbench.store.server.tokens import OWNER, Denied, Grant
+from wtsbench.store.server.tokens import OWNER, Grant
+from wtsbench.store.wire import StoreDenied, StoreRefused
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -127,21 +127,21 @@ def _export(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
     grant.require_admin()
     form = asked["form"]
     if form not in ("parquet", "arrow"):
-        raise Refused(f"{form!r} is no form of an export", remedy="it is parquet or arrow.")
+        raise StoreRefused(f"{form!r} is no form of an export", remedy="it is parquet or arrow.")
     return core.export(_name(asked, "an export"), form)
 
 
 def _merge(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
     """Bring another store, a backup or an export of the server's machine in; only for the store's owner."""
     if grant is not OWNER:
-        raise Denied("only the owner of the folder may name files of the server's machine", remedy="merge there.")
+        raise StoreDenied("only the owner of the folder may name files of the server's machine", remedy="merge there.")
     return core.merge(Path(str(asked["source"])))
 
 
 def _name(asked: dict[str, Any], what: str) -> str:
     name = str(asked["name"])
     if not _NAME.fullmatch(name):
-        raise Refused(f"{name!r} is no name for {what}", remedy="letters, digits, dots, dashes; no path.")
+        raise StoreRefused(f"{name!r} is no name for {what}", remedy="letters, digits, dots, dashes; no path.")
     return name
 
 

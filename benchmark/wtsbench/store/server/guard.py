@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from wtsbench.contract.schemas import TABLES
-from wtsbench.errors import StoreError
+from wtsbench.store.wire import StoreRefused
 
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
 _QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})
@@ -44,10 +44,6 @@ _CTE = re.compile(r"[a-z_][a-z0-9_]*")
 _REMEDY = f"ask with one SELECT over: {', '.join(sorted(TABLES))}."
 
 
-class Refused(StoreError):
-    """A request that the server does not carry out for anybody."""
-
-
 def require_harmless(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, list[str]]:
     """Refuse SQL that is not one SELECT over the published tables.
 
@@ -59,41 +55,41 @@ def require_harmless(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[st
         The tables that it reads, and of each the columns that it may read.
 
     Raises:
-        Refused: it is something else; the message names what.
+        StoreRefused: it is something else; the message names what.
     """
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
-        raise Refused(f"the SQL cannot be parsed: {_first_line(error)}", remedy=_REMEDY) from None
+        raise StoreRefused(f"the SQL cannot be parsed: {_first_line(error)}", remedy=_REMEDY) from None
     if len(statements) != 1:
-        raise Refused(f"{len(statements)} statements in place of one", remedy=_REMEDY)
+        raise StoreRefused(f"{len(statements)} statements in place of one", remedy=_REMEDY)
     if statements[0].type != duckdb.StatementType.SELECT:
-        raise Refused(f"a statement of kind {statements[0].type.name} in place of a SELECT", remedy=_REMEDY)
+        raise StoreRefused(f"a statement of kind {statements[0].type.name} in place of a SELECT", remedy=_REMEDY)
     rows = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
     tree = json.loads(rows[0][0])
     if tree.get("error"):
-        raise Refused("the SQL is no plain SELECT", remedy=_REMEDY)
+        raise StoreRefused("the SQL is no plain SELECT", remedy=_REMEDY)
     named = set(_ctes(tree)) - set(TABLES)
     # A name that WITH gives holds only inside of that query; outside of it the engine would look the same name up.
     hidden = sorted(name for name in named if not _CTE.fullmatch(name))
     hidden = hidden or (sorted(named & _existing(connection)) if named else [])
     if hidden:
-        raise Refused(f"WITH cannot give the name {hidden[0]!r}", remedy="choose another name.")
+        raise StoreRefused(f"WITH cannot give the name {hidden[0]!r}", remedy="choose another name.")
     known = set(TABLES) | named
     for node in _nodes(tree):
         kind = str(node.get("type"))
         if kind.endswith("_NODE") and kind not in _QUERIES:
-            raise Refused("only SELECT may stand in the SQL", remedy=_REMEDY)
+            raise StoreRefused("only SELECT may stand in the SQL", remedy=_REMEDY)
         if kind == "BASE_TABLE" and (node.get("catalog_name") or node.get("schema_name") not in ("", "main")):
-            raise Refused(f"{node.get('schema_name')}.{node.get('table_name')} is not for readers", remedy=_REMEDY)
+            raise StoreRefused(f"{node.get('schema_name')}.{node.get('table_name')} is not for readers", remedy=_REMEDY)
         if kind == "BASE_TABLE" and node.get("table_name", "").lower() not in known:
-            raise Refused(f"{node.get('table_name')!r} is no table of the store", remedy=_REMEDY)
+            raise StoreRefused(f"{node.get('table_name')!r} is no table of the store", remedy=_REMEDY)
         if kind == "TABLE_FUNCTION" and _function(node) not in TABLE_FUNCTIONS:
-            raise Refused(f"the table function {_function(node)!r} is not for readers", remedy=_REMEDY)
+            raise StoreRefused(f"the table function {_function(node)!r} is not for readers", remedy=_REMEDY)
         if str(node.get("function_name", "")).lower() in _FUNCTIONS:
-            raise Refused(f"the function {node['function_name']!r} is not for readers", remedy=_REMEDY)
+            raise StoreRefused(f"the function {node['function_name']!r} is not for readers", remedy=_REMEDY)
         if kind in ("SHOW_REF", "DELIM_GET", "COLUMN_DATA"):
-            raise Refused("only tables can be read", remedy=_REMEDY)
+            raise StoreRefused("only tables can be read", remedy=_REMEDY)
     return _needed(tree)
 
 

@@ -17,7 +17,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from wtsbench.contract.plain import plain_batch
-from wtsbench.store.server.guard import Refused
+from wtsbench.store.wire import StoreRefused
 
 PIECE = 4 * 2**20
 """Bytes of rows that go into one message, unless a single row is larger."""
@@ -62,7 +62,7 @@ class Incoming:
             first: it, with descriptor and schema.
 
         Raises:
-            Refused: it is none.
+            StoreRefused: it is none.
         """
         found = _flight_data(first)
         self.descriptor: bytes = found.descriptor
@@ -70,14 +70,14 @@ class Incoming:
         with _understood():
             message = _ipc_message(found)
             if message is None or message.type != "schema":
-                raise Refused("the request is no stream that begins with a schema")
+                raise StoreRefused("the request is no stream that begins with a schema")
             self.schema: pa.Schema = pa.ipc.read_schema(message)
 
     def batch(self, content: bytes) -> pa.RecordBatch | None:
         """The rows of a further message; None where it has none.
 
         Raises:
-            Refused: it is torn, compressed, or no rows of this schema.
+            StoreRefused: it is torn, compressed, or no rows of this schema.
         """
         with _understood():
             message = _ipc_message(_flight_data(content))
@@ -90,7 +90,7 @@ def _understood() -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         first = (str(error).splitlines() or [""])[0]
-        raise Refused(f"what was put is no Arrow stream: {first}") from None
+        raise StoreRefused(f"what was put is no Arrow stream: {first}") from None
 
 
 def schema_message(schema: pa.Schema) -> bytes:
@@ -115,7 +115,7 @@ def _flight_data(content: bytes) -> Any:
     try:
         return _KINDS["FlightData"].FromString(content)
     except DecodeError:
-        raise Refused("the request is no stream of FlightData") from None
+        raise StoreRefused("the request is no stream of FlightData") from None
 
 
 def _ipc_message(data: Any) -> pa.ipc.Message | None:

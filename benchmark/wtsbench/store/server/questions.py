@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import grpc
 import pyarrow.flight as flight
 
 from wtsbench.contract.schemas import SCHEMA_VERSION, TABLES
-from wtsbench.errors import NoStore, UserError
+from wtsbench.errors import UserError
+from wtsbench.json_text import parsed
 from wtsbench.store import wire
-from wtsbench.store.arrival import StoreConflict
-from wtsbench.store.lock import StoreBusy
-from wtsbench.store.server.guard import Refused
-from wtsbench.store.server.tokens import Denied
+from wtsbench.store.wire import StoreRefused
 
 MAX_QUESTION = 8 * 2**20
 """Bytes of a ticket, a descriptor or an action's body."""
@@ -24,27 +21,20 @@ def table_of(descriptor: flight.FlightDescriptor) -> str:
     """The table that a path names."""
     names = [part.decode(errors="replace") for part in descriptor.path or ()]
     if len(names) != 1 or names[0] not in TABLES:
-        raise Refused("a path is the name of one table", remedy=f"the tables are {', '.join(TABLES)}.")
+        raise StoreRefused("a path is the name of one table", remedy=f"the tables are {', '.join(TABLES)}.")
     return str(names[0])
 
 
 def question(raw: bytes | None) -> dict[str, Any]:
     """A question, or an argument."""
     if raw is not None and len(raw) > MAX_QUESTION:
-        raise Refused(f"a question of more than {MAX_QUESTION // 2**20} MiB")
-    found = _json(raw)
-    if not isinstance(found, dict):
-        raise Refused("a question is a JSON object")
-    return found
-
-
-def _json(raw: bytes | None) -> Any:
-    """JSON as text that can be stored; None where it is none."""
+        raise StoreRefused(f"a question of more than {MAX_QUESTION // 2**20} MiB")
     try:
-        found = json.loads(raw or b"{}")
-        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is valid JSON, and no text
-    except (ValueError, RecursionError):
-        return None
+        found = parsed(raw or b"{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise StoreRefused("a question is a JSON object")
     return found
 
 
@@ -52,7 +42,7 @@ def require_version(asked: dict[str, Any]) -> None:
     """An old client may write: what it does not know of is empty. A newer one knows what this server could not keep."""
     version = int(asked["schema_version"])
     if version > SCHEMA_VERSION:
-        raise Refused(
+        raise StoreRefused(
             f"the client writes schema version {version}, and the server knows up to {SCHEMA_VERSION}",
             remedy="update the server.",
         )
@@ -61,13 +51,13 @@ def require_version(asked: dict[str, Any]) -> None:
 class Fault(Exception):
     """An error as gRPC carries it to a client."""
 
-    def __init__(self, kind: str, error: UserError) -> None:
+    def __init__(self, error: UserError) -> None:
         super().__init__(error.message)
-        self.kind = kind
+        self.kind = wire.kind_of(error)
         """Outcome for the counters."""
-        self.code: grpc.StatusCode = _CODES.get(kind, grpc.StatusCode.UNKNOWN)
+        self.code: grpc.StatusCode = _CODES.get(self.kind, grpc.StatusCode.UNKNOWN)
         self.message = error.message[:_LONGEST]
-        said = wire.pack_fault(kind, type(error)(self.message, remedy=error.remedy))
+        said = wire.pack_fault(type(error)(self.message, remedy=error.remedy))
         self.trailers = (
             ("x-arrow-status", _UNKNOWN_ERROR),
             ("x-arrow-status-message-bin", self.message.encode(errors="replace")),
@@ -87,17 +77,7 @@ def travelling(error: Exception) -> Fault:
     """An error, to be carried to the client."""
     if not isinstance(error, UserError):  # a malformed question: a key that is not there, a number that is none
         missing = isinstance(error, KeyError)
-        error = Refused(f"the request is malformed: {f'it lacks {error}' if missing else 'a value is of a wrong kind'}")
-    for kind, kinds in _KINDS.items():
-        if isinstance(error, kinds):
-            return Fault(kind, error)
-    return Fault("error", error)
-
-
-_KINDS: dict[str, tuple[type[UserError], ...]] = {
-    "denied": (Denied,),
-    "conflict": (StoreConflict,),
-    "busy": (StoreBusy,),
-    "refused": (Refused, wire.StoreRefused),
-    "absent": (NoStore,),
-}
+        error = StoreRefused(
+            f"the request is malformed: {f'it lacks {error}' if missing else 'a value is of a wrong kind'}"
+        )
+    return Fault(error)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 import traceback
 from collections import Counter
@@ -31,17 +30,15 @@ from wtsbench.contract.plain import require_columns
 from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError, UserError
 from wtsbench.store import wire
-from wtsbench.store.archive import SCOPED, scoped_sql
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.queries import CONTENTS, Query, contents
 from wtsbench.store.server.actions import ACTIONS, LONG, Core
-from wtsbench.store.server.bounds import Stop
-from wtsbench.store.server.guard import Refused
+from wtsbench.store.server.answers import Answer, found
 from wtsbench.store.server.messages import Incoming, batch_messages, encoded, schema_message
 from wtsbench.store.server.questions import question, require_version, table_of, travelling
-from wtsbench.store.server.tokens import Denied, Grant
+from wtsbench.store.server.tokens import Grant
 from wtsbench.store.server.transport import Call, Method
 from wtsbench.store.verify import digest_of
+from wtsbench.store.wire import StoreDenied, StoreRefused
 
 _T = TypeVar("_T")
 
@@ -125,9 +122,9 @@ class StoreService:
             kind.name = str(operation) if operation in ("append", "dataset") else "unknown"
             require_version(asked)
             if operation not in ("append", "dataset"):
-                raise Refused("what was put is neither records nor a data set")
+                raise StoreRefused("what was put is neither records nor a data set")
             if operation == "append" and incoming.schema != wire.PIECES:
-                raise wire.StoreRefused("the request has other columns than records have")
+                raise StoreRefused("the request has other columns than records have")
             chunks, size = [], 0
             while (message := await call.receive()) is not None:
                 size += len(message)
@@ -162,7 +159,7 @@ class StoreService:
         for attempt in named:
             if not grant.may_append(scopes.get(attempt)):
                 what = f"attempt {attempt[1]} of trial {attempt[0][:12]}"
-                raise Denied(f"{what} was not begun under a token of scope {grant.scope}")
+                raise StoreDenied(f"{what} was not begun under a token of scope {grant.scope}")
 
     def _put_dataset(
         self, grant: Grant, asked: dict[str, Any], sent: pa.Schema, batches: Sequence[pa.RecordBatch]
@@ -171,20 +168,20 @@ class StoreService:
         try:
             require_columns(sent, schema)
         except pa.ArrowInvalid as error:
-            raise Refused(f"the data set is none: {error}") from None
+            raise StoreRefused(f"the data set is none: {error}") from None
         size = sum(batch.nbytes for batch in batches)
         rows = widened(pa.Table.from_batches(batches, sent), schema)
         items = rows.select(schema.names).cast(schema)
         if items.num_rows != asked["rows"]:
-            raise wire.StoreRefused(f"the data set was cut off: {items.num_rows} of {asked['rows']} items came")
+            raise StoreRefused(f"the data set was cut off: {items.num_rows} of {asked['rows']} items came")
         row = {"form": "classification", "settings": None, **asked["row"]}
         known = {name: row[name] for name in TABLES["datasets"].names if name in row}
         digests = set(items["data_digest"].unique().to_pylist())
         if digests - {known["data_digest"]}:
-            raise Refused("some items are of another data set")
+            raise StoreRefused("some items are of another data set")
         if grant.limited and digest_of(known, items) != known["data_digest"]:
             # Whoever may submit one grid only must not say what other grids are scored by.
-            raise Denied("the items do not have the digest that they are to be kept under")
+            raise StoreDenied("the items do not have the digest that they are to be kept under")
         self._core.live.call(lambda engine: engine.put_dataset(known, items), size)
 
     # -- reading
@@ -204,36 +201,13 @@ class StoreService:
                         await call.send(message)
 
     @asynccontextmanager
-    async def _stream(self, asked: dict[str, Any], kind: str) -> AsyncIterator[tuple[pa.Schema, _Answer]]:
+    async def _stream(self, asked: dict[str, Any], kind: str) -> AsyncIterator[tuple[pa.Schema, Answer]]:
         """The answer to a question, which is given up when the block ends, whoever still works at it."""
-        answer = _Answer()
+        answer = Answer()
         try:
-            yield await self._work(answer.begin, lambda: self._found(asked, kind, answer.stop)), answer
+            yield await self._work(answer.begin, lambda: found(self._core, asked, kind, answer.stop)), answer
         finally:
             await asyncio.shield(self._work(answer.close))
-
-    def _found(self, asked: dict[str, Any], kind: str, stop: Stop) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        live = self._core.live
-        if kind == "sql":
-            return self._core.sql.stream(str(asked["sql"]), list(asked.get("parameters", [])), stop=stop)
-        if kind == "archive":
-            table, shard = asked["archive"], str(asked["shard"])
-            if table not in SCOPED:
-                raise Refused(f"{table!r} is no table of an archive")
-            return live.stream(scoped_sql(table), [shard], schema=SCOPED[table], stop=stop)
-        if "contents" in asked:
-            sql, ids = contents([str(trial_id) for trial_id in asked["contents"]])
-            return live.stream(sql, ids, schema=CONTENTS, stop=stop)
-        table = asked["table"]
-        if table not in TABLES:
-            raise Refused(f"{table!r} is no table of the store")
-        conditions, parameters, only = (tuple(asked.get(name, ())) for name in ("conditions", "parameters", "only"))
-        if unknown := sorted(set(only) - set(TABLES[table].names)):
-            raise Refused(f"{table} has no column {unknown[0]!r}")
-        query = Query(table, conditions, parameters, only)
-        if query.unknown is not None:
-            raise Refused(f"{query.unknown!r} is no condition of a named table", remedy="ask in SQL.")
-        return live.stream(query.sql, query.parameters, schema=query.schema, stop=stop)
 
     async def list_flights(self, call: Call) -> None:
         """The tables."""
@@ -249,12 +223,12 @@ class StoreService:
     async def get_schema(self, call: Call) -> None:
         """Flight has two ways to ask for a schema."""
         with self._request(call, "list"):
-            raise Refused("get_schema is not served: get_flight_info has each table's schema")
+            raise StoreRefused("get_schema is not served: get_flight_info has each table's schema")
 
     async def do_exchange(self, call: Call) -> None:
         """Nothing goes both ways here."""
         with self._request(call):
-            raise Refused("this server exchanges nothing", remedy="put records, or get tables.")
+            raise StoreRefused("this server exchanges nothing", remedy="put records, or get tables.")
 
     # -- everything else
 
@@ -285,40 +259,8 @@ class StoreService:
                 async with core.reading.one(grant.name) if action.type in LONG else nullcontext():
                     answer = json.dumps(await self._work(ACTIONS[action.type], core, grant, asked)).encode()
             else:
-                raise Refused(f"there is no action {action.type!r}")
+                raise StoreRefused(f"there is no action {action.type!r}")
             await call.send(flight.Result(answer).serialize())
-
-
-class _Answer:
-    """Rows that one worker at a time fetches."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._batches: Iterator[pa.RecordBatch] | None = None
-        self._closed = False
-        self.stop = Stop()
-
-    def begin(self, find: Callable[[], tuple[pa.Schema, Iterator[pa.RecordBatch]]]) -> pa.Schema:
-        """Begin to compute; the schema of what will come."""
-        with self._mutex:
-            if self._closed:
-                raise StoreError("nobody waits for the answer any more")
-            schema, self._batches = find()
-            return schema
-
-    def next(self) -> pa.RecordBatch | None:
-        """The next rows; None behind the last."""
-        with self._mutex:
-            assert self._batches is not None, "it has begun"
-            return next(self._batches, None)
-
-    def close(self) -> None:
-        """Give up what is left, and end what is being computed."""
-        self.stop()
-        with self._mutex:
-            self._closed = True
-            if self._batches is not None:
-                self._batches.close()  # type: ignore[attr-defined]  # it is a generator
 
 
 def _read(kind: Any, content: bytes) -> Any:
@@ -326,7 +268,7 @@ def _read(kind: Any, content: bytes) -> Any:
     try:
         return kind.deserialize(content)
     except (pa.ArrowException, ValueError, OSError):  # UnicodeDecodeError is a ValueError
-        raise Refused(f"the request is no {kind.__name__}") from None
+        raise StoreRefused(f"the request is no {kind.__name__}") from None
 
 
 def _descriptor(content: bytes) -> flight.FlightDescriptor:

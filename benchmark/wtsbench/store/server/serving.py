@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import platform
 import shutil
@@ -12,16 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from wtsbench.errors import SpecError, StoreError
+from wtsbench.errors import StoreError
 from wtsbench.files import naming
-from wtsbench.spec.address import split_address
 from wtsbench.store.archive import Archive
 from wtsbench.store.backup import back_up_live
 from wtsbench.store.export import export
@@ -32,41 +30,16 @@ from wtsbench.store.merge import Merged, merge_into, opened
 from wtsbench.store.owner import Owner, living_owner, noted_owner, remove_owner, write_owner
 from wtsbench.store.server.actions import Core
 from wtsbench.store.server.bounds import connections
-from wtsbench.store.server.certificates import authority
-from wtsbench.store.server.live import Limits, LiveStore
+from wtsbench.store.server.live import LiveStore
 from wtsbench.store.server.metrics import Metrics, MetricsServer
+from wtsbench.store.server.options import ServeOptions, bracketed, host_port, parts_of, require_safe, tls_of
 from wtsbench.store.server.service import StoreService
 from wtsbench.store.server.sql import SqlProcesses
-from wtsbench.store.server.tls import Tls
 from wtsbench.store.server.tokens import Tokens
 from wtsbench.store.server.transport import Method, Transport
 from wtsbench.store.verify import verify_engine
 
-DEFAULT_LISTEN = "grpc+tls://127.0.0.1:8815"
-DRAIN_SECONDS = 20.0
-"""What a stopping server leaves to requests in progress."""
 _TICK = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeOptions:
-    """How to serve a store."""
-
-    listen: str = DEFAULT_LISTEN
-    """`grpc+tls://HOST:PORT`; `grpc://` only on loopback. Port 0 takes a free one."""
-    names: tuple[str, ...] = ()
-    """More host names for the generated certificate."""
-    certificate: Path | None = None
-    """PEM; None generates one."""
-    key: Path | None = None
-    client_ca: Path | None = None
-    """PEM of the authority whose certificates clients must show; None demands none."""
-    own_client_ca: bool = False
-    """Demand client certificates of the server's own authority."""
-    metrics: str | None = None
-    """HOST:PORT on loopback for /metrics and /healthz."""
-    drain_seconds: float = DRAIN_SECONDS
-    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(kw_only=True)
@@ -100,7 +73,7 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
         SpecError: the options would expose the store.
         StoreError: the folder is in use or no store, or the address cannot be listened at.
     """
-    _require_safe(options)
+    require_safe(options)
     FolderStore(folder).open(create=True)
     with naming(folder), _owned(folder), ExitStack() as stack:
         tokens = Tokens(folder / SERVER)
@@ -121,21 +94,21 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
             verify=lambda: _verified(live),
         )
         _watch(metrics, core)
-        tls = _tls(folder / SERVER, options)
+        tls = tls_of(folder / SERVER, options)
         transport = Transport()
         stack.callback(transport.close, 0.0)
-        scheme, host, port = _parts(options.listen)
+        scheme, host, port = parts_of(options.listen)
         listen = partial(_listen, transport, StoreService(core).methods, core, connections())
-        port = listen(f"{_bracketed(host)}:{port}", tokens, None if tls is None else tls.credentials)
+        port = listen(f"{bracketed(host)}:{port}", tokens, None if tls is None else tls.credentials)
         socket_folder = Path(tempfile.mkdtemp(prefix="wtsbench-store-"))  # 0700: only its owner gets in
         stack.callback(shutil.rmtree, socket_folder, ignore_errors=True)
         local_path = socket_folder / "socket"
         listen(f"unix:{local_path}", None, None)
         page = None
         if options.metrics is not None:
-            page = MetricsServer(*_host_port(f"http://{options.metrics}"), metrics, lambda: not core.draining)
+            page = MetricsServer(*host_port(f"http://{options.metrics}"), metrics, lambda: not core.draining)
             stack.callback(page.close)
-        address = f"{scheme}://{_bracketed(host)}:{port}"
+        address = f"{scheme}://{bracketed(host)}:{port}"
         write_owner(folder, Owner(pid=os.getpid(), host=platform.node(), socket=str(local_path), listen=address))
         stack.callback(remove_owner, folder)
         ready(
@@ -218,62 +191,6 @@ def _listen(
             f"nothing can listen at {address}: {str(error).splitlines()[0][:200]}",
             remedy="is another server there, or the certificate no PEM? Choose another --listen.",
         ) from None
-
-
-def _require_safe(options: ServeOptions) -> None:
-    scheme, host, _ = _parts(options.listen)
-    if scheme == "grpc" and not _loopback(host):
-        raise SpecError(
-            f"{options.listen} would send tokens and results over the network in plain text",
-            remedy="use grpc+tls://, or listen on 127.0.0.1.",
-        )
-    if scheme == "grpc" and (options.certificate or options.client_ca or options.own_client_ca):
-        raise SpecError(f"{options.listen} has no TLS that certificates could be for", remedy="use grpc+tls://.")
-    if (options.certificate is None) != (options.key is None):
-        raise SpecError("a certificate and its key go together", remedy="give both --certificate and --key.")
-    if options.metrics is not None and not _loopback(_host_port(f"http://{options.metrics}")[0]):
-        raise SpecError(
-            f"metrics at {options.metrics} would be plain text for the whole network",
-            remedy="listen on 127.0.0.1, and let a proxy with TLS stand before it.",
-        )
-
-
-def _tls(folder: Path, options: ServeOptions) -> Tls | None:
-    scheme, host, _ = _parts(options.listen)
-    if scheme == "grpc":
-        return None
-    return Tls(
-        folder,
-        certificate=options.certificate,
-        key=options.key,
-        client_ca=options.client_ca or (authority(folder) if options.own_client_ca else None),
-        names=[*options.names, *([] if host in ("0.0.0.0", "::") else [host])],
-    )
-
-
-def _parts(listen: str) -> tuple[str, str, int]:
-    scheme = listen.partition("://")[0]
-    if scheme not in ("grpc", "grpc+tls"):
-        raise SpecError(f"{listen} is no address to listen at", remedy="give grpc+tls://HOST:PORT.")
-    return (scheme, *_host_port(listen))
-
-
-def _host_port(address: str) -> tuple[str, int]:
-    parts = split_address(address)
-    if parts.hostname and parts.port is not None and not parts.path.strip("/"):
-        return parts.hostname, parts.port
-    raise SpecError(f"{address.removeprefix('http://')} is no address", remedy="give HOST:PORT.")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _watch(metrics: Metrics, core: Core) -> None:

@@ -23,8 +23,8 @@ from wtsbench.contract.schemas import TABLES
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.server import frames
 from wtsbench.store.server.bounds import Stop
-from wtsbench.store.server.guard import Refused
 from wtsbench.store.server.live import Limits, LiveStore
+from wtsbench.store.wire import StoreRefused
 
 _NARROW = "narrow it with WHERE or LIMIT, or export the store."
 
@@ -45,7 +45,7 @@ class SqlProcesses:
         """The answer to a question, batch by batch. The iterator must be exhausted or closed; `stop` ends it.
 
         Raises:
-            Refused: it is not what a reader may send, or takes more time or memory, or gives more, than it may.
+            StoreRefused: it is not what a reader may send, or takes more time or memory, or gives more, than it may.
         """
         answer = self._stream(sql, parameters, stop)
         schema = next(answer)
@@ -100,12 +100,12 @@ class SqlProcesses:
                     batch = pa.ipc.read_record_batch(pa.py_buffer(content), schema)
                     rows, size = rows + batch.num_rows, size + batch.nbytes
                     if rows > limits.rows:
-                        raise Refused(f"the answer has more than {limits.rows:,} rows", remedy=_NARROW)
+                        raise StoreRefused(f"the answer has more than {limits.rows:,} rows", remedy=_NARROW)
                     if size > limits.bytes:
                         raise frames.TooLarge
                     yield batch
             except frames.TooLarge:
-                raise Refused(f"the answer is larger than {limits.bytes / 2**20:g} MiB", remedy=_NARROW) from None
+                raise StoreRefused(f"the answer is larger than {limits.bytes / 2**20:g} MiB", remedy=_NARROW) from None
             except (EOFError, BrokenPipeError):
                 raise self._ended(late.is_set()) from None
 
@@ -143,11 +143,11 @@ class SqlProcesses:
         if self._stopped:
             return _stopping()
         if late:
-            return Refused(
+            return StoreRefused(
                 f"the question took longer than {self._limits.seconds:g} s",
                 remedy="narrow it, or ask a copy of the store.",
             )
-        return Refused(
+        return StoreRefused(
             f"the question needs more than {self._limits.memory / 2**20:g} MiB of memory, or too much processor time",
             remedy="narrow it, or ask a copy of the store.",
         )
@@ -181,13 +181,13 @@ def _expected(process: subprocess.Popen[bytes], kind: bytes, most: int | None = 
     """The content of the next frame, which must be of this kind, or the end (then nothing).
 
     Raises:
-        Refused: the process says why there is none.
+        StoreRefused: the process says why there is none.
     """
     assert process.stdout is not None
     found, content = frames.read(process.stdout, most)
     if found == frames.REFUSED:
         told = json.loads(content)
-        raise Refused(told["message"], remedy=told["remedy"])
+        raise StoreRefused(told["message"], remedy=told["remedy"])
     if found not in (kind, frames.END):
         raise EOFError
     return content

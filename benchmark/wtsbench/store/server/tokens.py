@@ -28,15 +28,12 @@ from wtsbench.errors import SpecError, StoreError
 from wtsbench.files import exclusive, read_plain, replace
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.trial import id_within
+from wtsbench.store.wire import StoreDenied
 
 _TOKEN = re.compile(r"wtsb_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _SCOPE = re.compile(r"read|admin|append(:[A-Za-z0-9][A-Za-z0-9._-]*)?")
 _RUN_SUFFIX = r"(-\d{8}T\d{6}Z-\d+)?"
 FILE = "tokens.json"
-
-
-class Denied(StoreError):
-    """The server does not know who asks, or they may not do this."""
 
 
 class Token(Frozen):
@@ -68,20 +65,20 @@ class Grant:
     scope: str
 
     def require_admin(self) -> None:
-        """Raise Denied unless everything is allowed."""
+        """Raise StoreDenied unless everything is allowed."""
         if self.scope != "admin":
-            raise Denied(f"token {self.name} has scope {self.scope}; this needs admin", remedy=_OTHER)
+            raise StoreDenied(f"token {self.name} has scope {self.scope}; this needs admin", remedy=_OTHER)
 
     def require_append(self) -> None:
-        """Raise Denied unless something may be written."""
+        """Raise StoreDenied unless something may be written."""
         if self.scope == "read":
-            raise Denied(f"token {self.name} has scope read; this needs append", remedy=_OTHER)
+            raise StoreDenied(f"token {self.name} has scope read; this needs append", remedy=_OTHER)
 
     def require_grid(self, name: str) -> None:
-        """Raise Denied unless this grid may be submitted."""
+        """Raise StoreDenied unless this grid may be submitted."""
         self.require_append()
         if self._grid is not None and name != self._grid:
-            raise Denied(f"token {self.name} may submit grid {self._grid}, not {name}", remedy=_OTHER)
+            raise StoreDenied(f"token {self.name} may submit grid {self._grid}, not {name}", remedy=_OTHER)
 
     @property
     def limited(self) -> bool:
@@ -89,7 +86,7 @@ class Grant:
         return self.scope not in ("admin", "append")
 
     def require_trial(self, trial_id: str, run: str, shared_id: str | None) -> None:
-        """Raise Denied unless attempts at a trial may be begun.
+        """Raise StoreDenied unless attempts at a trial may be begun.
 
         A grid's token begins those of its own runs, at trials whose ids are within the grid: so it can finish none that
         counts for others.
@@ -98,9 +95,9 @@ class Grant:
         if self._grid is None:
             return
         if re.fullmatch(re.escape(self._grid) + _RUN_SUFFIX, run) is None:
-            raise Denied(f"token {self.name} may not begin attempts of run {run}", remedy=_OTHER)
+            raise StoreDenied(f"token {self.name} may not begin attempts of run {run}", remedy=_OTHER)
         if shared_id is None or id_within(self._grid, shared_id) != trial_id:
-            raise Denied(
+            raise StoreDenied(
                 f"token {self.name} may finish trials within grid {self._grid} only, and {trial_id[:12]} is none",
                 remedy="update wtsbench, or ask whoever runs the server for a token of scope append.",
             )
@@ -181,14 +178,16 @@ class Tokens:
         """What a token allows, now.
 
         Raises:
-            Denied: it is none of ours, or was revoked, or has expired. The message never holds the token.
+            StoreDenied: it is none of ours, or was revoked, or has expired. The message never holds the token.
         """
         match = _TOKEN.fullmatch(token)
         known = self._read().get(match[1]) if match else None
         if match is None or known is None or not hmac.compare_digest(known.hash, _hash(match[2])):
-            raise Denied("the server does not know the token", remedy="check the file that WTSBENCH_TOKEN_FILE names.")
+            raise StoreDenied(
+                "the server does not know the token", remedy="check the file that WTSBENCH_TOKEN_FILE names."
+            )
         if known.state != "valid":
-            raise Denied(f"token {known.name} ({known.id}) is {known.state}", remedy=_OTHER)
+            raise StoreDenied(f"token {known.name} ({known.id}) is {known.state}", remedy=_OTHER)
         return Grant(known.name, known.scope)
 
     def _read(self) -> dict[str, Token]:

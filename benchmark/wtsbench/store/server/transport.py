@@ -19,9 +19,9 @@ import grpc.aio
 
 from wtsbench.errors import StoreError
 from wtsbench.store.server.bounds import MESSAGE_BYTES, MESSAGE_SECONDS
-from wtsbench.store.server.guard import Refused
 from wtsbench.store.server.questions import Fault
-from wtsbench.store.server.tokens import OWNER, Denied, Grant, Tokens
+from wtsbench.store.server.tokens import OWNER, Grant, Tokens
+from wtsbench.store.wire import StoreDenied, StoreRefused
 
 SERVICE = "arrow.flight.protocol.FlightService"
 STREAMS = 100
@@ -36,23 +36,23 @@ _T = TypeVar("_T")
 class Call:
     """A request as its method sees it: messages, one by one."""
 
-    who: Grant | Denied
+    who: Grant | StoreDenied
     _context: Any
     _receiving: Callable[[str], AbstractAsyncContextManager[None]]
 
     @property
     def name(self) -> str:
         """Whose token it is; nothing where there is none."""
-        return "" if isinstance(self.who, Denied) else self.who.name
+        return "" if isinstance(self.who, StoreDenied) else self.who.name
 
     @property
     def grant(self) -> Grant:
         """Who calls.
 
         Raises:
-            Denied: nobody who may.
+            StoreDenied: nobody who may.
         """
-        if isinstance(self.who, Denied):
+        if isinstance(self.who, StoreDenied):
             raise self.who
         return self.who
 
@@ -60,14 +60,16 @@ class Call:
         """The next message; None behind the last.
 
         Raises:
-            Refused: it does not come.
+            StoreRefused: it does not come.
             StoreBusy: too many others come at once.
         """
         async with self._receiving(self.grant.name):
             try:
                 message = await asyncio.wait_for(self._context.read(), MESSAGE_SECONDS)
             except TimeoutError:
-                raise Refused(f"the request did not go on for {MESSAGE_SECONDS:g} s", remedy="send it again.") from None
+                raise StoreRefused(
+                    f"the request did not go on for {MESSAGE_SECONDS:g} s", remedy="send it again."
+                ) from None
         return None if message is grpc.aio.EOF else bytes(message)
 
     async def only(self) -> bytes:
@@ -78,12 +80,12 @@ class Call:
         """Answer with a message.
 
         Raises:
-            Refused: the client does not take it.
+            StoreRefused: the client does not take it.
         """
         try:
             await asyncio.wait_for(self._context.write(message), MESSAGE_SECONDS)
         except TimeoutError:
-            raise Refused(f"the answer was not read for {MESSAGE_SECONDS:g} s", remedy="ask again.") from None
+            raise StoreRefused(f"the answer was not read for {MESSAGE_SECONDS:g} s", remedy="ask again.") from None
 
 
 Method = Callable[[Call], Awaitable[None]]
@@ -214,15 +216,15 @@ def _printable(message: str) -> str:
     return message.encode("utf-8", "replace").decode()
 
 
-def _who(headers: Any, tokens: Tokens) -> Grant | Denied:
+def _who(headers: Any, tokens: Tokens) -> Grant | StoreDenied:
     sent = [value for name, value in headers or () if name == "authorization"]
     kind, _, token = str(sent[0]).partition(" ") if len(sent) == 1 else ("", "", "")
     if kind.lower() != "bearer":
-        return Denied("the server wants a token", remedy="name its file with WTSBENCH_TOKEN_FILE.")
+        return StoreDenied("the server wants a token", remedy="name its file with WTSBENCH_TOKEN_FILE.")
     try:
         return tokens.grant(token)
-    except Denied as error:
+    except StoreDenied as error:
         return error
     except (StoreError, OSError) as error:
         traceback.print_exception(error)
-        return Denied("the server cannot read its tokens", remedy="tell whoever runs it.")
+        return StoreDenied("the server cannot read its tokens", remedy="tell whoever runs it.")

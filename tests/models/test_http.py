@@ -19,12 +19,10 @@ from hypothesis import strategies as st
 from tests.hostile_http import hostile, reply
 from tests.models.endpoint_server import completion, serve
 from tests.models.test_endpoint import ITEMS, LABELS, supervisor
-from wtsbench import http
-from wtsbench.errors import ModelError, ScorerError, UserError
-from wtsbench.http import BadAnswer, NoAnswer, Service
+from wtsbench.errors import ModelError, UserError
+from wtsbench.models import http
 from wtsbench.models.external import predict
-from wtsbench.scoring.perspective import PerspectiveScorer
-from wtsbench.spec.scorer import PerspectiveSource
+from wtsbench.models.http import BadAnswer, NoAnswer, Service
 
 ONE = ITEMS.slice(0, 1)
 
@@ -141,22 +139,6 @@ def test_bodies_that_no_parser_likes(tmp_path: Path, body: bytes) -> None:
     """Depth, numbers of any length and broken text are no completion, and no score."""
     with pytest.raises(ModelError, match="does not answer as a chat completion"):
         _judged(tmp_path, body)
-
-
-def test_the_perspective_scorer_has_the_same_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It asks in the same way: depth, size and dripping end in words."""
-    monkeypatch.setenv("PERSPECTIVE_API_KEY", "key")
-    packed = reply(gzip.compress(bytes(10_000_000)), Content_Encoding="gzip")
-    behaviours: list[tuple[Callable[[socket.socket, int], None], str]] = [
-        (lambda connection, _: connection.sendall(reply(b"[" * 200_000)), "without a TOXICITY score"),
-        (lambda connection, _: connection.sendall(packed), "compressed"),
-        (drip(b"HTTP/1.1 200 OK\r\n\r\n"), "no whole answer within 1 s"),
-    ]
-    for behave, words in behaviours:
-        with hostile(behave) as url:
-            source = PerspectiveSource(endpoint=url, retries=0, timeout_seconds=1, queries_per_second=100)
-            with pytest.raises(ScorerError, match=words):
-                PerspectiveScorer(name="remote", source=source).score(["a text"])
 
 
 JSON = st.recursive(

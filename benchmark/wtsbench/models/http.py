@@ -8,7 +8,6 @@ are not followed, for a key goes to nobody but the address that the user named.
 from __future__ import annotations
 
 import email.utils
-import json
 import logging
 import socket
 import threading
@@ -25,6 +24,8 @@ from requests.exceptions import RequestException
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
+
+from wtsbench.json_text import parsed
 
 ANSWER_BYTES = 8 * 2**20
 """The largest answer that is read."""
@@ -55,20 +56,14 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON; None where it is none, or has a number that is not finite or text that is no text."""
         try:
-            found = json.loads(self.body, parse_constant=_refuse)
-            json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is valid JSON, and no text
-        except (ValueError, RecursionError):  # too deeply nested
+            return parsed(self.body, finite=True)
+        except ValueError:
             return None
-        return found
 
     @property
     def text(self) -> str:
         """The body as text, on one line."""
         return " ".join(self.body.decode("utf-8", "replace").split())
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,195 @@
+"""What a store is: the same methods for a folder and for a central server. Arrow in, Arrow out."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+
+from wtsbench.contract.outbox import Ack, Batch
+from wtsbench.store import queries
+from wtsbench.store.queries import Query
+
+if TYPE_CHECKING:
+    from wtsbench.store.engine import Engine
+    from wtsbench.store.remote import RemoteEngine
+
+_T = TypeVar("_T")
+_TRIALS_AT_ONCE = 2000
+"""Of a question that a server answers within its limits."""
+
+
+class Store(ABC):
+    """What courier, supervisors, CLI and reports see of a store.
+
+    Each method puts one question to an engine, in this process or behind a server; subclasses say how to reach it. All
+    raise StoreError where the store cannot be read or written. Tables are in the schemas of `schemas` and in a fixed
+    order, named with each method; text is ordered byte by byte.
+    """
+
+    @property
+    @abstractmethod
+    def uri(self) -> str:
+        """Where it is; `open_store` of it gives the same store."""
+
+    @abstractmethod
+    def _engine(self, *, read_only: bool = False) -> AbstractContextManager[Engine | RemoteEngine]:
+        """The engine, for one question."""
+
+    def _ask(self, question: Callable[[Engine | RemoteEngine], _T], *, read_only: bool = False) -> _T:
+        """Put one question to the engine; subclasses may do so again, for every question may be repeated."""
+        with self._engine(read_only=read_only) as engine:
+            return question(engine)
+
+    def _read(self, query: Query) -> pa.Table:
+        return self._ask(lambda engine: engine.read(query), read_only=True)
+
+    @property
+    def only_grid(self) -> str | None:
+        """The only grid that may be submitted, where the token is for one; then trials have ids within it."""
+        return None
+
+    @property
+    def state(self) -> str | None:
+        """Another whenever what is stored is; None where that cannot be told without reading it."""
+        return None
+
+    # -- writing
+
+    def begin_attempt(self, trial_id: str, *, run: str, shared_id: str | None = None) -> int:
+        """Take the next attempt number of a trial; two callers never get the same.
+
+        Args:
+            trial_id: the trial.
+            run: name of the submission that the attempt belongs to, for people.
+            shared_id: the trial's id if its result counted for every grid; needed where there is an `only_grid`.
+        """
+        return self._ask(lambda engine: engine.begin_attempt(trial_id, run, shared_id))
+
+    def append(self, batches: Sequence[Batch]) -> list[Ack]:
+        """Make records durable in one transaction: all of them or none.
+
+        Returns:
+            One acknowledgement a batch, in the same order. The rows are on the disk.
+
+        Raises:
+            StoreConflict: a record's key is known with other content, or its attempt has ended.
+        """
+        return self._ask(lambda engine: engine.append(batches)) if batches else []
+
+    def put_dataset(
+        self,
+        *,
+        data_digest: str,
+        task: str,
+        form: str = "classification",
+        labels: Sequence[str],
+        metric: str,
+        settings: dict[str, Any] | None = None,
+        report: dict[str, Any],
+        items: pa.Table,
+    ) -> None:
+        """Keep a prepared data set with all its items, or none of it; the same digest twice is a no-op."""
+        if {data_digest} != {data_digest, *items["data_digest"].unique().to_pylist()}:
+            raise ValueError(f"some items are of another data set than {data_digest}")
+        row = {
+            "data_digest": data_digest,
+            "task": task,
+            "form": form,
+            "labels": list(labels),
+            "metric": metric,
+            "settings": None if settings is None else json.dumps(settings, sort_keys=True),
+            "report": json.dumps(report, sort_keys=True),
+        }
+        self._ask(lambda engine: engine.put_dataset(row, items))
+
+    def put_grid(self, *, name: str, grid_digest: str, yaml: str, cells: Sequence[dict[str, Any]]) -> None:
+        """Keep what was asked for under the store's next submission number.
+
+        A no-op where it equals the newest submission of that name.
+        """
+        listed = json.dumps(list(cells), sort_keys=True)
+        self._ask(lambda engine: engine.put_grid(name, grid_digest, yaml, listed))
+
+    # -- reading
+
+    def sealed(self, trial_id: str, attempt: int) -> bool:
+        """Whether an attempt has ended: its rows are visible, or another attempt was done before it."""
+        return self._ask(lambda engine: engine.sealed(trial_id, attempt), read_only=True)
+
+    def has_dataset(self, data_digest: str) -> bool:
+        """Whether a prepared data set is there."""
+        rows: int = self._read(queries.datasets(data_digest)).num_rows
+        return rows > 0
+
+    def grids(self) -> pa.Table:
+        """All submissions of grids, by submission number."""
+        return self._read(queries.grids())
+
+    def datasets(self) -> pa.Table:
+        """All prepared data sets, by digest."""
+        return self._read(queries.datasets())
+
+    def items(self, data_digest: str) -> pa.Table:
+        """The items of a data set, by split and item id."""
+        return self._read(queries.items(data_digest))
+
+    def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
+        """Attempts begun, by trial id and attempt; of all trials where no ids are given."""
+        return self._read(queries.attempts(trial_ids))
+
+    def trials(self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = ()) -> pa.Table:
+        """Sealed attempts, by trial id and attempt; of all trials, and all columns, where none are given."""
+        return self._read(queries.trials(trial_ids, columns))
+
+    def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Predictions of the attempts that succeeded, by trial id, split and item id."""
+        return self._read(queries.predictions(trial_ids, splits=splits))
+
+    def generations(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Generations of the attempts that succeeded, by trial id, split, item id and sample."""
+        return self._read(queries.generations(trial_ids, splits=splits))
+
+    def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
+        """Scores of those generations, by trial id, scorer, split, item id and sample."""
+        return self._read(queries.scores(trial_ids, splits=splits))
+
+    def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
+        """Fingerprints of the rows that results of trials are made of, by trial id and by digest of their data sets."""
+        prints: dict[str, str] = {}
+        for start in range(0, len(trial_ids), _TRIALS_AT_ONCE):
+            for row in self._contents(trial_ids[start : start + _TRIALS_AT_ONCE]).to_pylist():
+                prints[row["id"]] = f"{prints.get(row['id'], '')} {row['table_name']} {row['fingerprint']}"
+        return prints
+
+    def _contents(self, trial_ids: Sequence[str]) -> pa.Table:
+        return self._ask(lambda engine: engine.contents(trial_ids), read_only=True)
+
+    def metrics(self, trial_ids: Sequence[str], *, final_only: bool = False) -> pa.Table:
+        """Metrics of sealed attempts, by trial id, attempt, split, name, step (final ones first) and value.
+
+        Args:
+            trial_ids: the trials.
+            final_only: leave out the points of training curves.
+        """
+        return self._read(queries.metrics(trial_ids, final_only=final_only))
+
+    def logs(self, trial_id: str, attempt: int | None = None) -> pa.Table:
+        """Log lines of a trial's sealed attempts, by attempt, line, stream and text."""
+        return self._read(queries.logs(trial_id, attempt))
+
+    def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The answer to one SELECT over the published tables, in the order that it asks for; it changes nothing.
+
+        Args:
+            statement: DuckDB's SQL. A server has limits, which `docs/store.md` names.
+            parameters: for its `?`.
+
+        Raises:
+            StoreError: it is something else than one SELECT over these tables, or the answer is beyond the limits.
+        """
+        return self._ask(lambda engine: engine.sql(statement, parameters), read_only=True)
