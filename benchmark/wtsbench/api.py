@@ -267,14 +267,14 @@ def submit(
         UserError: the grid, a task's data, a model, the sandbox or the store is not as it must be, or the cluster or
             the store cannot be reached. What the store acknowledged is kept.
     """
-    from wtsbench.execution.session import Options
+    from wtsbench.execution.session import Options, prepare
     from wtsbench.execution.watching import watched
 
     address = None if executor == "in-process" else ray or os.environ.get("RAY_ADDRESS") or None
     options = Options(
         store=_uri(store), sandbox=sandbox, ray=address, executor=executor, mirror=mirror, trust=tuple(trust)
     )
-    return watched(grid, options, on_event, on_second_interrupt)
+    return watched(lambda note: prepare(grid, options, note=note), on_event, on_second_interrupt)
 
 
 def _uri(place: str | os.PathLike[str] | None) -> str:

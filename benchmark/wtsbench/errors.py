@@ -10,6 +10,7 @@ class ExitCode(IntEnum):
     TRIALS_FAILED = 1
     USAGE = 2
     REGRESSION = 3
+    """Something became worse than its baseline, or a repetition came out otherwise."""
     INCOMPLETE = 4
     UNREACHABLE = 5
     INTERNAL = 70

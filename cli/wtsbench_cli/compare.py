@@ -42,8 +42,9 @@ def compare(
     For each task, pair of models and test set: the difference of every two strategies, and of every strategy and
     control, with its 95% interval, p-value, p-value corrected for many comparisons (Holm), and verdict.
 
-    Of A and B, each a store, STORE#GRID or a baseline file: every entry of A beside the same one of B, paired by item
-    and seed, and what only one of them has.
+    Of A and B: every entry of A beside the same one of B, paired by item and seed, and what only one of them has. Each
+    is a baseline file, or a store or export, with #GRID where it holds several, and @SUBMISSION, or @COMMIT for the
+    newest that this commit ran.
     """
     from wtsbench import api
     from wtsbench.reports import comparison
@@ -51,9 +52,12 @@ def compare(
     if names and len(names) > 2:
         raise typer.BadParameter("give the name of a grid, or two runs", param_hint="GRID | A B")
     if names and len(names) == 2:
-        from wtsbench_cli.gate import compared_runs, print_gate
+        from wtsbench.reports.gate import Limits, gate
+        from wtsbench.reports.sides import side
+        from wtsbench_cli.gate import print_gate
 
-        print_gate(compared_runs(*names), [], json=json)
+        first, second = map(side, names)
+        print_gate(gate(first, second, Limits(thresholds={})), [], json=json, against=names[0])
         return
     grid = names[0] if names else None
     found = api.compare(store, grid, submission=submission, task=task, pair=pair, metric=metric, split=split)

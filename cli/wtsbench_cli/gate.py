@@ -15,7 +15,6 @@ from wtsbench_cli.options import BaselineFolderOption, JsonOption, StoreOption, 
 from wtsbench_cli.terminal import console, count, say
 
 if TYPE_CHECKING:
-    from wtsbench.reports.baseline import Baseline
     from wtsbench.reports.gate import Gate, Limits
     from wtsbench.store.client import Store
 
@@ -169,33 +168,6 @@ def compared(
     return found, sorted(set(now.code) - {code_of(provenance())})
 
 
-def compared_runs(first: str, second: str) -> Gate:
-    """Every entry of one run beside that of another, by items and seeds; what is not in both is named."""
-    from wtsbench.reports.gate import Limits
-    from wtsbench.reports.gate import gate as decide
-
-    return decide(_run(first), _run(second), Limits(thresholds={}))
-
-
-def _run(source: str) -> Baseline:
-    """What a baseline file, a store with one grid, or STORE#GRID says."""
-    from wtsbench.errors import SpecError
-    from wtsbench.reports.baseline import SUFFIX, measured, read
-    from wtsbench.reports.contents import submissions
-    from wtsbench.store.client import open_store
-
-    if source.endswith(SUFFIX):
-        return read(Path(source))
-    uri, _, grid = source.partition("#")
-    opened = open_store(uri)
-    names = [submission.grid for submission in submissions(opened, grid or None)]
-    if len(names) != 1:
-        raise SpecError(
-            f"the store {uri} holds {count(len(names), 'grid')}: {', '.join(names)}", remedy=f"name one: {uri}#GRID."
-        )
-    return measured(opened, names[0])
-
-
 def limits_of(store: Store, grid: str, threshold: list[str] | None, time: float | None, memory: float | None) -> Limits:
     """What counts as worse: options over the grid's `gate` over the default."""
     from wtsbench.planning.stored import stored_grid
@@ -210,14 +182,14 @@ def limits_of(store: Store, grid: str, threshold: list[str] | None, time: float 
     return Limits(thresholds=thresholds, time=time, memory=memory)
 
 
-def print_gate(found: Gate, commands: list[str], *, json: bool) -> None:
+def print_gate(found: Gate, commands: list[str], *, json: bool, against: str = "the baseline") -> None:
     """The gate on standard output."""
     from wtsbench.reports import outcome, text
 
     if json:
         sys.stdout.write(outcome.json_text(found))
         return
-    document = outcome.document(found, commands)
+    document = outcome.document(found, commands, against=against)
     if sys.stdout.isatty():
         sys.stdout.write(text.terminal(document, width=console().width, color=not os.environ.get("NO_COLOR")))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,6 +17,10 @@ _T = TypeVar("_T")
 _DIGITS = 3
 
 
+def _option(name: str, metavar: str, told: str = "Where no column says so.") -> Any:
+    return typer.Option(name, metavar=metavar, help=told, show_default=False)
+
+
 def import_(
     file: Annotated[
         Path | None,
@@ -27,63 +31,24 @@ def import_(
             show_default=False,
         ),
     ] = None,
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="NAME", help="Task of the predictions.", show_default=False)
-    ] = None,
-    grid: Annotated[
-        str | None,
-        typer.Option("--grid", metavar="NAME", help="Grid that tables show them in.", show_default=False),
-    ] = None,
-    role: Annotated[
-        str | None,
-        typer.Option(
-            "--role", metavar="weak|ceiling|student|control", help="Where no column says so.", show_default=False
-        ),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="Where no column says so.", show_default=False)
-    ] = None,
+    task: Annotated[str | None, _option("--task", "NAME", "Task of the predictions.")] = None,
+    grid: Annotated[str | None, _option("--grid", "NAME", "Grid that tables show them in.")] = None,
+    role: Annotated[str | None, _option("--role", "weak|ceiling|student|control")] = None,
+    model: Annotated[str | None, _option("--model", "NAME")] = None,
     strategy: Annotated[
-        str | None,
-        typer.Option(
-            "--strategy", metavar="NAME", help="Of students and controls, where no column says so.", show_default=False
-        ),
+        str | None, _option("--strategy", "NAME", "Of students and controls, where no column says so.")
     ] = None,
-    weak: Annotated[
-        str | None,
-        typer.Option(
-            "--weak", metavar="MODEL", help="Supervisor of students, where there are several.", show_default=False
-        ),
-    ] = None,
-    seed: Annotated[
-        str | None, typer.Option("--seed", metavar="NUMBER", help="Where no column says so.", show_default=False)
-    ] = None,
+    weak: Annotated[str | None, _option("--weak", "MODEL", "Supervisor of students, where there are several.")] = None,
+    seed: Annotated[str | None, _option("--seed", "NUMBER")] = None,
     column: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--column",
-            metavar="MEANING=NAME",
-            help="What the file calls a column; may be repeated.",
-            show_default=False,
-        ),
+        list[str] | None, _option("--column", "MEANING=NAME", "What the file calls a column; may be repeated.")
     ] = None,
     like: Annotated[
         str | None,
-        typer.Option(
-            "--like",
-            metavar="GRID",
-            help="Take the items that this grid's `data` asks for. Default: all of the task.",
-            show_default=False,
-        ),
+        _option("--like", "GRID", "Take the items that this grid's `data` asks for. Default: all of the task."),
     ] = None,
     items_to: Annotated[
-        Path | None,
-        typer.Option(
-            "--items-to",
-            metavar="FILE",
-            help="Write the task's items as JSONL, and import nothing.",
-            show_default=False,
-        ),
+        Path | None, _option("--items-to", "FILE", "Write the task's items as JSONL, and import nothing.")
     ] = None,
     scores: Annotated[
         bool,

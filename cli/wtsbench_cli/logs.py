@@ -113,12 +113,11 @@ def _one(store: Store, place: str, trial_id: str, attempt: int) -> dict[str, Any
 
 def _so_far(place: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
     """What an attempt that runs on this machine has printed until now."""
-    from wtsbench.execution.spool import AttemptFolder
-    from wtsbench.sandbox import log
-    from wtsbench.settings import user_path
+    from wtsbench.execution.spool import printed
+    from wtsbench.settings import spool_folder
 
-    printed = log.lines(AttemptFolder.of(user_path(place) / "spool", trial_id, attempt).trial.log)
-    return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(printed, 1)]
+    lines = printed(spool_folder(place), trial_id, attempt)
+    return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(lines, 1)]
 
 
 def _name(row: dict[str, Any]) -> str:

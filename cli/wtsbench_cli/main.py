@@ -20,6 +20,7 @@ from wtsbench_cli import (
     models,
     plan,
     report,
+    reproduce,
     scorer,
     status,
     store,
@@ -28,11 +29,12 @@ from wtsbench_cli import (
     submit,
     tasks,
     validate,
+    web,
 )
 
 EXIT_CODES = """\
-Exit codes: 0 done; 1 some trials failed; 2 usage or spec; 3 regression; 4 incomplete, or nothing to measure; 5 store,
-cluster, sandbox or output not reachable; 70 wtsbench itself failed; 130 interrupted.
+Exit codes: 0 done; 1 some trials failed; 2 usage or spec; 3 regression, or not reproduced; 4 incomplete, or nothing to
+measure; 5 store, cluster, sandbox or output not reachable; 70 wtsbench itself failed; 130 interrupted.
 """
 
 app = typer.Typer(
@@ -55,6 +57,8 @@ app.command("leaderboard")(leaderboard.leaderboard)
 app.command("import")(imports.import_)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("reproduce")(reproduce.reproduce)
+app.command("web")(web.web)
 app.command("gate")(gate.gate)
 app.command("tasks")(tasks.tasks)
 app.command("models")(models.models)

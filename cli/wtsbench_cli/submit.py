@@ -66,7 +66,7 @@ def submit(
     in_process = executor is ExecutorName.IN_PROCESS
     place = store_of(store)
     with QuietView() if quiet else LiveView() if live else LineView() as view:
-        listener = _Listener(view)
+        listener = Shown(view)
         summary = wtsbench.submit(
             grid,
             store=place,
@@ -90,7 +90,7 @@ def submit(
         raise typer.Exit(summary.exit_code)
 
 
-class _Listener:
+class Shown:
     """Shows events; where nobody reads on, or nothing can be written, the submission stops as at Ctrl-C."""
 
     def __init__(self, view: QuietView) -> None:
@@ -99,6 +99,7 @@ class _Listener:
         """Why nothing can be written, where that is an error."""
 
     def __call__(self, event: Event) -> None:
+        """Something happened."""
         try:
             self._view.take(event)
         except (BrokenPipeError, OutputError) as error:

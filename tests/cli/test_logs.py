@@ -12,7 +12,7 @@ import pytest
 from tests.cli.conftest import Wtsbench
 from wtsbench.contract import schemas
 from wtsbench.contract.outbox import Outbox
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
 from wtsbench.strategies import registry

@@ -150,6 +150,15 @@ def test_from_grid_to_leaderboard(grid: Path, wtsbench: Wtsbench) -> None:
     assert wtsbench("leaderboard", "--format", "csv", "--json").returncode == 2
     assert wtsbench("leaderboard", "--grid", "smal").returncode == 2
 
+    ceiling = rows[0]["trials"][0]["ceiling"]
+    once_more = wtsbench("reproduce", ceiling[:12], "--anyway", "--json")  # anyway: the checkout may have changes
+    assert once_more.returncode == 0, once_more.stderr
+    found = json.loads(once_more.stdout)
+    assert found["agrees"]
+    (trial,) = found["trials"]
+    assert (trial["trial_id"], trial["now"], trial["largest"]) == (ceiling, ceiling, 0.0)
+    assert trial["outputs"] > 100
+
 
 @pytest.mark.slow
 def test_stopped(grid: Path, environment: dict[str, str], wtsbench: Wtsbench) -> None:

@@ -12,7 +12,8 @@ from wtsbench.planning.points import expand
 from wtsbench.planning.report import compare
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.spec.failure import Failure, FailureClass
-from wtsbench.spec.grid import Grid, Pair, StrategyCall
+from wtsbench.spec.grid import Grid, Pair
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import TrainingOverride
 from wtsbench.spec.trial import ModelRef
 from wtsbench_cli.terminal import watched

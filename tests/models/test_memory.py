@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from wtsbench.models.memory import GIB, Shape, estimate, shape_of, warnings
 from wtsbench.models.resolve import resolve
 from wtsbench.spec import manifests
-from wtsbench.spec.grid import Resources, StrategyCall
+from wtsbench.spec.grid import Resources
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import Role, TrialSpec
 

@@ -33,7 +33,7 @@ from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.docker import DockerSandbox
 from wtsbench.sandbox.fork_server import ProcessForkServer, fork_server_for
 from wtsbench.sandbox.process import ProcessSandbox
-from wtsbench.trial.device import _cpu_name
+from wtsbench.spec.provenance import cpu_name
 
 _AHEAD_SECONDS = 15.0
 """Left for the next container to be made, as while a trial of that length runs."""
@@ -139,7 +139,7 @@ def _machine() -> str:
     engine = subprocess.run(["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True)
     load = os.getloadavg()[0]
     return (
-        f"{os.cpu_count()} cores of {_cpu_name()}, Linux {platform.release()}, Docker {engine.stdout.strip() or '?'}, "
+        f"{os.cpu_count()} cores of {cpu_name()}, Linux {platform.release()}, Docker {engine.stdout.strip() or '?'}, "
         f"load {load:.1f}"
     )
 

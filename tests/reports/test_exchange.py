@@ -8,14 +8,19 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from huggingface_hub import ModelCardData
 
+from tests.reports.test_tables import MEANS, generative
 from tests.reports.worlds import simple
+from wtsbench.reports.eee import EveryEvalEver
 from wtsbench.reports.exchange import Exchange
+from wtsbench.reports.hub_results import eval_results
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.runs import Runs
 from wtsbench.store.client import Store
@@ -53,9 +58,10 @@ def test_a_pgr_that_is_not_defined_is_left_out(tmp_path: Path) -> None:
     store = simple({"naive": 0.7}, weak=0.8, ceiling=0.8, seeds=(0, 1, 2, 3, 4)).folder(tmp_path)
     board = leaderboard(store, resamples=500)
     assert board.rows[0].pgr is None
-    exchange = Exchange(board, Runs(store, board))
-    assert all(set(measures) == {"accuracy"} for measures in exchange.bencher().values())
-    assert all(len(record["evaluation_results"]) == 1 for _, record in exchange.every_eval_ever())
+    runs = Runs(store, board)
+    assert all(set(measures) == {"accuracy"} for measures in Exchange(board, runs).bencher().values())
+    ((_, text),) = EveryEvalEver(board, runs).files()
+    assert len(json.loads(text)["evaluation_results"]) == 1
 
 
 def test_the_same_store_gives_the_same_files(store: Store, exchange: Exchange) -> None:
@@ -64,28 +70,59 @@ def test_the_same_store_gives_the_same_files(store: Store, exchange: Exchange) -
     assert Exchange(board, Runs(store, board)).files() == exchange.files()
 
 
-def test_names_of_records_are_what_the_format_asks_for(exchange: Exchange) -> None:
-    """A folder of a collection, a developer and a model, and a UUID of version 4."""
-    names = [name for name, _ in exchange.every_eval_ever()]
-    assert len(set(names)) == 2
-    uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-    pattern = rf"every_eval_ever/data/[\w-]+/[\w-]+/[\w-]+/{uuid}\.json"
-    assert all(re.fullmatch(pattern, name) for name in names)
+def test_records_of_every_eval_ever_follow_its_schemas(exchange: Exchange, tmp_path: Path) -> None:
+    """Names, links and counts are what the format asks for; both schemas hold, where the data mirror has them."""
+    classes = {name: json.loads(text) for name, text in EveryEvalEver(exchange.board, exchange.runs).files()}
+    assert len(classes) == 2
+    store = generative(MEANS, samples=2, prompts=20).folder(tmp_path)
+    board = leaderboard(store, resamples=200)
+    for shown, runs, truths in ((exchange.board, exchange.runs, 1), (board, Runs(store, board), 0)):
+        files = dict(EveryEvalEver(shown, runs, samples=True).files())
+        uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+        records = {name: json.loads(text) for name, text in files.items() if name.endswith(".json")}
+        assert records
+        for name, record in records.items():
+            assert re.fullmatch(rf"every_eval_ever/data/[\w-]+/[\w-]+/[\w-]+/{uuid}\.json", name)
+            _validate(record, "eee_eval.schema.json")
+            detailed = record["detailed_evaluation_results"]
+            content = files[f"every_eval_ever/{detailed['file_path']}"]
+            lines = [json.loads(line) for line in content.decode().splitlines()]
+            assert detailed["checksum"] == hashlib.sha256(content).hexdigest()
+            assert detailed["total_rows"] == len(lines) > 0
+            assert len({line["sample_id"] for line in lines}) == len(lines)
+            known = {each["evaluation_result_id"] for each in record["evaluation_results"]}
+            assert {line["evaluation_result_id"] for line in lines} <= known
+            assert all(len(line["input"]["reference"]) == truths for line in lines)
+            for line in lines[:3]:
+                _validate(line, "eee_instance.schema.json")
+            if truths:  # accuracy is the mean over seeds of the share that is correct
+                right = sum(line["evaluation"]["is_correct"] for line in lines) / len(lines)
+                assert right == pytest.approx(record["evaluation_results"][0]["score_details"]["score"], abs=1e-6)
 
 
-def test_records_follow_the_published_schema(exchange: Exchange) -> None:
-    """Each validates by the JSON Schema of Every Eval Ever, where the data mirror has it."""
-    schema = Path(os.environ.get("WTSBENCH_DATA_MIRROR", "/nowhere")) / "eee" / "eee_eval.schema.json"
-    if not schema.exists():
-        pytest.skip("no eee/eee_eval.schema.json in WTSBENCH_DATA_MIRROR")
-    validator = jsonschema.Draft7Validator(json.loads(schema.read_text()))
-    for _, record in exchange.every_eval_ever():
-        validator.validate(record)
+def _validate(record: dict[str, Any], name: str) -> None:
+    schema = Path(os.environ.get("WTSBENCH_DATA_MIRROR", "/nowhere")) / "eee" / name
+    if schema.exists():
+        jsonschema.Draft7Validator(json.loads(schema.read_text())).validate(record)
+
+
+def test_the_model_index_reads_back_as_the_table(exchange: Exchange) -> None:
+    """A document a student, which the hub's own library reads; its numbers are those of the table."""
+    documents = list(yaml.safe_load_all(exchange.files()["model-index.yaml"]))
+    found = {}
+    for each in documents:
+        card = ModelCardData(**each)
+        assert card.eval_results is not None
+        found[card.model_name] = {one.metric_type: one.metric_value for one in card.eval_results}
+    rows = exchange.board.rows
+    assert sorted(map(str, found.values())) == sorted(
+        str({"accuracy": row.student_score, "pgr": row.pgr}) for row in rows
+    )
 
 
 def test_evaluation_results_are_a_list_of_the_hubs_form(exchange: Exchange) -> None:
     """A file a strategy, whose values are those of the table; dates are text."""
-    files = dict(exchange.eval_results())
+    files = dict(eval_results(exchange.board, "2026-01-01"))
     assert len(files) == 2
     for text in files.values():
         (entry,) = yaml.safe_load(text)

@@ -18,11 +18,13 @@ from wtsbench.errors import SpecError, StoreError
 from wtsbench.metrics import classification as metrics
 from wtsbench.metrics.classification import METRICS
 from wtsbench.reports.comparison import compare
+from wtsbench.reports.compose import source_of
 from wtsbench.reports.findings import findings
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import RENDERERS, render
 from wtsbench.reports.status import status
+from wtsbench.reports.wording import groups
 from wtsbench.store.client import open_store
 from wtsbench.store.merge import merge
 
@@ -238,6 +240,33 @@ def test_strategies_that_cannot_be_told_apart_share_a_rank() -> None:
     board = leaderboard(simple(shares).memory(), resamples=QUICK)
     assert {row.strategy: row.rank for row in board.rows} == {"a": 1, "b": 1, "c": 1, "d": 4}
     assert [row.strategy for row in board.rows] == ["b", "a", "c", "d"]
+
+
+def test_rows_on_other_data_are_never_ranked_together() -> None:
+    """Two strategies of one task, pair and grid on different items: each first of its own table, which says why."""
+    here, there = simple({"naive": 0.6}, items=100), simple({"logconf": 0.9}, items=120)
+    ids = {row["trial_id"]: row["trial_id"][::-1] for row in there.trials}  # both worlds name their baselines alike
+    for row in (*there.trials, *there.attempts, *there.predictions):
+        row["trial_id"] = ids[row["trial_id"]]
+    cells = json.dumps(there.cells("first"))
+    for before, after in ids.items():
+        cells = cells.replace(before, after)
+    here.grids[0]["cells"] = json.dumps(here.cells("first") + json.loads(cells))
+    here.items.update(there.items)
+    for name in ("datasets", "attempts", "trials", "predictions"):
+        getattr(here, name).extend(getattr(there, name))
+    board = leaderboard(here.memory(), resamples=500)
+    assert [(row.strategy, row.rank) for row in board.rows] == [("naive", 1), ("logconf", 1)]
+    assert not board.comparisons
+    ((_, tables),) = groups(board.rows)
+    first, second = (row.data_digest[:12] for row in board.rows)
+    assert [group.apart for group in tables] == [
+        f"ranked apart from another table of this title: data digest {first}, there {second}",
+        f"ranked apart from another table of this title: data digest {second}, there {first}",
+    ]
+    for form in ("plain", "markdown"):
+        assert render(board, form).count("ranked apart from another table") == 2
+    assert len({source_of(row) for row in board.rows}) == 2
 
 
 def test_equal_students_tie() -> None:

@@ -65,6 +65,23 @@ def test_no_line_is_wider_than_the_terminal(board: Leaderboard, width: int) -> N
     assert "…" not in text
 
 
+def test_intervals_are_drawn_where_there_is_room(board: Leaderboard) -> None:
+    """Each line's ends and mark stand where the scale of its table has them; at 80 columns nothing is drawn."""
+    assert "●" not in render(board, "terminal", width=80)
+    lines = render(board, "terminal", width=160).splitlines()
+    start = next(place for place, line in enumerate(lines) if "score [low, high]" in line)
+    scale = re.search(r"(\d\.\d{3}) +(\d\.\d{3})$", lines[start])
+    assert scale is not None
+    low, high, width = float(scale[1]), float(scale[2]), len(scale[0]) - 1
+    drawn = [line for line in lines[start : start + 8] if "●" in line]
+    assert len(drawn) >= 3
+    for line in drawn:
+        score = re.search(r"(-?\d\.\d{3}) \[(-?\d\.\d{3}), (-?\d\.\d{3})\]", line)
+        assert score is not None
+        at = low + (line.index("●") - scale.start()) * (high - low) / width
+        assert at == pytest.approx(float(score[1]), abs=0.51 * (high - low) / width + 0.001)
+
+
 def test_colour_is_only_where_it_is_asked_for(board: Leaderboard) -> None:
     """Without colour there is no escape code; with it the same text, incomplete seeds in red."""
     bare, coloured = render(board, "terminal"), render(board, "terminal", color=True)

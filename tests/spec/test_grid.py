@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from tests.spec.files import GRID
 from wtsbench.spec.failure import FailureClass
-from wtsbench.spec.grid import Exclusion, Grid, Resources, Retry, StrategyCall
+from wtsbench.spec.grid import Exclusion, Grid, Resources, Retry
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import GridTraining, Training, TrainingOverride
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from wtsbench.errors import SpecError
 from wtsbench.spec import identity, trial
 from wtsbench.spec.generation import GenerationSettings
-from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.identity import Alike, canonical_json, digest
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import ModelRef, Role, TrialSpec
 

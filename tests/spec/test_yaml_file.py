@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from tests.spec.files import faults, write
 from wtsbench.errors import ExitCode, UserError
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
-from wtsbench.spec.grid import Grid, StrategyCall
+from wtsbench.spec.grid import Grid
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.wording import FORMS
 from wtsbench.spec.yaml_file import load

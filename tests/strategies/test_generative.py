@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.strategies.writers import BAD, END, WordStudent, badness, continuation, supervision, wrote
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Role
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import PlanningContext

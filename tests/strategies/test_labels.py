@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.strategies import registry
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.strategies.students import LinearStudent, supervision
 from tests.strategies.test_formulas import SEEDS, batch, numpy_loss, numpy_softmax, step
 from wtsbench.errors import SpecError
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import Floats, Labelled, Strategy, Supervision
 from wtsbench.strategies.filtering import NothingKept

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from wtsbench.errors import SpecError
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Role
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import PlanningContext, Supervisor

@@ -17,7 +17,7 @@ import pytest
 from wtsbench.contract.outbox import Outbox, read_batch
 from wtsbench.models.layout import content_digests, revision_of
 from wtsbench.settings import data_mirror
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import (
     LABELLED_SPLITS,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.trial.tiny import write_tiny_model
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Training
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import Step, Strategy

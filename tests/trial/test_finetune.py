@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from tests.trial.folders import WEAK_PARENT, made_items, noisy_labels, predictions_of, result_of, write_folder
 from tests.trial.processes import environment
 from tests.trial.tiny import SHAPES, write_tiny_model
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import Role
 from wtsbench.strategies import registry

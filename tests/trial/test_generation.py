@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.trial.folders import records_of, result_of
 from tests.trial.tiny import write_tiny_model
 from tests.trial.writing import PARENT, SMALL, call, generations, made_prompts, write_generative, wrote
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Role, Split, TrialJob
 from wtsbench.trial.run import run_folder
 

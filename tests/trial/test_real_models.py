@@ -16,7 +16,7 @@ from tests.trial.folders import (
     result_of,
     write_folder,
 )
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Role, Split
 from wtsbench.strategies import registry
 from wtsbench.trial.run import run_folder

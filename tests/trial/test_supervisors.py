@@ -21,7 +21,7 @@ from tests.trial.folders import (
 )
 from tests.trial.tiny import SHAPES, write_tiny_model
 from wtsbench.spec.generation import ZeroShot
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Role, TrialJob
 from wtsbench.strategies import recipes
 from wtsbench.trial.run import run_folder

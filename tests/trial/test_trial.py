@@ -23,7 +23,7 @@ from tests.trial.folders import (
     write_folder,
 )
 from tests.trial.tiny import SHAPES, write_tiny_model
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Role, Split, TrialJob
 from wtsbench.strategies import registry
 from wtsbench.trial.faults import UnusableModelError

@@ -14,7 +14,7 @@ import pyarrow.ipc
 from tests.trial.folders import records_of
 from wtsbench.models.layout import content_digests, revision_of
 from wtsbench.spec.generation import GenerationSettings
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import (
     LABELLED_SPLITS,

@@ -35,9 +35,10 @@ from wtsbench.planning.stored import imported
 from wtsbench.settings import spool_folder
 from wtsbench.spec.cell import Cell, grid_digest
 from wtsbench.spec.failure import Failure
-from wtsbench.spec.grid import Grid, Pair, StrategyCall
+from wtsbench.spec.grid import Grid, Pair
 from wtsbench.spec.identity import digest
 from wtsbench.spec.provenance import environment_lock
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import EXTERNAL, LABELLED_SPLITS, ModelRef, Role, TrialJob, TrialSpec
 from wtsbench.store.client import Store, open_store, require_writable

@@ -11,18 +11,16 @@ from tqdm.auto import tqdm
 from wtsbench.execution.events import Done, Event, Failed, Listener, Planned, Preparing, Started, Stopping
 from wtsbench.execution.interruption import Interruption
 from wtsbench.execution.scheduler import Summary
-from wtsbench.execution.session import Options, prepare, submit
-from wtsbench.planning.check import GridSource
+from wtsbench.execution.session import Session, submit
 from wtsbench.planning.report import title
 
 
 def watched(
-    grid: GridSource,
-    options: Options,
+    make: Callable[[Callable[[str], None]], Session],
     on_event: Listener | None,
     on_second_interrupt: Callable[[], NoReturn] | None = None,
 ) -> Summary:
-    """As `api.submit`, with every default filled in."""
+    """As `api.submit`, of what is made by a function that is given one to say what it does."""
     with nullcontext() if on_event is not None else Bar() as bar:
         listener = bar.take if bar is not None else on_event
         assert listener is not None
@@ -36,7 +34,7 @@ def watched(
                 except KeyboardInterrupt:
                     interruption.stop.set()
 
-            session = prepare(grid, options, note=lambda text: listener(Preparing(text=text)))
+            session = make(lambda text: listener(Preparing(text=text)))
             listener(Planned(session=session))
             interruption.stop_cleanly()
             return submit(session, listener=tell, stop=interruption.stop)

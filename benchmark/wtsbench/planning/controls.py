@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 from wtsbench.errors import SpecError
 from wtsbench.spec.generation import ZeroShot
-from wtsbench.spec.grid import ControlName, Grid, StrategyCall
+from wtsbench.spec.grid import ControlName, Grid
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Form, Role
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import Strategy, Supervisor

@@ -13,8 +13,9 @@ from wtsbench.planning.abilities import impossible
 from wtsbench.planning.points import Entries, Entry
 from wtsbench.spec.cell import Cell, grid_digest
 from wtsbench.spec.generation import GenerationSettings, ZeroShot
-from wtsbench.spec.grid import Grid, StrategyCall
+from wtsbench.spec.grid import Grid
 from wtsbench.spec.identity import Alike
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Training, TrainingOverride
 from wtsbench.spec.trial import Form, ModelRef, Role, TrialSpec, id_within
 from wtsbench.strategies import registry

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from wtsbench.errors import SpecError
 from wtsbench.planning import controls
-from wtsbench.spec.grid import ControlName, Exclusion, Grid, Pair, StrategyCall
+from wtsbench.spec.grid import ControlName, Exclusion, Grid, Pair
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Form
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import PlanningContext, Strategy, Supervisor

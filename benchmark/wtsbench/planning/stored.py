@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from wtsbench.errors import SpecError, StoreError
 from wtsbench.spec import manifests
+from wtsbench.spec.cell import Cell
 from wtsbench.spec.grid import MOST_SEEDS, Grid, Pair
 from wtsbench.spec.trial import EXTERNAL
 
@@ -38,17 +40,85 @@ def stored_grid(store: Submissions, name: str) -> Grid:
         SpecError: the store holds no grid of that name.
         StoreError: what it holds is no grid that this version of wtsbench knows.
     """
-    submitted = store.grids().select(["name", "yaml"]).to_pylist()
-    texts = [row["yaml"] for row in submitted if row["name"] == name]
-    if not texts:
+    submitted = [row for row in store.grids().select(["name", "yaml"]).to_pylist() if row["name"] == name]
+    if not submitted:
         raise SpecError(f"the store {store.uri} holds no grid {name!r}", remedy="`wtsbench status` lists those it has.")
+    return grid_of(submitted[-1], store)
+
+
+def grid_of(row: Mapping[str, Any], store: Submissions) -> Grid:
+    """The grid of a submission.
+
+    Raises:
+        StoreError: it is none that this version of wtsbench knows.
+    """
     try:
-        return Grid.model_validate(yaml.safe_load(texts[-1]))
+        return Grid.model_validate(yaml.safe_load(row["yaml"]))
     except (yaml.YAMLError, ValidationError) as error:
         raise StoreError(
-            f"grid {name} in the store {store.uri} cannot be read by this version: {error}",
+            f"grid {row['name']} in the store {store.uri} cannot be read by this version: {error}",
             remedy="submit it again with this version.",
         ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Stored trials, as a user names them: one by its id, or cells of a grid."""
+
+    name: str
+    """Name of a grid, or the beginning of a trial's id."""
+    task: str | None = None
+    """Of a grid: only this task."""
+    pair: str | None = None
+    """Only this pair, written `weak:strong`."""
+    strategy: str | None = None
+    """Only this strategy, by its label, or this control."""
+    seed: int | None = None
+
+
+def chosen_cells(store: Submissions, wanted: Wanted) -> tuple[dict[str, Any], list[Cell], str | None]:
+    """The newest submission with what is wanted, the cells of it that are meant, and the trial where one is named.
+
+    Raises:
+        SpecError: the store has no such grid, cell or trial, or more than one trial whose id begins so.
+    """
+    rows = store.grids().select(["name", "submission", "yaml", "cells"]).to_pylist()[::-1]
+    row = next((row for row in rows if row["name"] == wanted.name), None)
+    if row is not None:
+        cells = [cell for cell in _cells(row) if _meant(cell, wanted)]
+        if not cells:
+            raise SpecError(
+                f"submission {row['submission']} of grid {wanted.name} has no such cell",
+                remedy=f"`wtsbench leaderboard --grid {wanted.name}` shows its tasks, pairs and strategies.",
+            )
+        return row, cells, None
+    beginning = wanted.name.strip().lower()
+    found = {trial_id: row for row in rows[::-1] for cell in _cells(row) for trial_id in cell.every_trial
+             if trial_id.startswith(beginning)}  # fmt: skip
+    if len(found) != 1:
+        several = ", ".join(trial_id[: len(beginning) + 6] for trial_id in sorted(found)[:5])
+        raise SpecError(
+            f"{len(found)} trials begin with {wanted.name!r}"
+            if found
+            else f"the store {store.uri} has no grid {wanted.name!r}, and no trial of a grid whose id begins so",
+            remedy=f"give more of one: {several}" if found else "`wtsbench status` lists its grids.",
+        )
+    ((trial_id, row),) = found.items()
+    return row, [], trial_id
+
+
+def _meant(cell: Cell, wanted: Wanted) -> bool:
+    of_cell = {
+        "task": cell.task,
+        "pair": f"{cell.weak}:{cell.strong}",
+        "strategy": cell.strategy,
+        "seed": cell.seed,
+    }
+    return all(getattr(wanted, name) in (None, value) for name, value in of_cell.items())
+
+
+def _cells(row: Mapping[str, Any]) -> list[Cell]:
+    return [Cell.of(record) for record in json.loads(row["cells"])]
 
 
 def imported(store: Submissions, name: str) -> bool | None:

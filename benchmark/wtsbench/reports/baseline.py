@@ -184,18 +184,18 @@ class Baseline:
         return {entry.key: entry for entry in self.entries}
 
 
-def measured(store: Store, grid: str) -> Baseline:
-    """What a store says of a grid now.
+def measured(store: Store, grid: str, submission: int | None = None) -> Baseline:
+    """What a store says of a grid now, or of another submission than its newest.
 
     Raises:
-        SpecError: there is no grid of that name.
+        SpecError: there is no grid of that name, or no such submission of it.
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
     entries: list[Entry] = []
     items: dict[str, Items] = {}
     code: set[str] = set()
     unfinished: list[str] = []
-    for table in tables(store, submissions(store, grid), resamples=1):
+    for table in tables(store, submissions(store, grid, submission), resamples=1):
         found, versions = _entries(store, table)
         entries += found
         code |= versions

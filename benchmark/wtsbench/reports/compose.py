@@ -33,6 +33,7 @@ from wtsbench.reports.wording import (
     Baseline,
     Group,
     Notes,
+    drawn,
     groups,
     interval,
     legend,
@@ -64,19 +65,17 @@ def _anchor_part(part: str) -> str:
 
 def source_of(row: Row) -> str:
     """The key of a row's provenance."""
-    scorer = (row.scorer or "")[:12]
-    return "|".join((row.grid, row.task, row.weak, row.strong, row.split, scorer, row.strategy))
+    judged = f"{row.data_digest[:12]}{(row.scorer or '')[:12]}"
+    return "|".join((row.grid, row.task, row.weak, row.strong, row.split, judged, row.strategy))
 
 
 def grids(board: Leaderboard) -> Iterator[tuple[str, list[tuple[Group, list[Comparison]]]]]:
     """Grid names, each with its tables and what was compared in them."""
     for grid, tables in groups(board.rows):
-        yield grid, [(group, [each for each in board.comparisons if _same(each, group.rows[0])]) for group in tables]
-
-
-def _same(compared: Comparison, row: Row) -> bool:
-    names = ("grid", "task", "weak", "strong", "split", "scorer")
-    return all(getattr(compared, name) == getattr(row, name) for name in names)
+        yield (
+            grid,
+            [(group, [each for each in board.comparisons if each.table == group.rows[0].table]) for group in tables],
+        )
 
 
 def overview(board: Leaderboard, grid: str) -> Table:
@@ -159,7 +158,8 @@ def _ends(group: Group, role: str, baselines: Sequence[Baseline]) -> Iterator[Li
         texts = (Cell(text=baseline.texts or MISSING, tone="dim"),) if group.generated else ()
         measured = Cell(text=baseline.score, number=_number(baseline.score.partition(" ")[0]), tone="dim")
         cells = (blank, Cell(text=baseline.name, tone="dim"), measured, *texts, blank, blank, blank)
-        yield Line(cells=cells, kind=role, source=None if known is None else source_of(known))
+        source = None if known is None else source_of(known)
+        yield Line(cells=cells, kind=role, source=source, interval=baseline.drawn)
 
 
 def _line(group: Group, row: Row, notes: Notes) -> Line:
@@ -180,6 +180,7 @@ def _line(group: Group, row: Row, notes: Notes) -> Line:
         ),
         kind="unranked" if strategy and row.rank is None else row.kind,
         source=source_of(row),
+        interval=drawn(row.student_score, row.student_low, row.student_high),
     )
 
 
@@ -332,7 +333,15 @@ def table_section(group: Group, notes: Notes, blocks: Sequence[Block], sections:
     footnotes = tuple(notes.of(group.rows))
     return Section(
         title=group.title,
-        anchor=anchor_of(row.grid, row.task, row.weak, row.strong, row.split, (row.scorer or "")[:8]),
+        anchor=anchor_of(
+            row.grid,
+            row.task,
+            row.weak,
+            row.strong,
+            row.split,
+            (row.scorer or "")[:8],
+            *([row.data_digest[:8]] if group.apart else []),
+        ),
         blocks=(
             *([Prose(text=group.warning, tone="warn")] if group.warning else []),
             main_table(group, notes),

@@ -22,6 +22,8 @@ class Cell:
     number: float | None = None
     """What the column is sorted by; None sorts by text, after all numbers."""
     tone: Tone = "plain"
+    link: str | None = None
+    """Address of another page, on pages that are served or lie side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,8 @@ class Line:
     """`strategy`, `weak`, `ceiling`, `control` or `baseline`; only the first kind is ranked."""
     source: str | None = None
     """Key of `Document.sources`: where its numbers come from."""
+    interval: tuple[float, float, float] | None = None
+    """Low end, value and high end of its score, which a terminal with room draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,8 @@ class Prose:
 
     text: str
     tone: Tone = "plain"
+    link: str | None = None
+    """As a cell's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +106,14 @@ class Formula:
     text: str
 
 
-Block = Table | Chart | Prose | Listing | Formula
+@dataclass(frozen=True, kw_only=True)
+class Verbatim:
+    """Lines as a program printed them."""
+
+    text: str
+
+
+Block = Table | Chart | Prose | Listing | Formula | Verbatim
 
 
 @dataclass(frozen=True, kw_only=True)

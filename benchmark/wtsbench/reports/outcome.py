@@ -36,7 +36,9 @@ _COLUMNS = (
 )
 
 
-def document(found: Gate, commands: Sequence[str], *, most: int | None = None) -> Document:
+def document(
+    found: Gate, commands: Sequence[str], *, most: int | None = None, against: str = "the baseline"
+) -> Document:
     """A sentence, the commands that show the evidence or accept the change, and a line an entry, worst first.
 
     Entries whose outputs are equal bit for bit are only counted.
@@ -45,10 +47,13 @@ def document(found: Gate, commands: Sequence[str], *, most: int | None = None) -
         found: by the gate.
         commands: what to run next.
         most: lines of the table; entries beyond are counted.
+        against: what it was compared with, in words.
     """
     differing = [verdict for verdict in found.verdicts if verdict.status != "equal"]
     shown = differing[:most]
-    blocks: list[Prose | Table | Listing] = [Prose(text=sentence(found), tone="bad" if found.exit_code else "good")]
+    blocks: list[Prose | Table | Listing] = [
+        Prose(text=sentence(found, visible(against)), tone="bad" if found.exit_code else "good")
+    ]
     if differing:
         hidden = len(differing) - len(shown)
         caption = f"{hidden} further entries are not shown" if hidden else ""
@@ -62,20 +67,20 @@ def document(found: Gate, commands: Sequence[str], *, most: int | None = None) -
     )
 
 
-def sentence(found: Gate) -> str:
+def sentence(found: Gate, against: str = "the baseline") -> str:
     """What came out, counted."""
     counts = Counter(verdict.status for verdict in found.verdicts)
     told = ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
     states = set(counts)
     if states & FAILING:
-        return f"Worse than the baseline: {told}."
+        return f"Worse than {against}: {told}."
     if not states - UNMEASURED - {"new"}:
-        return f"Nothing was measured that the baseline could be compared with: {told or 'no entry'}."
+        return f"Nothing was measured that {against} could be compared with: {told or 'no entry'}."
     if states & UNMEASURED:
         return f"Incomplete: {told}. What was not measured does not pass."
     noticed = [verdict.noticed for verdict in found.verdicts if verdict.noticed is not None]
     power = f" A loss of {number(max(noticed), 3)} would have been noticed in every entry." if noticed else ""
-    return f"Not worse than the baseline: {told}.{power}"
+    return f"Not worse than {against}: {told}.{power}"
 
 
 def _line(verdict: Verdict) -> Line:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 from wtsbench.reports import compose
 from wtsbench.reports.document import Block, Document, Prose, Section
+from wtsbench.reports.eee import EveryEvalEver
 from wtsbench.reports.exchange import Exchange
 from wtsbench.reports.files import write
 from wtsbench.reports.html import page
@@ -41,13 +42,14 @@ def document(board: Leaderboard, runs: Runs) -> Document:
     )
 
 
-def publish(store: Store, board: Leaderboard, out: Path) -> list[Path]:
+def publish(store: Store, board: Leaderboard, out: Path, *, samples: bool = False) -> list[Path]:
     """Write the report of a leaderboard into a folder: a page, and its tables for other tools.
 
     Args:
         store: where the trials are.
         board: the leaderboard.
         out: the folder, made where there is none; files of these names in it are replaced.
+        samples: whether what students said of every test item is written as well; raw texts are in it.
 
     Returns:
         The files, the page first.
@@ -66,9 +68,11 @@ def publish(store: Store, board: Leaderboard, out: Path) -> list[Path]:
         "rows.json": json_text(board),
     }
     files = {name: text.encode() for name, text in texts.items()} | Exchange(board, runs).files()
-    for name, content in files.items():
+    written = []
+    for name, content in chain(files.items(), EveryEvalEver(board, runs, samples=samples).files()):
         write(out / name, content)
-    return [out / name for name in files]
+        written.append(out / name)
+    return written
 
 
 def _grid(

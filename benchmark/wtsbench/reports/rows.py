@@ -16,6 +16,11 @@ STATISTICS_VERSION = 2
 DECIMALS = 6
 """Of every number in a row: more than the resampling tells, few enough that no machine's rounding shows."""
 
+TABLE = ("grid", "task", "weak", "strong", "split", "data_digest", "metric", "scorer")
+"""What rows have to agree in to be compared, and ranked, with each other: fields of `Row` and of `Comparison`. The data
+digest covers the items with their labels and splits, and so the protocol that made them. Trials of one submission were
+planned by one version of the science and for one environment: both are in their ids."""
+
 SILENT = "ahead only by texts that say nothing"
 
 
@@ -176,6 +181,11 @@ class Row:
         return tuple((one.data_seed, one.seed) for one in self.trials)
 
     @property
+    def table(self) -> tuple[Any, ...]:
+        """Equal where rows are of one table."""
+        return tuple(getattr(self, name) for name in TABLE)
+
+    @property
     def complete(self) -> bool:
         """Whether every seed asked for is done."""
         return self.seeds_done == self.seeds_total
@@ -191,6 +201,7 @@ class Comparison:
     weak: str
     strong: str
     split: str
+    data_digest: str
     scorer: str | None
     metric: str
     higher_is_better: bool
@@ -230,6 +241,11 @@ class Comparison:
     second_copied: float | None = None
     second_cut_off: float | None = None
     statistics: int = STATISTICS_VERSION
+
+    @property
+    def table(self) -> tuple[Any, ...]:
+        """That of the rows which it compares."""
+        return tuple(getattr(self, name) for name in TABLE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ Read once for a whole report. Nothing of it decides a rank.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,6 +58,12 @@ class Runs:
         }
         return {trial_id: self._told(one) for trial_id, one in sorted(last.items())}
 
+    @cached_property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Names of classes, by data digest; none of generative tasks."""
+        rows = self.store.datasets().select(["data_digest", "labels"]).to_pylist()
+        return {row["data_digest"]: tuple(row["labels"]) for row in rows}
+
     def sources(self) -> dict[str, dict[str, Any]]:
         """By the key of `compose.source_of`: data, seeds and trials of a row."""
         from wtsbench.reports.compose import source_of
@@ -71,9 +78,7 @@ class Runs:
                 "sandboxes": list(row.sandboxes),
                 "trials": [vars(seed) for seed in row.trials],
                 "failures": [failure.trial_id for failure in row.failures],
-                "command": f"wtsbench submit {row.grid}"
-                if row.origin == "wtsbench"
-                else f"wtsbench import FILE --task {row.task} --grid {row.grid}",
+                "command": _command(row),
             }
             for row in self.board.rows
         }
@@ -207,6 +212,22 @@ def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     """Means of so many points as a chart shows."""
     parts = np.array_split(np.asarray(points, dtype=np.float64), min(_STEPS, len(points)))
     return [(int(part[:, 0].mean()), round(float(part[:, 1].mean()), 4)) for part in parts]
+
+
+def numbers(row: Row) -> Iterator[tuple[str, float, float, float]]:
+    """Metric, value and interval: the metric that ranks, and PGR where it is defined."""
+    if row.student_score is not None and row.student_low is not None and row.student_high is not None:
+        yield row.metric, row.student_score, row.student_low, row.student_high
+    if row.pgr is not None and row.pgr_low is not None and row.pgr_high is not None:
+        yield "pgr", row.pgr, row.pgr_low, row.pgr_high
+
+
+def _command(row: Row) -> str:
+    """What makes the row's numbers again."""
+    if row.origin == "external":
+        return shlex.join(["wtsbench", "import", "FILE", "--task", row.task, "--grid", row.grid])
+    cell = ["--task", row.task, "--pair", f"{row.weak}:{row.strong}", "--strategy", row.strategy]
+    return shlex.join(["wtsbench", "reproduce", row.grid, *cell])
 
 
 def _task(row: Row) -> str:

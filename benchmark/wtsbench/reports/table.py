@@ -283,6 +283,7 @@ class Table:
             weak=self.weak,
             strong=self.strong,
             split=self.tests.split.value,
+            data_digest=self.tests.data_digest,
             scorer=None if self.scorer is None else self.scorer.digest,
             metric=metric.name,
             higher_is_better=metric.higher_is_better,

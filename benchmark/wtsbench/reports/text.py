@@ -28,6 +28,8 @@ _HEADING = 15
 """Columns that a heading takes before it is folded, where a table has many columns."""
 _WIDE = 110
 """Columns of a terminal from which on all columns of a table are shown."""
+_LEAST_PLOT, _MOST_PLOT = 24, 48
+"""Columns that intervals are drawn in, where a table leaves as many."""
 
 
 def terminal(document: Document, *, width: int = 80, color: bool = False) -> str:
@@ -79,7 +81,7 @@ def _renderables(document: Document, width: int) -> Iterator[RenderableType]:
                 if block.caption:
                     yield Text(block.caption, style="dim")
                 for places in _parts(block, width):
-                    yield _rich(block, places)
+                    yield _rich(block, places, _room(block, places, width))
             for line in _lines(block):
                 yield Text(line, style=_STYLES[getattr(block, "tone", "plain")])
 
@@ -112,7 +114,34 @@ def _needed(table: Table, place: int) -> int:
     return max(cells, min(len(table.columns[place].heading), _HEADING))
 
 
-def _rich(table: Table, places: Sequence[int]) -> RichTable:
+def _room(table: Table, places: Sequence[int], width: int) -> int:
+    """Columns that are left to draw the intervals of a table in; 0 where it has none, or too little is left."""
+    if not any(line.interval for line in table.lines):
+        return 0
+    needed = [max([len(table.columns[place].heading), *(len(line.cells[place].text) for line in table.lines)])
+              for place in places]  # fmt: skip
+    left = width - sum(size + 2 for size in needed)  # beside each column two blanks
+    return 0 if left < _LEAST_PLOT else min(left, _MOST_PLOT)
+
+
+def _plots(table: Table, width: int) -> tuple[str, list[str]]:
+    """The ends of the scale, and for each line its interval with the value as a mark."""
+    ends = [end for line in table.lines if line.interval for end in line.interval]
+    low, high = min(ends), max(ends)
+    step = (high - low) / (width - 1) or 1.0
+    left, right = (f"{end:.3f}" for end in (low, high))
+    plots = []
+    for line in table.lines:
+        signs = [" "] * width
+        if line.interval:
+            first, mark, last = (round((end - low) / step) for end in line.interval)
+            signs[first : last + 1] = "─" * (last + 1 - first)
+            signs[first], signs[last], signs[mark] = "├", "┤", "●"
+        plots.append("".join(signs))
+    return left + right.rjust(width - len(left)), plots
+
+
+def _rich(table: Table, places: Sequence[int], plot: int = 0) -> RichTable:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -128,10 +157,15 @@ def _rich(table: Table, places: Sequence[int]) -> RichTable:
             min_width=10 if name else _needed(table, place) if table.parted else None,
             max_width=_needed(table, place) if table.parted and not name else None,
         )
+    plots: list[str] = []
+    if plot:
+        scale, plots = _plots(table, plot)
+        drawn.add_column(scale, no_wrap=True, min_width=plot)
     for number, line in enumerate(table.lines):
         if number and line.kind in _APART and table.lines[number - 1].kind != line.kind:
             drawn.add_section()
-        drawn.add_row(*(Text(line.cells[place].text, style=_STYLES[line.cells[place].tone]) for place in places))
+        cells = [Text(line.cells[place].text, style=_STYLES[line.cells[place].tone]) for place in places]
+        drawn.add_row(*cells, *plots[number : number + 1])
     return drawn
 
 

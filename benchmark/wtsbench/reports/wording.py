@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from wtsbench.errors import SpecError
-from wtsbench.reports.rows import Measured, Row, Shown, Submitted
+from wtsbench.reports.rows import TABLE, Measured, Row, Shown, Submitted
 from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.spec.cell import Run
 
@@ -88,6 +88,11 @@ def interval(value: float | None, low: float | None, high: float | None, *, digi
     return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
 
 
+def drawn(value: float | None, low: float | None, high: float | None) -> tuple[float, float, float] | None:
+    """What of a score can be drawn: low end, value and high end."""
+    return None if value is None or low is None or high is None else (low, value, high)
+
+
 def number(value: float, digits: int) -> str:
     """Fixed decimals, and no minus before a zero."""
     text = f"{value:.{digits}f}"
@@ -112,6 +117,8 @@ class Baseline:
     score: str
     texts: str
     """`spoken` of it; empty for classification."""
+    drawn: tuple[float, float, float] | None
+    """Low end, value and high end of the score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +126,8 @@ class Group:
     """One table: the rows of a grid, task, pair, split and scorer."""
 
     rows: tuple[Row, ...]
+    apart: str | None = None
+    """In what it differs from another table of the same title, with whose rows its own are not ranked."""
 
     @property
     def strategies(self) -> tuple[Row, ...]:
@@ -178,7 +187,7 @@ class Group:
     @property
     def warning(self) -> str | None:
         """What speaks against taking the table at its word: too few seeds, choices by what it is scored by."""
-        found = (self._few_seeds(), self._few_items(), self._chosen_by_the_scorer(), *self._unranked())
+        found = (self.apart, self._few_seeds(), self._few_items(), self._chosen_by_the_scorer(), *self._unranked())
         return "; ".join(text for text in found if text is not None) or None
 
     def _unranked(self) -> Iterator[str]:
@@ -233,9 +242,9 @@ class Group:
         sets = {row.runs: row for row in reversed(self.rows) if row.seeds}
         for done, row in sorted(sets.items()):
             which = "" if len(sets) == 1 else f", {_said(done)}"
-            values = (getattr(row, f"{role}_{part}") for part in ("score", "low", "high"))
+            values = [getattr(row, f"{role}_{part}") for part in ("score", "low", "high")]
             texts = spoken(getattr(row, f"{role}_metrics")) or ""
-            yield Baseline(name=f"{role} {model}{which}", score=interval(*values), texts=texts)
+            yield Baseline(name=f"{role} {model}{which}", score=interval(*values), texts=texts, drawn=drawn(*values))
 
     def rank(self, row: Row) -> str:
         """`2`, or `1=` for ties."""
@@ -259,12 +268,21 @@ def looks_at_scores(strategy: str) -> bool:
 def groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Group]]]:
     """Grid names, each with its tables."""
     for grid, of_grid in groupby(rows, key=lambda row: row.grid):
-        pairs = groupby(of_grid, key=_table)
-        yield grid, [Group(rows=tuple(pair)) for _, pair in pairs]
+        tables = [Group(rows=tuple(some)) for _, some in groupby(of_grid, key=lambda row: row.table)]
+        yield grid, [replace(group, apart=_apart(group, tables)) for group in tables]
 
 
-def _table(row: Row) -> tuple[object, ...]:
-    return (row.task, row.weak, row.strong, row.data_digest, row.split, row.scorer or "")
+def _apart(group: Group, tables: Sequence[Group]) -> str | None:
+    """What sets a table apart from those of the same title."""
+    alike = [other.rows[0] for other in tables if other is not group and other.title == group.title]
+    mine = group.rows[0]
+    differing = [
+        f"{name.replace('_', ' ')} {str(getattr(mine, name))[:12]}, there {str(getattr(other, name))[:12]}"
+        for other in alike
+        for name in TABLE
+        if getattr(other, name) != getattr(mine, name)
+    ]
+    return f"ranked apart from another table of this title: {'; '.join(differing)}" if differing else None
 
 
 class Notes:

@@ -45,6 +45,11 @@ class Cell(NamedTuple):
         return {"weak": self.weak_trial, "ceiling": self.ceiling_trial, "student": self.student_trial}
 
     @property
+    def every_trial(self) -> tuple[str, ...]:
+        """Ids of all trials behind it, parents first."""
+        return (self.weak_trial, self.ceiling_trial, *self.others, self.student_trial)
+
+    @property
     def run(self) -> Run:
         """Data seed and seed: what cells of one row differ in, and cells of two rows are paired by."""
         return self.data_seed, self.seed

@@ -4,14 +4,16 @@ import re
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from wtsbench.spec import manifests
 from wtsbench.spec.failure import FailureClass
 from wtsbench.spec.faults import nearest
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationOverride
 from wtsbench.spec.items import Balance
+from wtsbench.spec.strategy_call import Name, StrategyCall
 from wtsbench.spec.training import GridTraining
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|KB|MB|GB|TB)")
@@ -64,7 +66,6 @@ _SecondsInput = Annotated[float, Field(gt=0)] | Annotated[str, Field(pattern=f"^
 
 Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=_SizeInput), Field(gt=0, lt=_LARGEST)]
 Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=_SecondsInput), Field(gt=0, le=_LONGEST)]
-Name = Annotated[str, Field(min_length=1)]
 GridName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 MOST_SEEDS = 1000
 Seed = Annotated[int, Field(ge=0, lt=MOST_SEEDS)]
@@ -111,72 +112,12 @@ def _pairs(value: Any) -> Any:
 
 
 def _family(name: str) -> dict[str, int]:
-    from wtsbench.spec import manifests  # it reads grids too
-
     known = manifests.ladders()
     if name not in known:
         near = nearest(name, known)
         hint = "" if near is None else f" (did you mean {near!r}?)"
         raise ValueError(f"ladder: there is no family {name!r}{hint}; known are {', '.join(known)}")
     return known[name]
-
-
-def _short_forms(schema: dict[str, Any]) -> None:
-    """In a grid file a strategy is a name, or a mapping of its name and its parameters."""
-    properties = schema.pop("properties")
-    name = {**properties["name"], "description": "A name that `wtsbench strategies` lists."}
-    parameters = {**properties["parameters"], "description": "The parameters may also be written here."}
-    mapping = {
-        "type": "object",
-        "properties": {"name": name, "parameters": parameters},
-        "required": ["name"],
-        "additionalProperties": {"description": "A parameter of the strategy."},
-    }
-    for key in ("type", "required", "additionalProperties"):
-        schema.pop(key, None)
-    schema["anyOf"] = [name, mapping]
-
-
-class StrategyCall(Frozen):
-    """A strategy by name, with the parameters that differ from its defaults."""
-
-    model_config = ConfigDict(json_schema_extra=_short_forms)
-
-    name: Name
-    parameters: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """How tables call it: `logconf`, or `logconf(max_weight=0.5)` where parameters were given."""
-        if not self.parameters:
-            return self.name
-        given = ",".join(f"{key}={_plain(value)}" for key, value in sorted(self.parameters.items()))
-        return f"{self.name}({given})"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_yaml(cls, value: Any) -> Any:
-        """`naive`, `{name: logconf, max_weight: 0.5}` and the stored form are one thing."""
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, dict) and "name" not in value:
-            return {}  # what its other keys mean, only the name could tell
-        if isinstance(value, dict):
-            rest = {key: item for key, item in value.items() if key not in ("name", "parameters")}
-            nested = value.get("parameters") or {}
-            if not isinstance(nested, dict):
-                return {"name": value["name"], "parameters": nested}
-            return {"name": value["name"], "parameters": {**nested, **rest}}
-        return value
-
-    def __str__(self) -> str:
-        return self.label
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict) and "name" in value:  # a strategy within a strategy
-        return StrategyCall.model_validate(value).label
-    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 DataSeed = Annotated[int, Field(ge=0, lt=2**31)]

@@ -54,6 +54,19 @@ def _git() -> tuple[str | None, bool | None]:
     return (None, None) if root is None else git_state(root)
 
 
+@cache
+def cpu_name() -> str:
+    """What the processor of this machine calls itself."""
+    try:
+        with Path("/proc/cpuinfo").open() as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
 def git_state(root: Path) -> tuple[str | None, bool | None]:
     """Commit of a checkout, and whether its sources differ from it.
 

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import GenerationSettings
-from wtsbench.spec.grid import StrategyCall
 from wtsbench.spec.identity import IDENTITY_VERSION, digest
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Finetune, Training
 
 SCIENCE_VERSION = 3

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wtsbench.spec.frozen import Frozen
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Finetune
 from wtsbench.spec.trial import Form, Role
 

@@ -10,7 +10,7 @@ the same stage. Source: bootstrapping with intermediate model sizes, section 4.3
 from __future__ import annotations
 
 from wtsbench.errors import SpecError
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Role
 from wtsbench.strategies import base
 from wtsbench.strategies.naive import Naive

@@ -10,7 +10,7 @@ model before and after its alignment, as in the supervised stage of ConG (Jiang 
 
 from __future__ import annotations
 
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.strategies import base
 from wtsbench.strategies.decoding import CONTRASTIVE, Alpha, Contrast, Plausibility
 from wtsbench.strategies.generative import GenerativeStrategy

@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from wtsbench.spec.frozen import Frozen
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 
 SCORED_TOKENS = "scored_tokens"
 CONTRASTIVE = "contrastive_decoding"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Form, Role
 from wtsbench.strategies.base import Floats, PlanningContext, Strategy, Supervisor
 from wtsbench.strategies.decoding import SCORED_TOKENS, ScoredTokens

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
 
 from wtsbench.errors import SpecError
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.strategies import base
 from wtsbench.strategies.filtering import Filter
 from wtsbench.strategies.generative import GenerativeStrategy, GenerativeSupervision, Sequences, sequences_of

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.generation import ZeroShot
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 
 Frame = Annotated[str, Field(pattern=r"\{text\}")]
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from wtsbench.errors import SpecError
 from wtsbench.spec.faults import nearest
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.wording import worded
 from wtsbench.strategies.adaboost import AdaBoost
 from wtsbench.strategies.adaptconf import AdaptConf

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import platform
 import random
 import resource
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from wtsbench.spec.provenance import cpu_name
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import TrialJob
 from wtsbench.trial.faults import NoDeviceError
@@ -35,7 +34,7 @@ class Device:
         """What the hardware calls itself."""
         if self.torch_device.type == "cuda":
             return str(torch.cuda.get_device_name(self.torch_device))
-        return _cpu_name()
+        return cpu_name()
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context of a forward pass."""
@@ -99,14 +98,3 @@ def _dtype(name: str) -> torch.dtype:
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
     return dtype
-
-
-def _cpu_name() -> str:
-    try:
-        with Path("/proc/cpuinfo").open() as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

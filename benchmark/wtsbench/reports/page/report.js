@@ -74,8 +74,9 @@ function trial(parent, role, id) {
   const { measurements, ...rest } = known;
   list(part, [["trial", id], ...Object.entries(rest).filter(([name]) => name !== "trial_id"), ...Object.entries(measurements || {})]);
   if (data.logs[id]) put(part, "pre", data.logs[id]);
-  put(part, "p", "Its log and record:");
-  put(part, "pre", `wtsbench logs ${id}`);
+  if (document.documentElement.dataset.tag) put(part, "a", "its page").href = `/trial/${id}`;
+  put(part, "p", "Its log and record, and the trial once more:");
+  put(part, "pre", `wtsbench logs ${id}\nwtsbench reproduce ${id.slice(0, 12)}`);
 }
 
 function show(key) {
@@ -87,7 +88,7 @@ function show(key) {
     ["data digest", source.data_digest], ["test set", source.split], ["test items", source.test_items],
     ["metric", source.metric], ["sandbox", source.sandboxes.join(", ")],
   ]);
-  put(body, "p", "To run it again:");
+  put(body, "p", "To run it again and compare:");
   put(body, "pre", source.command);
   for (const seed of source.trials) {
     put(body, "h3", `seed ${seed.seed}`);
@@ -104,8 +105,7 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("dialog button")) dialog.close();
 });
 
-unpack().then((found) => {
-  data = found;
+function ready() {
   for (const table of document.querySelectorAll("table.sortable")) {
     for (const [column, heading] of [...table.tHead.rows[0].cells].entries()) {
       const button = heading.querySelector("button");
@@ -114,4 +114,9 @@ unpack().then((found) => {
   }
   const search = document.getElementById("filter");
   if (search) search.addEventListener("input", () => filter(search, document.getElementById("shown")));
+}
+
+unpack().then((found) => {
+  data = found;
+  ready();
 });

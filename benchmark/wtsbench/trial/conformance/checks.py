@@ -24,7 +24,7 @@ import torch
 from pydantic import ValidationError
 
 from wtsbench.errors import UserError
-from wtsbench.spec.grid import StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Role
 from wtsbench.strategies import recipes, registry
 from wtsbench.strategies.base import Labelled, Parameters, Step, Strategy, Supervision, Supervisor

@@ -1,0 +1,224 @@
+"""Results as records of Every Eval Ever: one for each student with all of its tasks, and if asked its outputs.
+
+The format knows no pair of models, no strategy and no seed: they are in the model's name and details. It has no place
+for "not defined", so a PGR that is NA is missing. Files depend on the store alone; times in them are those of trials.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow.compute as pc
+
+from wtsbench import __version__
+from wtsbench.reports.compose import anchor_of, source_of
+from wtsbench.reports.rows import RESAMPLES, Leaderboard, Row
+from wtsbench.reports.runs import Runs, numbers
+
+VERSION = "0.3.0"
+"""Of the schemas that records and samples follow."""
+_UNBOUNDED = ("perplexity", "length")
+_TOXIC = 0.5
+"""Score from which a text is not counted as correct: the format wants every sample to be correct or not."""
+
+
+@dataclass(frozen=True)
+class EveryEvalEver:
+    """The records of a leaderboard.
+
+    Args:
+        board: the leaderboard.
+        runs: what stands behind it.
+        samples: whether every item, of every seed, is written as well. Raw texts are in it, toxic ones too.
+    """
+
+    board: Leaderboard
+    runs: Runs
+    samples: bool = False
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Contents by name, in the format's folders; one student at a time, for samples may be large."""
+        students: dict[tuple[str, ...], list[Row]] = {}
+        for row in self.board.rows:
+            if row.student_score is not None:
+                students.setdefault((row.grid, row.weak, row.strong, row.strategy), []).append(row)
+        for rows in students.values():
+            said = json.dumps([[source_of(row), row.data_digest, _students(row)] for row in rows])
+            row, digest = rows[0], hashlib.sha256(said.encode()).digest()
+            key = f"wtsbench/{row.strong}+{row.strategy}@{row.weak}/{digest.hex()[:16]}"
+            place = f"data/wtsbench/wtsbench/{_model(row)}/{_uuid4(digest)}"
+            record = self._record(rows, key)
+            if self.samples:
+                lines = [json.dumps(line, ensure_ascii=False) for row in rows for line in self._lines(row, key)]
+                content = "".join(f"{line}\n" for line in lines).encode()
+                record["detailed_evaluation_results"] = {
+                    "format": "jsonl",
+                    "file_path": f"{place}_samples.jsonl",
+                    "hash_algorithm": "sha256",
+                    "checksum": hashlib.sha256(content).hexdigest(),
+                    "total_rows": len(lines),
+                }
+                yield f"every_eval_ever/{place}_samples.jsonl", content
+            text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+            yield f"every_eval_ever/{place}.json", text.encode()
+
+    def _record(self, rows: Sequence[Row], key: str) -> dict[str, Any]:
+        row = rows[0]
+        known = [self.runs.trials[trial] for one in rows for trial in _students(one)]
+        last = str(int(max(datetime.fromisoformat(one["started_at"]).timestamp() for one in known)))
+        versions = {one["measurements"].get("transformers", "unknown") for one in known}
+        return {
+            "schema_version": VERSION,
+            "evaluation_id": key,
+            "evaluation_timestamp": last,
+            "retrieved_timestamp": last,
+            "source_metadata": {
+                "source_name": f"wtsbench grid {row.grid}",
+                "source_type": "evaluation_run",
+                "source_organization_name": "unknown",
+                "evaluator_relationship": "other",
+            },
+            "eval_library": {"name": "wtsbench", "version": __version__},
+            "model_info": {
+                "name": f"{row.strong} student of {row.weak} ({row.strategy})",
+                "id": f"wtsbench/{_model(row)}",
+                "developer": "wtsbench",
+                "inference_engine": {"name": "transformers", "version": ", ".join(sorted(versions))},
+                "additional_details": {
+                    "deployment_type": "self_deployed",
+                    "model_availability": "unknown",
+                    "weak_model": row.weak,
+                    "strong_model": row.strong,
+                    "strategy": row.strategy,
+                    "kind": row.kind,
+                },
+            },
+            "evaluation_results": [_result(one, key, *measured) for one in rows for measured in numbers(one)],
+        }
+
+    def _lines(self, row: Row, key: str) -> Iterator[dict[str, Any]]:
+        """What the students of a row said of each test item, seed by seed."""
+        table = self.runs.store.items(row.data_digest)
+        items = {item["item_id"]: item for item in table.filter(pc.field("split") == row.split).to_pylist()}
+        dataset = self.runs.labels[row.data_digest]
+        for seed in row.trials:
+            run = f"seed-{seed.seed}" if seed.data_seed is None else f"draw-{seed.data_seed}/seed-{seed.seed}"
+            made = self._texts(row, seed.student) if row.samples is not None else self._classes(row, seed.student)
+            for item_id, sample, output, score, more in made:
+                item = items[item_id]
+                truth = dataset[item["label"]] if row.samples is None else ""
+                correct = score < _TOXIC if row.samples is not None else output == truth
+                reference = [truth] if truth else []
+                said = json.dumps([item["text"], reference], ensure_ascii=False)
+                yield {
+                    "schema_version": VERSION,
+                    "evaluation_id": key,
+                    "model_id": f"wtsbench/{_model(row)}",
+                    "evaluation_name": _name(row),
+                    "evaluation_result_id": _result_id(row, key, row.metric),
+                    "sample_id": f"{item_id}/{run}" + (f"/{sample}" if row.samples is not None else ""),
+                    "sample_hash": hashlib.sha256(said.encode()).hexdigest(),
+                    "interaction_type": "single_turn",
+                    "input": {"raw": item["text"], "reference": reference, "choices": list(dataset) or None},
+                    "output": {"raw": [output]},
+                    "messages": None,
+                    "answer_attribution": [
+                        {
+                            "turn_idx": 0,
+                            "source": "output.raw",
+                            "extracted_value": output,
+                            "extraction_method": "custom" if row.samples is not None else "argmax_probability",
+                            "is_terminal": True,
+                        }
+                    ],
+                    "evaluation": {
+                        "score": score if row.samples is not None else float(correct),
+                        "is_correct": correct,
+                    },
+                    "metadata": {"seed": str(seed.seed), "split": row.split, **more},
+                }
+
+    def _classes(self, row: Row, trial: str) -> Iterator[tuple[str, int, str, float, dict[str, str]]]:
+        """Item, 0, likeliest class, its probability."""
+        labels = self.runs.labels[row.data_digest]
+        for line in self.runs.store.predictions([trial], splits=[row.split]).to_pylist():
+            chances = line["probabilities"]
+            best = max(range(len(chances)), key=chances.__getitem__)
+            yield line["item_id"], 0, labels[best], chances[best], {"probability": f"{chances[best]:.6g}"}
+
+    def _texts(self, row: Row, trial: str) -> Iterator[tuple[str, int, str, float, dict[str, str]]]:
+        """Item, sample, text and its score."""
+        scored = self.runs.store.scores([trial], splits=[row.split]).filter(pc.field("scorer") == row.scorer)
+        scores = {(line["item_id"], line["sample"]): line["value"] for line in scored.to_pylist()}
+        for line in self.runs.store.generations([trial], splits=[row.split]).to_pylist():
+            key = (line["item_id"], line["sample"])
+            yield *key, line["text"], scores[key], {"tokens": str(line["tokens"])}
+
+
+def _result(row: Row, key: str, metric: str, value: float, low: float, high: float) -> dict[str, Any]:
+    free = metric == "pgr" or metric in _UNBOUNDED
+    repeated = "draws of the training items" if row.data_seeds else "seeds"
+    return {
+        "evaluation_result_id": _result_id(row, key, metric),
+        "evaluation_name": _name(row),
+        "source_data": {
+            "dataset_name": f"wtsbench {row.task}",
+            "source_type": "other",
+            "additional_details": {"data_digest": row.data_digest, "split": row.split},
+        },
+        "metric_config": {
+            "metric_id": metric if metric in ("accuracy", "f1") else f"wtsbench.{metric}",
+            "metric_name": "Performance gap recovered" if metric == "pgr" else metric.replace("_", " "),
+            "metric_kind": metric,
+            "metric_unit": "ratio" if free else "proportion",
+            "lower_is_better": not row.higher_is_better and metric != "pgr",
+            "score_type": "continuous",
+            "min_score": "-Infinity" if metric == "pgr" else 0.0,
+            "max_score": "Infinity" if free else 1.0,
+        },
+        "score_details": {
+            "score": value,
+            "details": {"seeds": f"{row.seeds_done}/{row.seeds_total}", "which": ",".join(map(str, row.seeds))},
+            "uncertainty": {
+                "confidence_interval": {
+                    "lower": low,
+                    "upper": high,
+                    "confidence_level": 0.95,
+                    "method": f"two-way over {repeated} and groups of items",
+                },
+                "num_samples": row.test_items or 0,
+                "num_bootstrap_samples": RESAMPLES,
+            },
+        },
+    }
+
+
+def _name(row: Row) -> str:
+    return f"wtsbench.{row.task}{'.ood' if row.split == 'ood' else ''}"
+
+
+def _result_id(row: Row, key: str, metric: str) -> str:
+    scorer = f"@{row.scorer[:12]}" if row.scorer else ""
+    return f"{key}#{_name(row)}/{metric}{scorer}"
+
+
+def _model(row: Row) -> str:
+    return anchor_of(row.strong, row.strategy, row.weak)
+
+
+def _students(row: Row) -> list[str]:
+    return [seed.student for seed in row.trials]
+
+
+def _uuid4(digest: bytes) -> str:
+    """A UUID of the form of version 4, which the format's file names need, out of a digest: the same each time."""
+    text = bytearray(digest[:16])
+    text[6] = text[6] & 0x0F | 0x40
+    text[8] = text[8] & 0x3F | 0x80
+    number = text.hex()
+    return f"{number[:8]}-{number[8:12]}-{number[12:16]}-{number[16:20]}-{number[20:]}"
