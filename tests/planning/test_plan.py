@@ -10,7 +10,7 @@ import pytest
 from tests.planning.grids import make_grid, make_inputs, plan_of
 from wtsbench.errors import SpecError
 from wtsbench.planning.plan import Reuse, make_plan
-from wtsbench.planning.points import require_cells, required_models
+from wtsbench.planning.points import Wordings, require_cells, required_models
 from wtsbench.planning.report import StoredTrial, compare
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.trial import Role
@@ -124,9 +124,9 @@ def test_a_tasks_wordings_count_when_models_are_named() -> None:
     """Nine wordings are there with a task's own and the general ones, and are no fault before a plan is made either."""
     grid = make_grid(tasks=["t1"], strategies=[{"name": "reliability", "wordings": 9}])
     own = ("It says: {text}",)
-    assert required_models(grid, {}, {"t1": "classification"}, {"t1": own}) == ("small", "large")
+    assert required_models(grid, {}, {"t1": "classification"}, {"t1": Wordings(frames=own)}) == ("small", "large")
     with pytest.raises(SpecError, match="8 further wordings are asked for, 7 are known"):
-        required_models(grid, {}, {"t1": "classification"}, {"t1": ()})
+        required_models(grid, {}, {"t1": "classification"}, {"t1": Wordings()})
 
 
 def test_a_model_has_one_name() -> None:

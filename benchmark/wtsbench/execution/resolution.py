@@ -77,10 +77,10 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
     """
     found = resolve_tasks(grid, base, mirror=mirror, note=note)
     forms: dict[str, Form] = {written: task.form for written, task in found.resolved.items()}
-    frames = {written: task.frames for written, task in found.resolved.items()}
+    wordings = {written: task.wordings for written, task in found.resolved.items()}
     ladders = {pair: ladder(pair) for pair in grid.pairs}
     models: dict[str, ResolvedModel] = {}
-    for name in required_models(grid, ladders, forms, frames):
+    for name in required_models(grid, ladders, forms, wordings):
         note(f"resolving {name}")
         reference, training = resolve_model(name, base=base, mirror=mirror)
         if reference.name in {known.ref.name for known in models.values()}:  # tables know them by it

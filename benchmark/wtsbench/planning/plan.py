@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from wtsbench.errors import SpecError
 from wtsbench.planning import controls
-from wtsbench.planning.points import Point, points, supervisors_of
+from wtsbench.planning.points import Point, Wordings, points, supervisors_of
 from wtsbench.spec.generation import GenerationSettings, ZeroShot
 from wtsbench.spec.grid import Grid, Pair, StrategyCall
 from wtsbench.spec.identity import digest
@@ -47,6 +47,11 @@ class ResolvedTask:
     """How a model that was not trained on the task is asked."""
     frames: tuple[str, ...] = ()
     """Other wordings of an item."""
+
+    @property
+    def wordings(self) -> Wordings:
+        """How its items are put to a model."""
+        return Wordings(frames=self.frames, zero_shot=self.zero_shot)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +194,7 @@ class _Planner:
     def _student_of(self, point: Point, weak: str) -> str:
         """The trial whose score a cell shows."""
         if point.strategy is not None:
-            frames = self._inputs.tasks[point.task].frames
-            supervisors = supervisors_of(point, self._inputs.ladders, frames)
+            supervisors = supervisors_of(point, self._inputs.ladders, self._inputs.tasks[point.task].wordings)
             return self._student(point.task, point.pair.strong, point.seed, point.strategy, supervisors)
         assert point.control is not None, "a point without a strategy is a control's"
         if point.control == "strong_on_weak_train":
@@ -279,11 +283,12 @@ class _Planner:
             self._refused[f"task {task}: {model} is an encoder, and writes no texts"] = (
                 f"take a model that continues texts, or exclude {{task: {task}, {_as(spec.role)}: {model}}}."
             )
-        elif spec.strategy is not None and registry.resolve(spec.strategy).language:
-            label = registry.short_label(spec.strategy)
-            self._refused[f"strategy {label}: {model} is an encoder, and no language model to be trained as one"] = (
-                f"exclude {{strategy: {spec.strategy.name}, strong: {model}}}."
-            )
+        elif spec.strategy is not None:
+            strategy, label = registry.resolve(spec.strategy), registry.short_label(spec.strategy)
+            remedy = f"exclude {{strategy: {spec.strategy.name}, strong: {model}}}."
+            if strategy.language or strategy.asks:
+                why = "no language model to be trained as one" if strategy.language else "answers no prompt"
+                self._refused[f"strategy {label}: {model} is an encoder, and {why}"] = remedy
         elif spec.recipe is not None and spec.recipe.name == "zero_shot":
             self._refused[f"control zero_shot: {model} is an encoder, and answers no prompt"] = (
                 f"exclude {{strategy: zero_shot, strong: {model}}}."

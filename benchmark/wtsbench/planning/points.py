@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from wtsbench.errors import SpecError
 from wtsbench.planning import controls
+from wtsbench.spec.generation import ZeroShot
 from wtsbench.spec.grid import ControlName, Exclusion, Grid, Pair, StrategyCall
 from wtsbench.spec.trial import Form
 from wtsbench.strategies import registry
@@ -30,6 +31,16 @@ class Point:
     seed: int
 
 
+@dataclass(frozen=True)
+class Wordings:
+    """What a task's manifest says of how its items are put to a model."""
+
+    frames: tuple[str, ...] = ()
+    """Other wordings of an item."""
+    zero_shot: ZeroShot | None = None
+    """How a model that was not trained on the task is asked."""
+
+
 def points(grid: Grid, forms: Mapping[str, Form]) -> Iterator[Point]:
     """Every cell that is not excluded; a strategy and a control only with tasks of a form it is for."""
     strategies = [(call.label, call, registry.resolve(call)) for call in grid.strategies]
@@ -45,18 +56,15 @@ def points(grid: Grid, forms: Mapping[str, Form]) -> Iterator[Point]:
                     filters = controls.random_filters(grid, form)
                     kinds += [(label, call, registry.resolve(call), control) for label, call in filters]
                 else:
-                    student = controls.naive() if control == "weak_equals_strong" else None
-                    kinds.append((control, StrategyCall(name=control), student, control))
-            for label, call, taught_by, special in kinds:
+                    kinds.append((control, StrategyCall(name=control), controls.taught_by(control), control))
+            for label, call, strategy, special in kinds:
                 for seed in grid.seeds:
-                    point = Point(task, form, pair, call, taught_by, special, label, seed)
+                    point = Point(task, form, pair, call, strategy, special, label, seed)
                     if not any(_excluded(rule, point) for rule in grid.exclude):
                         yield point
 
 
-def supervisors_of(
-    point: Point, ladders: Mapping[Pair, tuple[str, ...]], frames: tuple[str, ...]
-) -> tuple[Supervisor, ...]:
+def supervisors_of(point: Point, ladders: Mapping[Pair, tuple[str, ...]], wordings: Wordings) -> tuple[Supervisor, ...]:
     """Whom the student of a cell learns from; nobody where the cell has no student."""
     if point.strategy is None:
         return ()
@@ -68,7 +76,8 @@ def supervisors_of(
         ladder=ladders.get(point.pair, ()),
         seed=point.seed,
         form=point.form,
-        frames=frames,
+        frames=wordings.frames,
+        zero_shot=wordings.zero_shot,
     )
     return point.strategy.supervisors(context)
 
@@ -103,7 +112,7 @@ def required_models(
     grid: Grid,
     ladders: Mapping[Pair, tuple[str, ...]],
     forms: Mapping[str, Form],
-    frames: Mapping[str, tuple[str, ...]],
+    wordings: Mapping[str, Wordings],
 ) -> tuple[str, ...]:
     """Names of all models the grid's trials use, those that strategies ask for included.
 
@@ -111,7 +120,7 @@ def required_models(
         grid: a checked grid.
         ladders: the models between weak and strong of each pair.
         forms: the form of each task, by the name that the grid has.
-        frames: other wordings of an item of each task.
+        wordings: how the items of each task are put to a model.
 
     Raises:
         SpecError: a strategy does not fit a pair or a task; all such cases at once.
@@ -127,7 +136,7 @@ def required_models(
     for point in points(grid, forms):
         names.update({point.pair.weak: None, point.pair.strong: None})
         try:
-            for supervisor in supervisors_of(point, ladders, frames[point.task]):
+            for supervisor in supervisors_of(point, ladders, wordings[point.task]):
                 visit(supervisor)
         except SpecError as error:
             wrong[error.message] = error
