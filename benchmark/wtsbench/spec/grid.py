@@ -237,7 +237,9 @@ class Grid(Frozen):
     tasks: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)]
     """Names in manifests/tasks."""
     pairs: Annotated[tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct)]
+    """Who supervises whom."""
     strategies: Annotated[tuple[StrategyCall, ...], Field(min_length=1), AfterValidator(_distinct)]
+    """How the students learn: names, or mappings of a name and its parameters."""
     controls: Annotated[tuple[ControlName, ...], AfterValidator(_distinct)] = ()
     """What a student's gain is held against, for every task and pair."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_distinct)] = (0, 1, 2, 3, 4)
