@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from wtsbench.reports.contents import Ending, GridCell, Readable, Submission, endings, of_one_weights, submissions
 from wtsbench.reports.kept import KeptTables
+from wtsbench.reports.published import with_published
 from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
 
 if TYPE_CHECKING:  # what computes is imported where it does: where all tables are kept, it is not
@@ -50,7 +51,7 @@ def leaderboard(
         kept: finished tables of earlier calls, to take and to add to; the leaderboard is the same with and without.
 
     Raises:
-        SpecError: there is no grid of that name, or no such submission.
+        SpecError: there is no grid of that name, or no such submission; or published figures are wrong.
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
     asked = submissions(store, grid, submission)
@@ -74,7 +75,7 @@ def leaderboard(
         kept.tidy()
     whole = [board for board in boards if board is not None]
     return Leaderboard(
-        rows=tuple(row for board in whole for row in board.rows),
+        rows=with_published(row for board in whole for row in board.rows),
         comparisons=tuple(each for board in whole for each in board.comparisons),
         submissions=tuple(one.shown for one in asked),
     )
