@@ -14,7 +14,7 @@ def validate(
         str | None,
         typer.Argument(
             metavar="GRID",
-            help="A grid file, or the name of a shipped grid: smoke, quickstart, laptop, alignment, paper.",
+            help="A grid file, or the name of a shipped grid: smoke, quickstart, laptop, alignment, paper, published.",
             show_default=False,
         ),
     ] = None,

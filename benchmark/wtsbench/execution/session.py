@@ -25,6 +25,7 @@ from wtsbench.execution.scheduler import Event, Executor, Listener, Summary, run
 from wtsbench.execution.supervise import done_trials, sweep, tidy_up
 from wtsbench.models import external
 from wtsbench.models.fetch import fetch
+from wtsbench.models.work import Size, Work, work
 from wtsbench.planning.check import GridSource, given_grid
 from wtsbench.planning.plan import Plan, Reuse, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, compare, title
@@ -33,7 +34,7 @@ from wtsbench.sandbox.base import Sandbox, make_sandbox
 from wtsbench.sandbox.extras import require_packages
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.paths import data_mirror, spool_folder
-from wtsbench.spec.trial import TrialSpec
+from wtsbench.spec.trial import Split, TrialSpec
 from wtsbench.store.client import Store, absolute, open_store, require_writable
 
 __all__ = ["Event", "Options", "Session", "Summary", "prepare", "submit"]
@@ -75,6 +76,16 @@ class Session:
     def sandbox_name(self) -> str:
         """`process` or `docker`."""
         return self.sandbox.name
+
+    @property
+    def work(self) -> Work:
+        """About how long the trials take that are to run."""
+        sizes = {
+            task: {split: Size(items=data.size(split), characters=data.characters(split)) for split in Split}
+            for task, data in self.datasets.items()
+        }
+        missing = (trial.spec for trial in self.report.trials if trial.state != "stored")
+        return work(missing, sizes, gpus=self.grid.resources.gpus)
 
     @property
     def notice(self) -> str | None:
