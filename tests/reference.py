@@ -1,4 +1,4 @@
-"""Makes docs/reference.md: every strategy, control, task, model and key of a grid, out of the code and the manifests.
+"""Makes docs/reference.md out of the code and the manifests: strategies, controls, tasks, models, figures, grid keys.
 
 python -m tests.reference
 """
@@ -24,16 +24,16 @@ PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
 HEAD = """\
 # Reference
 
-Every strategy, control, task, model and key of a grid. Made by `python -m tests.reference`; a test says whether it is
-as the code has it. `wtsbench strategies NAME`, `wtsbench tasks NAME` and `wtsbench models NAME` tell the same, those of
-your own folders and packages included. How to write a strategy: [strategies.md](strategies.md); a task:
-[tasks.md](tasks.md).
+Every strategy, control, task, model, published figure and key of a grid. Made by `python -m tests.reference`; a test
+says whether it is as the code has it. `wtsbench strategies NAME`, `wtsbench tasks NAME` and `wtsbench models NAME` tell
+the same, those of your own folders and packages included. How to write a strategy: [strategies.md](strategies.md); a
+task: [tasks.md](tasks.md).
 """
 
 
 def page() -> str:
     """The whole page."""
-    parts = [HEAD, *strategies(), *controls(), *tasks(), *models(), *grid_keys()]
+    parts = [HEAD, *strategies(), *controls(), *tasks(), *models(), *published(), *grid_keys()]
     return "\n".join(parts)
 
 
@@ -87,6 +87,32 @@ def models() -> Iterator[str]:
         for each in known
     ]
     yield table(("model", "family", "weights", "what it is"), rows)
+
+
+def published() -> Iterator[str]:
+    """What others published, as far as it is data."""
+    yield (
+        "## Published figures\n\nShown beside a row of the same task, pair, strategy and metric; those without a pair "
+        "are shown beside none. PGR in brackets is from the three scores.\n"
+    )
+    rows = []
+    for name in shipped("published"):
+        for each in manifests.load_published(name).figures:
+            scores = (each.weak_score, each.score, each.ceiling_score)
+            pgr = "" if each.recovered is None else f"{each.recovered:.2f}"
+            rows.append(
+                (
+                    f"`{name}`",
+                    each.task,
+                    f"{each.weak} → {each.strong}" if each.weak and each.strong else each.note or "",
+                    each.strategy,
+                    each.metric,
+                    *("" if score is None else f"{score:.3f}" for score in scores),
+                    f"({pgr})" if each.pgr is None and pgr else pgr,
+                )
+            )
+    heading = ("source", "task", "pair", "strategy", "metric", "weak", "student", "ceiling", "PGR")
+    yield table(heading, rows)
 
 
 def shipped(kind: manifests.Kind) -> list[str]:
