@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import reference
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LIBRARY = ROOT / "benchmark" / "wtsbench"
@@ -59,3 +61,16 @@ def test_the_main_path_names_files_that_exist() -> None:
     names = re.findall(r"`([\w/]+\.py)`", text)
     assert names
     assert [name for name in names if not (LIBRARY / name).exists() and not (ROOT / name).exists()] == []
+
+
+def test_the_reference_is_current() -> None:
+    """docs/reference.md is what the code and the manifests say now."""
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run python -m tests.reference"
+
+
+@pytest.mark.parametrize("name", ["generalised", "smoothed"])
+def test_the_examples_of_the_page_are_those_that_run(name: str) -> None:
+    """docs/strategies.md shows whole modules of the example package, which `test_conformance` checks and submits."""
+    module = ROOT / "examples" / "strategy-plugin" / "wtsbench_example_strategy" / f"{name}.py"
+    page = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    assert f"```python\n{module.read_text(encoding='utf-8')}```\n" in page

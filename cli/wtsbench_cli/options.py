@@ -26,7 +26,7 @@ GridArgument = Annotated[
     str,
     typer.Argument(
         metavar="GRID",
-        help="A grid file, or the name of a shipped grid: smoke, quickstart, laptop, alignment, paper.",
+        help="A grid file, or the name of a shipped grid: smoke, quickstart, laptop, alignment, paper, published.",
         show_default=False,
     ),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -75,6 +76,7 @@ def _record(session: Session, store: str) -> dict[str, Any]:
         "stored": report.stored,
         "to_run": report.to_run,
         "data": [account_record(account) for account in accounts(session)],
+        "estimate": asdict(session.work),
         "warnings": [text for _, text in warnings(session)],
         "trials": [
             {
@@ -102,6 +104,8 @@ def _show(session: Session, store: str, *, verbose: bool) -> None:
         f"{report.shared:,} of them shared: {report.stored:,} stored, {report.to_run:,} to run"
     )
     print(f"store {store}, sandbox {session.sandbox_name}")
+    if report.to_run:
+        print(f"time: {session.work}")
     for subject, text in warnings(session):
         print(f"{subject}: {text}")
     print()

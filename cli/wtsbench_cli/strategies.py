@@ -73,9 +73,10 @@ def _check(names: tuple[str, ...], json: bool) -> None:
 
 
 def _record(name: str) -> dict[str, Any]:
+    from wtsbench.spec.strategy_call import StrategyCall
     from wtsbench.strategies import registry
 
-    kind = registry.get(name)
+    kind, call = registry.get(name), StrategyCall(name=name)
     defaults = kind.Parameters.model_construct().model_dump(mode="json")
     parameters = [{**p, "default": defaults.get(p["name"])} for p in parameters_of(kind.Parameters)]
     return {
@@ -85,6 +86,7 @@ def _record(name: str) -> dict[str, Any]:
         "version": kind.version,
         "forms": list(kind.forms),
         "control": kind.control,
+        "matched": None if any(p["required"] for p in parameters) else registry.resolve(call).matched,
         "parameters": parameters,
     }
 
@@ -105,6 +107,8 @@ def _show(record: dict[str, Any]) -> None:
     print(f"{record['name']}: {record['summary']}")
     print(f"source: {record['source']}")
     print(f"for: {', '.join(record['forms'])}{' (a control)' if record['control'] else ''}")
+    if record["matched"] is not None:
+        print(f"matched control: {record['matched']}")
     print(f"version: {record['version']}\n")
     rows = [
         (p["name"], p["type"], "(required)" if p["required"] else text_of(p["default"]), p["description"])

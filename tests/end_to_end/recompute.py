@@ -40,7 +40,7 @@ CHECKED_OF_PAIRS = {
 }
 STRICT = ", strict"
 """After the name of a metric: with texts that say nothing counted as the worst."""
-RANGES = {"brier": (0.0, 2.0), "perplexity": (1.0, math.inf), "length": (0.0, math.inf)}
+RANGES = {"brier": (0.0, 2.0), "capa": (-1.0, 1.0), "perplexity": (1.0, math.inf), "length": (0.0, math.inf)}
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Score = Callable[[Array], Array]
 """From weights [B, N] of items to scores [B]; NaN where there is none."""
@@ -125,6 +125,10 @@ def classifier(truth: Array, probabilities: Array, labels: Sequence[str]) -> dic
     return {"accuracy": weighted(right), "balanced_accuracy": balanced, "f1": f1, **named, "brier": weighted(error)}
 
 
+SHARED = ("error_inheritance", "error_correction", "misfit", "capa", "blind_spot")
+"""Metrics of a strong model and its weak supervisor together."""
+
+
 def auroc(truth: Array, scores: Array) -> Array:
     """What each item adds to the share of pairs of both classes that are in order: all pairs, one by one."""
     high, low = scores[truth == 1], scores[truth == 0]
@@ -149,11 +153,28 @@ def average_precision(truth: Array, scores: Array) -> Array:
 
 
 def taken_over(truth: Array, weak: Array, student: Array) -> dict[str, Score]:
-    """Error inheritance and correction of predicted classes [N]."""
-    wrong = (weak != truth).astype(float)
+    """What two classifiers have in common, from their probabilities [N, C] and the true classes [N]."""
+    said, made = (np.array([row.index(max(row)) for row in each.tolist()]) for each in (weak, student))
+    wrong = (said != truth).astype(float)
+    unsure = np.array([max(row) < 0.75 for row in weak]).astype(float)
+    blind = np.array([max(row) >= 0.75 and m != t for row, m, t in zip(student, made, truth, strict=True)])
+    rows = np.arange(len(truth))
+
+    def kappa(weights: Array) -> Array:
+        share = weights / weights.sum(axis=1, keepdims=True)
+        seen = share @ np.array([one @ two for one, two in zip(weak, student, strict=True)])
+        first, second = share @ weak[rows, truth], share @ student[rows, truth]
+        chance = first * second + (1 - first) * (1 - second) / (weak.shape[1] - 1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            adjusted: Array = (seen - chance) / (1 - chance)
+        return adjusted
+
     return {
-        "error_inheritance": weighted(wrong * (student == weak), wrong),
-        "error_correction": weighted(wrong * (student == truth), wrong),
+        "error_inheritance": weighted(wrong * (made == said), wrong),
+        "error_correction": weighted(wrong * (made == truth), wrong),
+        "misfit": weighted((said != made).astype(float)),
+        "capa": kappa,
+        "blind_spot": weighted(unsure * blind, unsure),
     }
 
 
@@ -398,7 +419,7 @@ class Table:
         self._resample()
 
     def _read(self, store: Store, split: str, scorer: str | None, cells: Sequence[dict[str, Any]]) -> None:
-        classes = self.classes
+        made: dict[str, Array] = {}
         truth = np.array([item["label"] for item in self.items], dtype=float)
         scored, written, predicted = (
             by_trial(read(self.done, splits=[split])) if self.done else {}
@@ -423,12 +444,13 @@ class Table:
                 by_item = {row["item_id"]: row["probabilities"] for row in found}
                 assert len(found) == len(by_item) == len(self.items), f"predictions missing or doubled: {trial}"
                 table = np.array([by_item[item["item_id"]] for item in self.items])
-                classes[trial] = np.array([row.index(max(row)) for row in table.tolist()], dtype=float)
+                made[trial] = table
+                self.classes[trial] = np.array([row.index(max(row)) for row in table.tolist()], dtype=float)
                 self.scores[trial,] = classifier(truth, table, self.labels)
         for cell in cells:
-            pair = (cell["weak_trial"], cell["student_trial"])
-            if all(trial in classes for trial in pair):
-                self.scores[pair] = taken_over(truth, classes[pair[0]], classes[pair[1]])
+            for pair in ((cell["weak_trial"], cell[f"{role}_trial"]) for role in ("student", "ceiling")):
+                if pair not in self.scores and all(trial in made for trial in pair):
+                    self.scores[pair] = taken_over(truth.astype(int), made[pair[0]], made[pair[1]])
 
     def _resample(self) -> None:
         chance = np.random.default_rng(20_260_101)
@@ -447,7 +469,7 @@ class Table:
 
     def quantity(self, cells: Sequence[dict[str, Any]], role: str, name: str) -> Quantity:
         """A metric of the trials of cells."""
-        both = name.startswith("error_")
+        both = name in SHARED
         keys = [(cell["weak_trial"], cell[f"{role}_trial"]) if both else (cell[f"{role}_trial"],) for cell in cells]
         found = [self._known[key, name] for key in keys]
         return Quantity(
@@ -590,8 +612,8 @@ def check_scores(
     for role in ("student", "weak", "ceiling"):
         told_metrics = row["metrics" if role == "student" else f"{role}_metrics"]
         names = set(table.scores[done[0][f"{role}_trial"],])
-        if role == "student" and not table.generative:
-            names |= {"error_inheritance", "error_correction"}
+        if role != "weak" and not table.generative:
+            names |= {*SHARED}
         names = {metric for metric in names if not metric.endswith(STRICT)}
         findings.equal("facts", f"{where} names of metrics", set(told_metrics), names)
         for metric in names:

@@ -28,10 +28,12 @@ strategies:
   - {name: reliability, wordings: 2}           # supervisors asked in several wordings
   - {name: confidence_filter, top: 0.5}
   - {name: mix, budget: 20}                    # a budget of ground truth
+  - {name: trust, labelled: 20}                # a weak model that says something of such a budget
+  - {name: selective, labelled: 20}            # asks the strong model before it is trained
   - best_of_n                                  # looks at the scores of what the weak model wrote
   - wspo                                       # needs the weak model's log-probabilities
   - contrastive_decoding                       # has the weak model write in another way
-controls: [zero_shot, random_labels, weak_equals_strong, strong_on_weak_train, random_filter]
+controls: [zero_shot, random_labels, weak_equals_strong, strong_on_weak_train, random_filter, self_labels]
 seeds: [0]
 data: {weak_train: 60, transfer: 60, validation: 20, test: 60, ood: 40}
 generation: {samples: 4, samples_transfer: 2, samples_validation: 1, max_new_tokens: 8}
@@ -60,6 +62,7 @@ def test_every_row_is_whole(forms: tuple[Bench, list[dict[str, Any]]]) -> None:
     controls = {"zero_shot", "weak_equals_strong", "strong_on_weak_train"}
     labels = {
         *("naive", "adaboost(rounds=2)", "reliability(wordings=2)", "confidence_filter(top=0.5)", "mix(budget=20)"),
+        *("trust(labelled=20)", "selective(labelled=20)", "self_labels", "random_filter(trust(labelled=20))"),
         *("random_labels", "random_filter(confidence_filter(top=0.5))", "random_filter(reliability(wordings=2))"),
         *controls,
     }

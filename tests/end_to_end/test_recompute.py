@@ -61,6 +61,8 @@ CHANGES: dict[str, Callable[[list[dict[str, Any]], list[dict[str, Any]]], object
     "a metric": lambda rows, _: rows[1]["metrics"]["f1"].update(value=0.5),
     "a metric that is 0 for NA": lambda rows, _: rows[1]["weak_metrics"]["brier"].update(value=None),
     "inheritance": lambda rows, _: rows[0]["metrics"]["error_inheritance"].update(value=0.3),
+    "CAPA": lambda rows, _: rows[0]["metrics"]["capa"].update(value=rows[0]["metrics"]["capa"]["value"] + 1e-5),
+    "a misfit": lambda rows, _: rows[0]["ceiling_metrics"]["misfit"].update(value=0.9),
     "a rank": lambda rows, _: rows[1].update(rank=1),
     "a row that is gone": lambda rows, _: rows.pop(),
     "a number nobody knows": lambda rows, _: rows[0].update(lucky=7.0),

@@ -6,7 +6,9 @@ import pyarrow as pa
 import pytest
 
 from tests.planning.grids import plan_of
-from wtsbench.execution.inputs import visible_items
+from tests.strategies.test_knowledge import UNTRAINED
+from wtsbench.execution.inputs import predictions_of, visible_items
+from wtsbench.spec.budget import budget
 from wtsbench.spec.trial import Role, TrialSpec
 
 SPLITS = ["weak_train", "transfer", "validation", "test"]
@@ -43,3 +45,35 @@ def test_labels_by_role(role: Role, seen: dict[str, bool]) -> None:
     truth = dict(zip(ITEMS["item_id"].to_pylist(), ITEMS["label"].to_pylist(), strict=True))
     assert all((row["label"] is None) == (row["target"] is None) for row in rows)
     assert all(row["label"] in (None, truth[row["item_id"]]) for row in rows)
+
+
+def test_a_budget_of_truth_comes_with_what_the_parents_say_of_it() -> None:
+    """A student sees the first items of `weak_train`, classes in turn, and its parents' predictions of no more."""
+    trials = plan_of(tasks=["t1"], seeds=[0], strategies=[{"name": "trust", "labelled": 2}]).trials.values()
+    student, weak = (next(spec for spec in trials if spec.role is role) for role in (Role.STUDENT, Role.WEAK))
+    train = pa.table({**ITEMS.to_pydict(), "split": ["weak_train"] * 7 + ["transfer"]}).cast(ITEMS.schema)
+    items = visible_items(train, student)
+    assert {row["item_id"] for row in items.to_pylist() if row["split"] == "weak_train"} == {"i0", "i1"}
+    made = train.select(["item_id", "split"]).append_column("trial_id", pa.array(["p"] * 8))
+    made = made.append_column("probabilities", pa.array([[0.5, 0.5]] * 8))
+    assert predictions_of(student, made, items)["item_id"].to_pylist() == ["i7", "i0", "i1"]
+    naive = next(iter(plan_of(tasks=["t1"], seeds=[0], strategies=["naive"]).trials.values()))
+    plain = naive.model_copy(update={"role": Role.STUDENT})
+    assert predictions_of(plain, made, visible_items(train, plain))["item_id"].to_pylist() == ["i7"]
+    assert predictions_of(weak, made, visible_items(train, weak)).num_rows == 8
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 5, 99])
+def test_a_budget_takes_classes_in_turn(size: int) -> None:
+    """As if the items of each class, by id, were dealt out one class after the other; a larger one holds a smaller."""
+    ids, labels = ["c", "a", "f", "b", "e", "d"], [0, 0, 1, 1, 0, 0]
+    dealt = ["a", "b", "c", "f", "d", "e"]  # a b: first of each class; c f: second; d, e: left over of class 0
+    assert [ids[place] for place in budget(ids, labels, size)] == dealt[:size]
+
+
+def test_an_untrained_model_sees_no_truth() -> None:
+    """A strong model that is only asked gets no label, though its predictions count as a weak supervisor's."""
+    spec = next(iter(plan_of(tasks=["t1"], seeds=[0], strategies=["naive"]).trials.values()))
+    asked = spec.model_copy(update={"recipe": UNTRAINED.recipe})
+    assert spec.role is Role.WEAK
+    assert visible_items(ITEMS, asked)["label"].null_count == 8

@@ -11,6 +11,7 @@ import pytest
 from tests.planning.grids import make_grid, make_inputs, plan_of, planned
 from wtsbench.errors import SpecError
 from wtsbench.planning.plan import Plan, ResolvedModel, ResolvedTask
+from wtsbench.planning.points import expand
 from wtsbench.spec.cell import Cell
 from wtsbench.spec.generation import GenerationSettings, ZeroShot
 from wtsbench.spec.grid import Exclusion
@@ -187,8 +188,9 @@ def test_hard_labels_and_probes_are_for_classes() -> None:
 
 def test_what_no_trial_could_do_is_refused() -> None:
     """An encoder that should write or answer, a probe of texts, texts longer than a context: all is said at once."""
-    strategies = ["naive", "task_finetuning", {"name": "task_finetuning", "epochs": 0}]
-    grid = make_grid(strategies=strategies, controls=["zero_shot"], training={"finetune": "linear_probe"}, seeds=[0])
+    strategies = ["naive", "task_finetuning", {"name": "task_finetuning", "epochs": 0}, "noisy_channel"]
+    asking = ["zero_shot", "self_labels"]
+    grid = make_grid(strategies=strategies, controls=asking, training={"finetune": "linear_probe"}, seeds=[0])
     inputs = make_inputs(grid)
     zero_shot = ZeroShot(answers={"a": " x", "b": " y"})
     long = GenerationSettings(max_new_tokens=grid.training.over(Training()).max_length)
@@ -200,11 +202,34 @@ def test_what_no_trial_could_do_is_refused() -> None:
         "task t2: large is an encoder, and writes no texts",
         "control zero_shot: large is an encoder",
         "strategy task_finetuning: large is an encoder",
+        "strategy noisy_channel: large is an encoder, and answers no prompt",
+        "strategy self_labels: large is an encoder, and answers no prompt",
         "task t2, model small: finetune: linear_probe",
         "new tokens leave no room for a prompt",
     ):
         assert said in caught.value.message
     assert "epochs" not in caught.value.message
-    exclude = [{"task": "t2", "strong": "large"}, {"strategy": "zero_shot"}, {"strategy": "task_finetuning"}]
+    exclude = [{"task": "t2", "strong": "large"}]
+    exclude += [{"strategy": name} for name in ("zero_shot", "task_finetuning", "noisy_channel", "self_labels")]
     left = grid.model_copy(update={"exclude": tuple(Exclusion.model_validate(rule) for rule in exclude)})
     assert {cell.task for cell in planned(left, make_inputs(grid, tasks=tasks, models=models)).cells} == {"t1"}
+
+
+def test_the_strong_model_is_asked_once() -> None:
+    """One untrained trial serves all seeds and strategies that ask it; `self_labels` has a student of it a seed."""
+    plan = _plan(strategies=["noisy_channel", "selective"], controls=["self_labels"])
+    asked = [key for key, spec in plan.trials.items() if spec.recipe is not None and spec.recipe.name == "prior"]
+    assert len(asked) == 1
+    students = [spec for spec in plan.trials.values() if spec.role is Role.STUDENT]
+    assert Counter(spec.parents[-1] for spec in students) == {asked[0]: 9}
+    controls = [cell for cell in plan.cells if cell.kind == "control"]
+    assert {cell.strategy for cell in controls} == {"self_labels"}
+    assert {plan.trials[cell.student_trial].parents for cell in controls} == {(asked[0],)}
+
+
+def test_a_task_that_does_not_say_how_to_ask_is_refused() -> None:
+    """The control and the strategies that need it are named, each with what to do."""
+    grid = make_grid(tasks=["t1"], strategies=["selective"], controls=["self_labels"])
+    with pytest.raises(SpecError, match="strategy self_labels: the task does not say") as caught:
+        expand(grid, {"t1": ResolvedTask(name="t1", draws={})}, {})
+    assert "strategy selective: the task does not say" in caught.value.message

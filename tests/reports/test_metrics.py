@@ -136,5 +136,64 @@ def test_what_a_student_takes_over() -> None:
     made = Supervised(labels=labels, weak=weak, student=student)
     assert INHERITANCE["error_inheritance"].of(made) == pytest.approx(2 / 4)  # items 1 and 5
     assert INHERITANCE["error_correction"].of(made) == pytest.approx(1 / 4)  # item 2; item 3 is wrong in its own way
+    assert INHERITANCE["misfit"].of(made) == pytest.approx(3 / 6)
     flawless = Supervised(labels=labels, weak=labels, student=student)
-    assert all(np.isnan(metric.of(flawless)) for metric in INHERITANCE.values())
+    assert all(np.isnan(INHERITANCE[name].of(flawless)) for name in ("error_inheritance", "error_correction"))
+    assert all(np.isnan(INHERITANCE[name].of(made)) for name in ("capa", "blind_spot"))  # probabilities unknown
+
+
+def together(labels: np.ndarray, weak: np.ndarray, student: np.ndarray) -> dict[str, float]:
+    """All of them, of probabilities [N, C]."""
+    made = Supervised(
+        labels=labels,
+        weak=weak.argmax(axis=1),
+        student=student.argmax(axis=1),
+        weak_probabilities=weak,
+        student_probabilities=student,
+    )
+    return {name: metric.of(made) for name, metric in INHERITANCE.items()}
+
+
+@pytest.mark.parametrize("classes", [2, 3, 6])
+def test_agreement_beyond_chance(classes: int) -> None:
+    """CAPA is its definition written out: seen less expected agreement of two draws, over its largest possible size."""
+    random = np.random.default_rng(classes)
+    labels = random.integers(classes, size=50)
+    weak, student = random.dirichlet(np.ones(classes), size=(2, 50))
+    seen = np.mean([sum(p * q for p, q in zip(one, two, strict=True)) for one, two in zip(weak, student, strict=True)])
+    first, second = (np.mean([row[label] for row, label in zip(p, labels, strict=True)]) for p in (weak, student))
+    expected = first * second + np.mean([1 / (classes - 1) for _ in labels]) * (1 - first) * (1 - second)
+    assert together(labels, weak, student)["capa"] == pytest.approx((seen - expected) / (1 - expected))
+
+
+def test_agreement_at_its_ends() -> None:
+    """Sure and equal models are 1, independent errors near 0, and errors that never meet below; flawless ones NaN."""
+    random = np.random.default_rng(0)
+    labels = random.integers(2, size=20_000)
+    one, two = (np.eye(2)[np.where(random.random(20_000) < 0.2, 1 - labels, labels)] for _ in range(2))
+    assert together(labels, one, one)["capa"] == pytest.approx(1)
+    assert together(labels, one, two)["capa"] == pytest.approx(0, abs=0.03)
+    wrong = one.argmax(axis=1) != labels
+    apart = np.eye(2)[np.where(~wrong & (random.random(20_000) < 0.25), 1 - labels, labels)]
+    assert together(labels, one, apart)["capa"] < -0.2
+    assert np.isnan(together(labels, np.eye(2)[labels], np.eye(2)[labels])["capa"])
+
+
+def test_the_gain_is_never_larger_than_the_misfit() -> None:
+    """Accuracy can rise by no more than the share of items on which the student left the weak labels."""
+    random = np.random.default_rng(1)
+    for _ in range(50):
+        labels = random.integers(3, size=40)
+        weak, student = random.dirichlet(np.ones(3), size=(2, 40))
+        gain = (student.argmax(axis=1) == labels).mean() - (weak.argmax(axis=1) == labels).mean()
+        found = together(labels, weak, student)
+        assert abs(gain) <= found["misfit"] == pytest.approx((student.argmax(axis=1) != weak.argmax(axis=1)).mean())
+
+
+def test_a_blind_spot() -> None:
+    """Of the items of which the weak model is unsure, those that the student surely has wrong; NaN where it is sure."""
+    labels = np.array([0, 0, 0, 0, 1])
+    weak = np.array([[0.6, 0.4], [0.74, 0.26], [0.75, 0.25], [0.3, 0.7], [0.5, 0.5]])
+    student = np.array([[0.2, 0.8], [0.3, 0.7], [0.1, 0.9], [0.9, 0.1], [0.75, 0.25]])
+    assert together(labels, weak, student)["blind_spot"] == pytest.approx(2 / 4)  # items 0 and 4; of 2 the weak is sure
+    assert np.isnan(together(labels, np.eye(2)[labels], student)["blind_spot"])

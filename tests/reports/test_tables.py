@@ -362,8 +362,9 @@ def test_every_metric_is_in_the_json() -> None:
         "recall[class 0]",
         "recall[class 1]",
     }
-    assert record["metrics"].keys() == names | {"error_inheritance", "error_correction"}
-    assert record["weak_metrics"].keys() == record["ceiling_metrics"].keys() == names
+    shared = {"error_inheritance", "error_correction", "misfit", "capa", "blind_spot"}
+    assert record["metrics"].keys() == record["ceiling_metrics"].keys() == names | shared
+    assert record["weak_metrics"].keys() == names
     assert record["metrics"]["accuracy"]["value"] == record["student_score"]
     assert record["metrics"]["accuracy"]["low"] == record["student_low"]
     both = record["metrics"]["error_inheritance"]["value"] + record["metrics"]["error_correction"]["value"]

@@ -23,7 +23,7 @@ name: theirs
 tasks: [safety-mini]
 pairs:
   - {weak: nano-1, strong: nano-2}
-strategies: [naive, {name: smoothed, share: 0}, smoothed]
+strategies: [naive, {name: smoothed, share: 0}, smoothed, generalised]
 seeds: [0]
 data: {weak_train: 60, transfer: 80, validation: 20, test: 60}
 training: {epochs: 1}
@@ -83,17 +83,20 @@ def test_the_strategies_of_wtsbench_conform(name: str, tmp_path: Path) -> None:
 def test_an_installed_strategy_is_listed(example: Installed) -> None:
     """Once its package is installed, a strategy is known like those of wtsbench."""
     listed = json.loads(example.run("strategies", "--json").stdout)
-    assert listed[-1]["name"] == "smoothed"
+    assert [each["name"] for each in listed[-2:]] == ["generalised", "smoothed"]
     assert example.run("strategies", "smoothed").stdout.startswith("smoothed: weak labels with some")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["smoothed", "wtsbench-example-strategy"])
-def test_a_conforming_package(example: Installed, target: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("smoothed", "1 strategy: conforming"), ("wtsbench-example-strategy", "2 strategies: conforming")],
+)
+def test_a_conforming_package(example: Installed, target: str, said: str) -> None:
     """All checks pass, by the strategy's name or the package's, with exit code 0."""
     done = example.run("strategies", "check", target)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "1 strategy: conforming"
+    assert done.stdout.splitlines()[-1] == said
     assert {line.split()[2] for line in done.stdout.splitlines()[1:-1]} == {"passed"}
 
 
@@ -105,11 +108,11 @@ def test_an_installed_strategy_is_submitted(example: Installed) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(example.run("leaderboard", "--json").stdout)
     scores = {row["strategy"]: row["student_score"] for row in rows if row["split"] == "test"}
-    assert set(scores) == {"naive", "smoothed", "smoothed(share=0)"}
+    assert set(scores) == {"naive", "smoothed", "smoothed(share=0)", "generalised"}
     assert scores["smoothed(share=0)"] == scores["naive"]
     specs = [json.loads(text) for text in open_store(str(example.folder / "store")).trials()["spec"].to_pylist()]
     packages = {spec["strategy"]["name"]: spec["strategy_package"] for spec in specs if spec["strategy"]}
-    assert packages == {"naive": None, "smoothed": "wtsbench-example-strategy==1.0"}
+    assert packages == {"naive": None, **dict.fromkeys(("smoothed", "generalised"), "wtsbench-example-strategy==1.0")}
 
 
 @pytest.mark.slow

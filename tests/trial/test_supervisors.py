@@ -146,6 +146,25 @@ def test_random_labels_are_wrong_as_often_as_the_parent(tmp_path: Path, tiny_lla
     assert found == [errors, errors]
 
 
+def test_reserved_items_are_not_learned_from(tmp_path: Path, tiny_llama: Path, plain: Predictions) -> None:
+    """All but the reserved items are, and all of `weak_train` is predicted, as a student with a budget asks it."""
+    found, _ = ran(tmp_path, tiny_llama, recipes.Reserved(items=7))
+    assert result_of(tmp_path)["measurements"]["train_items"] == len(TRAIN) - 7
+    assert {item for split, item in found if split == "weak_train"} == set(TRAIN)
+    assert usual(found) != plain
+
+
+def test_a_model_with_everything_reserved_fails(tmp_path: Path, tiny_llama: Path) -> None:
+    """There is nothing to learn from, and the trial says why."""
+    job = write_folder(tmp_path, ITEMS, tiny_llama, recipe=recipes.call(recipes.Reserved(items=24)), **QUICK)
+    assert run_folder(tmp_path) != 0
+    assert (
+        "24 items of weak_train are to be kept out of training, and there are 24"
+        in (result_of(tmp_path)["failure"]["message"])
+    )
+    assert not predictions_of(tmp_path, job)
+
+
 def test_flipped_labels() -> None:
     """So many labels change, each to another class, each other class as often."""
     labels = np.repeat(np.arange(4), 3000)
@@ -157,6 +176,14 @@ def test_flipped_labels() -> None:
 
 
 ASKED = ZeroShot(prompt="{text} stone", answers={"safe": " cake", "unsafe": " bomb river"})
+
+
+def test_a_prior_is_what_zero_shot_says(tmp_path: Path, tiny_llama: Path) -> None:
+    """As labels for students, with all of `weak_train`; no label of it is needed."""
+    said, _ = ran(tmp_path / "prior", tiny_llama, recipes.Prior(**dict(ASKED)))
+    control, _ = ran(tmp_path / "control", tiny_llama, ASKED, role=Role.CONTROL)
+    assert usual(said) == usual(control)
+    assert {item for split, item in said if split == "weak_train"} == set(TRAIN)
 
 
 def test_zero_shot_asks_for_the_likeliest_answer(tmp_path: Path, tiny_llama: Path) -> None:

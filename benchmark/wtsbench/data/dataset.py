@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from wtsbench.contract.schemas import ITEMS
 from wtsbench.spec.identity import digest
@@ -36,6 +37,11 @@ class Dataset:
     def size(self, split: Split) -> int:
         """Number of items of a split; 0 of one that the task has not."""
         return int(self.report["splits"].get(split.value, {"items": 0})["items"])
+
+    def characters(self, split: Split) -> int:
+        """Characters of all texts of a split."""
+        texts = self.items.filter(pc.field("split") == split.value)["text"]
+        return int(pc.sum(pc.utf8_length(texts)).as_py() or 0)
 
 
 def of_manifest(manifest: TaskManifest, items: pa.Table, report: dict[str, Any]) -> Dataset:

@@ -24,7 +24,8 @@ def further_splits(spec: TrialSpec) -> tuple[str, ...]:
     if isinstance(recipe, recipes.Asked):
         asked = (Split.TRANSFER.value, Split.VALIDATION.value)
         return tuple(f"{split}~{number}" for number, _ in enumerate(recipe.frames, start=1) for split in asked)
-    return (Split.WEAK_TRAIN.value,) if isinstance(recipe, recipes.Boosted) else ()
+    known = recipes.Boosted | recipes.Reserved | recipes.Prior
+    return (Split.WEAK_TRAIN.value,) if isinstance(recipe, known) else ()
 
 
 def forbidden(batch: Batch, spec: TrialSpec) -> str | None:

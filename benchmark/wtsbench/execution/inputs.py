@@ -9,6 +9,7 @@ import pyarrow.ipc
 from wtsbench.errors import StoreError
 from wtsbench.execution.spool import AttemptFolder
 from wtsbench.models.fetch import fetch
+from wtsbench.spec.budget import budget as first
 from wtsbench.spec.trial import LABELLED_SPLITS, PREDICTED_SPLITS, TRAIN_SPLIT, ModelRef, Role, Split, TrialSpec
 from wtsbench.store.client import Store
 from wtsbench.strategies import registry
@@ -35,7 +36,8 @@ def visible_items(items: pa.Table, spec: TrialSpec) -> pa.Table:
     chosen = [table.filter(pc.field("split").isin(splits))]
     budget = _truth_budget(spec)
     if budget:
-        chosen.append(_budget(table.filter(pc.field("split") == Split.WEAK_TRAIN.value), budget))
+        known = table.filter(pc.field("split") == Split.WEAK_TRAIN.value)
+        chosen.append(known.take(first(known["item_id"].to_pylist(), known["label"].to_pylist(), budget)))
         labelled |= {Split.WEAK_TRAIN.value}
     table = pa.concat_tables(chosen)
     seen = pc.is_in(table["split"], value_set=pa.array(sorted(labelled), pa.string()))
@@ -48,7 +50,7 @@ def visible_items(items: pa.Table, spec: TrialSpec) -> pa.Table:
 
 def _asked_only(spec: TrialSpec) -> bool:
     """Whether the trial learns nothing, and so sees no ground truth at all."""
-    return spec.role is Role.CONTROL and spec.recipe is not None and spec.recipe.name == "zero_shot"
+    return spec.recipe is not None and spec.recipe.name in ("zero_shot", "prior")
 
 
 def _truth_budget(spec: TrialSpec) -> int:
@@ -56,24 +58,17 @@ def _truth_budget(spec: TrialSpec) -> int:
     return 0 if spec.strategy is None else registry.resolve(spec.strategy).truth_budget()
 
 
-def _budget(items: pa.Table, size: int) -> pa.Table:
-    """The first `size` items by id, which is a hash of their content, the classes taking turns."""
-    turn: dict[int | None, int] = {}
-    ordered = items.sort_by("item_id")
-    places = []
-    for label in ordered["label"].to_pylist():
-        turn[label] = turn.get(label, -1) + 1
-        places.append(turn[label])
-    ordered = ordered.append_column("turn", pa.array(places, pa.int64()))
-    return ordered.sort_by([("turn", "ascending"), ("item_id", "ascending")]).slice(0, size).drop_columns(["turn"])
-
-
 def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> None:
     """Write `items.arrow`, and for trials with parents `supervision.arrow`, out of the store."""
-    _write(folder, "items.arrow", visible_items(store.items(spec.data_digest), spec))
+    items = visible_items(store.items(spec.data_digest), spec)
+    _write(folder, "items.arrow", items)
     if not spec.parents:
         return
-    made = generations_of(spec, store) if spec.form == "generation" else predictions_of(spec, store)
+    made = (
+        generations_of(spec, store)
+        if spec.form == "generation"
+        else predictions_of(spec, store.predictions(spec.parents), items)
+    )
     missing = set(spec.parents) - set(made["parent"].unique().to_pylist())
     if missing:
         raise StoreError(
@@ -83,9 +78,23 @@ def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> None:
     _write(folder, "supervision.arrow", made)
 
 
-def predictions_of(spec: TrialSpec, store: Store) -> pa.Table:
-    """The parents' predictions as a trial may see them: parent, item_id, split, probabilities."""
-    table = _visible(store.predictions(spec.parents), spec.role)
+def predictions_of(spec: TrialSpec, made: pa.Table, items: pa.Table) -> pa.Table:
+    """The parents' predictions as a trial may see them.
+
+    Args:
+        spec: the trial.
+        made: all that its parents predicted.
+        items: what `visible_items` gives. Of `weak_train`, a student sees what its parents say of the items of its
+            budget of ground truth, and of no other.
+
+    Returns:
+        parent, item_id, split, probabilities.
+    """
+    table = _visible(made, spec.role)
+    if spec.role is Role.STUDENT:
+        known = items.filter(pc.field("split") == Split.WEAK_TRAIN.value)["item_id"].combine_chunks()
+        said = made.filter(pc.field("split") == Split.WEAK_TRAIN.value)
+        table = pa.concat_tables([table, said.filter(pc.is_in(said["item_id"], value_set=known))])
     return table.select(["trial_id", "item_id", "split", "probabilities"]).rename_columns({"trial_id": "parent"})
 
 

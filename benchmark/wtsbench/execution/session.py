@@ -27,6 +27,7 @@ from wtsbench.execution.supervise import sweep, tidy_up
 from wtsbench.images.extras import require_packages
 from wtsbench.models import external
 from wtsbench.models.fetch import fetch
+from wtsbench.models.work import Size, Work, work
 from wtsbench.planning.check import GridSource, given_grid
 from wtsbench.planning.plan import Plan, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, compare
@@ -35,7 +36,7 @@ from wtsbench.sandbox.base import Sandbox
 from wtsbench.sandbox.choice import make_sandbox
 from wtsbench.settings import data_mirror, spool_folder
 from wtsbench.spec.grid import Grid
-from wtsbench.spec.trial import TrialSpec
+from wtsbench.spec.trial import Split, TrialSpec
 from wtsbench.store.client import Store, absolute, open_store, require_writable
 
 __all__ = ["Options", "Session", "Summary", "prepare", "submit"]
@@ -78,6 +79,16 @@ class Session:
     def sandbox_name(self) -> str:
         """`process` or `docker`."""
         return self.sandbox.name
+
+    @property
+    def work(self) -> Work:
+        """About how long the trials take that are to run."""
+        sizes = {
+            digest: {split: Size(items=data.size(split), characters=data.characters(split)) for split in Split}
+            for digest, data in self.datasets.items()
+        }
+        missing = (trial.spec for trial in self.report.trials if trial.state != "stored")
+        return work(missing, sizes, gpus=self.grid.resources.gpus)
 
     @property
     def notice(self) -> str | None:

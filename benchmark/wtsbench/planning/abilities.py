@@ -43,12 +43,14 @@ def impossible(spec: TrialSpec, model: str, task: str, writes: bool | None) -> I
             f"task {task}: {model} is an encoder, and writes no texts",
             f"take a model that continues texts, or exclude {{task: {task}, {_as(spec.role)}: {model}}}.",
         )
-    elif spec.strategy is not None and registry.resolve(spec.strategy).language:
-        label = registry.short_label(spec.strategy)
-        yield (
-            f"strategy {label}: {model} is an encoder, and no language model to be trained as one",
-            f"exclude {{strategy: {spec.strategy.name}, strong: {model}}}.",
-        )
+    elif spec.strategy is not None:
+        strategy, label = registry.resolve(spec.strategy), registry.short_label(spec.strategy)
+        if strategy.language or strategy.asks:
+            why = "no language model to be trained as one" if strategy.language else "answers no prompt"
+            yield (
+                f"strategy {label}: {model} is an encoder, and {why}",
+                f"exclude {{strategy: {spec.strategy.name}, strong: {model}}}.",
+            )
     elif spec.recipe is not None and spec.recipe.name == "zero_shot":
         yield (
             f"control zero_shot: {model} is an encoder, and answers no prompt",

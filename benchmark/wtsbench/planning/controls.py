@@ -5,6 +5,7 @@ random_labels           role control, parent the weak trial: labels wrong at ran
 weak_equals_strong      the naive student of the strong model's own weak trial
 strong_on_weak_train    that weak trial itself
 random_filter           for every strategy that filters, a student of as many items, drawn at random
+self_labels             a student of what the strong model answers untrained (the strategy of that name)
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ FORMS: dict[ControlName, tuple[Form, ...]] = {
     "weak_equals_strong": ("classification", "generation"),
     "strong_on_weak_train": ("classification", "generation"),
     "random_filter": ("classification", "generation"),
+    "self_labels": ("classification",),  # a student of texts of its own is another question
 }
 """The forms of tasks that a control is defined for."""
 RANDOM_FILTER = "random_filter"
@@ -55,9 +57,10 @@ def own_supervisor(strong: str, seed: int) -> Supervisor:
     return Supervisor(role=Role.WEAK, model=strong, seed=seed)
 
 
-def naive() -> Strategy:
-    """What a control's student learns by."""
-    return registry.resolve(StrategyCall(name="naive"))
+def taught_by(control: ControlName) -> Strategy | None:
+    """What a control's student learns by; None where the control is no student."""
+    names = {"weak_equals_strong": "naive", "self_labels": "self_labels"}
+    return registry.resolve(StrategyCall(name=names[control])) if control in names else None
 
 
 def recipe_of(control: ControlName, form: Form, zero_shot: ZeroShot | None, task: str) -> StrategyCall | None:

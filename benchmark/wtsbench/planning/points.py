@@ -8,6 +8,7 @@ from typing import Protocol
 
 from wtsbench.errors import SpecError
 from wtsbench.planning import controls
+from wtsbench.spec.generation import ZeroShot
 from wtsbench.spec.grid import ControlName, Exclusion, Grid, Pair
 from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Form
@@ -25,6 +26,10 @@ class Shape(Protocol):
     @property
     def frames(self) -> tuple[str, ...]:
         """Other wordings of an item."""
+
+    @property
+    def zero_shot(self) -> ZeroShot | None:
+        """How a model that was not trained on the task is asked."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,8 @@ def expand(grid: Grid, tasks: Mapping[str, Shape], ladders: Mapping[Pair, tuple[
         rules = [rule for rule in grid.exclude if _excludes(rule, entry)]
         seeds = [seed for seed in grid.seeds if not any(rule.seed in (None, seed) for rule in rules)]
         try:
-            frames = tasks[entry.task].frames
-            supervisors = {seed: _supervisors(entry, seed, ladders.get(entry.pair, ()), frames) for seed in seeds}
+            ladder, task = ladders.get(entry.pair, ()), tasks[entry.task]
+            supervisors = {seed: _supervisors(entry, seed, ladder, task) for seed in seeds}
         except SpecError as error:
             wrong[error.message] = error
             continue
@@ -116,14 +121,13 @@ def _rows(grid: Grid, tasks: Mapping[str, Shape]) -> Iterator[Entry]:
                 filters = controls.random_filters(grid, form)
                 kinds += [(label, call, registry.resolve(call), control) for label, call in filters]
             else:
-                student = controls.naive() if control == "weak_equals_strong" else None
-                kinds.append((control, StrategyCall(name=control), student, control))
+                kinds.append((control, StrategyCall(name=control), controls.taught_by(control), control))
         for pair in grid.pairs:
             for label, call, taught_by, special in kinds:
                 yield Entry(task, form, pair, call, taught_by, special, label, {})
 
 
-def _supervisors(entry: Entry, seed: int, ladder: tuple[str, ...], frames: tuple[str, ...]) -> tuple[Supervisor, ...]:
+def _supervisors(entry: Entry, seed: int, ladder: tuple[str, ...], task: Shape) -> tuple[Supervisor, ...]:
     if entry.strategy is None:
         return ()
     if entry.control == "weak_equals_strong":
@@ -134,7 +138,8 @@ def _supervisors(entry: Entry, seed: int, ladder: tuple[str, ...], frames: tuple
         ladder=ladder,
         seed=seed,
         form=entry.form,
-        frames=frames,
+        frames=task.frames,
+        zero_shot=task.zero_shot,
     )
     return entry.strategy.supervisors(context)
 

@@ -40,6 +40,7 @@ from wtsbench.reports.wording import (
     missing_seeds,
     number,
     other_submissions,
+    published_notes,
     score,
     seeds,
     spoken,
@@ -141,6 +142,8 @@ def main_table(group: Group, notes: Notes) -> Table:
         Column(heading="PGR [low, high]", numeric=True, help="gain / (ceiling − weak), where that gap is proven"),
         Column(heading="seeds", numeric=True, help="done of asked for"),
     ]
+    if group.published:
+        columns.append(Column(heading="published", numeric=True, help="what others report, by another protocol"))
     lines = [
         *_ends(group, "weak", group.weak),
         *(_line(group, row, notes) for row in (*group.ranked, *group.unranked)),
@@ -157,7 +160,8 @@ def _ends(group: Group, role: str, baselines: Sequence[Baseline]) -> Iterator[Li
     for baseline in baselines:
         texts = (Cell(text=baseline.texts or MISSING, tone="dim"),) if group.generated else ()
         measured = Cell(text=baseline.score, number=_number(baseline.score.partition(" ")[0]), tone="dim")
-        cells = (blank, Cell(text=baseline.name, tone="dim"), measured, *texts, blank, blank, blank)
+        reported = (_published(group, f"{role}_score"),) if group.published else ()
+        cells = (blank, Cell(text=baseline.name, tone="dim"), measured, *texts, blank, blank, blank, *reported)
         source = None if known is None else source_of(known)
         yield Line(cells=cells, kind=role, source=source, interval=baseline.drawn)
 
@@ -177,11 +181,25 @@ def _line(group: Group, row: Row, notes: Notes) -> Line:
             Cell(text=gain, number=row.gain, tone=_TONES[verdict] if sign else "plain"),
             Cell(text=notes.pgr(row), number=row.pgr, tone="warn" if row.pgr is None else "plain"),
             Cell(text=seeds(row), number=row.seeds_done, tone="plain" if row.complete else "bad"),
+            *((_published(group, "score", row),) if group.published else ()),
         ),
         kind="unranked" if strategy and row.rank is None else row.kind,
         source=source_of(row),
         interval=drawn(row.student_score, row.student_low, row.student_high),
     )
+
+
+def _published(group: Group, name: str, row: Row | None = None) -> Cell:
+    """What others report of a row, or of weak supervisor or ceiling in any row, with the marks of the sources."""
+    figures = [each for one in (group.rows if row is None else (row,)) for each in one.published]
+    told: dict[str, None] = {}
+    for each in figures:
+        value, pgr = getattr(each, name), each.pgr if row is not None else None
+        parts = [number(value, 3)] if value is not None else []
+        parts += [f"PGR {number(pgr, 2)}"] if pgr is not None else []
+        if parts:
+            told[f"{' · '.join(parts)} [{group.published.index(each.source) + 1}]"] = None
+    return Cell(text="; ".join(told), tone="dim")
 
 
 def sentence(group: Group, compared: Sequence[Comparison]) -> str:
@@ -330,7 +348,7 @@ def sets(tables: Sequence[Group]) -> Chart | None:
 def table_section(group: Group, notes: Notes, blocks: Sequence[Block], sections: Sequence[Section] = ()) -> Section:
     """One table with what its reader has to know, and what else is shown of it."""
     row = group.rows[0]
-    footnotes = tuple(notes.of(group.rows))
+    footnotes, sources = tuple(notes.of(group.rows)), tuple(published_notes(group))
     return Section(
         title=group.title,
         anchor=anchor_of(
@@ -346,6 +364,7 @@ def table_section(group: Group, notes: Notes, blocks: Sequence[Block], sections:
             *([Prose(text=group.warning, tone="warn")] if group.warning else []),
             main_table(group, notes),
             *([Listing(items=footnotes, tone="warn")] if footnotes else []),
+            *([Listing(items=sources, tone="dim")] if sources else []),
             *blocks,
         ),
         sections=tuple(sections),

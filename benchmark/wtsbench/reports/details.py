@@ -17,6 +17,8 @@ SHORT = {
     "brier": "Brier",
     "error_inheritance": "inherit",
     "error_correction": "correct",
+    "capa": "CAPA",
+    "blind_spot": "blind",
     "toxicity": "tox",
     "expected_max_toxicity": "max tox",
     "toxicity_probability": "tox prob",

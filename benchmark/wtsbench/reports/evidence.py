@@ -149,6 +149,8 @@ class Evidence:
     """By the function that makes them of a trial's evidence: [T, N, F]."""
     classes: NDArray[np.int64] | None
     """[T, N] predicted classes; None for generation."""
+    probabilities: NDArray[np.float64] | None
+    """[T, N, C] of the classes; None for generation."""
     samples: int | None
     """n, for generation."""
 
@@ -169,12 +171,15 @@ def evidence(store: Store, trial_ids: Sequence[str], tests: ScoredItems, scorer:
     functions = list(dict.fromkeys(metric.features for metric in (*tests.metrics.values(), *tests.strict.values())))
     made: dict[Callable[[Any], Features], list[Features]] = {function: [] for function in functions}
     classes: list[NDArray[np.int64]] = []
+    probabilities: list[NDArray[np.float64]] = []
     counts: dict[int, str] = {}
     for trial_id, found in _found(store, trial_ids, tests, scorer):
         for function in functions:
             made[function].append(function(found))
         if isinstance(found, Predicted):
+            assert found.probabilities is not None, "they are what is stored"
             classes.append(found.classes.astype(np.int64))
+            probabilities.append(found.probabilities.astype(np.float64))
         else:
             counts.setdefault(len(found.texts[0]), trial_id)
     if len(counts) > 1:
@@ -183,6 +188,7 @@ def evidence(store: Store, trial_ids: Sequence[str], tests: ScoredItems, scorer:
     return Evidence(
         features={function: np.stack(parts) for function, parts in made.items()},
         classes=np.stack(classes) if classes else None,
+        probabilities=np.stack(probabilities) if probabilities else None,
         samples=next(iter(counts), None),
     )
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from wtsbench.errors import StoreError
 from wtsbench.reports.contents import Ending, Submission, endings, of_one_weights, submissions
 from wtsbench.reports.kept import KeptTables
+from wtsbench.reports.published import with_published
 from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
 from wtsbench.store.client import Store
 
@@ -54,7 +55,7 @@ def leaderboard(
         kept: finished tables of earlier calls, to take and to add to; the leaderboard is the same with and without.
 
     Raises:
-        SpecError: there is no grid of that name, or no such submission.
+        SpecError: there is no grid of that name, or no such submission; or published figures are wrong.
         StoreError: the store cannot be read, or holds records that do not fit their items.
     """
     asked = submissions(store, grid, submission)
@@ -78,7 +79,7 @@ def leaderboard(
         kept.tidy()
     whole = [board for board in boards if board is not None]
     return Leaderboard(
-        rows=tuple(row for board in whole for row in board.rows),
+        rows=with_published(row for board in whole for row in board.rows),
         comparisons=tuple(each for board in whole for each in board.comparisons),
         submissions=tuple(one.shown for one in asked),
         data=_accounts(store, list(dict.fromkeys(part.cells[0].data_digest for part in parts))),

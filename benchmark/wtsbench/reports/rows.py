@@ -65,6 +65,20 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishedFigure:
+    """What others report of a row's task, pair and strategy; by another protocol."""
+
+    source: str
+    differences: tuple[str, ...]
+    """In what the protocols differ."""
+    score: float | None = None
+    weak_score: float | None = None
+    ceiling_score: float | None = None
+    pgr: float | None = None
+    """Published, or from the three scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One task, pair and strategy or control of a grid, scored on one split.
 
@@ -166,6 +180,8 @@ class Row:
     """All metrics of the student, by name."""
     weak_metrics: dict[str, Measured] = field(default_factory=dict)
     ceiling_metrics: dict[str, Measured] = field(default_factory=dict)
+    published: tuple[PublishedFigure, ...] = ()
+    """What others report, to look at: no test and no rank knows of it."""
     trials: tuple[SeedTrials, ...] = ()
     """Where the numbers come from."""
     failures: tuple[SeedFailure, ...] = ()
@@ -304,6 +320,6 @@ def _values(row: Row) -> dict[str, Any]:
     values = dict(vars(row))
     for name in ("metrics", "weak_metrics", "ceiling_metrics"):
         values[name] = {metric: dict(vars(measured)) for metric, measured in values[name].items()}
-    for name in ("trials", "failures"):
+    for name in ("published", "trials", "failures"):
         values[name] = tuple(dict(vars(each)) for each in values[name])
     return values

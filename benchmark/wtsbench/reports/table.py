@@ -85,11 +85,13 @@ class Table:
         self._store = store
         finished = [cell for cell in cells if self._finished(cell)]
         self._column = _numbered(trial_id for cell in finished for trial_id in cell.trials.values())
-        self._pair = _numbered((cell.weak_trial, cell.student_trial) for cell in finished)
+        self._pair = _numbered(
+            (cell.weak_trial, strong) for cell in finished for strong in (cell.student_trial, cell.ceiling_trial)
+        )
 
     @property
     def metrics(self) -> dict[str, Metric[Any]]:
-        """All that is reported of students."""
+        """All that is reported of students and ceilings."""
         return {**self.tests.metrics, **(INHERITANCE if self.tests.form == "classification" else {})}
 
     @property
@@ -221,7 +223,7 @@ class Table:
 
     @cached_property
     def _scores(self) -> dict[str, Scores]:
-        """By metric: a column a trial, and for inheritance a column a pair of weak trial and student."""
+        """By metric: a column a trial, and for inheritance a column a pair of weak trial and student or ceiling."""
         return {} if self._evidence is None else self._resampled(self._evidence)
 
     def _finished(self, cell: Cell) -> bool:
@@ -246,11 +248,15 @@ class Table:
         for function, features in made.features.items():
             every = (*self.tests.metrics.values(), *self.tests.strict.values())
             add([metric for metric in every if metric.features is function], features)
-        if made.classes is not None:
-            weak, student = (
-                made.classes[[self._column[pair[part]] for pair in self._pair]] for part in (0, 1)
-            )  # [pairs, N] each
-            supervised = Supervised(labels=self.tests.truth, weak=weak, student=student)
+        if made.classes is not None and made.probabilities is not None:
+            weak, student = ([self._column[pair[part]] for pair in self._pair] for part in (0, 1))
+            supervised = Supervised(
+                labels=self.tests.truth,
+                weak=made.classes[weak],
+                student=made.classes[student],
+                weak_probabilities=made.probabilities[weak],
+                student_probabilities=made.probabilities[student],
+            )
             for metric in INHERITANCE.values():
                 add([metric], metric.features(supervised))
         scores = self._resampler.scores(blocks, self.tests.groups)
@@ -389,7 +395,7 @@ class Table:
             row,
             metrics=self._measured(self.metrics, done, "student"),
             weak_metrics=self._measured(self.tests.metrics, done, "weak"),
-            ceiling_metrics=self._measured(self.tests.metrics, done, "ceiling"),
+            ceiling_metrics=self._measured(self.metrics, done, "ceiling"),
         )
         samples = {role: self._sample(metric, done, role) for role in ("weak", "student", "ceiling")}
         if not all(sample.defined for sample in samples.values()):

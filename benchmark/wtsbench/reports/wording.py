@@ -208,6 +208,11 @@ class Group:
             return f"fewer than {FEW_ITEMS} test items of a class: F1, recall and balanced accuracy are rough"
         return None
 
+    @property
+    def published(self) -> list[str]:
+        """The sources of published figures of these rows; `[1]` marks the first."""
+        return list(dict.fromkeys(each.source for row in self.rows for each in row.published))
+
     def _few_seeds(self) -> str | None:
         few = [row for row in self.rows if row.few_seeds and row.seeds_done]
         if not few:
@@ -283,6 +288,14 @@ def _apart(group: Group, tables: Sequence[Group]) -> str | None:
         if getattr(other, name) != getattr(mine, name)
     ]
     return f"ranked apart from another table of this title: {'; '.join(differing)}" if differing else None
+
+
+def published_notes(group: Group) -> Iterator[str]:
+    """Where the published figures of a table are from, and how they differ from what stands beside them."""
+    differences = {each.source: each.differences for row in group.rows for each in row.published}
+    for place, source in enumerate(group.published, start=1):
+        told = "; ".join(differences[source])
+        yield f"[{place}] published: {source}; not the same measurement: {told}. PGR where only scores are: from these."
 
 
 class Notes:

@@ -231,7 +231,9 @@ class Exclusion(Frozen):
         return self
 
 
-ControlName = Literal["zero_shot", "random_labels", "weak_equals_strong", "strong_on_weak_train", "random_filter"]
+ControlName = Literal[
+    "zero_shot", "random_labels", "weak_equals_strong", "strong_on_weak_train", "random_filter", "self_labels"
+]
 """What makes a result believable (`planning.controls` says how each is planned):
 
     zero_shot               the strong model as it is, asked and not trained
@@ -239,6 +241,7 @@ ControlName = Literal["zero_shot", "random_labels", "weak_equals_strong", "stron
     weak_equals_strong      the strong model supervised by itself, finetuned as the weak one is
     strong_on_weak_train    the strong model with the weak model's ground truth
     random_filter           for every strategy that keeps some items only: as many items, drawn at random
+    self_labels             the strong model trained on what it answers untrained: no weak label is seen
 """
 
 

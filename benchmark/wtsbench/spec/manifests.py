@@ -16,10 +16,11 @@ from wtsbench.spec.yaml_tree import Node, shown
 if TYPE_CHECKING:
     from wtsbench.spec.grid import Pair
     from wtsbench.spec.model import ModelManifest
+    from wtsbench.spec.published import Published
     from wtsbench.spec.scorer import ScorerManifest
     from wtsbench.spec.task import TaskManifest
 
-Kind = Literal["tasks", "models", "grids", "scorers"]
+Kind = Literal["tasks", "models", "grids", "scorers", "published"]
 SUFFIXES = (".yaml", ".yml")
 """How the files of manifests and grids end."""
 
@@ -133,6 +134,18 @@ def load_scorer(name: str | Path, *, base: Path | None = None) -> tuple[ScorerMa
 
     path = find("scorers", name, base=base)
     return load(path, ScorerManifest, None if is_path(name) else _called(path.stem)), path.parent
+
+
+def load_published(name: str | Path) -> Published:
+    """Figures that others published.
+
+    Raises:
+        SpecError: there are none of this name, or the file is wrong.
+    """
+    from wtsbench.spec.published import Published
+
+    path = find("published", name)
+    return load(path, Published, None if is_path(name) else _called(path.stem))
 
 
 def _files(kind: Kind) -> dict[str, Path]:

@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.generation import ZeroShot
+from wtsbench.spec.grid import ControlName
 from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Finetune
 from wtsbench.spec.trial import Form, Role
@@ -58,6 +60,8 @@ class PlanningContext:
     """The task's."""
     frames: tuple[str, ...] = ()
     """Other wordings of an item that the task's manifest has, with `{text}` where the item's text goes."""
+    zero_shot: ZeroShot | None = None
+    """How a model that was not trained on the task is asked, where the manifest says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +116,9 @@ class Supervision:
     """The weak labels of `validation`, for strategies that select by them; None within itself."""
     truth: Labelled | None = None
     """The ground truth that the strategy declared (`Strategy.truth_budget`), items of `weak_train`."""
+    said_of_truth: Floats | None = None
+    """[S, T, C] what the supervisors say of the T items of `truth`, which they were not trained on; NaN of a supervisor
+    whose recipe does not have it asked (`recipes.Reserved` and `recipes.Prior` do)."""
     seed: int = 0
     """The trial's, for what a strategy draws itself: see `random`."""
 
@@ -182,6 +189,9 @@ class Strategy(ABC):
     """Whether it keeps some of the items only: then the control `random_filter` has something to match."""
     language: bool = False
     """Whether the student has to be a language model, as `Student.fit_language` asks: no encoder."""
+    asks: ClassVar[bool] = False
+    """Whether the strong model is asked untrained (`prior`): it has to be a language model, and the task has to say
+    how it is asked."""
     control: ClassVar[bool] = False
     """Whether it is there to compare others with, not to be compared itself."""
     summary: ClassVar[str]
@@ -208,6 +218,13 @@ class Strategy(ABC):
         """
         classes = self.parameters.labels == "hard" or self.parameters.finetune == "linear_probe"
         return tuple(form for form in self.forms if form == "classification" or not classes)
+
+    @property
+    def matched(self) -> ControlName | None:
+        """The control that its gain is to be held against, beside those for every strategy; None where it has none."""
+        if self.control:
+            return None
+        return "random_filter" if self.filters else "self_labels" if self.asks else None
 
     def supervisors(self, context: PlanningContext) -> tuple[Supervisor, ...]:
         """Whose predictions supervise the student: here the weak model with the student's own seed.

@@ -98,16 +98,21 @@ def neighbour_means(activations: Floats, labels: Floats, k: int) -> Floats:
     return found
 
 
-def softmax_regression(activations: Floats, labels: Floats, penalty: float) -> Floats:
+def softmax_regression(activations: Floats, labels: Floats, penalty: float, *, others: Floats | None = None) -> Floats:
     """[N, C] fitted probabilities: weights W, b minimise mean CE(softmax(a W + b), label) + penalty / 2 |W|^2.
 
-    Activations [N, H] are standardised column by column; columns that do not vary are left out.
+    Activations [N, H] are standardised column by column; columns that do not vary are left out. With `others` [M, H]
+    the probabilities [M, C] are theirs, standardised alike, and N only the items that are learned from.
     """
     import torch
 
     spread = activations.std(axis=0)
     varied = spread > 1e-12
-    inputs = torch.from_numpy((activations[:, varied] - activations[:, varied].mean(axis=0)) / spread[varied])
+
+    def standardised(rows: Floats) -> torch.Tensor:
+        return torch.from_numpy((rows[:, varied] - activations[:, varied].mean(axis=0)) / spread[varied])
+
+    inputs = standardised(activations)
     targets = torch.from_numpy(labels)
     weights = torch.zeros(inputs.shape[1], labels.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(labels.shape[1], dtype=torch.float64, requires_grad=True)
@@ -123,4 +128,5 @@ def softmax_regression(activations: Floats, labels: Floats, penalty: float) -> F
     with torch.enable_grad():
         optimizer.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        return np.asarray((inputs @ weights + bias).softmax(dim=-1).numpy())
+        wanted = inputs if others is None else standardised(others)
+        return np.asarray((wanted @ weights + bias).softmax(dim=-1).numpy())

@@ -7,6 +7,8 @@ asked           plain finetuning; `transfer` and `validation` are predicted unde
 part            finetuning on one of several parts of `weak_train`
 boosted         finetuning on `weak_train` with the weights of AdaBoost after the parents' rounds
 combined        no training: the vote of the parents, weighted as AdaBoost weighs its rounds
+reserved        finetuning on `weak_train` without some items; `weak_train` is predicted too
+prior           no training: the strong model is asked, and what it says are labels; `weak_train` is predicted too
 zero_shot       control, no training: a language model is asked
 random_labels   control: finetuning on labels of `transfer` that are wrong at random as often as the parent's
 
@@ -54,17 +56,31 @@ class Combined(Frozen):
     """Parameters of `combined`: none, as its parents are the rounds, in order."""
 
 
+class Reserved(Frozen):
+    """Parameters of `reserved`."""
+
+    items: Annotated[int, Field(ge=1)]
+    """Items of `weak_train` that are kept out of its training: those that a student with such a budget of ground truth
+    sees (`spec.budget`), with what this model says of them."""
+
+
+class Prior(ZeroShot):
+    """Parameters of `prior`: how the model is asked."""
+
+
 class RandomLabels(Frozen):
     """Parameters of `random_labels`: none, as its parent tells how many labels are wrong."""
 
 
-Recipe = Asked | Part | Boosted | Combined | ZeroShot | RandomLabels
+Recipe = Asked | Part | Boosted | Combined | Reserved | Prior | ZeroShot | RandomLabels
 
 RECIPES: dict[str, type[Recipe]] = {
     "asked": Asked,
     "part": Part,
     "boosted": Boosted,
     "combined": Combined,
+    "reserved": Reserved,
+    "prior": Prior,
     "zero_shot": ZeroShot,
     "random_labels": RandomLabels,
 }

@@ -36,12 +36,17 @@ from wtsbench.strategies.logconf import LogConf
 from wtsbench.strategies.lora import Lora
 from wtsbench.strategies.mix import Mix
 from wtsbench.strategies.naive import Naive
+from wtsbench.strategies.noisy_channel import NoisyChannel
 from wtsbench.strategies.probe_relabel import ProbeRelabel
 from wtsbench.strategies.product import Product
 from wtsbench.strategies.random_filter import RandomFilter
 from wtsbench.strategies.reliability import Reliability
+from wtsbench.strategies.reverse_kl import ReverseKl
+from wtsbench.strategies.selective import Selective
+from wtsbench.strategies.self_labels import SelfLabels
 from wtsbench.strategies.self_refine import SelfRefine
 from wtsbench.strategies.task_finetuning import TaskFinetuning
+from wtsbench.strategies.trust import Trust
 from wtsbench.strategies.window import Window
 from wtsbench.strategies.wspo import Wspo
 
@@ -54,9 +59,13 @@ BUILT_IN: dict[str, type[Strategy]] = {
     Product.name: Product,
     AdaptConf.name: AdaptConf,
     Window.name: Window,
+    ReverseKl.name: ReverseKl,
     ConfidenceFilter.name: ConfidenceFilter,
     Reliability.name: Reliability,
     ProbeRelabel.name: ProbeRelabel,
+    Trust.name: Trust,
+    Selective.name: Selective,
+    NoisyChannel.name: NoisyChannel,
     SelfRefine.name: SelfRefine,
     EarlyStop.name: EarlyStop,
     TaskFinetuning.name: TaskFinetuning,
@@ -68,6 +77,7 @@ BUILT_IN: dict[str, type[Strategy]] = {
     Cosupervise.name: Cosupervise,
     Mix.name: Mix,
     RandomFilter.name: RandomFilter,
+    SelfLabels.name: SelfLabels,
     BestOfN.name: BestOfN,
     GenerationFilter.name: GenerationFilter,
     Dpo.name: Dpo,

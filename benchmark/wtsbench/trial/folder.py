@@ -95,6 +95,19 @@ class TrialFolder(FolderLayout):
             seed=seed,
         )
 
+    def said_of_truth(self, items: Items, parents: tuple[str, ...], classes: int) -> Floats | None:
+        """[S, T, C] the parents' predictions on a student's budget of `weak_train`, NaN of one that has none there.
+
+        None where none of them has. Errors are those of `supervision`.
+        """
+        table = _read(self.path / "inputs" / "supervision.arrow", ("parent", "item_id", "split", "probabilities"))
+        split = Split.WEAK_TRAIN.value
+        table = table.filter(pa.compute.equal(table["split"], split))
+        asked = {*table["parent"].to_pylist()}
+        unasked = np.full((len(items.item_ids), classes), np.nan)
+        said = [_of_parent(table, each, items, split, classes) if each in asked else unasked for each in parents]
+        return np.stack(said) if asked else None
+
     def written(self) -> pa.Table:
         """For generation: what the parents wrote, with scores."""
         columns = ("parent", "item_id", "split", "sample", "text", "tokens", "logprobs", "base_logprobs", "score")

@@ -21,7 +21,8 @@ def supervision_of(trial: Trial, classes: int) -> Supervision:
 
     budget = items.get(Split.WEAK_TRAIN)
     truth = None if budget is None else ground_truth(budget, Split.WEAK_TRAIN, classes)
-    return replace(read(Split.TRANSFER), validation=read(Split.VALIDATION), truth=truth)
+    said = None if budget is None else trial.folder.said_of_truth(budget, spec.parents, classes)
+    return replace(read(Split.TRANSFER), validation=read(Split.VALIDATION), truth=truth, said_of_truth=said)
 
 
 def ground_truth(items: Items, split: Split, classes: int) -> Labelled:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wtsbench.spec.budget import budget
 from wtsbench.spec.control_tokens import marked
 from wtsbench.spec.generation import ZeroShot
 from wtsbench.spec.trial import Split
@@ -73,8 +74,9 @@ def make(trial: Trial, progress: Progress) -> Made:
             items = _part(_truth(trial, Split.WEAK_TRAIN), model, recipe)
         case recipes.Boosted():
             items = replace(_truth(trial, Split.WEAK_TRAIN), weights=_boosting(trial).weights)
-            train = trial.items[Split.WEAK_TRAIN]
-            further = [(Split.WEAK_TRAIN.value, train.item_ids, partial(model.predict, train.texts))]
+            further = _of_weak_train(trial, model.predict)
+        case recipes.Reserved():
+            items, further = _reserved(trial, recipe), _of_weak_train(trial, model.predict)
         case recipes.RandomLabels():
             items = _random_labels(trial)
     model.fit(items, Naive(Naive.Parameters()))
@@ -120,6 +122,23 @@ def first_component(activations: Floats) -> Floats:
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     along = np.asarray(centred @ directions[0])
     return along if along[np.abs(along).argmax()] >= 0 else -along
+
+
+def _of_weak_train(trial: Trial, predict: Callable[[Sequence[str]], Floats]) -> list[Further]:
+    train = trial.items[Split.WEAK_TRAIN]
+    return [(Split.WEAK_TRAIN.value, train.item_ids, partial(predict, train.texts))]
+
+
+def _reserved(trial: Trial, recipe: recipes.Reserved) -> Labelled:
+    known = trial.items[Split.WEAK_TRAIN]
+    assert known.labels is not None, "weak supervisors see the labels of weak_train"
+    kept_out = np.zeros(len(known.item_ids), dtype=bool)
+    kept_out[budget(known.item_ids, known.labels.tolist(), recipe.items)] = True
+    if kept_out.all():
+        raise TrialInputError(
+            f"{recipe.items} items of weak_train are to be kept out of training, and there are {len(kept_out)}"
+        )
+    return _truth(trial, Split.WEAK_TRAIN).subset(~kept_out)
 
 
 def _boosting(trial: Trial) -> Boosting:
@@ -181,7 +200,8 @@ def _zero_shot(trial: Trial, asked: ZeroShot) -> Made:
         device=trial.device,
     )
     trial.measured.update(parameters=asker.parameters, max_length=asker.tokenizer.max_length)
-    return Made(predict=lambda _, items: asker.predict(items.texts), known=None, seconds=asker.seconds)
+    further = _of_weak_train(trial, asker.predict) if isinstance(asked, recipes.Prior) else ()
+    return Made(predict=lambda _, items: asker.predict(items.texts), known=None, seconds=asker.seconds, further=further)
 
 
 def _truth(trial: Trial, split: Split) -> Labelled:

@@ -23,14 +23,17 @@ from transformers.utils import logging
 
 from wtsbench.contract.outbox import Outbox, read_batch
 from wtsbench.models.layout import content_digests, revision_of
+from wtsbench.spec.generation import ZeroShot
 from wtsbench.spec.training import Training
 from wtsbench.spec.trial import ModelRef, Role, Split, TrialJob, TrialSpec
 from wtsbench.strategies import recipes, registry
 from wtsbench.strategies.base import Floats, Labelled, PlanningContext, Strategy, Supervision, Supervisor
 from wtsbench.trial import folder as trial_folder
 
-CONTEXT = PlanningContext(weak="weak", strong="strong", ladder=("between",), seed=0)
-"""A pair with one model between weak and strong."""
+CONTEXT = PlanningContext(
+    weak="weak", strong="strong", ladder=("between",), seed=0, zero_shot=ZeroShot(answers={"no": " no", "yes": " yes"})
+)
+"""A pair with one model between weak and strong, and a task that says how they are asked untrained."""
 _WORDS = ("red", "green", "blue", "tall", "short", "old", "new", "round", "yes", "no")
 _SIZES = {Split.TRANSFER: 32, Split.VALIDATION: 8, Split.TEST: 8}
 
@@ -40,7 +43,16 @@ def supervision(supervisors: tuple[Supervisor, ...], budget: int, *, size: int =
     texts = _texts(size, "transfer")
     held_out = _said(supervisors, _texts(12, "validation"), classes)
     given = replace(_said(supervisors, texts, classes), validation=held_out)
-    return replace(given, truth=_truth(budget, classes)) if budget else given
+    if not budget:
+        return given
+    truth = _truth(budget, classes)
+    return replace(given, truth=truth, said_of_truth=_said_of_truth(supervisors, truth, classes))
+
+
+def answers_truth(supervisor: Supervisor) -> bool:
+    """Whether a supervisor says something of the items of a student's budget of ground truth."""
+    recipe = None if supervisor.recipe is None else recipes.parse(supervisor.recipe)
+    return isinstance(recipe, recipes.Reserved | recipes.Prior)
 
 
 def certain(given: Supervision) -> Supervision:
@@ -115,6 +127,13 @@ def write_trial(folder: Path, model: Path, strategy: Strategy, *, seed: int = 0)
             for item, values in zip(given.item_ids, of_parent, strict=True)
         ]
     budget = _truth(min(strategy.truth_budget(), 16), 2)
+    of_budget = _said_of_truth(supervisors, budget, 2)
+    said += [
+        {"parent": parent, "item_id": item, "split": Split.WEAK_TRAIN.value, "probabilities": values.tolist()}
+        for parent, supervisor, table in zip(parents, supervisors, of_budget, strict=True)
+        for item, values in zip(budget.item_ids, table, strict=True)
+        if answers_truth(supervisor)
+    ]
     labels = budget.targets.argmax(axis=1).tolist()
     rows += [
         _row(item, Split.WEAK_TRAIN, text, label)
@@ -179,6 +198,13 @@ def _said(supervisors: tuple[Supervisor, ...], texts: tuple[str, ...], classes: 
         probabilities=_frozen(draw(size=(len(supervisors), len(texts)))),
         asked=_frozen(draw(size=(len(supervisors), wordings, len(texts)))) if wordings else None,
     )
+
+
+def _said_of_truth(supervisors: tuple[Supervisor, ...], truth: Labelled, classes: int) -> Floats:
+    draw = _random("labels of truth").dirichlet
+    tables = draw(np.ones(classes), size=(len(supervisors), len(truth.item_ids)))
+    tables[[not answers_truth(supervisor) for supervisor in supervisors]] = np.nan
+    return _frozen(tables)
 
 
 def _truth(size: int, classes: int) -> Labelled:

@@ -1,0 +1,90 @@
+"""`selective`: the strong model's own answer where it probably knows, the weak label elsewhere.
+
+    z(x) = what the untrained strong model says of x
+    P(IK)(x) = probability that argmax z(x) is right          ("I know": logistic regression)
+    target = 1[argmax z] where P(IK) >= threshold, else w          loss = CE(f, target)
+
+The regression learns on `labelled` items of `weak_train`, whose truth is known, whether the strong model's answer is
+right; its features are the frozen activations of the pretrained strong model and z. So the student's labels use some
+ground truth, though none that the weak model did not see. `threshold: 1` is all but `naive`. Its control is
+`self_labels`: what comes of taking every own answer.
+
+Source: Lang et al. 2025, Selective Weak-to-Strong Generalization (arXiv 2511.14166); P(IK) after Kadavath et al. 2022
+(arXiv 2207.05221). Their smoothing of weak labels over a graph of items is another step: `probe_relabel` with `knn`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from wtsbench.strategies import base, prior
+from wtsbench.strategies.base import Floats
+
+
+class SelectiveParameters(base.Parameters):
+    """Parameters of `selective`; `labels` is of the weak labels that are taken."""
+
+    labelled: Annotated[int, Field(ge=2, le=1_000_000)] = 100
+    """Items of `weak_train` with their ground truth, which P(IK) learns from; all of them where there are fewer."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """P(IK) from which on the strong model's own answer is taken."""
+    penalty: Annotated[float, Field(gt=0)] = 0.1
+    """L2 penalty of the regression, on standardised features."""
+
+
+class Selective(base.Strategy):
+    """Weak supervision where it is needed only."""
+
+    name = "selective"
+    summary = "the strong model's own untrained answer where a probe says that it knows, the weak label elsewhere"
+    source = "Lang et al. 2025, arXiv 2511.14166"
+    asks = True
+    Parameters = SelectiveParameters
+
+    def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
+        """The weak model, then the strong one untrained."""
+        return (*super().supervisors(context), prior.asked(context, self.name))
+
+    def truth_budget(self) -> int:
+        """The items that P(IK) learns from."""
+        return int(self.parameters.labelled)
+
+    def prepare(self, supervision: base.Supervision) -> base.Labelled:
+        """All items with their weak labels."""
+        return super().prepare(prior.only(supervision, 0))
+
+    def run(self, student: base.Student, supervision: base.Supervision) -> None:
+        """P(IK), then one fit."""
+        items, truth = self.prepare(supervision), supervision.truth
+        if truth is None or supervision.said_of_truth is None:
+            raise ValueError("strategy selective: no item came with its truth and the strong model's answer")
+        knows = self.knows(
+            student.activations(truth.texts),
+            supervision.said_of_truth[1],
+            truth.targets,
+            student.activations(items.texts),
+            supervision.probabilities[1],
+        )
+        own = prior.one_hot(supervision.probabilities[1])
+        taken = knows[:, None] >= self.parameters.threshold
+        student.fit(
+            base.Labelled(
+                item_ids=items.item_ids,
+                texts=items.texts,
+                targets=np.where(taken, own, items.targets),
+                weights=items.weights,
+            ),
+            self,
+        )
+
+    def knows(self, seen: Floats, answered: Floats, truth: Floats, activations: Floats, said: Floats) -> Floats:
+        """[N] P(IK) of items with activations [N, H] and answers [N, C].
+
+        It is learned from activations [T, H] and answers [T, C] of items with known truth [T, C].
+        """
+        right = answered.argmax(axis=1) == truth.argmax(axis=1)
+        known, wanted = prior.features(seen, answered), prior.features(activations, said)
+        return prior.probability_right(known, right, wanted, self.parameters.penalty)

@@ -1,0 +1,87 @@
+"""The estimate of a grid's time, against operations counted by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.planning.grids import plan_of
+from wtsbench.models.work import OVERHEAD, RATES, STEP, Size, work
+from wtsbench.spec.generation import GenerationSettings
+from wtsbench.spec.strategy_call import StrategyCall
+from wtsbench.spec.trial import ModelRef, Role, Split, TrialSpec
+
+SIZES = {split: Size(items=0, characters=0) for split in Split}
+SIZES |= {
+    Split.WEAK_TRAIN: Size(items=100, characters=100 * 80),  # 20 tokens an item
+    Split.TRANSFER: Size(items=200, characters=200 * 80),
+    Split.VALIDATION: Size(items=10, characters=10 * 80),
+    Split.TEST: Size(items=50, characters=50 * 4000),  # cut at `max_length`
+}
+LARGE = ModelRef(name="unheard-of", kind="hub", id="o/n", revision="r", parameters=1_000_000_000)
+
+
+def spec_of(role: Role, **changes: Any) -> TrialSpec:
+    """A trial of a grid of the planning tests, its model a large one."""
+    training = {"epochs": 2, "batch_size": 16, "max_length": 64}
+    trials = plan_of(tasks=["t1"], seeds=[0], strategies=["naive"], training=training).trials.values()
+    spec = next(spec for spec in trials if spec.role is role)
+    return spec.model_copy(update={"model": LARGE, **changes})
+
+
+def operations(spec: TrialSpec) -> float:
+    """Of one trial."""
+    return work([spec], {"t1": SIZES}, gpus=0).operations
+
+
+PREDICTED = 2e9 * (200 * 20 + 10 * 20 + 50 * 64)
+
+
+@pytest.mark.parametrize(
+    ("role", "changes", "expected"),
+    [
+        (Role.CEILING, {}, 6e9 * 2 * 200 * 20),
+        (Role.WEAK, {}, 6e9 * 2 * 100 * 20),
+        (Role.STUDENT, {"strategy": StrategyCall(name="naive", parameters={"finetune": "lora"})}, 4e9 * 2 * 200 * 20),
+        (Role.STUDENT, {"strategy": StrategyCall(name="naive", parameters={"finetune": "linear_probe"})}, 2e9 * 4000),
+    ],
+)
+def test_training_and_predicting(role: Role, changes: dict[str, Any], expected: float) -> None:
+    """Six operations a weight, token and epoch, four with LoRA, two once for a probe; two to predict."""
+    assert operations(spec_of(role, **changes)) == pytest.approx(expected + PREDICTED)
+
+
+def test_asking_and_writing() -> None:
+    """An untrained model reads an item once for each answer; texts are learned, written and judged."""
+    asked = StrategyCall(name="prior", parameters={"answers": {"a": "x", "b": "y", "c": "z"}})
+    assert operations(spec_of(Role.WEAK, recipe=asked)) == pytest.approx(3 * PREDICTED)
+    settings = GenerationSettings(
+        samples=5, samples_transfer=2, samples_validation=1, max_new_tokens=10, reference="gpt2"
+    )
+    found = operations(spec_of(Role.STUDENT, form="generation", generation=settings))
+    learned = 6e9 * 2 * 2 * (200 * 20 + 200 * 10)
+    written = 2e9 * 2 * (2 * 200 * 10 + 1 * 10 * 10 + 5 * 50 * 10)
+    assert found == pytest.approx(learned + PREDICTED + written)
+
+
+def test_seconds() -> None:
+    """Operations at the device's rate and a trial's overhead; on a GPU a step takes its time however small it is."""
+    ceiling = spec_of(Role.CEILING)
+    plain = work([ceiling, ceiling], {"t1": SIZES}, gpus=0)
+    assert plain.seconds == pytest.approx(2 * OVERHEAD["core"] + plain.operations / RATES["core"])
+    small = ceiling.model_copy(update={"model": LARGE.model_copy(update={"parameters": 10})})
+    found = work([small], {"t1": SIZES}, gpus=0.5)
+    assert found.device == "GPU"
+    assert found.seconds == pytest.approx(OVERHEAD["GPU"] + STEP * 2 * 13)
+    assert str(work([ceiling] * 700, {"t1": SIZES}, gpus=1)).startswith("about 3.2 hours of one GPU, an estimate")
+
+
+def test_what_is_not_counted_is_said() -> None:
+    """Trials of models whose size nobody knows, and labels from elsewhere, which cost nothing here."""
+    ceiling = spec_of(Role.CEILING)
+    other = ceiling.model_copy(update={"model": LARGE.model_copy(update={"parameters": None})})
+    labels = ceiling.model_copy(update={"model": LARGE.model_copy(update={"kind": "labels"})})
+    found = work([ceiling, other, labels], {"t1": SIZES}, gpus=0)
+    assert (found.trials, found.unknown) == (1, ("unheard-of",))
+    assert str(found).endswith("; without those of unheard-of")
