@@ -32,7 +32,7 @@ def spec_of(role: Role, **changes: Any) -> TrialSpec:
 
 def operations(spec: TrialSpec) -> float:
     """Of one trial."""
-    return work([spec], {"t1": SIZES}, gpus=0).operations
+    return work([spec], {spec.data_digest: SIZES}, gpus=0).operations
 
 
 PREDICTED = 2e9 * (200 * 20 + 10 * 20 + 50 * 64)
@@ -68,13 +68,15 @@ def test_asking_and_writing() -> None:
 def test_seconds() -> None:
     """Operations at the device's rate and a trial's overhead; on a GPU a step takes its time however small it is."""
     ceiling = spec_of(Role.CEILING)
-    plain = work([ceiling, ceiling], {"t1": SIZES}, gpus=0)
+    plain = work([ceiling, ceiling], {ceiling.data_digest: SIZES}, gpus=0)
     assert plain.seconds == pytest.approx(2 * OVERHEAD["core"] + plain.operations / RATES["core"])
     small = ceiling.model_copy(update={"model": LARGE.model_copy(update={"parameters": 10})})
-    found = work([small], {"t1": SIZES}, gpus=0.5)
+    found = work([small], {small.data_digest: SIZES}, gpus=0.5)
     assert found.device == "GPU"
     assert found.seconds == pytest.approx(OVERHEAD["GPU"] + STEP * 2 * 13)
-    assert str(work([ceiling] * 700, {"t1": SIZES}, gpus=1)).startswith("about 3.2 hours of one GPU, an estimate")
+    assert str(work([ceiling] * 700, {ceiling.data_digest: SIZES}, gpus=1)).startswith(
+        "about 3.2 hours of one GPU, an estimate"
+    )
 
 
 def test_what_is_not_counted_is_said() -> None:
@@ -82,6 +84,6 @@ def test_what_is_not_counted_is_said() -> None:
     ceiling = spec_of(Role.CEILING)
     other = ceiling.model_copy(update={"model": LARGE.model_copy(update={"parameters": None})})
     labels = ceiling.model_copy(update={"model": LARGE.model_copy(update={"kind": "labels"})})
-    found = work([ceiling, other, labels], {"t1": SIZES}, gpus=0)
+    found = work([ceiling, other, labels], {ceiling.data_digest: SIZES}, gpus=0)
     assert (found.trials, found.unknown) == (1, ("unheard-of",))
     assert str(found).endswith("; without those of unheard-of")
