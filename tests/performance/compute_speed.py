@@ -40,7 +40,7 @@ from wtsbench.trial import train
 from wtsbench.trial.batching import pad, prediction_batches
 from wtsbench.trial.classifier import Classifier
 from wtsbench.trial.device import Device, _cpu_name
-from wtsbench.trial.models import load_classifier
+from wtsbench.trial.models import load_classifier, quiet
 
 MODELS: dict[str, tuple[str, dict[str, int]]] = {
     "nano-3": (
@@ -163,7 +163,8 @@ def measure(folder: Path, task: str, size: int, repeats: int) -> dict[str, float
     """Every figure of one model and task."""
     work = work_of(folder, task, size, Device(torch_device=torch.device("cpu"), dtype=torch.float32, threads=1))
     classifier = work.classifier()
-    plain = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2, pad_token_id=0)
+    with quiet():
+        plain = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2, pad_token_id=0)
     body = sum(p.numel() for name, p in plain.named_parameters() if p.dim() > 1 and "emb" not in name)
     body -= sum(p.numel() for name, p in plain.named_parameters() if name.endswith(("wte.weight", "wpe.weight")))
     width = int(plain.config.hidden_size)
