@@ -23,7 +23,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +162,9 @@ def released(work: Work, model: Any) -> tuple[Callable[[], Any], Callable[[], An
 
 
 def measure(folder: Path, task: str, size: int, repeats: int) -> dict[str, float]:
-    """Every figure of one model and task."""
+    """Every figure of one model and task, to be taken in a process of its own: peak memory never falls."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     work = work_of(folder, task, size, Device(torch_device=torch.device("cpu"), dtype=torch.float32, threads=1))
     classifier = work.classifier()
     with quiet():
@@ -208,8 +212,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     hardware = (
         f"1 thread of {_cpu_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}"
     )
@@ -225,7 +227,10 @@ def main() -> None:
             )
             AutoModel.from_config(config).save_pretrained(Path(scratch) / name)  # type: ignore[no-untyped-call]
             for task in arguments.tasks.split(","):
-                found = measure(Path(scratch) / name, task, arguments.items, arguments.repeats)
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                    found = process.submit(
+                        measure, Path(scratch) / name, task, arguments.items, arguments.repeats
+                    ).result()
                 rows.append({"model": name, "task": task, **found})
                 shares = (f"{found[key]:.0%}" for key in ("train_share", "predict_share"))
                 ratios = (f"{found[key]:.2f} x" for key in ("train_ratio", "predict_ratio"))
