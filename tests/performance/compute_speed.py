@@ -176,7 +176,7 @@ def measure(folder: Path, task: str, size: int, repeats: int) -> dict[str, float
     seconds: dict[str, list[float]] = {f"{name} {what}": [] for name in loops for what in ("train", "predict")}
     seconds["matmul"] = []
     left, right = torch.randn(work.tokens * work.training.batch_size // size, width), torch.randn(width, 4 * width)
-    peak = {}
+    peak: dict[str, float] = {}
     for _ in range(repeats):
         for name, loop in loops.items():
             for what, act in zip(("train", "predict"), loop, strict=True):
