@@ -12,7 +12,7 @@ from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Training
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import Step, Strategy
-from wtsbench.trial.backward import Backward
+from wtsbench.trial.backward import go_backward, pieces_of
 from wtsbench.trial.classifier import Classifier
 from wtsbench.trial.device import Device
 from wtsbench.trial.models import load_classifier
@@ -59,8 +59,10 @@ def test_pieces_give_the_gradients_of_the_whole(classifier: Classifier, name: st
     found = []
     for pieces in (None, size):
         model = copy.deepcopy(classifier).eval()
-        run = Backward(model=model, device=CPU, scaler=OFF, micro_batch_size=pieces)
-        found.append((run(ids, mask, lambda logits: loss_with(strategy, logits)), gradients(model)))
+        loss = go_backward(
+            pieces_of(model, ids, mask, pieces, CPU), lambda logits: loss_with(strategy, logits), CPU, OFF
+        )
+        found.append((loss, gradients(model)))
     assert found[1][0] == pytest.approx(float(found[0][0]), rel=1e-6)
     for key, expected in found[0][1].items():
         torch.testing.assert_close(found[1][1][key], expected, rtol=1e-4, atol=1e-7)
@@ -74,8 +76,8 @@ def test_both_passes_draw_the_same_dropout(classifier: Classifier, name: str) ->
 
     cached = copy.deepcopy(classifier).train()
     torch.manual_seed(5)
-    run = Backward(model=cached, device=CPU, scaler=OFF, micro_batch_size=4)
-    loss = run(ids, mask, lambda logits: loss_with(strategy, logits))
+    pieces = pieces_of(cached, ids, mask, 4, CPU)
+    loss = go_backward(pieces, lambda logits: loss_with(strategy, logits), CPU, OFF)
     after = torch.rand(1)
 
     whole = copy.deepcopy(classifier).train()

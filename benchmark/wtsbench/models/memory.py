@@ -11,8 +11,8 @@ for an activation (2 in mixed precision, else 4):
     adapters      LoRA of rank r on every linear layer has about 2 r P / H weights
     probe         no graph: the activations of one layer on `eval_batch_size` items
 
-What is not in it: logits over a vocabulary, fragments, what libraries keep; and architectures whose activation
-functions are not fused, as GPT-2's, keep about twice the activations. So it is a lower bound more than an upper one.
+What is not in it: logits over a vocabulary, fragments, what libraries keep. So it is a lower bound more than an upper
+one.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from wtsbench.spec.identity import IDENTITY_VERSION, digest
 from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Finetune, Training
 
-SCIENCE_VERSION = 3
+SCIENCE_VERSION = 4
 """Raised when a change of code changes results; then older trials are no longer taken for the new ones."""
 
 
@@ -137,12 +137,12 @@ class TrialSpec(Frozen):
     def predicted_splits(self) -> tuple[Split, ...]:
         """The splits it predicts, as far as the task has them.
 
-        Of generative trials only those that others may learn from write for `transfer`: texts cost more than labels.
+        Only those that others may learn from, or that are compared with their supervisors there, predict `transfer`.
         Of trials that other code ran, only what leaderboards are made of is asked.
         """
         if self.environment == EXTERNAL:
             return TEST_SPLITS
-        if self.form == "generation" and self.role not in (Role.WEAK, Role.STUDENT):
+        if self.role not in (Role.WEAK, Role.STUDENT):
             return tuple(split for split in PREDICTED_SPLITS if split is not Split.TRANSFER)
         return PREDICTED_SPLITS
 

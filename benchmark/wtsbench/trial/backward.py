@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -26,36 +25,27 @@ import torch
 from wtsbench.trial.device import Device
 
 
-@dataclass(frozen=True, kw_only=True)
-class Backward:
-    """How a batch goes forward and backward."""
+def pieces_of(
+    model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor, size: int | None, device: Device
+) -> list[Callable[[], torch.Tensor]]:
+    """What computes the logits [b, C] of each piece of a batch, for `go_backward`.
 
-    model: torch.nn.Module
-    """Token ids [B, T] and mask [B, T] to logits [B, C]."""
-    device: Device
-    scaler: torch.amp.GradScaler
-    micro_batch_size: int | None
-    """Items of a piece; None takes the batch whole."""
+    Args:
+        model: token ids [B, T] and mask [B, T] to logits [B, C].
+        ids: token ids [B, T], anywhere.
+        mask: [B, T], 1 on real tokens, padded on the right.
+        size: items of a piece; None takes the batch whole.
+        device: where, and in what precision.
+    """
+    pieces = [(ids, mask)] if size is None or len(ids) <= size else _pieces(ids, mask, size)
+    return [partial(_logits, model, device, *piece) for piece in pieces]
 
-    def __call__(
-        self, ids: torch.Tensor, mask: torch.Tensor, loss_of: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
-        """Add the gradients of `loss_of(logits)` to the parameters'; the loss itself, without a graph.
 
-        Args:
-            ids: token ids [B, T], anywhere.
-            mask: [B, T], 1 on real tokens, padded on the right.
-            loss_of: logits [B, C] to a scalar.
-        """
-        size = self.micro_batch_size
-        pieces = [(ids, mask)] if size is None or len(ids) <= size else _pieces(ids, mask, size)
-        return go_backward([partial(self._logits, *piece) for piece in pieces], loss_of, self.device, self.scaler)
-
-    def _logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        with self.device.autocast():
-            logits = self.model(ids.to(self.device.torch_device), mask.to(self.device.torch_device))
-        assert isinstance(logits, torch.Tensor)
-        return logits
+def _logits(model: torch.nn.Module, device: Device, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    with device.autocast():
+        logits = model(ids.to(device.torch_device), mask.to(device.torch_device))
+    assert isinstance(logits, torch.Tensor)
+    return logits
 
 
 def go_backward(

@@ -39,10 +39,19 @@ def endless_batches(lengths: Sequence[int], batch_size: int, random: np.random.G
         yield from training_batches(lengths, batch_size, random)
 
 
-def prediction_batches(lengths: Sequence[int], batch_size: int) -> list[Rows]:
-    """Every item once, longest first: what does not fit into memory fails at once."""
+def prediction_batches(lengths: Sequence[int], batch_size: int, tokens: int | None = None) -> list[Rows]:
+    """Every item once, longest first: what does not fit into memory fails at once.
+
+    A batch has `batch_size` items, or fewer where they would be more than `tokens` tokens; at least one.
+    """
     order = np.argsort(-np.asarray(lengths), kind="stable")
-    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+    batches: list[Rows] = []
+    at = 0
+    while at < len(order):
+        size = batch_size if tokens is None else max(1, min(batch_size, tokens // lengths[order[at]]))
+        batches.append(order[at : at + size])
+        at += size
+    return batches
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,12 +5,14 @@ Shapes: B items of a batch, T tokens of its longest item, H hidden size, K vecto
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from wtsbench.trial.device import seed_all
+from wtsbench.trial.shortcuts import OneToken
 
 _SCALE = 0.02
 """Standard deviation of a head's first weights where the configuration names none, as transformers has it."""
@@ -26,18 +28,25 @@ class Classifier(torch.nn.Module):
     small differences between logits that probabilities, and thresholds on them, are made of.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, one_token: OneToken | None = None) -> None:
         super().__init__()
         self.model = model
+        self._one_token = one_token
         self.causal = isinstance(getattr(model, "score", None), torch.nn.Linear)
         for name in {name.partition(".")[0] for name in head_parameters(model)}:
             _keep_in_float32(getattr(model, name))
+
+    @property
+    def width(self) -> int:
+        """Hidden size H."""
+        return int(self.model.config.get_text_config().hidden_size)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Float32 logits [B, C] of token ids [B, T] and their mask [B, T], 1 on real tokens, padded on the right."""
         if self.causal:
             return self.head(self.features(input_ids, attention_mask))
-        logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        with self._reading(attention_mask):
+            logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
         assert isinstance(logits, torch.Tensor)
         return logits.float()
 
@@ -47,11 +56,11 @@ class Classifier(torch.nn.Module):
         Causal models: the last real token's state. Encoders: the first token's, and behind it the pooled one where the
         architecture has a pooler; `head` gives each architecture the one it takes.
         """
-        output = self.model.base_model(input_ids=input_ids, attention_mask=attention_mask)
+        with self._reading(attention_mask):
+            output = self.model.base_model(input_ids=input_ids, attention_mask=attention_mask)
         hidden = output[0]  # [B, T, H]
         if self.causal:
-            last = attention_mask.sum(dim=1) - 1
-            read = [hidden[torch.arange(len(last), device=last.device), last]]
+            read = [hidden[torch.arange(len(hidden), device=hidden.device), self._read(attention_mask)]]
         else:
             pooled = getattr(output, "pooler_output", None)
             read = [hidden[:, 0]] if pooled is None else [hidden[:, 0], pooled]
@@ -70,6 +79,14 @@ class Classifier(torch.nn.Module):
                 setattr(self.model, name, body)
         assert isinstance(logits, torch.Tensor)
         return logits.float()
+
+    def _read(self, attention_mask: torch.Tensor) -> torch.Tensor:
+        """[B] the token of each item that the head reads."""
+        tokens = attention_mask.sum(dim=1)
+        return tokens - 1 if self.causal else torch.zeros_like(tokens)
+
+    def _reading(self, attention_mask: torch.Tensor) -> AbstractContextManager[None]:
+        return nullcontext() if self._one_token is None else self._one_token.at(self._read(attention_mask))
 
 
 class _Given(torch.nn.Module):

@@ -14,7 +14,6 @@ Finetuned weights are given up before the reference model, which measures fluenc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.trial import TRAIN_SPLIT, Role, Split
@@ -32,8 +31,6 @@ from wtsbench.trial.text_tokens import load_text_tokenizer
 from wtsbench.trial.writer import TrialWriter
 
 ZERO_SHOT = "zero_shot"
-SUPERVISORS = (Role.WEAK, Role.STUDENT)
-"""The roles whose continuations of `transfer` a student may learn from."""
 
 
 def run(trial: Trial) -> None:
@@ -47,7 +44,7 @@ def run(trial: Trial) -> None:
         max_length=writer.tokenizer.context,
     )
     decoding = decoding_of(spec.recipe) if spec.role is Role.WEAK else None
-    tasks = [(split, samples_of(split, settings)) for split in written(trial)]
+    tasks = [(split, samples_of(split, settings)) for split in trial.predicted]
     progress.expect(sum(writer.cost(trial.items[split], samples) for split, samples in tasks))
     learn(trial, writer)
     _note_training(trial, writer)
@@ -74,11 +71,6 @@ def settings_of(trial: Trial) -> GenerationSettings:
     if trial.spec.generation is None:
         raise TrialInputError("the trial is of a generative task and does not say how continuations are drawn")
     return trial.spec.generation
-
-
-def written(trial: Trial) -> Iterator[Split]:
-    """The splits that are written for."""
-    return (split for split in trial.predicted if split is not Split.TRANSFER or trial.spec.role in SUPERVISORS)
 
 
 def samples_of(split: Split, settings: GenerationSettings) -> int:

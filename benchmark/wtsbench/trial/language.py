@@ -5,7 +5,6 @@ Shapes: B texts of a batch, T tokens of its longest, H hidden size, V tokens of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ import numpy as np
 import torch
 
 from wtsbench.spec.training import Training
-from wtsbench.trial.batching import endless_batches, pad
+from wtsbench.trial.batching import Rows, endless_batches, pad
 from wtsbench.trial.classifier import Classifier
 from wtsbench.trial.device import Device, derive, seed_all
-from wtsbench.trial.faults import DivergedError, UnusableModelError
+from wtsbench.trial.faults import UnusableModelError
 from wtsbench.trial.language_model import pretrained
 from wtsbench.trial.probe import Probe
-from wtsbench.trial.train import optimizer_of, rate_at, steps_of
+from wtsbench.trial.train import Batch, Curve, optimise, steps_of
 
 _ROUNDING = 1e-4
 """How far scores may lie apart, absolutely and in parts, that are the same but for rounding."""
@@ -99,8 +98,8 @@ def read_texts(
     seed: int,
     device: Device,
     advance: Callable[[int], None],
-) -> float:
-    """Train a causal language model in place on token rows, to predict each next token; the last step's loss.
+) -> None:
+    """Train a causal language model in place on token rows, to predict each next token.
 
     Optimiser, schedule and batch size are those of any fit. Rows of one token teach nothing and are left out.
 
@@ -109,38 +108,38 @@ def read_texts(
     """
     rows = [row for row in encoded if len(row) > 1]
     if not rows:
-        return 0.0
+        return
     settings = training.model_copy(update={"epochs": epochs})
     seed_all(seed, "language", "dropout")
-    batches = endless_batches([len(row) for row in rows], settings.batch_size, _order(seed))
-    steps = steps_of(len(rows), settings)
-    optimizer = optimizer_of(model, settings)
-    scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.dtype is torch.float16)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.train()
-    last = 0.0
-    for step in range(steps):
-        chosen = next(batches)
+
+    def batch_of(chosen: Rows, _: float) -> Batch:
         ids, mask = (part.to(device.torch_device) for part in pad([rows[i] for i in chosen.tolist()], pad_id))
         real = mask[:, 1:].bool()
-        with device.autocast():
-            hidden = model.base_model(input_ids=ids, attention_mask=mask)[0][:, :-1]
-            logits = model.get_output_embeddings()(hidden[real])
-        loss = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][real])
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate_at(step, steps, settings.warmup)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(parameters, settings.max_gradient_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        last = float(loss.detach())
-        if not math.isfinite(last):
-            raise DivergedError(f"the language-model loss became {last} at step {step + 1} of {steps}")
-        advance(len(chosen))
-    model.eval()
-    return last
+
+        def logits() -> torch.Tensor:
+            with device.autocast():
+                hidden = model.base_model(input_ids=ids, attention_mask=mask)[0][:, :-1]
+                scores: torch.Tensor = model.get_output_embeddings()(hidden[real])
+            return scores.float()
+
+        return Batch(
+            pieces=[logits],
+            loss_of=lambda scores: torch.nn.functional.cross_entropy(scores, ids[:, 1:][real]),
+            tokens=int(mask.sum()),
+            padded=mask.numel(),
+            cost=len(chosen),
+        )
+
+    optimise(
+        model,
+        batch_of,
+        endless_batches([len(row) for row in rows], settings.batch_size, _order(seed)),
+        steps_of(len(rows), settings),
+        training=settings,
+        device=device,
+        curve=Curve(),
+        advance=advance,
+    )
 
 
 def _order(seed: int) -> np.random.Generator:

@@ -26,6 +26,7 @@ from wtsbench.trial.device import Device
 from wtsbench.trial.faults import DivergedError, UnusableModelError, first_line
 from wtsbench.trial.kv_cache import roomy_cache
 from wtsbench.trial.models import quiet
+from wtsbench.trial.shortcuts import use_fast_kernels
 from wtsbench.trial.text_tokens import Encoded
 
 LOGITS_AT_ONCE = 1 << 26
@@ -136,6 +137,7 @@ def pretrained(folder: Path) -> Any:
             f"the weights lack {len(missing)} tensors of a {kind} language model, {missing[0]} for one: were they "
             "saved without the head that writes, or are they of another architecture?"
         )
+    use_fast_kernels(model)
     return model.eval()
 
 
@@ -191,7 +193,8 @@ def score(
     longest = max(lengths, default=1)
     size = max(1, min(batch_size, LOGITS_AT_ONCE // (longest * model.vocabulary)))
     found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
-    for batch in prediction_batches(lengths, size):
+    most = device.tokens_at_once(model.model.config.get_text_config().hidden_size)
+    for batch in prediction_batches(lengths, size, most):
         chosen = [rows[i] for i in batch.tolist()]
         if any(len(row.ids) > row.start for row in chosen):
             values, _ = continuation_logprobs(model, chosen, pad_id=pad_id, device=device)

@@ -23,6 +23,7 @@ from wtsbench.trial.classifier import Classifier, draw_head
 from wtsbench.trial.device import Device, seed_all
 from wtsbench.trial.faults import UnusableModelError, first_line
 from wtsbench.trial.probe import Probe
+from wtsbench.trial.shortcuts import OneToken, use_fast_kernels
 from wtsbench.trial.tokenizing import around, plain, read_tokenizer
 
 _COMMON = ("gpt2.modeling_gpt2", "llama.modeling_llama", "bert.modeling_bert", "openai.modeling_openai")
@@ -119,18 +120,20 @@ def load_classifier(
             of the architecture.
     """
     model = _pretrained(folder, classes=classes, pad_id=pad_id, seed=seed, round_=round_)
+    use_fast_kernels(model)
     draw_head(model, seed, round_)
     if finetune == "linear_probe":
-        return Probe(model, pad_id=pad_id, device=device).to(device.torch_device)
+        return Probe(model, pad_id=pad_id, device=device, one_token=OneToken(model)).to(device.torch_device)
     if finetune == "lora":
         add_adapters(model, training, seed, round_)
+    one_token = OneToken(model)
     if training.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
             raise UnusableModelError(
                 f"gradient_checkpointing: transformers has none for {model.config.model_type!r} models"
             )
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    return Classifier(model).to(device.torch_device)
+        model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": one_token.contexts})
+    return Classifier(model, one_token).to(device.torch_device)
 
 
 def _pretrained(folder: Path, *, classes: int, pad_id: int, seed: int, round_: int) -> Any:

@@ -16,6 +16,7 @@ from wtsbench.trial.batching import pad, prediction_batches
 from wtsbench.trial.classifier import Classifier, head_parameters
 from wtsbench.trial.device import Device
 from wtsbench.trial.faults import UnusableModelError
+from wtsbench.trial.shortcuts import OneToken
 
 _TOLERANCE = 1e-3
 """How far logits may lie apart that are computed whole and from cached activations; rounding alone is far below."""
@@ -24,8 +25,8 @@ _TOLERANCE = 1e-3
 class Probe(Classifier):
     """A classifier whose body is frozen, in evaluation mode, and asked once for each text."""
 
-    def __init__(self, model: Any, *, pad_id: int, device: Device) -> None:
-        super().__init__(model)
+    def __init__(self, model: Any, *, pad_id: int, device: Device, one_token: OneToken | None = None) -> None:
+        super().__init__(model, one_token=one_token)
         head = set(head_parameters(model))
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in head)
@@ -52,7 +53,8 @@ class Probe(Classifier):
         found: list[torch.Tensor] = []
         order: list[int] = []
         with torch.no_grad():
-            for rows in prediction_batches([len(row) for row in new], batch_size):
+            most = self._device.tokens_at_once(self.width)
+            for rows in prediction_batches([len(row) for row in new], batch_size, most):
                 ids, mask = (part.to(self._device.torch_device) for part in pad([new[i] for i in rows], self._pad_id))
                 with self._device.autocast():
                     features = self.features(ids, mask).float()

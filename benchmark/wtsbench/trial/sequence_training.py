@@ -8,7 +8,6 @@ its longest continuation.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,13 +18,11 @@ from numpy.typing import NDArray
 
 from wtsbench.spec.training import Training
 from wtsbench.strategies.generative import GenerativeStrategy, Sequences, SequenceStep
-from wtsbench.trial.backward import go_backward
-from wtsbench.trial.batching import endless_batches
+from wtsbench.trial.batching import Rows, endless_batches
 from wtsbench.trial.device import Device, derive, seed_all
-from wtsbench.trial.faults import DivergedError
 from wtsbench.trial.language_model import LanguageModel, continuation_logprobs
 from wtsbench.trial.text_tokens import Encoded, TextTokenizer
-from wtsbench.trial.train import CURVE_POINTS, Curve, optimizer_of, rate_at, steps_of
+from wtsbench.trial.train import Batch, Curve, optimise, steps_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,44 +113,34 @@ def fit(
     """
     seed_all(seed, "dropout", fit_number)
     order = np.random.default_rng(derive(seed, "order", fit_number))
-    batches = endless_batches(lesson.lengths, a_step, order)
-    steps = steps_of(len(lesson.units), training.model_copy(update={"batch_size": a_step}))
-    optimizer = optimizer_of(model, training)
-    scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.dtype is torch.float16)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    report_every = max(1, steps // CURVE_POINTS)
-    begun, recent = curve.done, []
-    model.train()
-    for step in range(steps):
-        chosen = lesson.units[next(batches)].flatten().tolist()
+
+    def batch_of(units: Rows, progress: float) -> Batch:
+        chosen = lesson.units[units].flatten().tolist()
         rows = [lesson.rows[i] for i in chosen]
         size = training.micro_batch_size or len(rows)
         longest = max(len(row.ids) - row.start for row in rows)
-        pieces = [
-            partial(_logprobs, model, rows[at : at + size], longest, pad_id, device) for at in range(0, len(rows), size)
-        ]
-        curve.tokens += sum(len(row.ids) for row in rows)
-        curve.padded += len(rows) * max(len(row.ids) for row in rows)
-        loss_of = partial(_loss_of, strategy, lesson, chosen, longest, step / steps, device)
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * rate_at(step, steps, training.warmup)
-        optimizer.zero_grad(set_to_none=True)
-        recent.append(go_backward(pieces, loss_of, device, scaler))
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        if len(recent) == report_every or step == steps - 1:  # one look at the device for many steps
-            mean = float(torch.stack(recent).double().mean())
-            if not math.isfinite(mean):
-                raise DivergedError(
-                    f"the training loss became {mean} within step {begun + step + 1} of {begun + steps}"
-                )
-            curve.steps.append(begun + step + 1)
-            curve.losses.append(mean)
-            recent = []
-        advance(sum(len(row.ids) for row in rows))
-    model.eval()
+        tokens = sum(len(row.ids) for row in rows)
+        return Batch(
+            pieces=[
+                partial(_logprobs, model, rows[at : at + size], longest, pad_id, device)
+                for at in range(0, len(rows), size)
+            ],
+            loss_of=partial(_loss_of, strategy, lesson, chosen, longest, progress, device),
+            tokens=tokens,
+            padded=len(rows) * max(len(row.ids) for row in rows),
+            cost=tokens,
+        )
+
+    optimise(
+        model,
+        batch_of,
+        endless_batches(lesson.lengths, a_step, order),
+        steps_of(len(lesson.units), training.model_copy(update={"batch_size": a_step})),
+        training=training,
+        device=device,
+        curve=curve,
+        advance=advance,
+    )
 
 
 def _logprobs(model: LanguageModel, rows: Sequence[Encoded], longest: int, pad_id: int, device: Device) -> torch.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from wtsbench.spec.trial import TRAIN_SPLIT, TrialSpec
 from wtsbench.strategies.base import Floats, Labelled, Monitor, Strategy
 from wtsbench.trial import train
-from wtsbench.trial.batching import prediction_batches
+from wtsbench.trial.batching import Rows, prediction_batches
 from wtsbench.trial.classifier import Classifier, draw_head
 from wtsbench.trial.device import Device, derive
 from wtsbench.trial.folder import Progress
@@ -121,11 +121,10 @@ class TrialModel:
         body = self._loaded() if self._trained else self.classifier
         encoded = self._encode(texts)
         self._progress.expect(len(encoded))
-        batches = prediction_batches([len(row) for row in encoded], self._spec.training.eval_batch_size)
         found = train.activations(
             body,
             encoded,
-            batches,
+            self._batches(encoded),
             pad_id=self.tokenizer.pad_id,
             device=self._device,
             advance=self._progress.advance,
@@ -193,17 +192,20 @@ class TrialModel:
         encoded = self._encode(texts)
         cost = _HEAD if self._remember(encoded) else 1.0
         self._progress.expect(cost * len(encoded))
-        batches = prediction_batches([len(row) for row in encoded], self._spec.training.eval_batch_size)
         found = train.predict(
             self.classifier,
             encoded,
-            batches,
+            self._batches(encoded),
             pad_id=self.tokenizer.pad_id,
             device=self._device,
             advance=lambda count: self._progress.advance(cost * count),
         )
         self.seconds["predict"] += time.monotonic() - begun
         return found
+
+    def _batches(self, encoded: Sequence[Sequence[int]]) -> list[Rows]:
+        most = self._device.tokens_at_once(self.classifier.width)
+        return prediction_batches([len(row) for row in encoded], self._spec.training.eval_batch_size, most)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Every text is tokenised once in a trial, however often it is used."""

@@ -1,4 +1,4 @@
-"""One fit: AdamW with linear warm-up and decay, gradient clipping, and a loss that the strategy decides.
+"""Training: AdamW with linear warm-up and decay, gradient clipping, and a loss that the strategy decides.
 
 Shapes: B items of a batch, T tokens of its longest item, C classes.
 """
@@ -6,7 +6,7 @@ Shapes: B items of a batch, T tokens of its longest item, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,8 +15,8 @@ import torch
 
 from wtsbench.spec.training import Training
 from wtsbench.strategies.base import Floats, Labelled, Step, Strategy
-from wtsbench.trial.backward import Backward
-from wtsbench.trial.batching import endless_batches, pad
+from wtsbench.trial.backward import go_backward, pieces_of
+from wtsbench.trial.batching import Rows, endless_batches, pad
 from wtsbench.trial.classifier import Classifier
 from wtsbench.trial.device import Device, derive, seed_all
 from wtsbench.trial.faults import DivergedError
@@ -57,6 +57,84 @@ def rate_at(step: int, steps: int, warmup: float) -> float:
     return (steps - step) / max(1, steps - rising)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one optimisation step learns from."""
+
+    pieces: Sequence[Callable[[], torch.Tensor]]
+    """Compute what the loss looks at, for the rows of the batch in order; see `backward.go_backward`."""
+    loss_of: Callable[[torch.Tensor], torch.Tensor]
+    """All pieces together to a scalar."""
+    tokens: int
+    """Real tokens."""
+    padded: int
+    """Tokens computed on."""
+    cost: int
+    """What the progress display is told."""
+
+
+def optimise(
+    model: torch.nn.Module,
+    batch_of: Callable[[Rows, float], Batch],
+    batches: Iterator[Rows],
+    steps: int,
+    *,
+    training: Training,
+    device: Device,
+    curve: Curve,
+    advance: Callable[[int], None],
+    enough: Callable[[int, int], bool] | None = None,
+) -> None:
+    """The one training loop, whatever is learned: train the model in place and leave it in evaluation mode.
+
+    Args:
+        model: starts from its current weights.
+        batch_of: rows, and the share of all steps that is done, to a batch.
+        batches: rows of each step.
+        steps: optimisation steps.
+        training: settings.
+        device: where, and in what precision.
+        curve: points of the training curve are added to it.
+        advance: told the cost of each step.
+        enough: told after each step how many of all steps are done; says whether to end here.
+
+    Raises:
+        DivergedError: a loss is NaN or infinite.
+    """
+    optimizer = optimizer_of(model, training)
+    scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.dtype is torch.float16)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    report_every = max(1, steps // CURVE_POINTS)
+    begun, recent = curve.done, []
+    model.train()
+    for step in range(steps):
+        batch = batch_of(next(batches), step / steps)
+        curve.tokens += batch.tokens
+        curve.padded += batch.padded
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate * rate_at(step, steps, training.warmup)
+        optimizer.zero_grad(set_to_none=True)
+        recent.append(go_backward(batch.pieces, batch.loss_of, device, scaler))
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        ended = enough is not None and enough(step + 1, steps)
+        if len(recent) == report_every or step == steps - 1 or ended:  # one look at the device for many steps
+            mean = float(torch.stack(recent).double().mean())
+            if not math.isfinite(mean):
+                raise DivergedError(
+                    f"the training loss became {mean} within step {begun + step + 1} of {begun + steps}"
+                )
+            curve.steps.append(begun + step + 1)
+            curve.losses.append(mean)
+            recent = []
+        advance(batch.cost)
+        if ended:
+            break
+    model.eval()
+
+
 def fit(
     classifier: Classifier,
     encoded: Sequence[Sequence[int]],
@@ -93,53 +171,37 @@ def fit(
     """
     seed_all(seed, "dropout", fit_number)
     order = np.random.default_rng(derive(seed, "order", fit_number))
-    batches = endless_batches([len(row) for row in encoded], training.batch_size, order)
-    steps = steps_of(len(encoded), training)
-    optimizer = optimizer_of(classifier, training)
-    scaler = torch.amp.GradScaler(device.torch_device.type, enabled=device.dtype is torch.float16)
-    backward = Backward(model=classifier, device=device, scaler=scaler, micro_batch_size=training.micro_batch_size)
-    parameters = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
     targets = torch.tensor(items.targets, dtype=torch.float32)
     weights = torch.tensor(items.weights, dtype=torch.float32)
-    report_every = max(1, steps // CURVE_POINTS)
-    begun, recent = curve.done, []
-    classifier.train()
-    for step in range(steps):
-        rows = next(batches)
+
+    def batch_of(rows: Rows, progress: float) -> Batch:
         ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
-        curve.tokens += int(mask.sum())
-        curve.padded += mask.numel()
         at = torch.from_numpy(rows)
-        loss_of = partial(
-            _loss_of,
-            strategy,
-            targets=targets[at].to(device.torch_device),
-            weights=weights[at].to(device.torch_device),
-            progress=step / steps,
+        return Batch(
+            pieces=pieces_of(classifier, ids, mask, training.micro_batch_size, device),
+            loss_of=partial(
+                _loss_of,
+                strategy,
+                targets=targets[at].to(device.torch_device),
+                weights=weights[at].to(device.torch_device),
+                progress=progress,
+            ),
+            tokens=int(mask.sum()),
+            padded=mask.numel(),
+            cost=len(rows),
         )
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * rate_at(step, steps, training.warmup)
-        optimizer.zero_grad(set_to_none=True)
-        loss = backward(ids, mask, loss_of)
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        recent.append(loss)
-        ended = enough is not None and enough(step + 1, steps)
-        if len(recent) == report_every or step == steps - 1 or ended:  # one look at the device for many steps
-            mean = float(torch.stack(recent).double().mean())
-            if not math.isfinite(mean):
-                raise DivergedError(
-                    f"the training loss became {mean} within step {begun + step + 1} of {begun + steps}"
-                )
-            curve.steps.append(begun + step + 1)
-            curve.losses.append(mean)
-            recent = []
-        advance(len(rows))
-        if ended:
-            break
-    classifier.eval()
+
+    optimise(
+        classifier,
+        batch_of,
+        endless_batches([len(row) for row in encoded], training.batch_size, order),
+        steps_of(len(encoded), training),
+        training=training,
+        device=device,
+        curve=curve,
+        advance=advance,
+        enough=enough,
+    )
 
 
 def _loss_of(

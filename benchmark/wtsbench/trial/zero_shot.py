@@ -72,7 +72,8 @@ class Asker:
         starts = [len(prompt) for prompt in prompts for _ in self._answers]
         found = np.empty(len(rows))
         with torch.inference_mode():
-            for chosen in prediction_batches([len(row) for row in rows], self._batch_size):
+            most = self._device.tokens_at_once(self._model.config.get_text_config().hidden_size)
+            for chosen in prediction_batches([len(row) for row in rows], self._batch_size, most):
                 ids, mask = pad([rows[i] for i in chosen.tolist()], self.tokenizer.pad_id)
                 scores = scores_of(self._model, ids, mask, [starts[i] for i in chosen.tolist()], self._device)
                 found[chosen] = scores.double().cpu().numpy()
