@@ -1,13 +1,12 @@
 """A prompted model behind an endpoint that speaks OpenAI's chat completions, as a weak supervisor.
 
-Each text is asked for once: answers are kept in the cache folder under the digest of the request, so that what a
-broken run has got is not asked for again. The key travels in the header and is in no digest, cache, record or message.
+Each text is sent once: answers are kept in the cache folder under the digest of the request, so that a run after a
+failure only sends the rest. The key is sent in the header and is in no digest, cache, record or message.
 
-With `logprobs`, an item's distribution is made of the first token that is not blank: the probability of each of its
-likeliest alternatives goes to the class whose answer begins with it, where there is only one, and what the classes got
-is scaled to add up to 1. Without, or where that gives nothing, the answer's text decides: the class whose word it
-begins with, else the only one whose word is in it. An answer that is none of the classes is the uniform distribution,
-and counted.
+With `logprobs`, an item's distribution comes from the first token that is not blank: the probability of each of its
+likeliest alternatives goes to the class whose word begins with it, if it is a single class, and the sums are scaled to
+add up to 1. Without, or if no alternative fits, the answer's text decides: the class whose word it begins with, else
+the only one whose word occurs in it. An answer without any class counts as the uniform distribution, and is counted.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 
 from wtsbench.errors import ExitCode, ModelError
 from wtsbench.files import read_small
-from wtsbench.http import Answer as Said
+from wtsbench.http import Answer as Response
 from wtsbench.http import BadAnswer, NoAnswer, Service, without
 from wtsbench.settings import cache_folder, user_path
 from wtsbench.spec.control_tokens import as_message
@@ -37,10 +36,10 @@ from wtsbench.spec.model import Endpoint
 
 Floats = NDArray[np.float64]
 READING_VERSION = 1
-"""Raised when a change of code reads answers otherwise; it is part of the revision."""
+"""Raised when a change of code reads answers differently; part of the revision."""
 _BACKOFF = 0.5
 _ROUNDING = 1e-3
-"""How far above 0 a log-probability may be: half precision rounds so."""
+"""How far above 0 a log-probability may be, for rounding in half precision."""
 
 
 class EndpointUnreachable(ModelError):
@@ -51,7 +50,7 @@ class EndpointUnreachable(ModelError):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the endpoint said to one text."""
+    """The endpoint's answer to one text."""
 
     content: str
     first: tuple[tuple[str, float], ...] | None
@@ -69,7 +68,7 @@ class Reading:
 
 
 def revision(source: Endpoint) -> str:
-    """Digest of all that decides the labels: the address, the model's name there, and what it is asked."""
+    """Digest of everything that decides the labels: the address, the model's name there, and the prompt."""
     decisive = source.model_dump(mode="json", exclude={"key_env", "key_file", "concurrency", "retries", "timeout"})
     return digest({"version": READING_VERSION, **decisive})
 
@@ -79,14 +78,14 @@ def ask(source: Endpoint, folder: Path, texts: Sequence[str], *, what: str) -> d
 
     Args:
         source: the endpoint and the prompt.
-        folder: the manifest's, where a relative `key_file` starts.
-        texts: each is asked for once.
-        what: how messages call the model.
+        folder: the manifest's, which a relative `key_file` starts from.
+        texts: equal ones are sent once.
+        what: the model's name in messages.
 
     Raises:
-        EndpointUnreachable: the endpoint does not answer, or has too much to do; it may answer later.
-        ModelError: the key is missing or refused, or the endpoint does not speak the protocol. In both cases, what was
-            answered before is in the cache.
+        EndpointUnreachable: the endpoint does not answer, or is overloaded; it may answer later.
+        ModelError: the key is missing or refused, or the endpoint does not speak the protocol. In both cases, earlier
+            answers are in the cache.
     """
     key = read_key(source, folder, what=what)
     stop = Event()
@@ -101,7 +100,7 @@ def ask(source: Endpoint, folder: Path, texts: Sequence[str], *, what: str) -> d
     ) as service:
         distinct = list(dict.fromkeys(texts))
 
-        def one(text: str) -> Answer | None:
+        def answer_to(text: str) -> Answer | None:
             if stop.is_set():  # another request has failed, and its error is on its way
                 return None
             try:
@@ -112,12 +111,11 @@ def ask(source: Endpoint, folder: Path, texts: Sequence[str], *, what: str) -> d
 
         pool = ThreadPoolExecutor(source.concurrency, thread_name_prefix="endpoint")
         try:
-            found = list(pool.map(one, distinct))
+            answers = list(pool.map(answer_to, distinct))
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
-    answers = [answer for answer in found if answer is not None]
-    return dict(zip(distinct, answers, strict=True))
+    return {text: answer for text, answer in zip(distinct, answers, strict=True) if answer is not None}
 
 
 def read(answer: Answer, source: Endpoint, labels: Sequence[str]) -> Reading:
@@ -127,9 +125,9 @@ def read(answer: Answer, source: Endpoint, labels: Sequence[str]) -> Reading:
         mass = np.zeros(len(labels))
         for token, logprob in answer.first:
             start = token.strip().casefold()
-            meant = [place for place, word in enumerate(words) if start and word.startswith(start)]
-            if len(meant) == 1:
-                mass[meant[0]] += math.exp(logprob)
+            fitting = [index for index, word in enumerate(words) if start and word.startswith(start)]
+            if len(fitting) == 1:
+                mass[fitting[0]] += math.exp(logprob)
         if mass.sum() > 0:
             return Reading(probabilities=mass / mass.sum(), how="logprobs")
     chosen = _class_in(answer.content, words)
@@ -139,26 +137,26 @@ def read(answer: Answer, source: Endpoint, labels: Sequence[str]) -> Reading:
 
 
 def _class_in(content: str, words: Sequence[str]) -> int | None:
-    said = content.strip().casefold()
+    text = content.strip().casefold()
 
     def has(word: str, *, start: bool) -> bool:
         pattern = rf"(?<!\w){re.escape(word)}(?!\w)"
-        return (re.match(rf"\W*{pattern}", said) if start else re.search(pattern, said)) is not None
+        return (re.match(rf"\W*{pattern}", text) if start else re.search(pattern, text)) is not None
 
     for start in (True, False):
-        meant = [place for place, word in enumerate(words) if has(word, start=start)]
-        if len(meant) == 1:
-            return meant[0]
-        if start and meant:  # `yes` and `yes and no`: the longer word is meant
-            return max(meant, key=lambda place: len(words[place]))
+        fitting = [index for index, word in enumerate(words) if has(word, start=start)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if start and fitting:  # of `yes` and `yes and no` the longer word is meant
+            return max(fitting, key=lambda index: len(words[index]))
     return None
 
 
 def read_key(source: Endpoint, folder: Path, *, what: str) -> str | None:
-    """The key; None where the manifest names none.
+    """The key; None if the manifest names none.
 
     Raises:
-        ModelError: it names one that is not there.
+        ModelError: the key that it names does not exist.
     """
     if source.key_env is not None:
         key = os.environ.get(source.key_env, "").strip()
@@ -182,23 +180,23 @@ def read_key(source: Endpoint, folder: Path, *, what: str) -> str | None:
 
 def _answer(service: Service, source: Endpoint, text: str, what: str) -> Answer:
     body = _body(source, text)
-    path = _place(source, body)
-    kept = _read_kept(path)
-    if kept is not None:
-        return kept
+    path = _cache_file(source, body)
+    cached = _read_cached(path)
+    if cached is not None:
+        return cached
     try:
-        said = service.post(f"{source.url}/chat/completions", body)
+        response = service.post(f"{source.url}/chat/completions", body)
     except NoAnswer as error:
         raise EndpointUnreachable(
             f"{what}: {source.url} cannot be reached: {error}",
-            remedy="check `endpoint.url`; where it has too much to do, lower `endpoint.concurrency`; submitting again"
+            remedy="check `endpoint.url`; if it is overloaded, lower `endpoint.concurrency`; submitting again"
             " asks only for what is missing.",
         ) from error
     except BadAnswer as error:
         raise _no_completion(source, what, str(error)) from error
-    if said.status != 200:
-        raise _refused(said, source, what, service.headers)
-    answer = _parsed(said, source, what)
+    if response.status != 200:
+        raise _refused(response, source, what, service.headers)
+    answer = _parsed(response, source, what)
     _keep(path, answer)
     return answer
 
@@ -215,13 +213,14 @@ def _body(source: Endpoint, text: str) -> dict[str, Any]:
     return body | {"logprobs": True, "top_logprobs": source.top_logprobs} if source.logprobs else body
 
 
-def _refused(said: Said, source: Endpoint, what: str, headers: dict[str, str]) -> ModelError:
-    if said.status in (401, 403):
+def _refused(response: Response, source: Endpoint, what: str, headers: dict[str, str]) -> ModelError:
+    if response.status in (401, 403):
         return ModelError(
-            f"{what}: {source.url} refuses the key ({said.status})", remedy="check `endpoint.key_env` or `key_file`."
+            f"{what}: {source.url} refuses the key ({response.status})",
+            remedy="check `endpoint.key_env` or `key_file`.",
         )
     return ModelError(
-        f"{what}: {source.url} refuses the request ({said.status}): {without(said.text, headers)[:200]}",
+        f"{what}: {source.url} refuses the request ({response.status}): {without(response.text, headers)[:200]}",
         remedy="check `endpoint.url` and `endpoint.model`; not every endpoint has `logprobs`.",
     )
 
@@ -232,23 +231,23 @@ def _no_completion(source: Endpoint, what: str, why: str) -> ModelError:
     )
 
 
-def _parsed(said: Said, source: Endpoint, what: str) -> Answer:
+def _parsed(response: Response, source: Endpoint, what: str) -> Answer:
     try:
-        choice = said.json()["choices"][0]
+        choice = response.json()["choices"][0]
         content = choice["message"]["content"] or ""
         tokens = (choice.get("logprobs") or {}).get("content") if source.logprobs else None
         if not isinstance(content, str):
             raise TypeError
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise _no_completion(source, what, "it has no choice with a message") from error
+        raise _no_completion(source, what, "its answer has no choice with a message") from error
     try:
         first = None
         for token in tokens or ():
             if str(token["token"]).strip():
-                first = _alternatives([(each["token"], each["logprob"]) for each in token["top_logprobs"]])
+                first = _alternatives([(other["token"], other["logprob"]) for other in token["top_logprobs"]])
                 break
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise _no_completion(source, what, "its `logprobs` are no logarithms of probabilities") from error
+        raise _no_completion(source, what, "its `logprobs` are not logarithms of probabilities") from error
     return Answer(content=content, first=first or None, cached=False)
 
 
@@ -256,7 +255,7 @@ def _alternatives(pairs: Sequence[Any]) -> tuple[tuple[str, float], ...]:
     """Tokens with their log-probabilities.
 
     Raises:
-        ValueError: one of these is not finite, or above 0, or one of those no text.
+        ValueError: a log-probability is not finite or above 0, or a token is no text.
     """
     checked = []
     for token, logprob in pairs:
@@ -267,17 +266,17 @@ def _alternatives(pairs: Sequence[Any]) -> tuple[tuple[str, float], ...]:
     return tuple(checked)
 
 
-def _place(source: Endpoint, body: Mapping[str, Any]) -> Path:
+def _cache_file(source: Endpoint, body: Mapping[str, Any]) -> Path:
     name = digest({"url": source.url, "body": body})
     return cache_folder() / "models" / "endpoint" / name[:2] / f"{name}.json"
 
 
-def _read_kept(path: Path) -> Answer | None:
+def _read_cached(path: Path) -> Answer | None:
     try:
-        kept = json.loads(path.read_text())
-        first = kept["first"]
+        stored = json.loads(path.read_text())
+        first = stored["first"]
         return Answer(
-            content=str(kept["content"]),
+            content=str(stored["content"]),
             first=None if first is None else _alternatives(first),
             cached=True,
         )
@@ -292,4 +291,4 @@ def _keep(path: Path, answer: Answer) -> None:
         temporary.write_text(json.dumps({"content": answer.content, "first": answer.first}))
         temporary.replace(path)
     except OSError:
-        return  # a cache only: the text is asked for again next time
+        return  # only a cache: the text is sent again next time
