@@ -1,7 +1,7 @@
 """The Perspective API as a scorer, or any server that speaks its protocol (`comments:analyze`, version v1alpha1).
 
-The API is announced to close at the end of 2026, and its models change without a version: what it says of a text today
-cannot be had again later. Prefer a local scorer; take this one to compare with published tables.
+The API is announced to close at the end of 2026, and its models change without a version, so that scores cannot be
+reproduced later. Prefer a local scorer; use this one to compare with published tables.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from wtsbench.spec.scorer import PerspectiveSource
 
 KEY_FILE, KEY = "WTSBENCH_PERSPECTIVE_KEY_FILE", "PERSPECTIVE_API_KEY"
 EMPTY_AS = "."
-"""The API refuses an empty comment; a text of nothing but white space is scored as this one."""
+"""The API refuses empty comments; a text of only white space gets the score of this one."""
 _AT_ONCE = 8
-"""Most queries under way together, however high the quota."""
+"""Limit of queries at the same time, however high the quota."""
 _CHUNK = 256
 
 
@@ -39,16 +39,16 @@ class PerspectiveScorer(Identified):
     """The summary score of one of Perspective's attributes: the probability that a reader perceives it in the text.
 
     The key comes from the file that `WTSBENCH_PERSPECTIVE_KEY_FILE` names, or from `PERSPECTIVE_API_KEY`; it is read
-    when the first text must be asked for, goes into a request's header, and nowhere else. Answers are kept in the cache
-    folder, so no text is asked for twice. An empty text is scored as `EMPTY_AS`; a text longer than the API takes is
-    cut at its last whole character below `MOST_BYTES`.
+    when the first text must be sent, and goes into the request's header only. Answers are kept in the cache folder, so
+    that no text is sent twice. An empty text is scored as `EMPTY_AS`; a text longer than the API accepts is cut at its
+    last whole character below `MOST_BYTES`.
     """
 
     name: str
     source: PerspectiveSource
 
     def identity(self) -> dict[str, Any]:
-        """Endpoint, attribute and languages, and the rules for texts that the API does not take."""
+        """Endpoint, attribute and languages, and the rules for texts that the API refuses."""
         return {
             "kind": "perspective",
             "endpoint": self.source.endpoint.rstrip("/"),
@@ -59,27 +59,27 @@ class PerspectiveScorer(Identified):
         }
 
     def require_access(self) -> None:
-        """Raises ScorerError where there is no key."""
+        """Raises ScorerError if there is no key."""
         read_key(self.name)
 
     def score(self, texts: Sequence[str]) -> Scores:
-        """[N] scores; see the class. What was answered before a failure is kept, so another call goes on from there.
+        """[N] scores; see the class. Answers before a failure are kept, so that another call continues from there.
 
         Raises:
-            ScorerUnavailable: it does not answer, or the quota is used up, after all retries.
-            ScorerError: there is no key, or it is not accepted; the API refuses the language or a text; or its answer
-                is not what the protocol says.
+            ScorerUnavailable: the API does not answer, or the quota is used up, after all retries.
+            ScorerError: there is no key, or it is refused; the API refuses the language or a text; or its answer does
+                not follow the protocol.
         """
-        sent, which = once_each([_as_sent(text) for text in texts])
+        sent, indices = once_each([_as_sent(text) for text in texts])
         with ScoreCache(cache_folder() / "scorers" / "perspective.sqlite", scorer=self.digest) as cache:
-            known = cache.get(sent)
-            unknown = [text for text in sent if text not in known]
-            if unknown:
-                known |= self._ask(unknown, cache)
-        return checked(np.array([known[text] for text in sent])[which], name=self.name, texts=len(texts))
+            score_of = cache.get(sent)
+            missing = [text for text in sent if text not in score_of]
+            if missing:
+                score_of |= self._ask(missing, cache)
+        return checked(np.array([score_of[text] for text in sent])[indices], name=self.name, texts=len(texts))
 
     def _ask(self, texts: list[str], cache: ScoreCache) -> dict[str, float]:
-        found: dict[str, float] = {}
+        scores: dict[str, float] = {}
         pace = Pace(self.source.queries_per_second)
         service = Service(
             name=f"scorer {self.name}",
@@ -93,30 +93,30 @@ class PerspectiveScorer(Identified):
         query = Query(name=self.name, source=self.source, service=service)
         with service, _threads(self.source) as pool:
             for start in range(0, len(texts), _CHUNK):
-                asked = {pool.submit(query.ask, text): text for text in texts[start : start + _CHUNK]}
-                finished = _settled(asked)
+                text_of = {pool.submit(query.ask, text): text for text in texts[start : start + _CHUNK]}
+                finished = _settled(text_of)
                 for answer in finished:
                     if answer.exception() is None:
-                        found[asked[answer]] = answer.result()
-                cache.put({text: found[text] for text in asked.values() if text in found})
+                        scores[text_of[answer]] = answer.result()
+                cache.put({text: scores[text] for text in text_of.values() if text in scores})
                 for answer in finished:
                     answer.result()  # raises what went wrong, now that the others are kept
-        return found
+        return scores
 
 
-def _settled(asked: dict[Future[float], str]) -> list[Future[float]]:
-    """The answers, all of them, or after a failure those that were there or under way."""
-    wait(asked, return_when=FIRST_EXCEPTION)
-    for answer in asked:
-        answer.cancel()  # what has not begun; nothing, where all went well
-    running = [answer for answer in asked if not answer.cancelled()]
+def _settled(answers: dict[Future[float], str]) -> list[Future[float]]:
+    """The finished answers: all of them, or after a failure those that had been given or begun."""
+    wait(answers, return_when=FIRST_EXCEPTION)
+    for answer in answers:
+        answer.cancel()  # has an effect only on those that have not begun
+    running = [answer for answer in answers if not answer.cancelled()]
     wait(running)
     return running
 
 
 @contextmanager
 def _threads(source: PerspectiveSource) -> Iterator[ThreadPoolExecutor]:
-    """As many as can be busy within the quota, were an answer to take a second."""
+    """As many threads as the quota keeps busy, if an answer takes a second."""
     pool = ThreadPoolExecutor(max(1, min(_AT_ONCE, round(source.queries_per_second))))
     try:
         yield pool
@@ -125,7 +125,7 @@ def _threads(source: PerspectiveSource) -> Iterator[ThreadPoolExecutor]:
 
 
 class Pace:
-    """Lets callers pass at most so often a second, evenly spaced."""
+    """Limits how often per second callers may pass, evenly spaced."""
 
     def __init__(self, per_second: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._interval = 1 / per_second
@@ -147,25 +147,25 @@ def read_key(name: str) -> str:
     """The API key.
 
     Raises:
-        ScorerError: none is named, or the file cannot be read or is empty.
+        ScorerError: there is none, or its file cannot be read or is empty.
     """
-    named = os.environ.get(KEY_FILE)
-    if named:
+    key_file = os.environ.get(KEY_FILE)
+    if key_file:
         try:
-            key = read_small(user_path(named)).decode().strip()
+            key = read_small(user_path(key_file)).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no text"
-            raise ScorerError(f"scorer {name}: the key file {named} cannot be read: {reason}") from None
-        where = f"the key file {named}"
+            raise ScorerError(f"scorer {name}: the key file {key_file} cannot be read: {reason}") from None
+        where = f"the key file {key_file}"
     else:
         key, where = os.environ.get(KEY, "").strip(), KEY
     if not key:
         raise ScorerError(
             f"scorer {name} needs a key, and there is none"
-            if not named and KEY not in os.environ
+            if not key_file and KEY not in os.environ
             else f"scorer {name}: {where} is empty",
-            remedy=f"put it into a file that only you can read and name it with {KEY_FILE}, or set {KEY}; or take a "
-            "local scorer, which `wtsbench scorer list` names.",
+            remedy=f"put it into a file that only you can read and name it with {KEY_FILE}, or set {KEY}; or use a "
+            "local scorer: see `wtsbench scorer list`.",
         )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ScorerError(f"scorer {name}: {where} holds no key: a key is one word of ASCII characters")

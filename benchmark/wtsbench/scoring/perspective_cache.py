@@ -1,4 +1,4 @@
-"""Answers of a service, kept for good: SQLite in the cache folder, shared by processes."""
+"""A permanent cache of a service's scores: SQLite in the cache folder, shared by processes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from wtsbench.errors import ScorerError
 from wtsbench.spec.identity import digest
 
 _SECONDS = 60.0
-"""How long another process may hold the file."""
+"""How long another process may keep the file locked."""
 _AT_ONCE = 500
 
 
 class ScoreCache:
-    """Scores by text, for one scorer. Holds digests of texts, and neither the texts nor a key."""
+    """Scores by text, for one scorer. Stores digests of the texts, never the texts or a key."""
 
     def __init__(self, path: Path, *, scorer: str) -> None:
         self._path, self._scorer = path, scorer
@@ -35,26 +35,26 @@ class ScoreCache:
         self._file.close()
 
     def get(self, texts: Sequence[str]) -> dict[str, float]:
-        """The scores of those texts that are known.
+        """The scores of those texts that are in the cache.
 
         Raises:
             ScorerError: the file is damaged.
         """
         by_key = {self._key(text): text for text in texts}
         keys = list(by_key)
-        found: dict[str, float] = {}
+        scores: dict[str, float] = {}
         try:
             for start in range(0, len(keys), _AT_ONCE):
-                some = keys[start : start + _AT_ONCE]
-                marks = ",".join("?" * len(some))
-                rows = self._file.execute(f"SELECT key, score FROM scores WHERE key IN ({marks})", some)
-                found.update((by_key[key], score) for key, score in rows)
+                chunk = keys[start : start + _AT_ONCE]
+                marks = ",".join("?" * len(chunk))
+                rows = self._file.execute(f"SELECT key, score FROM scores WHERE key IN ({marks})", chunk)
+                scores.update((by_key[key], score) for key, score in rows)
         except sqlite3.Error as error:
             raise self._fault(error) from error
-        return found
+        return scores
 
     def put(self, scores: Mapping[str, float]) -> None:
-        """Keep scores; durable when this returns.
+        """Store scores; they are on disk when this returns.
 
         Raises:
             ScorerError: the file cannot be written.

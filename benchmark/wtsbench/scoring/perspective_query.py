@@ -1,4 +1,4 @@
-"""One query to the Perspective API: its form, its answers and its errors in words."""
+"""One query to the Perspective API: its request, its answer, and its errors explained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wtsbench.http import BadAnswer, NoAnswer, Service, without
 from wtsbench.spec.scorer import PerspectiveSource
 
 MOST_BYTES = 20_480
-"""Of UTF-8 in a comment; the API refuses longer ones."""
+"""Bytes of UTF-8 that a comment may have; the API refuses longer ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +31,18 @@ class Query:
             ScorerUnavailable: no answer after all retries.
             ScorerError: see `PerspectiveScorer.score`.
         """
-        asked: Any = {
+        request: Any = {
             "comment": {"text": text, "type": "PLAIN_TEXT"},
             "requestedAttributes": {self.source.attribute: {"scoreType": "PROBABILITY"}},
             "languages": list(self.source.languages),
             "doNotStore": True,
         }
         try:
-            answer = self.service.post(f"{self.source.endpoint.rstrip('/')}/v1alpha1/comments:analyze", asked)
+            answer = self.service.post(f"{self.source.endpoint.rstrip('/')}/v1alpha1/comments:analyze", request)
         except NoAnswer as error:
             raise ScorerUnavailable(
                 f"scorer {self.name}: {self.source.endpoint} gave {error}",
-                remedy="run the same command later: what was answered is kept. Is queries_per_second within the quota?",
+                remedy="run the same command later: answers so far are kept. Is queries_per_second within the quota?",
             ) from error
         except BadAnswer as error:
             raise ScorerError(
@@ -67,21 +67,21 @@ class Query:
 
     def _refusal(self, status: int, body: Any) -> ScorerError:
         kinds = _kinds(body)
-        said = f"scorer {self.name}: {self.source.endpoint} answers {status}{_message(body, self.service.headers)}"
+        message = f"scorer {self.name}: {self.source.endpoint} answers {status}{_message(body, self.service.headers)}"
         if "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE" in kinds:
-            wanted = ", ".join(self.source.languages)
-            return ScorerError(said, remedy=f"{self.source.attribute} is not to be had for {wanted}: change languages.")
+            languages = ", ".join(self.source.languages)
+            return ScorerError(message, remedy=f"change languages: {languages} has no {self.source.attribute}.")
         if kinds & {"API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED"} or status in (401, 403):
-            return ScorerError(said, remedy="the key is not accepted: check it, and that the API is enabled for it.")
+            return ScorerError(message, remedy="the key is not accepted: check it, and that the API is enabled for it.")
         if "COMMENT_TOO_LONG" in kinds:
-            return ScorerError(said, remedy="generate shorter texts: fewer max_new_tokens.")
+            return ScorerError(message, remedy="generate shorter texts: fewer max_new_tokens.")
         if status in (301, 302, 307, 308, 404):
-            return ScorerError(said, remedy="check endpoint in the scorer's manifest; has the API closed?")
-        return ScorerError(said)
+            return ScorerError(message, remedy="check endpoint in the scorer's manifest; has the API closed?")
+        return ScorerError(message)
 
 
 def _kinds(body: Any) -> set[str]:
-    """The machine-readable reasons in an error: the API's own (`errorType`) and those of its front door (`reason`)."""
+    """The machine-readable reasons in an error: the API's own (`errorType`) and its gateway's (`reason`)."""
     try:
         details = body["error"]["details"]
         return {str(detail[name]) for detail in details for name in ("errorType", "reason") if name in detail}
@@ -90,7 +90,7 @@ def _kinds(body: Any) -> set[str]:
 
 
 def _message(body: Any, headers: dict[str, str]) -> str:
-    """What the server says, without the key, should it repeat that."""
+    """The server's error message, from which the key is removed if it is repeated there."""
     try:
         text = " ".join(str(body["error"]["message"]).split())[:300]
     except (TypeError, KeyError):
