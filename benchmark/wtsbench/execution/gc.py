@@ -1,7 +1,7 @@
-"""What dead runs have left behind on this machine: found, told, and cleared away. Nothing of a living run is touched.
+"""Finds and removes what dead runs have left on this machine. Nothing of a living run is touched.
 
-Who lives is known from the kernel: a supervisor holds its attempt folder's lock and its lease while it lives. What a
-dead one had finished is not left over but undelivered, and is never thrown away: it goes to its store, or stays.
+The kernel tells who lives: a supervisor locks its attempt folder and its lease while it lives. What a dead one had
+finished is undelivered rather than left over, and never deleted: it is delivered to its store, or kept.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from wtsbench.settings import cache_folder, spool_folder, user_path
 from wtsbench.store.client import open_store
 
 CACHE_BYTES = 20 * 2**30
-"""What the parts of the cache that are made again may hold, unless `WTSBENCH_CACHE_BYTES` says otherwise."""
+"""Budget of the parts of the cache that can be made again, unless `WTSBENCH_CACHE_BYTES` sets another."""
 Kind = Literal["container", "attempt", "container's folder", "temporary file", "cache", "image"]
-"""In the order in which they are cleared away."""
+"""In the order in which they are removed."""
 Action = Literal["remove", "deliver", "keep"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
-    """Something that may go, or that says why it has to stay."""
+    """Something that may be removed, or has to be kept for the reason in `why`."""
 
     kind: Kind
     name: str
     bytes: int
     age: float | None
-    """Seconds since it was made, or for files since they were last changed or used; None where nobody knows."""
+    """Seconds since it was made, or for files since they were last changed or used; None if unknown."""
     why: str
     action: Action
-    """What clearing does with it."""
+    """What `clear` does with it."""
     clear: Callable[[], None] = field(compare=False, repr=False)
-    """Do it; raises UserError or OSError where that cannot be done."""
+    """Does it; raises UserError or OSError if it fails."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What was found, and what a person should know beside."""
+    """What was found, and notes for the user."""
 
     leftovers: list[Leftover]
     notes: list[str]
@@ -59,68 +59,68 @@ class Findings:
 
 @dataclass(frozen=True, kw_only=True)
 class Cleared:
-    """What became of a leftover."""
+    """What `clear` did with a leftover."""
 
     leftover: Leftover
     problem: str | None
-    """Why it is still there; None where it is not."""
+    """Why it is still there; None if it is gone."""
 
 
 def find(store: str, *, images: int | None = None, cache: int | None = None) -> Findings:
     """Look for what is left over; changes nothing.
 
     Args:
-        store: the store whose attempts on this machine are looked through.
-        images: bytes that trial images without a name may hold; None takes `WTSBENCH_IMAGES_BYTES`, and where that is
-            not set either they all stay.
+        store: the store whose attempts on this machine are examined.
+        images: bytes that unpinned trial images may hold; None takes `WTSBENCH_IMAGES_BYTES`, or without that keeps
+            all.
         cache: bytes that the cache may hold; None takes `WTSBENCH_CACHE_BYTES` or CACHE_BYTES.
 
     Raises:
-        StoreError: an environment variable is no number of bytes.
+        StoreError: an environment variable is not a number of bytes.
         SpecFaults: the user's pins cannot be read.
     """
     images = _bytes("WTSBENCH_IMAGES_BYTES") if images is None else images
     cache = _bytes("WTSBENCH_CACHE_BYTES") if cache is None else cache
     notes: list[str] = []
-    found = _on_engine(images, notes)
-    found += _attempts(store, notes)
-    found += _container_folders(sandbox_folder(spool_folder(store)))
-    found += [
-        _of_file("temporary file", one.path, one.bytes, one.changed, "an interrupted write left it", one.remove)
-        for one in interrupted()
+    leftovers = _on_engine(images, notes)
+    leftovers += _attempts(store, notes)
+    leftovers += _container_folders(sandbox_folder(spool_folder(store)))
+    leftovers += [
+        _of_file("temporary file", file.path, file.bytes, file.changed, "an interrupted write left it", file.remove)
+        for file in interrupted()
     ]
-    kept = over_budget(CACHE_BYTES if cache is None else cache)
-    found += [
-        _of_file("cache", one.path, one.bytes, one.changed, f"{one.part} over the budget; made again", one.remove)
-        for one in kept.over
+    usage = over_budget(CACHE_BYTES if cache is None else cache)
+    leftovers += [
+        _of_file("cache", file.path, file.bytes, file.changed, f"{file.part} over the budget; made again", file.remove)
+        for file in usage.over
     ]
     order = get_args(Kind)
-    return Findings(leftovers=sorted(found, key=lambda one: order.index(one.kind)), notes=notes)
+    return Findings(leftovers=sorted(leftovers, key=lambda leftover: order.index(leftover.kind)), notes=notes)
 
 
-def clear(findings: Findings, told: Callable[[Cleared], None]) -> list[Cleared]:
-    """Clear away what was found, containers first, since they may still write into attempt folders.
+def clear(findings: Findings, on_cleared: Callable[[Cleared], None]) -> list[Cleared]:
+    """Remove what was found, containers first, since they may still write into attempt folders.
 
     Args:
-        findings: from `find`; what has come to life since is left alone.
-        told: called with each as it is done.
+        findings: from `find`; anything in use again since then is left alone.
+        on_cleared: called after each leftover.
 
     Returns:
-        What became of each. A failure with one does not keep others from being cleared.
+        What was done with each. A failure with one does not keep others from being removed.
     """
     results = []
-    for one in findings.leftovers:
-        if one.action == "keep":
+    for leftover in findings.leftovers:
+        if leftover.action == "keep":
             continue
         problem = None
         try:
-            one.clear()
+            leftover.clear()
         except UserError as error:
             problem = error.message
         except OSError as error:
             problem = f"{error.strerror or error}"
-        results.append(Cleared(leftover=one, problem=problem))
-        told(results[-1])
+        results.append(Cleared(leftover=leftover, problem=problem))
+        on_cleared(results[-1])
     return results
 
 
@@ -128,25 +128,27 @@ def _on_engine(budget: int | None, notes: list[str]) -> list[Leftover]:
     try:
         containers, images = left_containers(), left_images(budget)
     except SandboxError as error:
-        notes.append(f"containers and images were not looked for: {error.message}")
+        notes.append(f"containers and images were skipped: {error.message}")
         return []
     if images.unpinned and budget is None:
         notes.append(
-            f"trial images that no name stands for hold {images.unpinned:,} bytes beside what they share; "
-            "--images-budget removes those over it"
+            f"unpinned trial images hold {images.unpinned:,} bytes besides shared layers; "
+            "--images-budget removes those over a budget"
         )
-    return [_of_engine("container", one) for one in containers] + [_of_engine("image", one) for one in images.over]
+    return [_of_engine("container", container) for container in containers] + [
+        _of_engine("image", image) for image in images.over
+    ]
 
 
-def _of_engine(kind: Kind, one: OnEngine) -> Leftover:
+def _of_engine(kind: Kind, thing: OnEngine) -> Leftover:
     return Leftover(
         kind=kind,
-        name=one.name,
-        bytes=one.bytes,
-        age=None if one.since is None else max(0.0, time.time() - one.since),
-        why=one.why,
+        name=thing.name,
+        bytes=thing.bytes,
+        age=None if thing.since is None else max(0.0, time.time() - thing.since),
+        why=thing.why,
         action="remove",
-        clear=one.remove,
+        clear=thing.remove,
     )
 
 
@@ -156,33 +158,34 @@ def _of_file(kind: Kind, path: Path, size: int, changed: float, why: str, remove
 
 
 def _container_folders(place: Path) -> list[Leftover]:
-    """What a container of a dead supervisor saw of the host; outboxes that it has are brought home with the attempt."""
-    found = []
+    """Folders of containers whose supervisor is dead; outboxes in them are moved back when their attempt is ended."""
+    leftovers = []
     for path in left_folders(place):
         clear = partial(_delete_folder, place, path)
-        with suppress(FileNotFoundError):  # another sweep was faster, here and below
+        with suppress(FileNotFoundError):  # removed by another sweep meanwhile; likewise below
             size, changed = size_of(path), path.stat().st_mtime
-            found.append(_of_file("container's folder", path, size, changed, "its supervisor is dead", clear))
-    return found
+            leftovers.append(_of_file("container's folder", path, size, changed, "its supervisor is dead", clear))
+    return leftovers
 
 
 def _delete_folder(place: Path, path: Path) -> None:
     sweep_folders(place)
     if path.exists():
-        raise StoreError(f"it still holds what an attempt has written: deliver that first, {path.parent.parent}")
+        raise StoreError(f"it still holds records of an attempt: deliver the attempts in {path.parent.parent} first")
 
 
 def _attempts(store: str, notes: list[str]) -> list[Leftover]:
-    """Folders of attempts whose supervisor is dead; of those that had begun, the store is to hear."""
+    """Folders of attempts whose supervisor is dead; those that had begun are to be delivered."""
     spool = spool_folder(store)
-    others = [path for path in _spools_of_servers() if path != spool and any(map(is_dead, attempt_folders(path)))]
-    if others:
-        notes.append(f"attempts wait in {', '.join(map(str, others))} for another central store: name it with --store")
-    found = []
+    other_spools = [path for path in _spools_of_servers() if path != spool and any(map(is_dead, attempt_folders(path)))]
+    if other_spools:
+        waiting = ", ".join(map(str, other_spools))
+        notes.append(f"attempts wait in {waiting} for another central store: name it with --store")
+    leftovers = []
     for folder in filter(is_dead, attempt_folders(spool)):
         with suppress(FileNotFoundError):
-            found.append(_attempt(folder, store, spool))
-    return found
+            leftovers.append(_attempt(folder, store, spool))
+    return leftovers
 
 
 def _attempt(folder: AttemptFolder, store: str, spool: Path) -> Leftover:
@@ -191,10 +194,10 @@ def _attempt(folder: AttemptFolder, store: str, spool: Path) -> Leftover:
     action: Action = "remove"
     if note is not None:
         finished = result is not None and result["status"] == "done"
-        why = f"{'finished' if finished else 'its supervisor died'}; the store has not heard of it"
+        why = f"{'finished' if finished else 'its supervisor died'}; not in the store yet"
         action = "deliver"
         if note.host != platform.node():
-            why, action = f"its supervisor ran on {note.host}: look there", "keep"
+            why, action = f"its supervisor ran on {note.host}: run gc there", "keep"
     return Leftover(
         kind="attempt",
         name=str(folder.path),
@@ -207,7 +210,7 @@ def _attempt(folder: AttemptFolder, store: str, spool: Path) -> Leftover:
 
 
 def _end(folder: AttemptFolder, store: str, spool: Path) -> None:
-    """End an attempt into its store; one that had not begun has nothing to tell and just goes."""
+    """End an attempt and deliver it to its store; one that had not begun is just deleted."""
     if folder.note() is None:
         with folder.owned() as owned:
             if owned and folder.note() is None:
@@ -224,7 +227,7 @@ def _spools_of_servers() -> list[Path]:
 
 
 def _bytes(name: str) -> int | None:
-    named = os.environ.get(name)
-    if named and not named.isdecimal():
-        raise StoreError(f"{name} is {named!r}, not a number of bytes", remedy="set it to one, or unset it.")
-    return int(named) if named else None
+    value = os.environ.get(name)
+    if value and not value.isdecimal():
+        raise StoreError(f"{name} is {value!r}, not a number of bytes", remedy="set it to one, or unset it.")
+    return int(value) if value else None

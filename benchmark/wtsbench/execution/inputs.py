@@ -1,4 +1,4 @@
-"""What a trial is given to read. Ground truth that its role must not see is taken out here, on the outside."""
+"""The inputs of a trial. Ground truth that its role must not see is removed here, outside the sandbox."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from wtsbench.store.client import Store
 from wtsbench.strategies import registry
 
 SUPERVISED_SPLITS = (Split.TRANSFER, Split.VALIDATION)
-"""The splits on which students and controls see what their parents made. A weak supervisor that builds on others sees
-all of theirs: it makes the labels itself."""
+"""The splits on which students and controls see their parents' predictions. A weak supervisor with parents sees all
+of theirs, as it makes the labels itself."""
 _COLUMNS = ["item_id", "split", "text", "label", "target"]
 
 
@@ -29,7 +29,7 @@ def visible_items(items: pa.Table, spec: TrialSpec) -> pa.Table:
     Returns:
         item_id, split, text, label, target (both null where hidden; on the test sets always).
     """
-    labelled = set() if _asked_only(spec) else {split.value for split in LABELLED_SPLITS[spec.role]}
+    labelled = set() if _is_zero_shot(spec) else {split.value for split in LABELLED_SPLITS[spec.role]}
     splits = sorted({split.value for split in (*PREDICTED_SPLITS, TRAIN_SPLIT[spec.role])})
     table = items.select(_COLUMNS)
     chosen = [table.filter(pc.field("split").isin(splits))]
@@ -38,49 +38,49 @@ def visible_items(items: pa.Table, spec: TrialSpec) -> pa.Table:
         chosen.append(_budget(table.filter(pc.field("split") == Split.WEAK_TRAIN.value), budget))
         labelled |= {Split.WEAK_TRAIN.value}
     table = pa.concat_tables(chosen)
-    seen = pc.is_in(table["split"], value_set=pa.array(sorted(labelled), pa.string()))
+    visible = pc.is_in(table["split"], value_set=pa.array(sorted(labelled), pa.string()))
     for name in ("label", "target"):
-        place = table.schema.get_field_index(name)
+        index = table.schema.get_field_index(name)
         hidden = pa.scalar(None, table.schema.field(name).type)
-        table = table.set_column(place, name, pc.if_else(seen, table[name], hidden))
+        table = table.set_column(index, name, pc.if_else(visible, table[name], hidden))
     return table.sort_by([("split", "ascending"), ("item_id", "ascending")])
 
 
-def _asked_only(spec: TrialSpec) -> bool:
-    """Whether the trial learns nothing, and so sees no ground truth at all."""
+def _is_zero_shot(spec: TrialSpec) -> bool:
+    """Whether the trial only prompts its model, and so sees no ground truth at all."""
     return spec.role is Role.CONTROL and spec.recipe is not None and spec.recipe.name == "zero_shot"
 
 
 def _truth_budget(spec: TrialSpec) -> int:
-    """Items of ground truth that a student's strategy declares."""
+    """Number of ground-truth items that a student's strategy declares to use."""
     return 0 if spec.strategy is None else registry.resolve(spec.strategy).truth_budget()
 
 
 def _budget(items: pa.Table, size: int) -> pa.Table:
-    """The first `size` items by id, which is a hash of their content, the classes taking turns."""
-    turn: dict[int | None, int] = {}
+    """The first `size` items by id, a hash of their content, taken from the classes in turn."""
+    last_turn: dict[int | None, int] = {}
     ordered = items.sort_by("item_id")
-    places = []
+    turns = []
     for label in ordered["label"].to_pylist():
-        turn[label] = turn.get(label, -1) + 1
-        places.append(turn[label])
-    ordered = ordered.append_column("turn", pa.array(places, pa.int64()))
+        last_turn[label] = last_turn.get(label, -1) + 1
+        turns.append(last_turn[label])
+    ordered = ordered.append_column("turn", pa.array(turns, pa.int64()))
     return ordered.sort_by([("turn", "ascending"), ("item_id", "ascending")]).slice(0, size).drop_columns(["turn"])
 
 
 def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> None:
-    """Write `items.arrow`, and for trials with parents `supervision.arrow`, out of the store."""
+    """Write `items.arrow`, and for trials with parents `supervision.arrow`, from the store."""
     _write(folder, "items.arrow", visible_items(store.items(spec.data_digest), spec))
     if not spec.parents:
         return
-    made = generations_of(spec, store) if spec.form == "generation" else predictions_of(spec, store)
-    missing = set(spec.parents) - set(made["parent"].unique().to_pylist())
+    supervision = generations_of(spec, store) if spec.form == "generation" else predictions_of(spec, store)
+    missing = set(spec.parents) - set(supervision["parent"].unique().to_pylist())
     if missing:
         raise StoreError(
             f"the store has no predictions of parent trial {min(missing)[:12]}",
             remedy="run `wtsbench plan` on the grid; the parent has to run first.",
         )
-    _write(folder, "supervision.arrow", made)
+    _write(folder, "supervision.arrow", supervision)
 
 
 def predictions_of(spec: TrialSpec, store: Store) -> pa.Table:
@@ -96,22 +96,24 @@ def generations_of(spec: TrialSpec, store: Store) -> pa.Table:
         parent, item_id, split, sample, text, tokens, logprobs, base_logprobs, score.
     """
     keys = ["trial_id", "split", "item_id", "sample"]
-    made = _visible(store.generations(spec.parents), spec.role)
+    generations = _visible(store.generations(spec.parents), spec.role)
     scores = store.scores(spec.parents)
     scores = scores.filter(pc.field("scorer") == spec.scorer).select([*keys, "value"])
-    made = made.append_column("place", pa.array(range(made.num_rows), pa.int64()))  # joins keep no lists and no order
-    joined = made.select([*keys, "place"]).join(scores, keys, join_type="left outer").sort_by("place")
-    made = made.append_column("score", joined["value"])
+    generations = generations.append_column(
+        "place", pa.array(range(generations.num_rows), pa.int64())
+    )  # joins take no list columns and keep no order
+    joined = generations.select([*keys, "place"]).join(scores, keys, join_type="left outer").sort_by("place")
+    generations = generations.append_column("score", joined["value"])
     columns = ["trial_id", "item_id", "split", "sample", "text", "tokens", "logprobs", "base_logprobs", "score"]
-    return made.select(columns).rename_columns({"trial_id": "parent"})
+    return generations.select(columns).rename_columns({"trial_id": "parent"})
 
 
 def _visible(table: pa.Table, role: Role) -> pa.Table:
     if role is Role.WEAK:
         return table
-    known = {split.value for split in SUPERVISED_SPLITS}
-    seen = [split for split in table["split"].unique().to_pylist() if split.partition("~")[0] in known]
-    return table.filter(pc.is_in(table["split"], value_set=pa.array(sorted(seen), pa.string())))
+    supervised = {split.value for split in SUPERVISED_SPLITS}
+    visible = [split for split in table["split"].unique().to_pylist() if split.partition("~")[0] in supervised]
+    return table.filter(pc.is_in(table["split"], value_set=pa.array(sorted(visible), pa.string())))
 
 
 def _write(folder: AttemptFolder, name: str, table: pa.Table) -> None:
@@ -122,7 +124,7 @@ def _write(folder: AttemptFolder, name: str, table: pa.Table) -> None:
 def link_models(folder: AttemptFolder, spec: TrialSpec) -> None:
     """Point `model` of the trial folder, and for generation `reference`, at the weights on this node.
 
-    What is not here yet is fetched.
+    Weights that are not on this node are fetched.
     """
     _link(folder, "model", spec.model)
     if spec.reference is not None:
