@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 Kind = Literal["tasks", "models", "grids", "scorers"]
 SUFFIXES = (".yaml", ".yml")
-"""How the files of manifests and grids end."""
+"""Suffixes of the files of manifests and grids."""
 
 
 def names(kind: Kind) -> tuple[str, ...]:
     """All names that `find` knows, sorted.
 
     Raises:
-        SpecError: a folder of manifests is there but cannot be read.
+        SpecError: a folder of manifests exists but cannot be read.
     """
     return tuple(sorted(_files(kind)))
 
@@ -41,7 +41,7 @@ def find(kind: Kind, name: str | Path, *, base: Path | None = None) -> Path:
         base: the folder that relative paths start from; None is the working folder.
 
     Raises:
-        SpecError: there is none; the nearest names are in the remedy.
+        SpecError: there is none; the remedy names similar ones.
     """
     if is_path(name):
         path = Path(base or "", user_path(name))
@@ -49,22 +49,22 @@ def find(kind: Kind, name: str | Path, *, base: Path | None = None) -> Path:
             raise _no_such_file(kind, path)
         return path
     files = _files(kind)
-    found = files.get(str(name))
-    if found is None:
+    file = files.get(str(name))
+    if file is None:
         near = nearest(str(name), files)
         hint = "" if near is None else f"did you mean {near!r}? "
-        here = next((file for suffix in SUFFIXES if os.path.isfile(file := f"{name}{suffix}")), None)  # noqa: PTH113
-        hint = hint if here is None else f"did you mean the file {here}? "
+        local = next((near_file for suffix in SUFFIXES if os.path.isfile(near_file := f"{name}{suffix}")), None)  # noqa: PTH113
+        hint = hint if local is None else f"did you mean the file {local}? "
         raise SpecError(
             f"no {kind[:-1]} is called {str(name)!r}",
             remedy=f"{hint}Known: {', '.join(files) or 'none'}. Your own go into {user_manifests() / kind}, "
             "or are named by their path.",
         )
-    return found
+    return file
 
 
 def is_path(name: str | Path) -> bool:
-    """Whether this names a file rather than a manifest."""
+    """Whether this is a file's path rather than a name."""
     return isinstance(name, Path) or "/" in name or name.endswith(SUFFIXES)
 
 
@@ -77,7 +77,7 @@ def load_task(name: str | Path, *, base: Path | None = None) -> tuple[TaskManife
     from wtsbench.spec.task import TaskManifest
 
     path = find("tasks", name, base=base)
-    return load(path, TaskManifest, None if is_path(name) else _called(path.stem)), path.parent
+    return load(path, TaskManifest, None if is_path(name) else _require_name(path.stem)), path.parent
 
 
 def load_model(name: str | Path, *, base: Path | None = None) -> tuple[ModelManifest, Path]:
@@ -89,7 +89,7 @@ def load_model(name: str | Path, *, base: Path | None = None) -> tuple[ModelMani
     from wtsbench.spec.model import ModelManifest
 
     path = find("models", name, base=base)
-    return load(path, ModelManifest, None if is_path(name) else _called(path.stem)), path.parent
+    return load(path, ModelManifest, None if is_path(name) else _require_name(path.stem)), path.parent
 
 
 def load_scorer(name: str | Path, *, base: Path | None = None) -> tuple[ScorerManifest, Path]:
@@ -101,18 +101,18 @@ def load_scorer(name: str | Path, *, base: Path | None = None) -> tuple[ScorerMa
     from wtsbench.spec.scorer import ScorerManifest
 
     path = find("scorers", name, base=base)
-    return load(path, ScorerManifest, None if is_path(name) else _called(path.stem)), path.parent
+    return load(path, ScorerManifest, None if is_path(name) else _require_name(path.stem)), path.parent
 
 
 def load_grid(source: str | Path, *, check: Checks | None = None) -> Grid:
-    """A grid by name or path, as its file has it.
+    """A grid by name or path, as in its file.
 
     Args:
         source: a name, or a path.
         check: further faults, reported together with those of the grid's form.
 
     Raises:
-        SpecError: there is none, or it is wrong; every fault is in the error.
+        SpecError: there is none, or it is wrong; the error lists every fault.
     """
     return load(find("grids", source), Grid, check)
 
@@ -120,15 +120,15 @@ def load_grid(source: str | Path, *, check: Checks | None = None) -> Grid:
 def grid_json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of grid files, their short forms included.
 
-    It knows the form; which names of tasks, models and strategies are valid, only `wtsbench validate` knows.
+    It describes the form; only `wtsbench validate` knows which names of tasks, models and strategies are valid.
     """
     schema = Grid.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "wtsbench grid"}
 
 
 def _files(kind: Kind) -> dict[str, Path]:
-    """Every name and its file, in the order of names; a user's own file hides a shipped one."""
-    found: dict[str, Path] = {}
+    """Every name and its file, in the order of names; a user's file takes precedence over a shipped one."""
+    file_of: dict[str, Path] = {}
     for folder in reversed(manifest_folders()):
         try:
             with os.scandir(folder / kind) as entries:
@@ -137,12 +137,12 @@ def _files(kind: Kind) -> dict[str, Path]:
             continue
         except OSError as error:
             raise SpecError(f"the folder {folder / kind} cannot be read: {error.strerror}") from None
-        found.update({path.stem: path for path in files if path.suffix in SUFFIXES and not path.name.startswith(".")})
-    return dict(sorted(found.items()))
+        file_of.update({path.stem: path for path in files if path.suffix in SUFFIXES and not path.name.startswith(".")})
+    return dict(sorted(file_of.items()))
 
 
-def _called(name: str) -> Checks:
-    """A manifest that is looked up by its file's name must have that name."""
+def _require_name(name: str) -> Checks:
+    """A check that a manifest found by its file's name has that name."""
 
     def check(tree: Node) -> Any:
         node = tree.child("name")
@@ -156,11 +156,11 @@ def _no_such_file(kind: Kind, path: Path) -> SpecError:
     folder = path.parent
     if not folder.is_dir():
         return SpecError(f"there is no file {shown(path)}", remedy=f"there is no folder {shown(folder)} either.")
-    beside = sorted(entry.name for entry in folder.iterdir() if entry.suffix in SUFFIXES)
-    near = nearest(path.name, beside)
+    siblings = sorted(entry.name for entry in folder.iterdir() if entry.suffix in SUFFIXES)
+    near = nearest(path.name, siblings)
     if near is not None:
         return SpecError(f"there is no file {shown(path)}", remedy=f"did you mean {shown(folder / near)}?")
-    known = names(kind)
-    stem = nearest(path.stem, known)
+    valid = names(kind)
+    stem = nearest(path.stem, valid)
     hint = "" if stem is None else f"did you mean {stem!r}, without a path? "
-    return SpecError(f"there is no file {shown(path)}", remedy=f"{hint}Known by name: {', '.join(known) or 'none'}.")
+    return SpecError(f"there is no file {shown(path)}", remedy=f"{hint}Known by name: {', '.join(valid) or 'none'}.")

@@ -1,4 +1,4 @@
-"""The scorer manifest: what gives a generated text its score."""
+"""The scorer manifest: what scores generated texts."""
 
 import re
 from pathlib import PurePosixPath
@@ -14,17 +14,17 @@ Weight = Annotated[float, Field(gt=0, le=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 PERSPECTIVE = "https://commentanalyzer.googleapis.com"
-"""Where the Perspective API is; it is announced to close at the end of 2026."""
+"""Address of the Perspective API, which is announced to close at the end of 2026."""
 
 
 class LexiconSource(Frozen):
-    """A list of words: exact, and the same on every machine. For languages whose toxicity is known: synthetic ones."""
+    """A list of words: exact, and the same on every machine. For artificial languages, whose toxicity is known."""
 
     kind: Literal["lexicon"] = "lexicon"
     weights: Annotated[dict[str, Weight], Field(min_length=1)]
     """Lower-case word to the probability that its use is toxic."""
     targets: tuple[str, ...] = ()
-    """A clause counts only where it has one of these words; empty: every clause counts."""
+    """Only clauses with one of these words count; empty: every clause counts."""
 
     @field_validator("weights")
     @classmethod
@@ -54,7 +54,7 @@ class NgramSource(Frozen):
     """A folder that `wtsbench scorer train` wrote, relative to the manifest's folder; null: trained on first use from
     the labelled texts of the data mirror, and kept in the cache folder."""
     digest: Digest | None = None
-    """The scorer that it must be; another one is refused."""
+    """Digest that the scorer must have; another one is refused."""
 
 
 class HubClassifierSource(Frozen):
@@ -72,9 +72,9 @@ class HubClassifierSource(Frozen):
     activation: Literal["auto", "softmax", "sigmoid"] = "auto"
     """Logits to probabilities; auto: sigmoid for a multi-label model and for a single logit, else softmax."""
     max_length: Annotated[int, Field(ge=1)] = 512
-    """Tokens of a text that are read; what the model can take in is a further bound."""
+    """Tokens of a text that are read, at most as many as the model can take."""
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """Texts scored together: moves scores by rounding only, so it is no part of the scorer's identity."""
+    """Texts scored together. It only affects rounding, so it is not part of the scorer's identity."""
 
     @model_validator(mode="after")
     def _one(self) -> "HubClassifierSource":
@@ -90,18 +90,18 @@ class PerspectiveSource(Frozen):
 
     kind: Literal["perspective"] = "perspective"
     endpoint: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")] = PERSPECTIVE
-    """Address before `/v1alpha1/comments:analyze`; no user or key in it."""
+    """Address up to `/v1alpha1/comments:analyze`, without user or key."""
     attribute: Annotated[str, Field(pattern=r"^[A-Z][A-Z_]*$")] = "TOXICITY"
     languages: Annotated[tuple[str, ...], Field(min_length=1)] = ("en",)
     """ISO 639 codes of the texts' language; it is never guessed from a text."""
     queries_per_second: Annotated[float, Field(gt=0)] = 1.0
-    """The quota of the key; 1 is what a new key has."""
+    """The quota of the key; a new key has 1."""
     retries: Annotated[int, Field(ge=0)] = 6
-    """How often a query is asked again after 429, 5xx or a broken connection."""
+    """How often a query is retried after 429, 5xx or a broken connection."""
     backoff_seconds: Annotated[float, Field(ge=0)] = 1.0
-    """Pause before the first retry, doubled with each; a server's Retry-After goes before, up to two minutes."""
+    """Pause before the first retry, doubled each time; a server's Retry-After takes precedence, up to two minutes."""
     timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 30.0
-    """Seconds for a whole answer."""
+    """Seconds for a complete answer."""
 
 
 ScorerSource = Annotated[
@@ -119,7 +119,7 @@ class ScorerManifest(Frozen):
     """One line for `wtsbench scorer list`."""
     source: ScorerSource
     mirror: Annotated[str, Field(min_length=1)] | None = None
-    """For a `hub` source: a folder with the same weights below `WTSBENCH_DATA_MIRROR`, taken where it is there."""
+    """For a `hub` source: a folder with the same weights below `WTSBENCH_DATA_MIRROR`, used if it exists."""
 
     @field_validator("mirror")
     @classmethod

@@ -1,4 +1,4 @@
-"""YAML files to frozen models: every fault at once, each with file, line, key path and the nearest valid name."""
+"""Loads YAML files as frozen models; reports all faults at once, with file, line, key path and nearest valid name."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from wtsbench.spec.yaml_tree import Node, parse, read
 
 Model = TypeVar("Model", bound=BaseModel)
 Checks = Callable[[Node], Iterable[Fault]]
-"""Looks at a file's tree, which may be wrong in any way, and yields what the model cannot know: names, mostly."""
+"""Looks at a file's tree, which may be wrong in any way, and yields faults that the model cannot find: mostly names."""
 
 
-_CALLED = {
+_DESCRIPTIONS = {
     "grid": "a grid",
     "task": "a task's manifest",
     "model": "a model's manifest",
     "scorer": "a scorer's manifest",
 }
-"""What files there are."""
-_TELLING = {"template": "task", "pairs": "grid", "strategies": "grid"}
-"""Keys that only files of one kind have."""
+"""The kinds of files, as messages name them."""
+_KEYS_OF_KIND = {"template": "task", "pairs": "grid", "strategies": "grid"}
+"""Keys that only files of one kind have, with that kind."""
 
 
 def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
@@ -38,17 +38,17 @@ def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
         checks: further faults to report together with the model's.
 
     Raises:
-        SpecFaults: the file cannot be read, or is wrong; all faults are in it.
+        SpecFaults: the file cannot be read, or is wrong; the error lists all faults.
     """
     tree, faults = read(path)
-    found, wanted = _kind_of_file(tree), _kind_of_model(model)
-    if found is not None and found != wanted:
-        raise SpecFaults([tree.fault(f"this is {_CALLED[found]}, not {_CALLED[wanted]}")])
+    kind, expected = _kind_of_file(tree), _kind_of_model(model)
+    if kind is not None and kind != expected:
+        raise SpecFaults([tree.fault(f"this is {_DESCRIPTIONS[kind]}, not {_DESCRIPTIONS[expected]}")])
     return _loaded(tree, faults, model, checks)
 
 
 def load_text(text: str, name: str, model: type[Model], checks: Checks | None = None) -> Model:
-    """The same for YAML that is in no file; faults call it by the name given."""
+    """The same for YAML that is not in a file; faults name it `name`."""
     return _loaded(*parse(text, name), model, checks)
 
 
@@ -60,19 +60,19 @@ def _loaded(tree: Node, faults: list[Fault], model: type[Model], checks: Checks 
         faults += faults_of(error, tree, model)
     faults += _misread(tree, [model])
     if checks is not None:
-        known = {(fault.file, fault.path) for fault in faults}
-        faults += [fault for fault in checks(tree) if (fault.file, fault.path) not in known]
+        reported = {(fault.file, fault.path) for fault in faults}
+        faults += [fault for fault in checks(tree) if (fault.file, fault.path) not in reported]
     if faults or loaded is None:
         raise SpecFaults(faults)
     return loaded
 
 
 def _kind_of_file(tree: Node) -> str | None:
-    """What a file says that it is, by its kind or its keys; None where it says nothing."""
+    """The kind of a file, by its key `kind` or by keys that only one kind has; None if unclear."""
     stated = tree.value.get("kind")
-    if isinstance(stated, str) and stated in _CALLED:
+    if isinstance(stated, str) and stated in _DESCRIPTIONS:
         return stated
-    kinds = {kind for key, kind in _TELLING.items() if key in tree.value}
+    kinds = {kind for key, kind in _KEYS_OF_KIND.items() if key in tree.value}
     return kinds.pop() if len(kinds) == 1 else None
 
 
@@ -82,24 +82,24 @@ def _kind_of_model(model: type[BaseModel]) -> str:
 
 
 def faults_of(error: ValidationError, node: Node, model: type[BaseModel]) -> list[Fault]:
-    """What pydantic found wrong with the value of `node`, told by the places and names of the file.
+    """The errors that pydantic found in the value of `node`, as faults with their places in the file.
 
     Args:
         error: from validating `node.value` (or a part of it: keys that the file does not have are skipped) as `model`.
         node: where the value stands.
-        model: what it was validated as; its fields are the names to suggest.
+        model: the model it was validated as; its fields are the names to suggest.
     """
-    found: dict[tuple[str, int, int], list[Fault]] = {}
+    by_place: dict[tuple[str, int, int], list[Fault]] = {}
     for entry in error.errors(include_url=False):
         fault = _fault(dict(entry), node, model)
         if fault is None:
             continue
-        found.setdefault((fault.path, fault.line or 0, fault.column or 0), []).append(fault)
-    return [_united(faults) for faults in found.values()]
+        by_place.setdefault((fault.path, fault.line or 0, fault.column or 0), []).append(fault)
+    return [_united(faults) for faults in by_place.values()]
 
 
 def _united(faults: list[Fault]) -> Fault:
-    """The members of a union each complain at the same place: one fault."""
+    """One fault for the errors that each member of a union reports at the same place."""
     first = faults[0]
     message = ", or ".join(dict.fromkeys(fault.message for fault in faults))
     hint = next((fault.suggestion for fault in faults if fault.suggestion is not None), None)
@@ -111,7 +111,7 @@ def _united(faults: list[Fault]) -> Fault:
 def _fault(entry: dict[str, Any], node: Node, model: type[BaseModel]) -> Fault | None:
     kind, location = entry["type"], list(entry["loc"])
     context = entry.get("ctx") or {}
-    if "index" in context:  # a check of the whole list that knows the entry
+    if "index" in context:  # a check of a list that names the entry by `index`
         location.append(context["index"])
     missing = location.pop() if kind in ("missing", "extra_forbidden") else None
     annotations: list[Any] = [model]
@@ -129,12 +129,12 @@ def _fault(entry: dict[str, Any], node: Node, model: type[BaseModel]) -> Fault |
         return node.key_fault(missing, "is required")
     if kind == "extra_forbidden":
         hint = nearest(str(missing), names)
-        known = "" if hint is not None or not names else f"; known here: {', '.join(names)}"
-        return node.key_fault(missing, f"unknown key{known}", suggestion=hint)
+        valid = "" if hint is not None or not names else f"; known here: {', '.join(names)}"
+        return node.key_fault(missing, f"unknown key{valid}", suggestion=hint)
     if kind == "union_tag_not_found":
         return node.key_fault(context["discriminator"].strip("'"), "is required")
     if kind == "too_short" and len(node.value) >= context["min_length"]:
-        return None  # enough entries were given; each that is wrong has its own fault
+        return None  # there are enough entries; each wrong one has its own fault
     message, hint = worded(entry)
     owner, colon, rest = message.partition(": ")
     *above, last = owner.split(".")  # "zero_shot.answers: ..." is about the key `answers` below the key `zero_shot`
@@ -145,7 +145,7 @@ def _fault(entry: dict[str, Any], node: Node, model: type[BaseModel]) -> Fault |
 
 
 def _misread(node: Node, annotations: list[Any]) -> Iterator[Fault]:
-    """What pydantic lets pass: `true` for a number, and a field by its Python name."""
+    """Faults that pydantic accepts: `true` for a number, and a field by its Python name."""
     flat = list(_flat(annotations))
     if isinstance(node.value, bool):
         if {int, float} & set(flat) and not {bool, str, Any} & set(flat) and not any(_choices(a) for a in flat):
@@ -161,32 +161,34 @@ def _misread(node: Node, annotations: list[Any]) -> Iterator[Fault]:
 
 
 def _below(annotations: list[Any], part: Any) -> list[Any]:
-    """Types of what stands under `part`; a part that names a member of a union narrows the types instead."""
+    """The types of the value under `part`; a part that names a member of a union narrows the types instead."""
     flat = list(_flat(annotations))
-    found: list[Any] = []
-    for one in flat:
-        arguments = get_args(one)
-        if _is_model(one):
-            found += [info.annotation for name, info in one.model_fields.items() if part in (name, info.alias)]
-        elif get_origin(one) in (tuple, list, set, frozenset) and isinstance(part, int):
-            found += [arguments[0 if arguments[-1] is Ellipsis or part >= len(arguments) else part]]
-        elif get_origin(one) is dict:
-            found += [arguments[1]]
-    if found:
-        return found
-    tagged = [one for one in flat if _is_model(one) and part in _tags(one)]
+    types_below: list[Any] = []
+    for annotation in flat:
+        arguments = get_args(annotation)
+        if _is_model(annotation):
+            types_below += [
+                info.annotation for name, info in annotation.model_fields.items() if part in (name, info.alias)
+            ]
+        elif get_origin(annotation) in (tuple, list, set, frozenset) and isinstance(part, int):
+            types_below += [arguments[0 if arguments[-1] is Ellipsis or part >= len(arguments) else part]]
+        elif get_origin(annotation) is dict:
+            types_below += [arguments[1]]
+    if types_below:
+        return types_below
+    tagged = [annotation for annotation in flat if _is_model(annotation) and part in _tags(annotation)]
     return tagged or annotations
 
 
 def _flat(annotations: Iterable[Any]) -> Iterator[Any]:
-    for one in annotations:
-        origin = get_origin(one)
+    for annotation in annotations:
+        origin = get_origin(annotation)
         if origin is Annotated:
-            yield from _flat(get_args(one)[:1])
+            yield from _flat(get_args(annotation)[:1])
         elif origin in (Union, types.UnionType):
-            yield from _flat(get_args(one))
+            yield from _flat(get_args(annotation))
         else:
-            yield one
+            yield annotation
 
 
 def _is_model(annotation: Any) -> bool:
@@ -198,11 +200,11 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 
 def _tags(model: type[BaseModel]) -> set[Any]:
-    """The values by which a member of a discriminated union is told, and its name, by which a member of another is."""
+    """How pydantic names a member of a union: by its discriminator's value, or by its class name."""
     return {model.__name__, *(tag for info in model.model_fields.values() for tag in _choices(info.annotation))}
 
 
 def _keys(annotations: list[Any]) -> set[str]:
-    """The keys a mapping of these types may have, as the file writes them."""
-    models = [one for one in _flat(annotations) if _is_model(one)]
+    """The keys that a mapping of these types may have in a file."""
+    models = [annotation for annotation in _flat(annotations) if _is_model(annotation)]
     return {info.alias or name for model in models for name, info in model.model_fields.items()}
