@@ -1,4 +1,4 @@
-"""`wtsbench gate`: fail where a grid became worse than its baseline, and where nothing was measured."""
+"""`wtsbench gate`: fails if a grid became worse than its baseline, or if something was not measured."""
 
 from __future__ import annotations
 
@@ -94,47 +94,49 @@ def gate(
             raise typer.BadParameter(f"{path} does not exist; name the grid to write it from", param_hint="--grid")
         write_first(path, store, grid)
         raise typer.Exit(ExitCode.INCOMPLETE)
-    found, stale = compared(path, store, grid, threshold, time, memory)
+    result, stale = compared(path, store, grid, threshold, time, memory)
     if stale and not any_code:
-        found = without_code(found, stale)
+        result = without_code(result, stale)
         say("submit the grid with this code into a store of its own, or pass --any-code.")
-    elif confirm and found.regressions:
-        found = _confirmed(found, path, store, grid or found.grid, base, threshold)
-    commands = _commands(baseline, grid or found.grid, store, folder) if found.exit_code else []
-    print_gate(found, commands, json=json)
+    elif confirm and result.regressions:
+        result = _confirmed(result, path, store, grid or result.grid, base, threshold)
+    commands = _commands(baseline, grid or result.grid, store, folder) if result.exit_code else []
+    print_gate(result, commands, json=json)
     if junit is not None:
-        write_file(junit, outcome.junit(found).encode())
+        write_file(junit, outcome.junit(result).encode())
     if comment is not None:
-        write_file(comment, outcome.limited(found, commands, outcome.COMMENT_BYTES).encode())
+        write_file(comment, outcome.limited(result, commands, outcome.COMMENT_BYTES).encode())
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in outcome.workflow_commands(found):
+        for line in outcome.workflow_commands(result):
             say(line)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             with Path(summary).open("a", encoding="utf-8") as file:
-                room = max(0, outcome.SUMMARY_BYTES - file.tell())  # others of the step may have written there
-                file.write(outcome.limited(found, commands, room))
-    if found.exit_code:
-        raise typer.Exit(found.exit_code)
+                room = max(
+                    0, outcome.SUMMARY_BYTES - file.tell()
+                )  # earlier commands of the step may have written there
+                file.write(outcome.limited(result, commands, room))
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
 
 
 def write_first(path: Path, store: str | None, grid: str) -> None:
-    """Write the baseline of a grid that had none; what its unfinished entries scored would never be gated.
+    """Write the baseline of a grid that had none. It must be complete, as unfinished entries would never be gated.
 
     Raises:
-        SpecError: some of its entries lack seeds, or it has none.
+        SpecError: some of its entries lack seeds, or it has no entries.
     """
     from wtsbench.reports.baseline import measured, require_whole, write
     from wtsbench.store.client import open_store
 
-    now = measured(open_store(store_of(store)), grid)
-    require_whole(now)
-    write(now, path)
-    said = f"there was no baseline: {path} is written; review and commit it"
-    say(f"::warning title=no baseline::{said}" if os.environ.get("GITHUB_ACTIONS") == "true" else said)
+    current = measured(open_store(store_of(store)), grid)
+    require_whole(current)
+    write(current, path)
+    message = f"there was no baseline: {path} is written; review and commit it"
+    say(f"::warning title=no baseline::{message}" if os.environ.get("GITHUB_ACTIONS") == "true" else message)
 
 
 def _grid_and_folder(grid: str | None) -> tuple[str | None, Path | None]:
-    """A grid's name, and where its file is if it was given by that."""
+    """A grid's name, and the folder of its file if it was given by path."""
     from wtsbench.spec import manifests
 
     if grid is None or not manifests.is_path(grid):
@@ -158,18 +160,18 @@ def compared(
 
     opened, expected = open_store(store_of(store)), read(path)
     name = grid or expected.grid
-    now = measured(opened, name)
+    current = measured(opened, name)
     ranking = sorted({entry.metric for entry in expected.entries})
-    for metric in (each.partition("=")[0] for each in threshold or ()):
+    for metric in (option.partition("=")[0] for option in threshold or ()):
         if metric not in ranking:
             message = f"no entry of {path} is measured by {metric!r}; they are by {', '.join(ranking)}"
             raise typer.BadParameter(message, param_hint="--threshold")
-    found = decide(expected, now, limits_of(opened, name, threshold, time, memory))
-    return found, sorted(set(now.code) - {code_of(provenance())})
+    result = decide(expected, current, limits_of(opened, name, threshold, time, memory))
+    return result, sorted(set(current.code) - {code_of(provenance())})
 
 
 def compared_runs(first: str, second: str) -> Gate:
-    """Every entry of one run beside that of another, by items and seeds; what is not in both is named."""
+    """Compares two runs entry by entry, on equal items and seeds; what is not in both is named."""
     from wtsbench.reports.gate import Limits
     from wtsbench.reports.gate import gate as decide
 
@@ -177,7 +179,7 @@ def compared_runs(first: str, second: str) -> Gate:
 
 
 def _run(source: str) -> Baseline:
-    """What a baseline file, a store with one grid, or STORE#GRID says."""
+    """The scores in a baseline file, a store with one grid, or STORE#GRID."""
     from wtsbench.errors import SpecError
     from wtsbench.reports.baseline import SUFFIX, measured, read
     from wtsbench.reports.contents import submissions
@@ -196,27 +198,27 @@ def _run(source: str) -> Baseline:
 
 
 def limits_of(store: Store, grid: str, threshold: list[str] | None, time: float | None, memory: float | None) -> Limits:
-    """What counts as worse: options over the grid's `gate` over the default."""
+    """What counts as worse: by options, else the grid's `gate`, else the default."""
     from wtsbench.planning.stored import stored_grid
     from wtsbench.reports.gate import Limits
 
     thresholds = dict(stored_grid(store, grid).gate)
-    for each in threshold or ():
-        metric, _, points = each.partition("=")
+    for option in threshold or ():
+        metric, _, points = option.partition("=")
         if not re.fullmatch(r"\d*\.?\d+", points):
-            raise typer.BadParameter(f"{each!r} is not METRIC=POINTS", param_hint="--threshold")
+            raise typer.BadParameter(f"{option!r} is not METRIC=POINTS", param_hint="--threshold")
         thresholds[metric] = float(points)
     return Limits(thresholds=thresholds, time=time, memory=memory)
 
 
-def print_gate(found: Gate, commands: list[str], *, json: bool) -> None:
-    """The gate on standard output."""
+def print_gate(result: Gate, commands: list[str], *, json: bool) -> None:
+    """Print the gate on standard output."""
     from wtsbench.reports import outcome, text
 
     if json:
-        sys.stdout.write(outcome.json_text(found))
+        sys.stdout.write(outcome.json_text(result))
         return
-    document = outcome.document(found, commands)
+    document = outcome.document(result, commands)
     if sys.stdout.isatty():
         sys.stdout.write(text.terminal(document, width=console().width, color=not os.environ.get("NO_COLOR")))
     else:
@@ -224,9 +226,9 @@ def print_gate(found: Gate, commands: list[str], *, json: bool) -> None:
 
 
 def _confirmed(
-    found: Gate, path: Path, store: str | None, grid: str, base: Path | None, threshold: list[str] | None
+    result: Gate, path: Path, store: str | None, grid: str, base: Path | None, threshold: list[str] | None
 ) -> Gate:
-    """The gate, with only those regressions that fresh seeds show as well.
+    """The gate with only those regressions that fresh seeds show too.
 
     Raises:
         SpecError: the grid names files by relative paths, which start from a folder that is not this one.
@@ -243,7 +245,7 @@ def _confirmed(
 
     uri = store_of(store)
     opened, expected = open_store(uri), read(path)
-    entries = [verdict.entry for verdict in found.regressions]
+    entries = [verdict.entry for verdict in result.regressions]
     part = again(
         stored_grid(opened, grid),
         tasks={entry.task for entry in entries},
@@ -260,7 +262,7 @@ def _confirmed(
             remedy="if it names files by relative paths, pass --grid with its file.",
         ) from None
     limits = limits_of(opened, grid, threshold, None, None)
-    return with_confirmation(found, decide(expected, measured(opened, part.name), limits, fresh=True))
+    return with_confirmation(result, decide(expected, measured(opened, part.name), limits, fresh=True))
 
 
 def _commands(baseline: str, grid: str, store: str | None, folder: Path | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""`wtsbench submit`: run what the store lacks of a grid."""
+"""`wtsbench submit`: runs those trials of a grid that the store lacks."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def submit(
             on_event=listener,
             on_second_interrupt=partial(end_at_once, live),
         )
-    if listener.lost is not None:
-        raise listener.lost
+    if listener.output_error is not None:
+        raise listener.output_error
     for line in last_words(summary, grid, place):
         print(line)
     if not quiet and not summary.cancelled:
@@ -91,24 +91,24 @@ def submit(
 
 
 class _Listener:
-    """Shows events; where nobody reads on, or nothing can be written, the submission stops as at Ctrl-C."""
+    """Shows events. If output cannot be written any more, the submission stops as at Ctrl-C."""
 
     def __init__(self, view: QuietView) -> None:
         self._view = view
-        self.lost: OutputError | None = None
-        """Why nothing can be written, where that is an error."""
+        self.output_error: OutputError | None = None
+        """Why output cannot be written; None while it can, and for a broken pipe."""
 
     def __call__(self, event: Event) -> None:
         try:
             self._view.take(event)
         except (BrokenPipeError, OutputError) as error:
-            self.lost = error if isinstance(error, OutputError) else self.lost
+            self.output_error = error if isinstance(error, OutputError) else self.output_error
             discard()
             raise KeyboardInterrupt from error
 
 
 def end_at_once(terminal: bool) -> NoReturn:
-    """End the process, in a signal's handler. Nothing here may wait: trials end when nobody renews their lease.
+    """End the process from a signal handler, without blocking. Trials end once nobody renews their lease.
 
     Args:
         terminal: whether a live display may have hidden the cursor.
@@ -130,7 +130,7 @@ def last_words(summary: Summary, grid: str, store: str) -> list[str]:
         return [f"done: {count(summary.total, 'trial')}, {ran}"]
     lines = [f"ended: {kept:,} of {count(summary.total, 'trial')} stored, {ran}"]
     classes = Counter(failure.failure_class.value for _, failure in summary.failures)
-    told = ", ".join(f"{number} {name}" for name, number in sorted(classes.items()))
-    lines.append(f"{summary.failed:,} failed ({told}), {summary.blocked:,} not run because of them")
+    counts = ", ".join(f"{number} {name}" for name, number in sorted(classes.items()))
+    lines.append(f"{summary.failed:,} failed ({counts}), {summary.blocked:,} not run because of them")
     lines.append(f"why: wtsbench logs --store {shlex.quote(store)}; try again with: {again}")
     return lines
