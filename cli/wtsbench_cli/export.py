@@ -53,5 +53,5 @@ def export(
         print_json(result)
     else:
         print(
-            f"{out}: {result['rows']:,} rows in {len(result['files']):,} files, {result['written']:,} of them written now"
+            f"{out}: {result['rows']:,} rows in {len(result['files']):,} files, {result['written']:,} of them written"
         )

@@ -91,8 +91,8 @@ def _show(findings: Findings, cleared: list[Cleared], *, force: bool) -> None:
     elif not force:
         print(f"{total}, {size(sum(left.bytes for left in leftovers))}; `wtsbench gc --force` clears them away")
     else:
-        gone = [outcome.leftover for outcome in cleared if outcome.problem is None]
-        print(f"{len(gone):,} of {total} cleared away, {size(sum(left.bytes for left in gone))}")
+        removed = [outcome.leftover for outcome in cleared if outcome.problem is None]
+        print(f"{len(removed):,} of {total} cleared away, {size(sum(left.bytes for left in removed))}")
 
 
 def _age(leftover: Leftover) -> str:

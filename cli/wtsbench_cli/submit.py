@@ -119,16 +119,16 @@ def end_at_once(terminal: bool) -> NoReturn:
 
 def last_words(summary: Summary, grid: str, store: str) -> list[str]:
     """How the submission ended, and what to do next."""
-    kept = summary.stored + summary.done
+    stored = summary.stored + summary.done
     again = f"wtsbench submit {shlex.quote(grid)} --store {shlex.quote(store)}"
     if summary.cancelled:
-        return [f"stopped: {kept:,} of {count(summary.total, 'trial')} are stored and kept", f"go on with: {again}"]
+        return [f"stopped: {stored:,} of {count(summary.total, 'trial')} are stored and kept", f"go on with: {again}"]
     if not summary.done and not summary.failed and not summary.blocked:
         return [f"done: all {count(summary.total, 'trial')} were stored already"]
     ran = f"{summary.done:,} run in {duration(summary.seconds)}, {summary.stored:,} stored before"
     if not summary.failed and not summary.blocked:
         return [f"done: {count(summary.total, 'trial')}, {ran}"]
-    lines = [f"ended: {kept:,} of {count(summary.total, 'trial')} stored, {ran}"]
+    lines = [f"ended: {stored:,} of {count(summary.total, 'trial')} stored, {ran}"]
     classes = Counter(failure.failure_class.value for _, failure in summary.failures)
     counts = ", ".join(f"{number} {name}" for name, number in sorted(classes.items()))
     lines.append(f"{summary.failed:,} failed ({counts}), {summary.blocked:,} not run because of them")

@@ -154,16 +154,16 @@ def pending(folder: Path, *, trial_id: str = "", attempt: int = 0) -> list[Outbo
     Raises:
         StoreError: an `.arrow` file in it is no record.
     """
-    found = []
+    files = []
     for path in folder.iterdir() if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
         if match is not None and match[2] in RECORD_TABLES:
-            found.append(
+            files.append(
                 OutboxFile(path=path, table=match[2], trial_id=trial_id, attempt=attempt, sequence=int(match[1]))
             )
         elif path.suffix == ".arrow" and not path.name.startswith("."):
             raise StoreError(f"{path} is no record of an outbox", remedy=_REMEDY)
-    return sorted(found, key=lambda file: file.sequence)
+    return sorted(files, key=lambda file: file.sequence)
 
 
 def read_batch(path: Path) -> Batch:

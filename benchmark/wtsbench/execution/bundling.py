@@ -194,32 +194,32 @@ class _Gathered:
 
     def add_tasks(self, resolved: Resolved) -> None:
         """The prepared items of all tasks, and what is needed to identify their sources."""
-        for asked in resolved.asked:
-            self.add_manifest("tasks", asked.written)
-            kept = kept_file(asked.manifest, asked.settings, mirror=self.mirror, folder=asked.folder)
-            self.add_file(f"{CACHE}{kept.relative_to(cache_folder()).as_posix()}", kept)
+        for task in resolved.asked:
+            self.add_manifest("tasks", task.written)
+            prepared = kept_file(task.manifest, task.settings, mirror=self.mirror, folder=task.folder)
+            self.add_file(f"{CACHE}{prepared.relative_to(cache_folder()).as_posix()}", prepared)
             if self.mirror is not None:
-                for path in asked.manifest.mirror_paths:
+                for path in task.manifest.mirror_paths:
                     self.add_file(f"{MIRROR}{path}", self.mirror / path)
-            report = resolved.datasets[asked.manifest.name].report
-            self._add_source(asked, asked.manifest.source, report["source"])
-            if asked.manifest.ood is not None:
-                self._add_source(asked, asked.manifest.ood.source, report["ood"]["source"])
+            report = resolved.datasets[task.manifest.name].report
+            self._add_source(task, task.manifest.source, report["source"])
+            if task.manifest.ood is not None:
+                self._add_source(task, task.manifest.ood.source, report["ood"]["source"])
 
-    def _add_source(self, asked: Asked, source: object, report: Mapping[str, Any]) -> None:
+    def _add_source(self, task: Asked, source: object, report: Mapping[str, Any]) -> None:
         if report["kind"] == "mirror":
             return
         if isinstance(source, HubSource) and not COMMIT.fullmatch(source.revision):
             folder = f"datasets--{source.id.replace('/', '--')}"
             self.add_bytes(f"{HUB_CACHE}{folder}/refs/{source.revision}", report["commit"].encode())
         if isinstance(source, PathSource):
-            path = asked.folder / user_path(source.path)
+            path = task.folder / user_path(source.path)
             if path.is_relative_to(user_manifests()) and ".." not in Path(source.path).parts:
                 self.add_file(f"{MANIFESTS}{path.relative_to(user_manifests()).as_posix()}", path)
             else:
-                self.left_out.add(f"{path}: the rows of task {asked.manifest.name}; copy it to the same path there")
+                self.left_out.add(f"{path}: the rows of task {task.manifest.name}; copy it to the same path there")
         if isinstance(source, CodeSource):
-            self.left_out.add(f"the package of {source.entry_point}, which makes the rows of {asked.manifest.name}")
+            self.left_out.add(f"the package of {source.entry_point}, which makes the rows of {task.manifest.name}")
 
     def add_model(self, model: ModelRef, revision: str | None) -> None:
         """A model's files, and the commit that its branch stands for."""
