@@ -55,7 +55,7 @@ def drip(prefix: bytes) -> Callable[[socket.socket, int], None]:
 def test_an_answer_that_drips_meets_the_timeout(prefix: bytes) -> None:
     """However little comes at a time, in whatever part of the answer, and though each byte is in time."""
     begun = time.monotonic()
-    with hostile(drip(prefix)) as url, pytest.raises(NoAnswer, match="no whole answer within 1 s"):
+    with hostile(drip(prefix)) as url, pytest.raises(NoAnswer, match="no complete answer within 1 s"):
         asks_once(url)
     assert time.monotonic() - begun < 10
 
@@ -150,7 +150,7 @@ def test_the_perspective_scorer_has_the_same_bounds(monkeypatch: pytest.MonkeyPa
     behaviours: list[tuple[Callable[[socket.socket, int], None], str]] = [
         (lambda connection, _: connection.sendall(reply(b"[" * 200_000)), "without a TOXICITY score"),
         (lambda connection, _: connection.sendall(packed), "compressed"),
-        (drip(b"HTTP/1.1 200 OK\r\n\r\n"), "no whole answer within 1 s"),
+        (drip(b"HTTP/1.1 200 OK\r\n\r\n"), "no complete answer within 1 s"),
     ]
     for behave, words in behaviours:
         with hostile(behave) as url:
