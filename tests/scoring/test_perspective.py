@@ -149,7 +149,7 @@ def test_a_bad_key_is_told_and_never_shown(api: Perspective, monkeypatch: pytest
 
 def test_an_unsupported_language_is_told(api: Perspective) -> None:
     """LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE names attribute and language, and is asked once."""
-    with pytest.raises(ScorerError, match="TOXICITY is not to be had for tlh"):
+    with pytest.raises(ScorerError, match="TOXICITY is not available for tlh"):
         scorer(api, languages=["tlh"]).score(["qapla"])
     assert len(api.asked) == 1
 

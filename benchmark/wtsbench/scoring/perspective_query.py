@@ -70,7 +70,9 @@ class Query:
         message = f"scorer {self.name}: {self.source.endpoint} answers {status}{_message(body, self.service.headers)}"
         if "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE" in kinds:
             languages = ", ".join(self.source.languages)
-            return ScorerError(message, remedy=f"change languages: {languages} has no {self.source.attribute}.")
+            return ScorerError(
+                message, remedy=f"{self.source.attribute} is not available for {languages}: change languages."
+            )
         if kinds & {"API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED"} or status in (401, 403):
             return ScorerError(message, remedy="the key is not accepted: check it, and that the API is enabled for it.")
         if "COMMENT_TOO_LONG" in kinds:
