@@ -1,8 +1,8 @@
-"""Files: those that others made, touched without a surprise, and our own, written whole and locked.
+"""Files: opening and deleting those that others made without surprises, and writing our own atomically, with locks.
 
-A name may be any bytes but "/" and NUL: Python keeps those that are no UTF-8 as lone surrogates, which no text file,
-table or message can hold (`visible.storable`). A path may be longer than the kernel takes in one call, so folders are
-walked from one to the next and never by their whole path, with two of them open at most.
+A name may be any bytes but "/" and NUL. Python represents bytes that are not UTF-8 as lone surrogates, which no text
+file, table or message can hold (`visible.storable`). A path may be longer than the kernel accepts in one call, so
+folders are walked one step at a time, with at most two of them open.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NOT_GIVEN = {
     errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EINVAL,
 }  # fmt: skip
-"""What whoever may write to a folder can make of the opening of a file in it. Other errors are the disk's."""
+"""Errors of opening a file that anybody who may write to its folder can cause. Others are errors of the disk."""
 _ABSENT = {errno.ENXIO, errno.ENODEV}
-"""How the kernel refuses to open a socket, or a device that is not there."""
+"""Errors of opening a socket, or a device that does not exist."""
 
 
 def open_plain(path: str | os.PathLike[str], *, links: bool = True) -> BufferedReader:
-    """Open a regular file for reading, and nothing else: a pipe in its place would be waited for, perhaps for ever.
+    """Open a regular file for reading, and nothing else: opening a pipe in its place could block for ever.
 
     Args:
         path: the file.
         links: whether a link at the end of the path is followed.
 
     Raises:
-        OSError: it is no regular file, is not there, or cannot be read.
+        OSError: it is not a regular file, does not exist, or cannot be read.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
     try:
@@ -62,7 +62,7 @@ def open_plain(path: str | os.PathLike[str], *, links: bool = True) -> BufferedR
 
 
 def read_plain(path: str | os.PathLike[str], *, links: bool = True) -> bytes:
-    """All of a regular file.
+    """The content of a regular file.
 
     Raises:
         OSError: as for `open_plain`.
@@ -72,7 +72,7 @@ def read_plain(path: str | os.PathLike[str], *, links: bool = True) -> bytes:
 
 
 def read_small(path: str | os.PathLike[str]) -> bytes:
-    """A regular file that is small where it is the right one, as a key, a token or a certificate.
+    """The content of a regular file that should be small, such as a key, a token or a certificate.
 
     Raises:
         OSError: as for `open_plain`, or it is larger than a mebibyte.
@@ -85,7 +85,7 @@ def read_small(path: str | os.PathLike[str]) -> bytes:
 
 
 def require_plain(path: str | os.PathLike[str]) -> None:
-    """Refuse what a library would wait for, which opens files by their names itself.
+    """Refuse anything but a regular file, for libraries that open files themselves and would block.
 
     Raises:
         OSError: as for `open_plain`.
@@ -94,10 +94,10 @@ def require_plain(path: str | os.PathLike[str]) -> None:
 
 
 def require_replaceable(path: Path) -> None:
-    """Refuse to put a file in the place of a folder, a pipe or a device: who renames over one takes it from others.
+    """Refuse to replace a folder, a pipe or a device by a file: others may use it.
 
     Raises:
-        OSError: something stands there that is no regular file.
+        OSError: something other than a regular file is there.
     """
     if path.exists() and not path.is_file():
         raise _not_plain(path.stat(), path)
@@ -113,60 +113,60 @@ def _not_plain(state: os.stat_result, path: str | os.PathLike[str]) -> OSError:
 def walk(top: Path, *, unlock: bool = False) -> Iterator[tuple[int, str, os.stat_result]]:
     """Everything below a folder, to any depth, what is in a folder before the folder itself.
 
-    No link is followed. What cannot be looked into, or is gone meanwhile, counts as empty; where a folder is moved
-    while somebody is in it, the walk ends.
+    No link is followed. Folders that cannot be read, or disappear meanwhile, count as empty; if a folder is moved while
+    the walk is inside it, the walk ends.
 
     Args:
-        top: the folder; one that is none is empty.
-        unlock: whether folders of ours that are closed to us are opened.
+        top: the folder; anything else counts as empty.
+        unlock: whether to add missing permissions to folders that this user owns.
 
     Yields:
-        A folder that is open, the name of an entry of it, and the entry's state.
+        The descriptor of an open folder, the name of an entry in it, and the entry's state.
     """
     try:
-        here = _enter(os.fspath(top), None, unlock)
+        current = _enter(os.fspath(top), None, unlock)
     except OSError:
         return
     above: list[tuple[str, list[str], tuple[int, int]]] = []
-    """The folders on the way here: name of the one entered from there, those to enter after it, and which it is."""
+    """The folders above: name of the subfolder that was entered, those to enter next, and the folder's identity."""
     try:
-        folders = yield from _files(here)
+        folders = yield from _files(current)
         while True:
             if folders:
                 name = folders.pop()
                 try:
-                    below = _enter(name, here, unlock)
+                    below = _enter(name, current, unlock)
                 except OSError:
                     with suppress(OSError):
-                        yield here, name, os.stat(name, dir_fd=here, follow_symlinks=False)
+                        yield current, name, os.stat(name, dir_fd=current, follow_symlinks=False)
                     continue
-                above.append((name, folders, _which(os.fstat(here))))
-                os.close(here)
-                here = below
-                folders = yield from _files(here)
+                above.append((name, folders, _identity(os.fstat(current))))
+                os.close(current)
+                current = below
+                folders = yield from _files(current)
             elif above:
-                state = os.fstat(here)
-                name, folders, which = above.pop()
+                state = os.fstat(current)
+                name, folders, identity = above.pop()
                 try:
-                    out = os.open("..", _FOLDER, dir_fd=here)
-                except OSError:  # closed to us since we came in
+                    parent = os.open("..", _FOLDER, dir_fd=current)
+                except OSError:  # its permissions were changed meanwhile
                     return
-                os.close(here)
-                here = out
-                if _which(os.fstat(here)) != which:
+                os.close(current)
+                current = parent
+                if _identity(os.fstat(current)) != identity:
                     return
-                yield here, name, state
+                yield current, name, state
             else:
                 return
     finally:
-        os.close(here)
+        os.close(current)
 
 
 def _files(folder: int) -> Generator[tuple[int, str, os.stat_result], None, list[str]]:
-    """What is in a folder but folders; returns the names of those."""
+    """Everything in a folder except subfolders; returns the names of those."""
     entries: list[os.DirEntry[str]] = []
-    with suppress(OSError), os.scandir(folder) as found:
-        entries += found
+    with suppress(OSError), os.scandir(folder) as scan:
+        entries += scan
     folders = []
     for entry in entries:
         with suppress(OSError):
@@ -178,7 +178,7 @@ def _files(folder: int) -> Generator[tuple[int, str, os.stat_result], None, list
 
 
 def _enter(name: str, folder: int | None, unlock: bool) -> int:
-    """Open a folder that can be left again."""
+    """Open a folder from which the walk can return to its parent."""
     if unlock:
         unlock_folder(name, folder)
     handle = os.open(name, _FOLDER, dir_fd=folder)
@@ -191,11 +191,11 @@ def _enter(name: str, folder: int | None, unlock: bool) -> int:
 
 
 def unlock_folder(name: str | os.PathLike[str], folder: int | None = None) -> None:
-    """Open a folder to its owner, where that is us; a link in its place is not followed.
+    """Give the owner all permissions on a folder, if this user owns it; a link in its place is not followed.
 
     Args:
         name: the folder.
-        folder: the open folder that it is in; None where the name is a path.
+        folder: descriptor of the folder that it is in; None if the name is a path.
     """
     with suppress(OSError):
         handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -206,18 +206,18 @@ def unlock_folder(name: str | os.PathLike[str], folder: int | None = None) -> No
             os.close(handle)
 
 
-def _which(state: os.stat_result) -> tuple[int, int]:
+def _identity(state: os.stat_result) -> tuple[int, int]:
     return state.st_dev, state.st_ino
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or a folder with all that is in it, to any depth and whatever is closed in it.
+    """Delete a file, or a folder with everything in it, to any depth and whatever the permissions.
 
     Raises:
         OSError: something cannot be deleted; everything else is.
     """
     for folder, name, state in walk(path, unlock=True):
-        with suppress(OSError):  # what is left keeps its folder, and the last step from succeeding
+        with suppress(OSError):  # the folder of an entry that stays cannot be deleted, so the last step fails
             if stat.S_ISDIR(state.st_mode):
                 os.rmdir(name, dir_fd=folder)
             else:
@@ -230,14 +230,14 @@ def remove(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete as `remove` does; what cannot be deleted is left for whoever sweeps next."""
+    """Delete as `remove` does, but without an error: what cannot be deleted is left for the next sweep."""
     with suppress(OSError):
         remove(path)
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an OSError from writing there name the place: the system names a file that cannot be opened, and no other."""
+    """Add the path to an OSError from writing to it: the system names only files that cannot be opened."""
     try:
         yield
     except OSError as error:
@@ -247,19 +247,19 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def replace(path: Path, content: str | bytes, *, mode: int = 0o644, durable: bool = True) -> None:
-    """Write a file whole or not at all: under another name first, then renamed.
+    """Write a file completely or not at all: under a temporary name first, then renamed.
 
     Args:
-        path: of the file; what was there before stays until the new content is complete.
+        path: the file; an existing one stays until the new content is complete.
         content: text is written as UTF-8.
-        mode: permissions, which the umask does not change.
-        durable: whether it must outlive a power failure: content and name are flushed to the disk.
+        mode: permissions, regardless of the umask.
+        durable: whether it must survive a power failure: content and name are flushed to the disk.
 
     Raises:
-        OSError: it cannot be written; it names the path, and nothing is left beside it.
+        OSError: it cannot be written; the error names the path, and no temporary file is left.
     """
     data = content.encode() if isinstance(content, str) else content
-    # The name cannot be guessed: where others may write to the folder, a link in its place would lead anywhere.
+    # The name cannot be guessed: others who may write to the folder could put a link in its place.
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -278,7 +278,7 @@ def replace(path: Path, content: str | bytes, *, mode: int = 0o644, durable: boo
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
+    """Flush the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -288,9 +288,9 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def exclusive(path: Path, *, mode: int = 0o644) -> Iterator[None]:
-    """Hold the lock of a file, made where it is missing, or of a folder that is there; wait while another has it.
+    """Hold the lock of a file, which is created if missing, or of an existing folder; waits while another holds it.
 
-    The kernel lets go of it when the holder ends, however it ends.
+    The kernel releases it when the holder ends, in whatever way.
     """
     kind = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     handle = os.open(path, kind | os.O_CLOEXEC, mode)

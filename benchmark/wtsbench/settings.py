@@ -27,14 +27,14 @@ def shipped(name: str) -> Path:
 
 
 def user_path(name: str | Path) -> Path:
-    """A path that somebody wrote, on the command line, in a file or in the environment: `~` and `~name` filled in.
+    """A path that a user wrote, on the command line, in a file or in the environment: `~` and `~name` expanded.
 
     Raises:
-        SpecError: no file can be called so, or there is no such user.
+        SpecError: it is not a valid path, or there is no such user.
     """
     try:
         path = Path(name).expanduser()
-        str(path).encode()  # the database and Arrow take UTF-8 alone
+        str(path).encode()  # the database and Arrow accept only UTF-8
         os.lstat(path)
     except RuntimeError:
         raise SpecError(
@@ -42,16 +42,17 @@ def user_path(name: str | Path) -> Path:
         ) from None
     except ValueError:
         raise SpecError(
-            f"{shortened(str(name))} is no path: it holds a NUL, or is not UTF-8", remedy="rename it, or give another."
+            f"{shortened(str(name))} is not a path: it holds a NUL, or is not UTF-8",
+            remedy="rename it, or give another.",
         ) from None
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-            raise SpecError(f"{shortened(str(name))} is no path: {error.strerror}") from None
+            raise SpecError(f"{shortened(str(name))} is not a path: {error.strerror}") from None
     return path
 
 
 def checkout() -> Path | None:
-    """The root of the checkout wtsbench runs from; None where it is installed as a wheel."""
+    """The root of the checkout wtsbench runs from; None if it is installed as a wheel."""
     return _CHECKOUT if _CHECKOUT / "benchmark" / "wtsbench" == _PACKAGE else None
 
 
@@ -62,26 +63,26 @@ def manifest_folders() -> tuple[Path, ...]:
 
 def user_manifests() -> Path:
     """`WTSBENCH_MANIFESTS`, or `wtsbench/manifests` in the user's configuration folder."""
-    named = os.environ.get("WTSBENCH_MANIFESTS")
-    if named:
-        return user_path(named)
+    value = os.environ.get("WTSBENCH_MANIFESTS")
+    if value:
+        return user_path(value)
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return user_path(base) / "wtsbench" / "manifests"
 
 
 def cache_folder() -> Path:
-    """`WTSBENCH_CACHE`, or `wtsbench` in the user's cache folder: what can be made again."""
-    named = os.environ.get("WTSBENCH_CACHE")
-    if named:
-        return user_path(named)
+    """`WTSBENCH_CACHE`, or `wtsbench` in the user's cache folder: for files that can be made again."""
+    value = os.environ.get("WTSBENCH_CACHE")
+    if value:
+        return user_path(value)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return user_path(base) / "wtsbench"
 
 
 def data_mirror() -> Path | None:
-    """`WTSBENCH_DATA_MIRROR`: a folder that holds tasks' data and models in place of their canonical source."""
-    named = os.environ.get("WTSBENCH_DATA_MIRROR")
-    return user_path(named).resolve() if named else None
+    """`WTSBENCH_DATA_MIRROR`: a folder with tasks' data and models, used instead of their sources."""
+    value = os.environ.get("WTSBENCH_DATA_MIRROR")
+    return user_path(value).resolve() if value else None
 
 
 def default_store() -> str:
@@ -91,8 +92,8 @@ def default_store() -> str:
 
 def token_file() -> Path | None:
     """`WTSBENCH_TOKEN_FILE`: the file that holds the token for a central store."""
-    named = os.environ.get("WTSBENCH_TOKEN_FILE")
-    return user_path(named) if named else None
+    value = os.environ.get("WTSBENCH_TOKEN_FILE")
+    return user_path(value) if value else None
 
 
 def spool_of_servers() -> Path:
@@ -102,10 +103,9 @@ def spool_of_servers() -> Path:
 
 
 def spool_folder(store: str) -> Path:
-    """Where attempts on their way to a store are kept on this machine.
+    """Where attempts are kept on this machine until they are delivered to a store.
 
-    `WTSBENCH_SPOOL` where it is set; else `spool` in the store's folder, or for a server a folder of its own in the
-    user's cache.
+    `WTSBENCH_SPOOL` if it is set; else `spool` in the store's folder, or for a server a folder in the user's cache.
     """
     if "://" not in store:
         return user_path(os.environ.get("WTSBENCH_SPOOL") or user_path(store) / "spool").resolve()

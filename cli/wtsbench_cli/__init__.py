@@ -1,1 +1,1 @@
-"""The command line of wtsbench: one module per verb, which translates between a person and the library."""
+"""The command line of wtsbench: one module per verb, which translates between the user and the library."""

@@ -41,8 +41,8 @@ def set_baseline(
 ) -> None:
     """Write what a grid of the store scores now.
 
-    A baseline that is there already is replaced only where all its entries are equal bit for bit: one that moved with
-    every small loss would drift. `--accept` says that the change is meant.
+    An existing baseline is only replaced if all its entries are equal bit for bit: one that followed every small loss
+    would drift. `--accept` says that the change is intended.
     """
     from wtsbench.errors import SpecError
     from wtsbench.reports.baseline import measured, read, require_whole, write
@@ -51,20 +51,22 @@ def set_baseline(
     from wtsbench_cli.gate import limits_of
 
     opened = open_store(store_of(store))
-    now = measured(opened, grid)
-    require_whole(now, partly=accept)
+    current = measured(opened, grid)
+    require_whole(current, partly=accept)
     path = path_of_baseline(name, folder)
     if path.exists() and not accept:
         limits = limits_of(opened, grid, None, None, None)
-        moved = [verdict for verdict in gate(read(path), now, limits).verdicts if not moves_nothing(verdict)]
+        moved = [verdict for verdict in gate(read(path), current, limits).verdicts if not moves_nothing(verdict)]
         if moved:
             raise SpecError(
-                f"{path} stays: {count(len(moved), 'entry', 'entries')} may have moved, such as {moved[0].entry.title}"
+                f"{path} is kept: {count(len(moved), 'entry', 'entries')} may differ, such as {moved[0].entry.title}"
                 f" ({moved[0].status})",
-                remedy=f"`wtsbench baseline diff {name} --grid {grid}` shows them; --accept replaces it all the same.",
+                remedy=f"`wtsbench baseline diff {name} --grid {grid}` shows them; --accept replaces it in any case.",
             )
-    write(now, path)
-    print(f"{path}: {count(len(now.entries), 'entry', 'entries')}, {size(path.stat().st_size)}; review and commit it")
+    write(current, path)
+    print(
+        f"{path}: {count(len(current.entries), 'entry', 'entries')}, {size(path.stat().st_size)}; review and commit it"
+    )
 
 
 @app.command("list")
@@ -72,11 +74,13 @@ def list_baselines(folder: BaselineFolderOption = None, json: JsonOption = False
     """List the baselines of a folder."""
     from wtsbench.reports.baseline import FOLDER, listed, read
 
-    found = [(name, path, read(path)) for name, path in listed(folder or FOLDER)]
+    baselines = [(name, path, read(path)) for name, path in listed(folder or FOLDER)]
     if json:
-        print_json([{"name": name, "path": str(path), **_facts(baseline)} for name, path, baseline in found])
+        print_json([{"name": name, "path": str(path), **_facts(baseline)} for name, path, baseline in baselines])
         return
-    rows = [(name, baseline.grid, str(len(baseline.entries)), ", ".join(baseline.code)) for name, _, baseline in found]
+    rows = [
+        (name, baseline.grid, str(len(baseline.entries)), ", ".join(baseline.code)) for name, _, baseline in baselines
+    ]
     print_table(("NAME", "GRID", "ENTRIES", "CODE"), rows, right=("ENTRIES",))
 
 
@@ -108,11 +112,11 @@ def diff(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show how a grid of the store differs from a baseline, and pass no judgement by exit code."""
+    """Show how a grid of the store differs from a baseline; the exit code does not depend on it."""
     from wtsbench_cli.gate import compared, print_gate
 
-    found, _ = compared(path_of_baseline(name, folder), store, grid, None, None, None)
-    print_gate(found, [], json=json)
+    result, _ = compared(path_of_baseline(name, folder), store, grid, None, None, None)
+    print_gate(result, [], json=json)
 
 
 def _facts(baseline: Baseline) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What `wtsbench doctor` looks at. Each check looks at one thing, changes nothing, and says what to do."""
+"""The checks of `wtsbench doctor`. Each looks at one thing, changes nothing, and says what to do."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ NEEDED_DISK = 2 * GIB
 NEEDED_MEMORY = 2 * GIB
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 SECONDS = 5.0
-"""Patience with other programs and machines."""
+"""Time limit for answers of other programs and machines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What was looked at, how it stands, and what to do about it."""
+    """The result of a check, and what to do about it."""
 
     name: str
     state: State
@@ -50,7 +50,7 @@ class Place:
 
 
 def all_checks(place: Place) -> Iterator[Check]:
-    """Every check, in the order in which one would mend things. A check that breaks is itself a finding."""
+    """Every check, in the order in which one would fix things. A check that breaks is reported as failed."""
     looks: tuple[tuple[str, Callable[[], Check]], ...] = (
         ("python", python),
         ("packages", packages),
@@ -71,7 +71,7 @@ def all_checks(place: Place) -> Iterator[Check]:
             yield look()
         except UserError as error:
             yield Check(name=name, state="fail", found=error.message, remedy=error.remedy)
-        except Exception as error:  # noqa: BLE001  # a broken installation is what this verb is for; it is told
+        except Exception as error:  # noqa: BLE001  # this verb exists to report broken installations
             yield Check(name=name, state="fail", found=f"{type(error).__name__}: {error}")
 
 
@@ -86,7 +86,7 @@ def packages() -> Check:
 
     lock = environment_lock()
     try:
-        wanted = importlib.metadata.requires("wtsbench") or []
+        requirements = importlib.metadata.requires("wtsbench") or []
     except importlib.metadata.PackageNotFoundError:
         return Check(
             name="packages",
@@ -94,7 +94,7 @@ def packages() -> Check:
             found=f"wtsbench runs from its source and is not installed; environment lock {lock[:12]}",
             remedy="pip install -e . in the checkout, so that versions can be checked.",
         )
-    applicable = [requirement for text in wanted if _applies(requirement := Requirement(text))]
+    applicable = [requirement for text in requirements if _applies(requirement := Requirement(text))]
     wrong = [fault for requirement in applicable if (fault := _unmet(requirement)) is not None]
     if wrong:
         return Check(name="packages", state="fail", found="; ".join(wrong), remedy="install wtsbench again.")
@@ -113,7 +113,7 @@ def _unmet(requirement: Requirement) -> str | None:
         return f"{requirement.name} is missing"
     if requirement.specifier.contains(version, prereleases=True):
         return None
-    return f"{requirement.name} is {version}, wanted {requirement.specifier}"
+    return f"{requirement.name} is {version}, needed is {requirement.specifier}"
 
 
 def cores() -> Check:
@@ -156,13 +156,13 @@ def gpu() -> Check:
 
 
 def gpu_bytes() -> int | None:
-    """Memory of this machine's smallest NVIDIA device; None where there is none, as on the head of a cluster."""
+    """Memory of this machine's smallest NVIDIA device; None if there is none, as on the head of a cluster."""
     sizes = (_output("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits") or "").split()
     return min((int(size) * 2**20 for size in sizes if size.isdigit()), default=None)
 
 
 def ray(address: str | None) -> Check:
-    """Ray's version, whether a cluster asked for answers, and whether it takes the token that is here."""
+    """Ray's version; whether the cluster answers, if one is named, and accepts the token on this machine."""
     from wtsbench.execution.ray_access import token_for
 
     version = importlib.metadata.version("ray")
@@ -174,12 +174,12 @@ def ray(address: str | None) -> Check:
         token = token_for(address)
     except UserError as error:
         return Check(name="ray", state="fail", found=f"{version}; {error.message}", remedy=error.remedy)
-    how = "wants no token" if token is None else f"takes the token of {token}"
+    how = "needs no token" if token is None else f"accepts the token of {token}"
     return Check(name="ray", state="ok", found=f"{version}; the cluster at {address} answers and {how}")
 
 
 def store(uri: str) -> Check:
-    """Whether the store can be read and written, and whether somebody holds its lock."""
+    """Whether the store can be read and written, and whether another process holds its lock."""
     folder = user_path(uri)
     if "://" not in uri and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
         parent = _existing(folder)
@@ -214,7 +214,7 @@ def _central_store(uri: str) -> Check:
 
 
 def cache() -> Check:
-    """The folder of what can be made again."""
+    """The cache folder."""
     from wtsbench.settings import cache_folder
 
     folder = cache_folder()
@@ -226,7 +226,7 @@ def cache() -> Check:
 
 
 def mirror(folder: Path | None) -> Check:
-    """Which tasks and models the mirror folder holds."""
+    """Which tasks and models the mirror folder has."""
     if folder is None:
         return Check(name="data mirror", state="ok", found="none; data comes from its canonical source")
     if not folder.is_dir():
@@ -235,13 +235,13 @@ def mirror(folder: Path | None) -> Check:
     from wtsbench.spec import manifests
 
     tasks = {name: manifests.load_task(name)[0].mirror_paths for name in manifests.names("tasks")}
-    wanted = {name: paths for name, paths in tasks.items() if paths}
-    wanted |= {
+    paths_of = {name: paths for name, paths in tasks.items() if paths}
+    paths_of |= {
         name: (model.mirror,) for name in manifests.names("models") if (model := manifests.load_model(name)[0]).mirror
     }
-    held = [name for name, paths in wanted.items() if all((folder / path).exists() for path in paths)]
-    lacking = [name for name in wanted if name not in held]
-    found = f"{folder}: holds {', '.join(held) or 'nothing that a manifest names'}"
+    present = [name for name, paths in paths_of.items() if all((folder / path).exists() for path in paths)]
+    lacking = [name for name in paths_of if name not in present]
+    found = f"{folder}: holds {', '.join(present) or 'nothing that a manifest names'}"
     if lacking:
         remedy = f"{', '.join(lacking)} will be downloaded from the canonical source."
         return Check(name="data mirror", state="warn", found=found, remedy=remedy)
@@ -259,7 +259,7 @@ def hub() -> Check:
 
 
 def git() -> Check:
-    """Git, which tells every record the commit of the code."""
+    """Git, from which every record gets the commit of the code."""
     version = _output("git", "--version")
     if version is None:
         remedy = "install git to have the commit in every record; everything else works without."
@@ -268,7 +268,7 @@ def git() -> Check:
 
 
 def docker() -> Check:
-    """The Docker engine and the pinned images; trials do without, as processes."""
+    """The Docker engine and the pinned images; without them, trials run as processes."""
     from wtsbench.images.docker_engine import probe
     from wtsbench.images.pins import DEFAULT_IMAGE
     from wtsbench.images.verify import standing
@@ -280,20 +280,20 @@ def docker() -> Check:
         return Check(
             name="docker", state="warn", found=f"{error.message}; trials run as processes", remedy=error.remedy
         )
-    told = "; ".join(f"image {name} {how}" for name, (how, _) in images.items())
+    described = "; ".join(f"image {name} {state}" for name, (state, _) in images.items())
     found = f"engine {engine.version} at {engine.address} ({engine.driver})"
     if DEFAULT_IMAGE not in images:
         remedy = "run `wtsbench image build`; until then trials run as processes."
-        words = f"{found}; {told + '; ' if told else ''}no image {DEFAULT_IMAGE} is pinned"
+        words = f"{found}; {described + '; ' if described else ''}no image {DEFAULT_IMAGE} is pinned"
         return Check(name="docker", state="warn", found=words, remedy=remedy)
-    if not images[DEFAULT_IMAGE][1]:  # others may be old ones on purpose
+    if not images[DEFAULT_IMAGE][1]:  # other images may be of older code on purpose
         remedy = "`wtsbench image build` builds the trial image of this code; `wtsbench image verify --pull` fetches."
-        return Check(name="docker", state="warn", found=f"{found}; {told}", remedy=remedy)
-    return Check(name="docker", state="ok", found=f"{found}; {told}")
+        return Check(name="docker", state="warn", found=f"{found}; {described}", remedy=remedy)
+    return Check(name="docker", state="ok", found=f"{found}; {described}")
 
 
 def _existing(folder: Path) -> Path:
-    """The folder itself, or the nearest one above that exists."""
+    """The folder itself, or its nearest existing ancestor."""
     folder = folder.absolute()
     while not folder.is_dir():
         folder = folder.parent
@@ -301,7 +301,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether a file can be made there; asked of the file system itself, which knows more than permission bits."""
+    """Whether a file can be created there. Tries it, since permission bits do not tell everything."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -310,9 +310,9 @@ def _writable(folder: Path) -> bool:
 
 
 def _output(*command: str) -> str | None:
-    """Standard output of a program; None where it is missing, fails or hangs."""
+    """Standard output of a program; None if it is missing, fails or hangs."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()

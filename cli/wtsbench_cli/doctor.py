@@ -1,4 +1,4 @@
-"""`wtsbench doctor`: is everything here that a submission needs?"""
+"""`wtsbench doctor`: checks that a submission can run here."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def doctor(
     from wtsbench_cli.checks import Place, all_checks
 
     place = Place(store=store_of(store), ray=cluster_of(ray), mirror=mirror or data_mirror())
-    found = []
+    checks = []
     colours = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     for check in all_checks(place):
-        found.append(check)
+        checks.append(check)
         if not json:
             from rich.table import Table
             from rich.text import Text
@@ -43,11 +43,11 @@ def doctor(
             if check.remedy:
                 line.add_row("", "", Text(check.remedy, style="dim"))
             put(line)
-    failed = [check for check in found if check.state == "fail"]
+    failed = [check for check in checks if check.state == "fail"]
     if json:
-        print_json({"ok": not failed, "checks": [asdict(check) for check in found]})
+        print_json({"ok": not failed, "checks": [asdict(check) for check in checks]})
     else:
-        warned = sum(check.state == "warn" for check in found)
+        warned = sum(check.state == "warn" for check in checks)
         print(f"\n{count(len(failed), 'check')} failed, {count(warned, 'warning')}")
     if failed:
         raise typer.Exit(ExitCode.UNREACHABLE)

@@ -47,11 +47,11 @@ def export(
     from wtsbench.store.upkeep import export_at_server
 
     chosen: Literal["arrow", "parquet"] = "arrow" if form is Form.ARROW else "parquet"
-    at = store_of(store)
-    found = export_at_server(at, str(out), chosen) if at_server else exported(at, out, chosen)
+    uri = store_of(store)
+    result = export_at_server(uri, str(out), chosen) if at_server else exported(uri, out, chosen)
     if json:
-        print_json(found)
+        print_json(result)
     else:
         print(
-            f"{out}: {found['rows']:,} rows in {len(found['files']):,} files, {found['written']:,} of them written now"
+            f"{out}: {result['rows']:,} rows in {len(result['files']):,} files, {result['written']:,} of them written"
         )

@@ -20,8 +20,8 @@ from wtsbench_cli.terminal import say
 CLOSED_PIPE = 141
 """Exit code when the reader of our output is gone: 128 + SIGPIPE, as a shell reports it for other programs."""
 
-_DISK = "free some space and run the same command again; what was acknowledged before is kept."
-_OWNER = "give yourself the right to it, or choose another place."
+_DISK = "free some space and run the same command again; what was stored before is kept."
+_OWNER = "change its permissions, or choose another place."
 _REMEDIES = {
     errno.ENOSPC: _DISK,
     errno.EDQUOT: _DISK,
@@ -31,37 +31,37 @@ _REMEDIES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n).",
     errno.ENFILE: "the machine has too many files open; stop other work.",
 }
-"""What helps against a fault of the machine."""
+"""Remedies for faults of the machine."""
 _NAMES = {
     errno.ENAMETOOLONG: "give a shorter one.",
-    errno.ENOTDIR: "what stands for a folder there is a file; give another.",
+    errno.ENOTDIR: "a file is in the place of a folder in this path; give another.",
     errno.EISDIR: "it is a folder; give a file.",
     errno.EEXIST: "something else is in its place; remove it, or give another.",
-    errno.ELOOP: "its symbolic links lead to themselves; mend them.",
+    errno.ELOOP: "its symbolic links form a loop; correct them.",
 }
-"""What helps against a name that stands for nothing of the kind."""
+"""Remedies for names that cannot be used."""
 
 
 def guarded(run: Callable[[], object], *, debug: bool) -> int:
-    """Run a command line and return its exit code; whatever goes wrong is told on standard error.
+    """Run a command line and return its exit code; errors are reported on standard error.
 
     Args:
-        run: parses the arguments and carries out the verb; it raises typer.Exit for a code other than 0.
-        debug: also print where an error came from.
+        run: parses the arguments and runs the verb; raises typer.Exit for an exit code other than 0.
+        debug: also print tracebacks.
     """
     try:
-        return _ended(run)
-    except typer.TyperException as error:  # wrong usage: it knows the usage line to show
+        return _exit_code_of(run)
+    except typer.TyperException as error:  # wrong usage: it formats the message with the usage line
         show = getattr(error, "show", None)
-        words = io.StringIO()
+        message = io.StringIO()
         if show is None:
-            words.write(f"error: {error.format_message()}")
+            message.write(f"error: {error.format_message()}")
         else:
-            show(words)
-        _tell(words.getvalue().rstrip())
+            show(message)
+        _report(message.getvalue().rstrip())
         return ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
-        _tell("interrupted")
+        _report("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         discard()
@@ -74,15 +74,15 @@ def guarded(run: Callable[[], object], *, debug: bool) -> int:
         fault = _of_the_system(error) if isinstance(error, OSError) else _not_utf8(error)
         return _unexpected(error, debug) if fault is None else _user_fault(fault, debug, error)
     except RuntimeError as error:
-        if not str(error).startswith("Symlink loop"):  # how pathlib tells it before Python 3.13
+        if not str(error).startswith("Symlink loop"):  # pathlib's message before Python 3.13
             return _unexpected(error, debug)
         return _user_fault(UserError(str(error), remedy=_NAMES[errno.ELOOP]), debug, error)
-    except Exception as error:  # noqa: BLE001  # told to the user, with the way to its traceback
+    except Exception as error:  # noqa: BLE001  # reported to the user, who can get the traceback
         return _unexpected(error, debug)
 
 
-def _ended(run: Callable[[], object]) -> int:
-    """Run, and only then say that all went well: what was printed has to arrive."""
+def _exit_code_of(run: Callable[[], object]) -> int:
+    """Run and flush the output, which may fail too; then return the exit code."""
     try:
         run()
         code: int = ExitCode.DONE
@@ -94,27 +94,27 @@ def _ended(run: Callable[[], object]) -> int:
 
 def _user_fault(error: UserError, debug: bool, cause: BaseException | None = None) -> int:
     if debug:
-        _tell("".join(traceback.format_exception(cause or error)).rstrip())
+        _report("".join(traceback.format_exception(cause or error)).rstrip())
     lines = [f"error: {error.message}"]
     if error.remedy:
         lines += [f"  {line}" for line in error.remedy.splitlines()]
-    _tell("\n".join(lines))
+    _report("\n".join(lines))
     return error.exit_code
 
 
 def _unexpected(error: Exception, debug: bool) -> int:
     if debug:
-        _tell("".join(traceback.format_exception(error)).rstrip())
+        _report("".join(traceback.format_exception(error)).rstrip())
     first = (str(error).strip().splitlines() or [""])[0]
-    _tell(f"error: wtsbench itself failed: {type(error).__name__}{': ' if first else ''}{first}")
+    _report(f"error: wtsbench itself failed: {type(error).__name__}{': ' if first else ''}{first}")
     if not debug:
-        _tell("  Run the same command with --debug for the traceback, and please report it.")
+        _report("  Run the same command with --debug for the traceback, and please report it.")
     return ExitCode.INTERNAL
 
 
 def _of_the_system(error: OSError) -> UserError | None:
-    """Faults of the machine, and of names, that can meet any verb at any file."""
-    if error.errno == errno.ENOENT and _nowhere():
+    """Faults of the machine, and of names, that any verb can meet at any file."""
+    if error.errno == errno.ENOENT and _working_folder_is_gone():
         return UserError("the working folder is gone", remedy="change to another one.")
     remedy = _REMEDIES.get(error.errno or 0) or _NAMES.get(error.errno or 0)
     if remedy is None:
@@ -125,8 +125,8 @@ def _of_the_system(error: OSError) -> UserError | None:
     return fault
 
 
-def _nowhere() -> bool:
-    """Whether the working folder was deleted, so that no relative path leads anywhere."""
+def _working_folder_is_gone() -> bool:
+    """Whether the working folder was deleted, so that no relative path can be used."""
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -135,13 +135,13 @@ def _nowhere() -> bool:
 
 
 def _not_utf8(error: UnicodeEncodeError) -> UserError | None:
-    """A file's name that is no UTF-8, which Python takes and most libraries refuse."""
+    """A file name that is not UTF-8, which Python accepts and most libraries refuse."""
     wrong = error.object[error.start : error.end]
     if not all("\ud800" <= character <= "\udfff" for character in wrong):
         return None
     return UserError(f"a name is not UTF-8: {shortened(error.object)}", remedy="rename it, or give another.")
 
 
-def _tell(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody is left to tell
+def _report(text: str) -> None:
+    with contextlib.suppress(OSError):  # standard error is gone too
         say(text)

@@ -50,13 +50,13 @@ def gc(
 
     place = store_of(store)
     findings = find(place, images=_bytes(images_budget), cache=_bytes(cache_budget))
-    cleared = clear(findings, (lambda one: None) if json else _tell) if force else []
-    left = [one for one in cleared if one.problem is not None]
+    cleared = clear(findings, (lambda cleared: None) if json else _tell) if force else []
+    remaining = [outcome for outcome in cleared if outcome.problem is not None]
     if json:
         print_json(_record(findings, cleared, force=force))
     else:
         _show(findings, cleared, force=force)
-    if left:
+    if remaining:
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
@@ -67,44 +67,52 @@ def _bytes(text: str | None) -> int | None:
     try:
         return None if text is None else parse_size(text)
     except ValueError as error:
-        raise SpecError(f"{text} is no size", remedy=str(error)) from None
+        raise SpecError(f"{text} is not a size", remedy=str(error)) from None
 
 
-def _tell(one: Cleared) -> None:
-    done = "delivered" if one.leftover.action == "deliver" else "removed"
-    problem = "" if one.problem is None else f": {one.problem}"
-    what = f"{done if one.problem is None else 'left'}: {one.leftover.kind} {one.leftover.name}"
-    print(visible(what + problem), flush=True)
+def _tell(outcome: Cleared) -> None:
+    done = "delivered" if outcome.leftover.action == "deliver" else "removed"
+    problem = "" if outcome.problem is None else f": {outcome.problem}"
+    line = f"{done if outcome.problem is None else 'left'}: {outcome.leftover.kind} {outcome.leftover.name}"
+    print(visible(line + problem), flush=True)
 
 
 def _show(findings: Findings, cleared: list[Cleared], *, force: bool) -> None:
-    found = findings.leftovers
-    if found and not force:
-        rows = [(one.kind, one.action, size(one.bytes), _age(one), one.name, one.why) for one in found]
+    leftovers = findings.leftovers
+    if leftovers and not force:
+        rows = [(left.kind, left.action, size(left.bytes), _age(left), left.name, left.why) for left in leftovers]
         print_table(("what", "would", "size", "age", "name", "why"), rows, right=("size", "age"))
         print()
     for note in findings.notes:
         say(note)
-    total = count(len(found), "leftover")
-    if not found:
+    total = count(len(leftovers), "leftover")
+    if not leftovers:
         print("nothing is left over")
     elif not force:
-        print(f"{total}, {size(sum(one.bytes for one in found))}; `wtsbench gc --force` clears them away")
+        print(f"{total}, {size(sum(left.bytes for left in leftovers))}; `wtsbench gc --force` clears them away")
     else:
-        gone = [one.leftover for one in cleared if one.problem is None]
-        print(f"{len(gone):,} of {total} cleared away, {size(sum(one.bytes for one in gone))}")
+        removed = [outcome.leftover for outcome in cleared if outcome.problem is None]
+        print(f"{len(removed):,} of {total} cleared away, {size(sum(left.bytes for left in removed))}")
 
 
-def _age(one: Leftover) -> str:
-    return "-" if one.age is None else duration(one.age)
+def _age(leftover: Leftover) -> str:
+    return "-" if leftover.age is None else duration(leftover.age)
 
 
 def _record(findings: Findings, cleared: list[Cleared], *, force: bool) -> dict[str, Any]:
-    problems = {id(one.leftover): one.problem for one in cleared}
+    problems = {id(outcome.leftover): outcome.problem for outcome in cleared}
 
-    def row(one: Leftover) -> dict[str, Any]:
-        known = {"kind": one.kind, "name": one.name, "bytes": one.bytes, "age_s": one.age, "why": one.why}
-        outcome = {"cleared": id(one) in problems and problems[id(one)] is None, "problem": problems.get(id(one))}
-        return {**known, "action": one.action, **outcome}
+    def row(left: Leftover) -> dict[str, Any]:
+        problem = problems.get(id(left))
+        return {
+            "kind": left.kind,
+            "name": left.name,
+            "bytes": left.bytes,
+            "age_s": left.age,
+            "why": left.why,
+            "action": left.action,
+            "cleared": id(left) in problems and problem is None,
+            "problem": problem,
+        }
 
-    return {"forced": force, "leftovers": [row(one) for one in findings.leftovers], "notes": findings.notes}
+    return {"forced": force, "leftovers": [row(leftover) for leftover in findings.leftovers], "notes": findings.notes}

@@ -105,16 +105,16 @@ def pin(
     from wtsbench.images.pins import write_pin
     from wtsbench.images.registry import find_pin
 
-    found = find_pin(reference, note=say)
-    recorded = write_pin(name, found, file=file)
+    pinned = find_pin(reference, note=say)
+    recorded = write_pin(name, pinned, file=file)
     if json:
-        print_json({"name": name, **found.model_dump(mode="json"), "recorded_in": str(recorded)})
+        print_json({"name": name, **pinned.model_dump(mode="json"), "recorded_in": str(recorded)})
         return
-    print(f"image {name} is {found.reference or found.id}")
-    if found.built is None:
+    print(f"image {name} is {pinned.reference or pinned.id}")
+    if pinned.built is None:
         print("it has no label of wtsbench, so which code is in it is not known")
     else:
-        print(f"wtsbench {found.built.wtsbench}, code {found.built.code[:12]}, {found.platform}, id {found.id}")
+        print(f"wtsbench {pinned.built.wtsbench}, code {pinned.built.code[:12]}, {pinned.platform}, id {pinned.id}")
     print(f"recorded in {recorded}")
 
 
@@ -124,19 +124,19 @@ def list_images(json: JsonOption = False) -> None:
     from wtsbench.images.code import code_digest
     from wtsbench.images.pins import pins
 
-    known = pins()
+    by_name = pins()
     if json:
-        print_json([{"name": name, **one.model_dump(mode="json")} for name, one in sorted(known.items())])
+        print_json([{"name": name, **pin.model_dump(mode="json")} for name, pin in sorted(by_name.items())])
         return
-    if not known:
+    if not by_name:
         print("nothing is pinned yet; run `wtsbench image build`")
         return
-    here = code_digest()
+    own_code = code_digest()
     rows = []
-    for name, one in sorted(known.items()):
-        held = "not known" if one.built is None else "this installation's" if one.built.code == here else "other"
-        torch = "" if one.built is None else one.built.torch or ""
-        rows.append((name, held, torch, one.platform or "", one.reference or one.digest))
+    for name, pin in sorted(by_name.items()):
+        code = "not known" if pin.built is None else "this installation's" if pin.built.code == own_code else "other"
+        torch = "" if pin.built is None else pin.built.torch or ""
+        rows.append((name, code, torch, pin.platform or "", pin.reference or pin.digest))
     print_table(("image", "code", "torch", "platform", "digest"), rows)
 
 
@@ -160,21 +160,21 @@ def verify(
 
     wanted = {name: resolve_image(name) for name in names} if names else pins()
     if not wanted:
-        nothing = UserError("nothing is pinned, so there is nothing to verify", remedy="run `wtsbench image build`.")
-        nothing.exit_code = ExitCode.INCOMPLETE
-        raise nothing
-    found = verify_images(wanted, pull=pull, note=say)
+        error = UserError("nothing is pinned, so there is nothing to verify", remedy="run `wtsbench image build`.")
+        error.exit_code = ExitCode.INCOMPLETE
+        raise error
+    findings = verify_images(wanted, pull=pull, note=say)
     if json:
-        print_json([_record(one) for one in found])
+        print_json([_record(finding) for finding in findings])
     else:
-        for one in found:
-            where = {"engine": ", on this engine", "registry": ", in its registry only", None: ""}[one.where]
-            print(f"{one.name}: {one.state}{where}")
-            for line in (one.pin.reference or one.pin.digest, *one.faults, *one.notes):
+        for finding in findings:
+            where = {"engine": ", on this engine", "registry": ", in its registry only", None: ""}[finding.where]
+            print(f"{finding.name}: {finding.state}{where}")
+            for line in (finding.pin.reference or finding.pin.digest, *finding.faults, *finding.notes):
                 print(f"  {line}")
-    if any(one.state == "wrong" for one in found):
+    if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(ExitCode.TRIALS_FAILED)
-    if any(one.state == "unreachable" for one in found):
+    if any(finding.state == "unreachable" for finding in findings):
         say("start the registry or sign in to it with `docker login`, then verify again")
         raise typer.Exit(ExitCode.UNREACHABLE)
 
@@ -199,7 +199,7 @@ def bundle(
 ) -> None:
     """Write all that grids need on machines without a network into one file.
 
-    The trial image, wtsbench and its packages, the models and the data. `wtsbench image load` puts it in place.
+    The trial image, wtsbench and its packages, the models and the data. `wtsbench image load` loads it there.
     """
     from wtsbench.execution.bundling import write_bundle
     from wtsbench.settings import data_mirror
@@ -216,7 +216,7 @@ def bundle(
     print(f"digest {written.digest}, after {duration(time.monotonic() - begun)}")
     for line in written.left_out:
         print(f"not in the bundle: {line}")
-    print(f"there: wtsbench image load {written.out.name}")
+    print(f"load it there: wtsbench image load {written.out.name}")
 
 
 @app.command("load")
@@ -250,7 +250,7 @@ def load(
 ) -> None:
     """Put a bundle in place: image, models, data. Needs no network.
 
-    Everything in the file is held against its digest before anything is changed. Run it on every machine that runs
+    Everything in the file is checked against its digest before anything is changed. Run it on every machine that runs
     trials.
     """
     from wtsbench.execution.unbundling import advice, load_bundle
@@ -261,11 +261,11 @@ def load(
     lines = advice(loaded, file)
     if json:
         image = None if loaded.image is None else loaded.image.model_dump(mode="json")
-        found = {"digest": loaded.digest, "image": image, "placed": loaded.placed, "kept": loaded.kept}
+        record = {"digest": loaded.digest, "image": image, "placed": loaded.placed, "kept": loaded.kept}
         mirrored = None if loaded.mirror is None else str(loaded.mirror)
-        print_json({**found, "mirror": mirrored, "grids": loaded.about.get("grids", []), "advice": lines})
+        print_json({**record, "mirror": mirrored, "grids": loaded.about.get("grids", []), "advice": lines})
         return
-    print(f"digest {loaded.digest}, made {loaded.about.get('created', 'at no known time')}")
+    print(f"digest {loaded.digest}, made {loaded.about.get('created', 'at an unknown time')}")
     if loaded.image is not None:
         print(f"image is {loaded.image.digest}")
     print(
@@ -278,7 +278,7 @@ def load(
 
 
 def _record(finding: Any) -> dict[str, Any]:
-    """A finding as JSON has it."""
+    """A finding for `--json`."""
     return {
         "name": finding.name,
         "state": finding.state,

@@ -1,4 +1,4 @@
-"""`wtsbench import`: predictions and scores that other code made."""
+"""`wtsbench import`: brings in predictions and scores of other code."""
 
 from __future__ import annotations
 
@@ -79,19 +79,19 @@ def import_(
         write(items_to, importing.item_lines(data).encode())
         say(f"{items_to}: {count(data.items.num_rows, 'item')} of {data.task}, data {data.data_digest[:12]}")
         return
-    given = {"role": role, "model": model, "strategy": strategy, "weak": weak, "seed": seed}
-    made = importing.import_predictions(
+    options = {"role": role, "model": model, "strategy": strategy, "weak": weak, "seed": seed}
+    imported = importing.import_predictions(
         _required(file, "FILE"),
         task=named,
         grid=_required(grid, "--grid"),
         store=store_of(store),
-        given={name: value for name, value in given.items() if value is not None},
+        given={name: value for name, value in options.items() if value is not None},
         columns=columns,
         like=like,
         mirror=place,
     )
-    _print(made, json=json)
-    if made.failures:
+    _print(imported, json=json)
+    if imported.failures:
         from wtsbench.errors import ExitCode
 
         raise typer.Exit(ExitCode.TRIALS_FAILED)
@@ -99,31 +99,34 @@ def import_(
 
 def _required(value: _T | None, name: str) -> _T:
     if value is None:
-        raise typer.BadParameter("is needed here", param_hint=name)
+        raise typer.BadParameter("is required for this", param_hint=name)
     return value
 
 
-def _columns(given: list[str]) -> dict[str, str]:
-    pairs = [each.partition("=") for each in given]
-    if wrong := next((each for each, (name, _, of) in zip(given, pairs, strict=True) if not name or not of), None):
-        raise typer.BadParameter(f"{wrong!r} is not MEANING=NAME", param_hint="--column")
-    return {name: of for name, _, of in pairs}
+def _columns(options: list[str]) -> dict[str, str]:
+    columns = {}
+    for option in options:
+        meaning, _, name = option.partition("=")
+        if not meaning or not name:
+            raise typer.BadParameter(f"{option!r} is not MEANING=NAME", param_hint="--column")
+        columns[meaning] = name
+    return columns
 
 
-def _print(made: Imported, *, json: bool) -> None:
+def _print(imported: Imported, *, json: bool) -> None:
     if json:
-        failures = {trial_id: failure.message for trial_id, failure in made.failures.items()}
-        print_json(vars(made) | {"failures": failures, "origin": "external"})
+        failures = {trial_id: failure.message for trial_id, failure in imported.failures.items()}
+        print_json(vars(imported) | {"failures": failures, "origin": "external"})
         return
-    for trial_id, title in made.trials.items():
-        failed = made.failures.get(trial_id)
+    for trial_id, title in imported.trials.items():
+        failed = imported.failures.get(trial_id)
         say(f"{trial_id[:12]}  {title}" + ("" if failed is None else f"  failed: {failed.message}"))
-    say(f"{count(len(made.trials), 'external trial')}, {made.there} of them there before")
-    if made.left_out:
-        say(f"left out: {count(made.left_out, 'row')} of items outside the test sets")
-    for title in made.waiting:
+    say(f"{count(len(imported.trials), 'external trial')}, {imported.there} of them stored before")
+    if imported.left_out:
+        say(f"left out: {count(imported.left_out, 'row')} of items outside the test sets")
+    for title in imported.waiting:
         say(f"not shown yet: {title} has no ceiling of its model and seed")
-    say(f"grid {made.grid} shows {count(made.cells, 'cell')}: wtsbench leaderboard --grid {made.grid}")
+    say(f"grid {imported.grid} shows {count(imported.cells, 'cell')}: wtsbench leaderboard --grid {imported.grid}")
 
 
 def _print_scores(file: Path, columns: dict[str, str], *, json: bool) -> None:

@@ -56,12 +56,14 @@ def logs(
             raise SpecError("--attempt needs a trial", remedy="give the beginning of its id.")
         _show_failed(_failed(opened), place, json=json)
         return
-    trial_id, known = _find(opened, trial)
-    number = attempt if attempt is not None else max(known)
-    if number not in known:
-        listed = ", ".join(map(str, known))
-        raise SpecError(f"trial {trial_id[:12]} has no attempt {number}", remedy=f"it has: {listed}.")
-    _show_one(_one(opened, place, trial_id, number), attempts=known, json=json)
+    trial_id, attempts = _find(opened, trial)
+    number = attempt if attempt is not None else max(attempts)
+    if number not in attempts:
+        listed = ", ".join(map(str, attempts))
+        raise SpecError(
+            f"trial {trial_id[:12]} has no attempt {number}", remedy=f"choose one of its attempts: {listed}."
+        )
+    _show_one(_record_of(opened, place, trial_id, number), attempts=attempts, json=json)
 
 
 def _failed(store: Store) -> list[dict[str, Any]]:
@@ -76,27 +78,27 @@ def _failed(store: Store) -> list[dict[str, Any]]:
 
 
 def _find(store: Store, beginning: str) -> tuple[str, list[int]]:
-    """The one trial whose id begins so, and its attempts."""
+    """The only trial whose id begins like this, and its attempts."""
     from wtsbench.errors import SpecError
 
     table = store.attempts().select(["trial_id", "attempt"])
-    found: dict[str, list[int]] = {}
+    attempts_of: dict[str, list[int]] = {}
     for row in table.to_pylist():
         if row["trial_id"].startswith(beginning.strip().lower()):
-            found.setdefault(row["trial_id"], []).append(row["attempt"])
-    if not found:
+            attempts_of.setdefault(row["trial_id"], []).append(row["attempt"])
+    if not attempts_of:
         raise SpecError(
             f"the store holds no trial whose id begins with {beginning!r}",
             remedy="`wtsbench logs` lists those that failed, `wtsbench plan --verbose GRID` all trials of a grid.",
         )
-    if len(found) > 1:
-        several = ", ".join(trial_id[: len(beginning) + 6] for trial_id in sorted(found)[:5])
-        raise SpecError(f"{len(found)} trials begin with {beginning!r}", remedy=f"give more of one: {several}")
-    ((trial_id, attempts),) = found.items()
+    if len(attempts_of) > 1:
+        several = ", ".join(trial_id[: len(beginning) + 6] for trial_id in sorted(attempts_of)[:5])
+        raise SpecError(f"{len(attempts_of)} trials begin with {beginning!r}", remedy=f"give more of the id: {several}")
+    ((trial_id, attempts),) = attempts_of.items()
     return trial_id, sorted(attempts)
 
 
-def _one(store: Store, place: str, trial_id: str, attempt: int) -> dict[str, Any]:
+def _record_of(store: Store, place: str, trial_id: str, attempt: int) -> dict[str, Any]:
     rows = store.trials([trial_id]).select(_COLUMNS).to_pylist()
     sealed = next((row for row in rows if row["attempt"] == attempt), None)
     if sealed is None:
@@ -149,15 +151,15 @@ def _show_one(record: dict[str, Any], *, attempts: list[int], json: bool) -> Non
     if json:
         print_json(record)
         return
-    of = f"attempt {record['attempt']}" + (f" of {max(attempts)}" if len(attempts) > 1 else "")
+    title = f"attempt {record['attempt']}" + (f" of {max(attempts)}" if len(attempts) > 1 else "")
     print(visible(f"trial {record['trial_id']}"))
     if record["status"] == "running":
-        print(f"{of}: begun, and not ended; what it printed on this machine so far:")
+        print(f"{title}: not ended yet; its output on this machine so far:")
     elif record["status"] == "superseded":
-        print(f"{of}: superseded; it was late, and another attempt's result is the trial's")
+        print(f"{title}: superseded; another attempt of the trial was done first")
         return
     else:
-        print(f"{visible(_name(record))}, {of}: {record['status']} after {duration(record['duration_s'])}")
+        print(f"{visible(_name(record))}, {title}: {record['status']} after {duration(record['duration_s'])}")
     if record["status"] == "failed":
         print(visible(f"{record['failure_class']}: {record['failure_message']}"))
         if record["failure_detail"]:

@@ -1,4 +1,4 @@
-"""`wtsbench`: the verbs, assembled."""
+"""`wtsbench`: the command with all its verbs."""
 
 import sys
 from typing import Annotated
@@ -41,7 +41,7 @@ app = typer.Typer(
     name="wtsbench",
     help="A benchmark suite for weak-to-strong generalization.",
     epilog=EXIT_CODES,
-    rich_markup_mode=None,  # help by rich costs as much time as everything else together
+    rich_markup_mode=None,  # rich help takes as long as everything else together
     pretty_exceptions_enable=False,
     add_completion=False,
     no_args_is_help=True,
@@ -72,8 +72,8 @@ app.add_typer(scorer.app, name="scorer")
 app.add_typer(store.app, name="store")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from wtsbench import __version__
 
         print(f"wtsbench {__version__}")
@@ -93,15 +93,15 @@ def _global(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and leave the process with its exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
+    """Run the command line and end the process with its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in words
+    words = [argument for argument in words if argument != "--debug"]
 
     def run() -> None:
         streams.prepare()
         command = typer.main.get_command(app)
-        with command.make_context("wtsbench", given) as context:
+        with command.make_context("wtsbench", words) as context:
             command.invoke(context)
 
     sys.exit(faults.guarded(run, debug=debug))

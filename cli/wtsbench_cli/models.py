@@ -1,4 +1,4 @@
-"""`wtsbench models`: what can supervise and what can learn."""
+"""`wtsbench models`: lists and shows models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def models(name: NameArgument = None, json: JsonOption = False) -> None:
         record = {**_record(name), "memory": _memory(name)}
         print_json(record) if json else show_fields(_readable(record))
         return
-    records = [_record(found) for found in manifests.names("models")]
+    records = [_record(model) for model in manifests.names("models")]
     if json:
         print_json(records)
         return
@@ -46,12 +46,12 @@ def _source(source: dict[str, Any] | None) -> str:
     if source["labels"] is not None:
         return f"labels in {source['labels']['path']}"
     if source["endpoint"] is not None:
-        return f"asked at {source['endpoint']['url']}"
+        return f"endpoint {source['endpoint']['url']}"
     return f"hub {source['hub']}" if source["hub"] is not None else f"folder {source['path']}"
 
 
 def _memory(name: str) -> dict[str, int] | None:
-    """Bytes that training takes, about, by what is trained; None where the manifest does not tell the model's shape."""
+    """Estimated bytes of training, by what is trained; None if the manifest does not tell the model's shape."""
     from typing import get_args
 
     from wtsbench.models.memory import Shape, estimate
@@ -67,7 +67,7 @@ def _memory(name: str) -> dict[str, int] | None:
 
 
 def _readable(record: dict[str, Any]) -> dict[str, Any]:
-    """The estimates in words, with what they are of."""
+    """The record with the memory estimates as text."""
     from wtsbench.models.memory import in_words
 
     memory = record["memory"]
@@ -75,8 +75,11 @@ def _readable(record: dict[str, Any]) -> dict[str, Any]:
         return record
     training = record["training"]
     items, tokens = training["batch_size"] or _default("batch_size"), training["max_length"] or _default("max_length")
-    told = {finetune: f"about {in_words(size)}" for finetune, size in memory.items()}
-    return {**record, "memory": {**told, "estimated for": f"mixed precision, {items} items of {tokens} tokens a step"}}
+    estimates = {finetune: f"about {in_words(size)}" for finetune, size in memory.items()}
+    return {
+        **record,
+        "memory": {**estimates, "estimated for": f"mixed precision, {items} items of {tokens} tokens a step"},
+    }
 
 
 def _default(field: str) -> Any:

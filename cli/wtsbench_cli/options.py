@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share; None where a default has its source elsewhere."""
+"""Arguments and options that several verbs share; None means that the default is defined elsewhere."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -101,21 +101,21 @@ NameArgument = Annotated[
 
 
 def expanded(path: Path | None) -> Path | None:
-    """Callback of arguments that name a file or folder: `~` filled in, and what can be no path refused."""
+    """Callback of arguments that name a file or folder: expands `~`, and refuses invalid paths."""
     from wtsbench.settings import user_path
 
     return None if path is None else user_path(path)
 
 
 def store_of(option: str | None) -> str:
-    """The store asked for: flag over environment over default."""
+    """The store to use: by option, else environment, else default."""
     from wtsbench.settings import default_store
 
     return option or default_store()
 
 
 def cluster_of(option: str | None) -> str | None:
-    """The cluster asked for; None where Ray is started on this machine, which `local` says as well."""
+    """The cluster to use; None, also for `local`, starts Ray on this machine."""
     return None if option in (None, "", "local") else option
 
 
@@ -132,7 +132,7 @@ BaselineFolderOption = Annotated[
 
 
 def path_of_baseline(name: str, folder: Path | None) -> Path:
-    """The file of a baseline, by name or as it is."""
+    """The file of a baseline, given by name or path."""
     from wtsbench.reports.baseline import FOLDER, SUFFIX
 
     return Path(name) if name.endswith(SUFFIX) else (folder or FOLDER) / f"{name}{SUFFIX}"

@@ -1,4 +1,4 @@
-"""The last lines of a terminal, drawn again and again; what is printed meanwhile scrolls by above them."""
+"""The last lines of a terminal, redrawn regularly; what is printed meanwhile scrolls by above them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _SECONDS = 0.25
-"""From one drawing to the next."""
+"""Between two drawings."""
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 _ERASE_ROW, _ROW_UP = "\x1b[2K", "\x1b[1A"
 
 
 class Region:
-    """While entered, what `drawn` returns stands at the bottom, up to date. Safe to print into from any thread.
+    """While entered, shows what `drawn` returns at the bottom, up to date. Safe to print into from any thread.
 
-    Not `rich.live.Live`: that lets a print and a drawing cross each other, so that lines land inside what is printed,
-    and it counts lines as they were drawn. Terminals fold the lines that they show when their window is made narrower,
-    so here the rows to erase are counted by the width of the moment.
+    Not `rich.live.Live`: that does not lock printing against drawing, so that lines get mixed; and it counts rows as
+    they were drawn, though terminals fold lines when their window gets narrower. Here the rows to erase are counted by
+    the current width.
 
     Args:
         console: of the terminal.
-        drawn: what to show, for a width in columns and a height in rows that are not to be exceeded.
+        drawn: returns what to show, within a width in columns and a height in rows.
     """
 
     def __init__(self, console: Console, drawn: Callable[[int, int], RenderableType]) -> None:
@@ -36,8 +36,8 @@ class Region:
         self._drawn = drawn
         self._lock = threading.RLock()
         self._lengths: list[int] = []
-        """Columns of each line that is drawn now."""
-        self._seen = os.terminal_size((80, 24))
+        """Width in columns of each line on the screen."""
+        self._last_size = os.terminal_size((80, 24))
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._refresh, name="live view", daemon=True)
 
@@ -61,7 +61,7 @@ class Region:
         before = self._size()
         while not self._ended.wait(_SECONDS):
             now = self._size()
-            if now == before:  # while a window is pulled, terminals fold at once and tell the size a little later
+            if now == before:  # while a window is resized, terminals fold at once but report the size later
                 with self._lock:
                     self._draw()
             before = now
@@ -70,15 +70,15 @@ class Region:
         from rich.text import Text
 
         width, height = self._size()
-        # The last column stays free: a cursor behind it is in one row for some terminals, in the next for others.
+        # The last column stays free: after it, some terminals put the cursor into the next row, others do not.
         lines = self._rendered(self._drawn(width - 1, height), width - 1).splitlines()
         self._write(self._erasing() + above + "\n".join(lines))
         self._lengths = [Text.from_ansi(line).cell_len for line in lines]
 
     def _erasing(self) -> str:
-        """What clears the rows of the region and puts the cursor to where it begins.
+        """Escape sequences that clear the rows of the region and put the cursor where it begins.
 
-        Row by row: terminals keep in their history what one order clears, where the region is all that they show.
+        Clears row by row: if the region fills the screen, terminals keep what a single command clears in their history.
         """
         if not self._lengths:
             return ""
@@ -87,10 +87,10 @@ class Region:
         return "\r" + _ERASE_ROW + (_ROW_UP + _ERASE_ROW) * (rows - 1)
 
     def _size(self) -> os.terminal_size:
-        """Of the window itself, which folds lines whatever COLUMNS says; as last seen where it was closed."""
+        """Size of the window itself, whatever COLUMNS says; the last known one if it was closed."""
         with suppress(OSError):
-            self._seen = os.get_terminal_size(self._console.file.fileno())
-        return self._seen
+            self._last_size = os.get_terminal_size(self._console.file.fileno())
+        return self._last_size
 
     def _rendered(self, what: RenderableType, width: int) -> str:
         with self._console.capture() as captured:
@@ -105,7 +105,7 @@ class Region:
 
 @contextmanager
 def _unless_closed() -> Iterator[None]:
-    """A terminal that was closed takes nothing any more; its signal says what to do about that."""
+    """Ignores that a terminal was closed: SIGHUP is handled elsewhere."""
     try:
         yield
     except OSError as error:

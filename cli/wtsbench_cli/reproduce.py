@@ -84,8 +84,8 @@ def reproduce(
         live = watched() and not json
         listener = Shown(stack.enter_context(QuietView() if json else LiveView() if live else LineView()))
         summary = run(lambda note: planned.session, listener, partial(end_at_once, live))
-        if listener.lost is not None:
-            raise listener.lost
+        if listener.output_error is not None:
+            raise listener.output_error
         if summary.exit_code:
             raise typer.Exit(summary.exit_code)
         found = agreement(opened, open_store(into), planned.ids, planned.submission)

@@ -1,4 +1,4 @@
-"""`wtsbench scorer`: what gives generated texts their scores."""
+"""`wtsbench scorer`: lists, shows, trains and applies scorers of generated texts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from wtsbench_cli.terminal import count, doing, duration, print_json, print_tabl
 
 if TYPE_CHECKING:
     from wtsbench.scoring.base import Scorer
-_MOST = 256 << 20
-"""Bytes of texts that are read at once: a device has no end."""
+_MAX_BYTES = 256 << 20
+"""Limit of bytes of texts that are read, since a device has no end."""
 
 app = typer.Typer(
     name="scorer",
@@ -54,9 +54,9 @@ def list_(json: JsonOption = False) -> None:
 
 @app.command("show")
 def show(name: ScorerArgument, mirror: MirrorOption = None, json: JsonOption = False) -> None:
-    """Show a scorer: its manifest, its identity, and how well it does on held-out texts where that is known.
+    """Show a scorer: its manifest, its identity, and its results on held-out texts if they are known.
 
-    Resolves it, so a branch of the hub is asked for its commit, and a scorer that is trained on first use is trained.
+    Resolves it: the hub is asked for the commit of a branch, and a scorer that is trained on first use is trained.
     """
     from wtsbench.spec.manifests import is_path
     from wtsbench_cli.describe import show_fields
@@ -96,17 +96,17 @@ def train(
     folder = mirror or _mirror()
     if folder is None:
         raise ScorerError(
-            "there is no data mirror to train from", remedy="name it with --mirror or WTSBENCH_DATA_MIRROR."
+            "there is no data mirror to train from", remedy="name one with --mirror or WTSBENCH_DATA_MIRROR."
         )
     begun = time.monotonic()
     with doing() as note:
         note(f"training from {folder}")
         scorer = train_to(out, folder, name=out.resolve().name)
-    took = time.monotonic() - begun
+    elapsed = time.monotonic() - begun
     if json:
-        print_json({"folder": str(out), "digest": scorer.digest, "seconds": round(took, 1), "card": scorer.card})
+        print_json({"folder": str(out), "digest": scorer.digest, "seconds": round(elapsed, 1), "card": scorer.card})
         return
-    print(f"scorer {scorer.digest} is in {out}, after {duration(took)}")
+    print(f"scorer {scorer.digest} is in {out}, after {duration(elapsed)}")
     print()
     _print_card(scorer.card)
 
@@ -156,18 +156,20 @@ def _lines(file: Path | None) -> list[str]:
 
     try:
         if file in (None, Path("-")):
-            content = sys.stdin.buffer.read(_MOST + 1)
+            content = sys.stdin.buffer.read(_MAX_BYTES + 1)
         else:
             with open_plain(file) as stream:
-                content = stream.read(_MOST + 1)
+                content = stream.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ScorerError(f"{shortened(str(file))} cannot be read: {error.strerror}") from None
-    if len(content) > _MOST:
-        raise ScorerError(f"{file or 'standard input'} holds more than {_MOST >> 20} MiB", remedy="score it in parts.")
+    if len(content) > _MAX_BYTES:
+        raise ScorerError(
+            f"{file or 'standard input'} holds more than {_MAX_BYTES >> 20} MiB", remedy="score it in parts."
+        )
     try:
         return content.decode("utf-8").removesuffix("\n").split("\n") if content else []
     except UnicodeDecodeError:
-        raise ScorerError(f"{file or 'standard input'} is not UTF-8", remedy="convert it.") from None
+        raise ScorerError(f"{file or 'standard input'} is not UTF-8", remedy="convert it to UTF-8.") from None
 
 
 def _print_card(card: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`wtsbench status`: how far each grid of a store is."""
+"""`wtsbench status`: the progress of each grid of a store."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from wtsbench.reports.status import Counts, Status, TrialFailure
 
 LISTED = 10
-"""Failures that are listed; `wtsbench logs` lists all."""
+"""Number of failures that are listed; `wtsbench logs` lists all."""
 _NUMBERS = ("cells", "trials", "done", "failed", "running", "abandoned", "waiting")
 
 
 def status(grid: StoredGridOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
     """Show how far each grid of a store is.
 
-    A trial is abandoned where its submission was killed on this machine: the next one runs it again. What was begun on
-    another machine counts as running until then.
+    A trial is abandoned if its submission was killed on this machine: the next one runs it again. Trials begun on
+    another machine count as running until then.
     """
     from wtsbench.execution.spool import abandoned
     from wtsbench.reports.status import status as status_of
@@ -27,35 +27,37 @@ def status(grid: StoredGridOption = None, store: StoreOption = None, json: JsonO
     from wtsbench.store.client import open_store
 
     place = store_of(store)
-    found = status_of(open_store(place), grid, abandoned(spool_folder(place)))
+    state = status_of(open_store(place), grid, abandoned(spool_folder(place)))
     if json:
-        print_json(found.record())
+        print_json(state.record())
     else:
-        _show(found, place)
+        _show(state, place)
 
 
-def _show(found: Status, place: str) -> None:
+def _show(state: Status, place: str) -> None:
     from wtsbench.reports.wording import other_submissions
 
     print(f"store {place}\n")
-    rows = [(one.grid, f"{one.cells_done:,}/{one.cells_total:,}", *_counts(one.trials)) for one in found.grids]
-    if found.others.total:
-        rows.append(("(other trials)", "", *_counts(found.others)))
+    rows = [(grid.grid, f"{grid.cells_done:,}/{grid.cells_total:,}", *_counts(grid.trials)) for grid in state.grids]
+    if state.others.total:
+        rows.append(("(other trials)", "", *_counts(state.others)))
     if not rows:
         print("no grid was submitted to it yet")
         return
     print_table(("grid", *_NUMBERS), rows, right=_NUMBERS)
-    taken = found.compute
-    if taken.attempts:
-        failed = f", {duration(taken.failed_seconds)} of it in {count(taken.failed_attempts, 'attempt')} that failed"
-        print(
-            f"\n{duration(taken.seconds)} of trials in {count(taken.attempts, 'attempt')}"
-            f"{failed if taken.failed_attempts else ''}"
+    compute = state.compute
+    if compute.attempts:
+        failed = (
+            f", {duration(compute.failed_seconds)} of it in {count(compute.failed_attempts, 'attempt')} that failed"
         )
-    for one in found.grids:
-        for line in other_submissions([one.shown], one.grid):
-            print(f"\n{one.grid}: {line}")
-    failures = [*(failure for one in found.grids for failure in one.failures), *found.other_failures]
+        print(
+            f"\n{duration(compute.seconds)} of trials in {count(compute.attempts, 'attempt')}"
+            f"{failed if compute.failed_attempts else ''}"
+        )
+    for grid in state.grids:
+        for line in other_submissions([grid.shown], grid.grid):
+            print(f"\n{grid.grid}: {line}")
+    failures = [*(failure for grid in state.grids for failure in grid.failures), *state.other_failures]
     distinct = list({failure.trial_id: failure for failure in failures}.values())
     if distinct:
         print(f"\n{count(len(distinct), 'trial')} failed; `wtsbench logs TRIAL` tells more")

@@ -1,4 +1,4 @@
-"""`wtsbench strategies`: how a student can learn, with every parameter; and whether a strategy keeps its promises."""
+"""`wtsbench strategies`: lists and shows strategies, and checks that they keep the promises of every strategy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def strategies(name: NameArgument = None, target: TargetArgument = None, json: J
 
     if name == CHECK:
         if target is None:
-            raise SpecError("nothing to check", remedy="name a strategy or a package: wtsbench strategies check NAME.")
+            raise SpecError(
+                "no strategy to check was named", remedy="name a strategy or a package: wtsbench strategies check NAME."
+            )
         _check(registry.matching(target), json)
         return
     if target is not None:
@@ -45,7 +47,7 @@ def strategies(name: NameArgument = None, target: TargetArgument = None, json: J
         record = _record(name)
         print_json(record) if json else _show(record)
         return
-    records = [_record(known) for known in registry.names()]
+    records = [_record(strategy) for strategy in registry.names()]
     if json:
         print_json(records)
         return
@@ -59,13 +61,13 @@ def _check(names: tuple[str, ...], json: bool) -> None:
     from wtsbench.execution.conformance import verdicts
 
     say(f"checking {', '.join(names)}")
-    found = verdicts(names)
-    failed = [line for line in found if line["verdict"] == "failed"]
+    results = verdicts(names)
+    failed = [line for line in results if line["verdict"] == "failed"]
     if json:
-        print_json(found)
+        print_json(results)
     else:
         columns = ("strategy", "check", "verdict", "detail")
-        print_table(columns, [tuple(line[column] for column in columns) for line in found])
+        print_table(columns, [tuple(line[column] for column in columns) for line in results])
         outcome = f"{count(len(failed), 'check')} failed" if failed else "conforming"
         print(f"{count(len(names), 'strategy', 'strategies')}: {outcome}")
     if failed:
@@ -92,11 +94,11 @@ def _record(name: str) -> dict[str, Any]:
 
 
 def _own(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The parameters that not every strategy has with this default."""
+    """The parameters that differ from those of every strategy."""
     from wtsbench.strategies.base import Parameters
 
-    usual = {p["name"]: p["default"] for p in parameters_of(Parameters)}
-    return [p for p in record["parameters"] if usual.get(p["name"], ...) != p["default"]]
+    common = {p["name"]: p["default"] for p in parameters_of(Parameters)}
+    return [p for p in record["parameters"] if common.get(p["name"], ...) != p["default"]]
 
 
 def _call(parameter: dict[str, Any]) -> str:

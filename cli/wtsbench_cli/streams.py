@@ -1,4 +1,4 @@
-"""Standard output as every verb finds it: open, able to take the text, and safe for the terminal behind it."""
+"""Prepares standard output for every verb: open, tolerant of any text, and safe for the terminal."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from wtsbench.visible import LINES, visible
 
 
 class OutputError(UserError):
-    """Standard output does not take what is written to it."""
+    """Standard output cannot be written."""
 
     exit_code = ExitCode.UNREACHABLE
 
 
 class Output(io.TextIOWrapper):
-    """Standard output that says in words why it does not take what is written."""
+    """Standard output that explains why it cannot be written."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         """Take the place of `stream`."""
@@ -31,25 +31,25 @@ class Output(io.TextIOWrapper):
             encoding=stream.encoding,
             errors="replace",  # a terminal that cannot show a character gets a question mark
             line_buffering=stream.line_buffering,
-            write_through=True,  # several write to one buffer, in the order of the calls
+            write_through=True,  # several streams share one buffer, in the order of calls
         )
 
     def write(self, text: str) -> int:
-        """Write it as it is."""
-        with _told():
+        """Write a text unchanged."""
+        with _explained():
             return super().write(text)
 
     def flush(self) -> None:
         """Send what is buffered."""
-        with _told():
+        with _explained():
             super().flush()
 
 
 class Shown(Output):
-    """Standard output that shows control characters in place of sending them to the terminal.
+    """Standard output that displays control characters in place of sending them to the terminal.
 
-    Whatever is printed passes here: texts of trials, manifests, file names and stores. What may hold colours of our own
-    goes to `styled(sys.stdout)`; `terminal.console` sees to it that the rest of that is shown as well.
+    Everything that is printed passes here, including texts of trials, manifests and file names. Text with our own
+    colours goes to `styled(sys.stdout)`, where `terminal.console` makes other control characters visible.
     """
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
@@ -58,24 +58,24 @@ class Shown(Output):
         self.unguarded = Output(stream)
 
     def write(self, text: str) -> int:
-        """Write it as it may be seen."""
+        """Write a text with its control characters made visible."""
         super().write(visible(text, LINES))
         return len(text)
 
 
 def styled(stream: TextIO) -> TextIO:
-    """Where text goes that has escape sequences of our own in it, and none of anybody else."""
+    """The stream for text whose escape sequences are all our own."""
     return stream.unguarded if isinstance(stream, Shown) else stream
 
 
 def prepare() -> None:
-    """Make the standard streams fit to be used; called once, before anything else.
+    """Make the standard streams usable; called once, before anything else.
 
     Raises:
         OutputError: standard output is closed.
     """
     closed = sys.stdout is None
-    for descriptor in range(3):  # else the next file that is opened would take what is printed, ours or a library's
+    for descriptor in range(3):  # else the next opened file would get a closed stream's number, and its output
         try:
             os.fstat(descriptor)
         except OSError:
@@ -99,7 +99,7 @@ def prepare() -> None:
 
 
 def discard() -> None:
-    """Let what is still buffered go nowhere: nobody takes it, and the interpreter would complain at exit."""
+    """Discard buffered output that nobody can read; the interpreter would report an error at exit."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):
@@ -107,11 +107,11 @@ def discard() -> None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Say in words that a disk is full or a terminal gone; a reader who is gone ends the program quietly elsewhere.
+def _explained() -> Iterator[None]:
+    """Turns a full disk or a closed terminal into an error with a remedy. A broken pipe is handled in `faults`.
 
     Raises:
-        OutputError: in place of the fault.
+        OutputError: in place of the OSError.
     """
     try:
         yield

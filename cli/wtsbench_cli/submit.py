@@ -1,4 +1,4 @@
-"""`wtsbench submit`: run what the store lacks of a grid."""
+"""`wtsbench submit`: runs those trials of a grid that the store lacks."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def submit(
             on_event=listener,
             on_second_interrupt=partial(end_at_once, live),
         )
-    if listener.lost is not None:
-        raise listener.lost
+    if listener.output_error is not None:
+        raise listener.output_error
     for line in last_words(summary, grid, place):
         print(line)
     if not quiet and not summary.cancelled:
@@ -95,21 +95,21 @@ class Shown:
 
     def __init__(self, view: QuietView) -> None:
         self._view = view
-        self.lost: OutputError | None = None
-        """Why nothing can be written, where that is an error."""
+        self.output_error: OutputError | None = None
+        """Why output cannot be written; None while it can, and for a broken pipe."""
 
     def __call__(self, event: Event) -> None:
         """Something happened."""
         try:
             self._view.take(event)
         except (BrokenPipeError, OutputError) as error:
-            self.lost = error if isinstance(error, OutputError) else self.lost
+            self.output_error = error if isinstance(error, OutputError) else self.output_error
             discard()
             raise KeyboardInterrupt from error
 
 
 def end_at_once(terminal: bool) -> NoReturn:
-    """End the process, in a signal's handler. Nothing here may wait: trials end when nobody renews their lease.
+    """End the process from a signal handler, without blocking. Trials end once nobody renews their lease.
 
     Args:
         terminal: whether a live display may have hidden the cursor.
@@ -120,18 +120,18 @@ def end_at_once(terminal: bool) -> NoReturn:
 
 def last_words(summary: Summary, grid: str, store: str) -> list[str]:
     """How the submission ended, and what to do next."""
-    kept = summary.stored + summary.done
+    stored = summary.stored + summary.done
     again = f"wtsbench submit {shlex.quote(grid)} --store {shlex.quote(store)}"
     if summary.cancelled:
-        return [f"stopped: {kept:,} of {count(summary.total, 'trial')} are stored and kept", f"go on with: {again}"]
+        return [f"stopped: {stored:,} of {count(summary.total, 'trial')} are stored and kept", f"go on with: {again}"]
     if not summary.done and not summary.failed and not summary.blocked:
         return [f"done: all {count(summary.total, 'trial')} were stored already"]
     ran = f"{summary.done:,} run in {duration(summary.seconds)}, {summary.stored:,} stored before"
     if not summary.failed and not summary.blocked:
         return [f"done: {count(summary.total, 'trial')}, {ran}"]
-    lines = [f"ended: {kept:,} of {count(summary.total, 'trial')} stored, {ran}"]
+    lines = [f"ended: {stored:,} of {count(summary.total, 'trial')} stored, {ran}"]
     classes = Counter(failure.failure_class.value for _, failure in summary.failures)
-    told = ", ".join(f"{number} {name}" for name, number in sorted(classes.items()))
-    lines.append(f"{summary.failed:,} failed ({told}), {summary.blocked:,} not run because of them")
+    counts = ", ".join(f"{number} {name}" for name, number in sorted(classes.items()))
+    lines.append(f"{summary.failed:,} failed ({counts}), {summary.blocked:,} not run because of them")
     lines.append(f"why: wtsbench logs --store {shlex.quote(store)}; try again with: {again}")
     return lines

@@ -1,4 +1,4 @@
-"""What a submission has come to, as told by its events: counts, running trials, and the time left."""
+"""Progress of a submission, from its events: counts, running trials, and the time left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wtsbench.spec.trial import TrialSpec
 
 ENOUGH = 0.2
-"""Share of a trial from which on its own pace tells how long it takes."""
+"""Share of a trial after which its own pace is used to estimate its duration."""
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Tally:
 
     Args:
         trials: every trial of the plan, parents first.
-        stored: those whose results were there before.
+        stored: ids of trials whose results were in the store before.
         clock: seconds, monotonic.
     """
 
@@ -42,7 +42,7 @@ class Tally:
         self._begun = clock()
         self._lock = threading.Lock()
         self._done = set(stored)
-        self._over: set[str] = set()
+        self._not_to_run: set[str] = set()
         self._running: dict[str, Running] = {}
         self._samples: dict[Hashable, list[float]] = {}
         self._most_at_once = 1
@@ -87,17 +87,17 @@ class Tally:
                 case Failed(again=True):
                     pass
                 case _:
-                    self._over.add(key)
+                    self._not_to_run.add(key)
                     self.failed += isinstance(event, Failed)
             self._running.pop(key, None)
 
     def running(self) -> list[Running]:
-        """What runs now, the longest-running first."""
+        """The running trials, the longest-running first."""
         with self._lock:
             return [Running(item.trial_id, item.since, item.share) for item in self._running.values()]
 
     def name(self, trial_id: str) -> str:
-        """What people call a trial."""
+        """A trial's title."""
         if trial_id not in self._names:
             from wtsbench.planning.report import title
 
@@ -111,8 +111,8 @@ class Tally:
     def seconds_left(self) -> float | None:
         """Estimate of the time until everything has run; None before anything is known.
 
-        The work left, by the mean duration of finished trials that are most alike, over as many trials side by side as
-        were seen to run; but not less than the longest chain of trials that wait for one another.
+        The remaining work, by the mean duration of the most similar finished trials, divided by the largest number of
+        trials seen side by side; but at least the longest chain of trials that wait for one another.
         """
         with self._lock:
             left: dict[str, float] = {}
@@ -131,22 +131,22 @@ class Tally:
             return max(sum(left.values()) / self._most_at_once, max(chain.values(), default=0.0))
 
     def _waiting(self) -> Iterator[str]:
-        return (key for key in self._trials if key not in self._done and key not in self._over)
+        return (key for key in self._trials if key not in self._done and key not in self._not_to_run)
 
     def _with_running(self, now: float) -> Mapping[Hashable, list[float]]:
-        """Durations of finished trials, and where there are none of a kind, those that running trials promise."""
+        """Durations of finished trials, and for kinds without any, extrapolations from running ones."""
         samples = dict(self._samples)
         for running in self._running.values():
             if running.share is not None and running.share >= ENOUGH:
-                promised = (now - running.since) / running.share
+                extrapolated = (now - running.since) / running.share
                 for kind in _kinds(self._trials[running.trial_id]):
                     if kind not in self._samples:
-                        samples[kind] = [*samples.get(kind, []), promised]
+                        samples[kind] = [*samples.get(kind, []), extrapolated]
         return samples
 
 
 def _kinds(spec: TrialSpec) -> tuple[Hashable, ...]:
-    """Groups of trials that take about as long, the most alike first."""
+    """Groups of trials with similar durations, the most similar first."""
     role, model = spec.role.value, spec.model.name
     return ((spec.task, role, model), (role, model), model, None)
 

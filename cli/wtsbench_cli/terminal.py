@@ -1,7 +1,7 @@
-"""Where and how text goes out: consoles, colours, widths, and whether somebody is watching.
+"""Output: consoles, colours, widths, and whether somebody is watching.
 
-Nothing that goes to a terminal may steer it but what is written here: see `streams` for plain text on standard output,
-`console` for what rich draws, and `say` for standard error.
+Only wtsbench's own escape sequences may reach a terminal: see `streams` for plain text on standard output, `console`
+for what rich draws, and `say` for standard error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 PIPE_COLUMNS = 200
-"""Columns of a table that goes into a pipe or file: nothing is cut there for the sake of a screen."""
+"""Width of tables in a pipe or file, where no screen limits it."""
 
 
 def watched() -> bool:
@@ -51,8 +51,8 @@ def print_table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, r
     """A borderless table on standard output, no wider than the terminal.
 
     Args:
-        headings: of the columns; no heading line where all are empty. The first column is folded only where it would
-            take more than half of the width, and those on the right never are.
+        headings: of the columns; no heading line if all are empty. The first column is only folded if it would take
+            more than half of the width, and right-aligned ones never are.
         rows: text, cell by cell; a line break in one is shown as its code.
         right: headings of the columns that are aligned to the right.
     """
@@ -71,7 +71,7 @@ def print_table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, r
 
 
 def put(what: RenderableType) -> None:
-    """Print on standard output, without the blanks that rich fills lines up with."""
+    """Print on standard output, without rich's trailing blanks."""
     out = console()
     with out.capture() as captured:
         out.print(what)
@@ -89,13 +89,13 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Lines about what is being done, on standard error, so that standard output stays what was asked for."""
+    """Print messages on standard error, so that standard output has only the result."""
     print(visible(text, LINES), file=sys.stderr, flush=True)
 
 
 @contextmanager
 def doing() -> Iterator[Callable[[str], None]]:
-    """A function that says what is being done: a line that the next one replaces, or on a pipe a line each."""
+    """A function that shows the current step: on a terminal each line replaces the last one."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield say
         return
@@ -112,7 +112,7 @@ def doing() -> Iterator[Callable[[str], None]]:
 
 
 def duration(seconds: float) -> str:
-    """A duration as people say it: `3.1 s`, `2 min 05 s`, `1 h 04 min`."""
+    """A duration for people: `3.1 s`, `2 min 05 s`, `1 h 04 min`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -123,7 +123,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A duration in little room: `9 s`, `2:05`, `1:04:10`."""
+    """A short form of a duration: `9 s`, `2:05`, `1:04:10`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -132,7 +132,7 @@ def clock(seconds: float) -> str:
 
 
 def size(number: int) -> str:
-    """Bytes as people say them: `512 B`, `1.5 MiB`."""
+    """Bytes for people: `512 B`, `1.5 MiB`."""
     amount = float(number)
     for unit in ("B", "KiB", "MiB"):
         if amount < 1024:

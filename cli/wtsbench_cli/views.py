@@ -1,4 +1,4 @@
-"""What a person sees of a running submission: live on a terminal, lines on a pipe or in CI, or next to nothing."""
+"""Views of a running submission: live on a terminal, lines on a pipe or in CI, or failures only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NARROW, LOW = 40, 8
 
 
 def hint(trial: TrialSpec) -> str:
-    """Where to read more of a trial that failed."""
+    """The command that shows more about a failed trial."""
     return f"wtsbench logs {trial.trial_id[:12]}"
 
 
@@ -41,10 +41,10 @@ class QuietView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to put back."""
+        """Nothing to restore."""
 
     def take(self, event: Event) -> None:
-        """Something happened."""
+        """Show an event."""
         from wtsbench.execution.events import Planned, Preparing, Stopping
 
         match event:
@@ -63,24 +63,24 @@ class QuietView:
                 self.show(event)
 
     def note(self, text: str) -> None:
-        """What is being done before trials run."""
+        """Show a step of the preparation."""
 
     def begin(self, session: Session) -> None:
-        """The plan is known."""
+        """Show the plan."""
 
     def show(self, event: TrialEvent) -> None:
-        """Something happened to a trial."""
+        """Show an event of a trial."""
         from wtsbench.execution.events import Failed
 
         if isinstance(event, Failed) and not event.again:
             self.line(event)
 
     def stopping(self) -> None:
-        """The user asked to stop."""
+        """Show that the submission stops, as the user asked."""
         print("stopping: what is finished is kept; once more to stop at once", file=sys.stderr, flush=True)
 
     def words(self, event: TrialEvent) -> str:
-        """The trial's full name, and what became of it: one line, whatever a trial said."""
+        """The trial's title and its outcome, on one line whatever its messages contain."""
         from wtsbench.execution.events import Blocked, Done, Failed
 
         name = self.tally.name(event.trial.trial_id)
@@ -119,18 +119,18 @@ class LineView(QuietView):
     """One line for each event: for pipes, files and CI."""
 
     def note(self, text: str) -> None:
-        """What is being done before trials run."""
+        """Show a step of the preparation."""
         print(text, flush=True)
 
     def begin(self, session: Session) -> None:
-        """The header, one fact a line."""
+        """Print the header, one fact per line."""
         for name, text in header(session):
             print(f"{name}: {text}", flush=True)
         if session.notice:
             print(session.notice, flush=True)
 
     def show(self, event: TrialEvent) -> None:
-        """Something happened to a trial; how far running ones are is not worth a line."""
+        """Print an event of a trial, except progress."""
         from wtsbench.execution.events import Progressed
 
         if not isinstance(event, Progressed):
@@ -138,7 +138,7 @@ class LineView(QuietView):
 
 
 class LiveView(QuietView):
-    """A bar for the whole, a line for each running trial, failures above them; one line where there is little room."""
+    """A bar for the whole, a line for each running trial, failures above them; a single line on small terminals."""
 
     def __init__(self) -> None:
         from wtsbench_cli.region import Region
@@ -158,18 +158,18 @@ class LiveView(QuietView):
         self._region.__exit__()
 
     def note(self, text: str) -> None:
-        """Shown until the next one."""
+        """Show a step of the preparation until the next one."""
         self._doing, self._since = text, time.monotonic()
 
     def begin(self, session: Session) -> None:
-        """The header stays; what changes is below it."""
+        """Print the header, above the lines that change."""
         self._doing = ""
         lines = [((f"{name:<9}", "bold"), (f"{text}\n", "")) for name, text in header(session)]
         notice = [(f"{session.notice}\n", "yellow")] if session.notice else []
         self._print(*(part for line in lines for part in line), *notice)
 
     def show(self, event: TrialEvent) -> None:
-        """Something happened to a trial."""
+        """Show an event of a trial."""
         from wtsbench.execution.events import Blocked, Failed, Started
 
         match event:
@@ -184,7 +184,7 @@ class LiveView(QuietView):
                 self._print(("not run ", "yellow"), (self.words(event), ""))
 
     def stopping(self) -> None:
-        """Told in the display itself: a signal handler must not print into it."""
+        """Have the display show it, since a signal handler must not print into it."""
         self._stopping = True
 
     def _print(self, *parts: tuple[str, str]) -> None:
@@ -193,14 +193,14 @@ class LiveView(QuietView):
         self._region.print(Text.assemble(*parts))
 
     def _drawn(self, width: int, height: int) -> RenderableType:
-        """What is shown at the bottom now."""
+        """The lines at the bottom of the terminal."""
         from rich.console import Group
         from rich.text import Text
 
-        told = Text("stopping: what is finished is kept; Ctrl-C once more to stop at once", style="yellow")
-        told.truncate(width, overflow="ellipsis")
+        notice = Text("stopping: what is finished is kept; Ctrl-C once more to stop at once", style="yellow")
+        notice.truncate(width, overflow="ellipsis")
         if width < NARROW or height < LOW:
-            return told if self._stopping else self._line(width)
+            return notice if self._stopping else self._line(width)
         lines: list[RenderableType] = []
         if self.tally.total and not self._doing:
             running = self.tally.running()
@@ -210,10 +210,10 @@ class LiveView(QuietView):
                 lines.append(Text(f"  and {len(running) - room} more", style="dim"))
         elif self._doing:
             lines.append(self._line(width))
-        return Group(*lines, told) if self._stopping else Group(*lines)
+        return Group(*lines, notice) if self._stopping else Group(*lines)
 
     def _line(self, width: int) -> Text:
-        """The most important in one line."""
+        """The most important facts on one line."""
         from rich.text import Text
 
         if not self._doing:
@@ -254,8 +254,8 @@ class LiveView(QuietView):
 
         table = Table.grid(padding=(0, 1))
         names = [f"  {self.tally.name(item.trial_id)}" for item in running]
-        self._widest = max(self._widest, *map(len, names), 0)  # never narrower again: bars that jump are hard to read
-        room = max(20, width - 18)  # less percent, time, blanks, and the ^C that a terminal echoes
+        self._widest = max(self._widest, *map(len, names), 0)  # never gets narrower, so that bars do not jump
+        room = max(20, width - 18)  # without percent, time, blanks, and an echoed ^C
         bar = min(12, max(4, room - self._widest))
         table.add_column(no_wrap=True, overflow="ellipsis", width=min(self._widest, room - bar))
         table.add_column(no_wrap=True)
@@ -270,7 +270,7 @@ class LiveView(QuietView):
 
 
 def header(session: Session) -> list[tuple[str, str]]:
-    """What is about to run, as name and text."""
+    """What is about to run, as pairs of name and text."""
     from wtsbench_cli.terminal import count
 
     grid, report = session.grid, session.report
@@ -294,7 +294,7 @@ def header(session: Session) -> list[tuple[str, str]]:
 
 
 def warnings(session: Session) -> list[tuple[str, str]]:
-    """What the user should know before trials run, as what it is about and text."""
+    """Warnings before trials run, as pairs of subject and text."""
     return [
         *(("data", warning) for warning in data_warnings(session)),
         *(("memory", warning) for warning in memory_warnings(session)),

@@ -102,7 +102,7 @@ def test_a_containers_folder_goes_with_its_supervisor(tmp_path: Path) -> None:
         assert set(found(uri)) == {dead.path.name, holding.path.name}
         problems = {Path(one.leftover.name).name: one.problem for one in cleared(uri)}
         assert problems[dead.path.name] is None
-        assert "deliver that first" in str(problems[holding.path.name])
+        assert "deliver the attempts in" in str(problems[holding.path.name])
         assert [one.path.exists() for one in (dead, living, holding)] == [False, True, True]
 
 

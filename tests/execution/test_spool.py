@@ -19,7 +19,7 @@ def test_a_full_spool_begins_no_further_attempt(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "waiting").write_bytes(bytes(1000))
     require_room(tmp_path)
     monkeypatch.setenv("WTSBENCH_SPOOL_BYTES", "999")
-    with pytest.raises(StoreError, match="holds 1,000 bytes that wait") as full:
+    with pytest.raises(StoreError, match="holds 1,000 undelivered bytes") as full:
         require_room(tmp_path)
     assert full.value.exit_code == ExitCode.UNREACHABLE
     assert "submit again" in str(full.value.remedy)

@@ -318,10 +318,10 @@ def test_what_decides_the_answers_is_the_revision(tmp_path: Path) -> None:
         ({"prompt": "no place"}, r"must have \{text\}"),
         ({"prompt": "{text} {other}"}, r"must have \{text\}"),
         ({"prompt": "{text"}, "brace"),
-        ({"url": "ftp://x"}, "no http or https address"),
+        ({"url": "ftp://x"}, "not an http or https address"),
         ({"url": "http://user:pw@host/v1"}, "would be recorded"),
         ({"url": "http://host/v1?key=1"}, "would be recorded"),
-        ({"answers": {"a": "Yes", "b": "yes "}}, "one word"),
+        ({"answers": {"a": "Yes", "b": "yes "}}, "a word of its own"),
         ({"key_env": "A", "key_file": "b"}, "not both"),
     ],
 )

@@ -53,7 +53,7 @@ def drip(prefix: bytes) -> Callable[[socket.socket, int], None]:
 def test_an_answer_that_drips_meets_the_timeout(prefix: bytes) -> None:
     """However little comes at a time, in whatever part of the answer, and though each byte is in time."""
     begun = time.monotonic()
-    with hostile(drip(prefix)) as url, pytest.raises(NoAnswer, match="no whole answer within 1 s"):
+    with hostile(drip(prefix)) as url, pytest.raises(NoAnswer, match="no complete answer within 1 s"):
         asks_once(url)
     assert time.monotonic() - begun < 10
 

@@ -107,7 +107,7 @@ def test_weights_that_were_changed_in_the_cache_are_not_used(hub: Hub, tmp_path:
     os.utime(kept, ns=(status.st_atime_ns, status.st_mtime_ns))
     command = arguments(hub.url, tmp_path, "hub:owner/model", "fetch", {})
     refused = subprocess.run(**command, capture_output=True, text=True, check=False)
-    assert "its SHA-256 is not its name" in json.loads(refused.stdout)["message"]
+    assert "its name is not its SHA-256" in json.loads(refused.stdout)["message"]
     kept.unlink()
     client(hub.url, tmp_path, "hub:owner/model")
     assert kept.read_bytes() == content

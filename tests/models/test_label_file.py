@@ -164,9 +164,9 @@ def test_missing_labels_are_counted(tmp_path: Path) -> None:
         ),
         ("id,l,w\na,safe,z\na,safe,z\n", {"item_id": "id", "label": "l", "annotator": "w"}, "again for annotator 'z'"),
         ("id,label\na,safe\n", {"item_id": "id", "label": "lable"}, "no column 'lable'"),
-        ("id,p,q\na,0.5,0.6\n", {"item_id": "id", "probabilities": {"safe": "p", "unsafe": "q"}}, "no distribution"),
-        ("id,p,q\na,x,0.6\n", {"item_id": "id", "probabilities": {"safe": "p", "unsafe": "q"}}, "no distribution"),
-        ("id,p,q\na,nan,0.6\n", {"item_id": "id", "probabilities": {"safe": "p", "unsafe": "q"}}, "no distribution"),
+        ("id,p,q\na,0.5,0.6\n", {"item_id": "id", "probabilities": {"safe": "p", "unsafe": "q"}}, "not a distribution"),
+        ("id,p,q\na,x,0.6\n", {"item_id": "id", "probabilities": {"safe": "p", "unsafe": "q"}}, "not a distribution"),
+        ("id,p,q\na,nan,0.6\n", {"item_id": "id", "probabilities": {"safe": "p", "unsafe": "q"}}, "not a distribution"),
         (
             "id,p,q\na,1,0\n",
             {"item_id": "id", "probabilities": {"safe": "p", "nice": "q"}},

@@ -135,7 +135,7 @@ def test_a_folder_that_lacks_a_shard(tmp_path: Path) -> None:
     (folder / shards[1]).write_bytes(b"two")
     assert resolve("./m", base=tmp_path)[0].kind == "folder"
     index.write_text("[]")
-    with pytest.raises(ModelError, match="no index of weights"):
+    with pytest.raises(ModelError, match="not an index of weights"):
         resolve("./m", base=tmp_path)
 
 

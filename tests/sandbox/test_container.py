@@ -85,7 +85,7 @@ def test_a_model_that_the_containers_user_may_not_read_is_named(tmp_path: Path) 
     (tmp_path / "model.safetensors").chmod(0o600)
     tmp_path.chmod(0o755)
 
-    with pytest.raises(PermissionError, match=r"model\.safetensors may not be read .* chmod a\+rX"):
+    with pytest.raises(PermissionError, match=r"model\.safetensors may not be read .* `chmod a\+rX` on it"):
         model_mounts(tmp_path, "/trial/model", User(uid=os.getuid() + 1, gid=os.getgid() + 1))
 
 

@@ -29,7 +29,7 @@ from tests.trial.folders import predictions_of, result_of
 from tests.trial.processes import environment
 from wtsbench.contract.folder import ExitCode
 from wtsbench.errors import SandboxError
-from wtsbench.images.build import _Bench, _Content, build
+from wtsbench.images.build import _Build, _Content, build
 from wtsbench.images.pins import Built, ImagePin, pins, write_pin
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.choice import make_sandbox
@@ -39,7 +39,7 @@ from wtsbench.sandbox.container import Need, container_arguments, fit_user
 from wtsbench.sandbox.docker import DockerSandbox
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove, sweep, sweep_folders, trial_containers
-from wtsbench.sandbox.memory import _events, kernel_kills
+from wtsbench.sandbox.memory import _kill_counters, kernel_kills
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.sandbox.staging import ContainerFolder, reclaim
 from wtsbench.spec.failure import FailureClass
@@ -138,7 +138,7 @@ def test_a_build_leaves_no_image_without_a_name(tmp_path: Path, client: Any) -> 
     content = _Content(wheels="x", torch="x", key=once)
     about = Built(wtsbench="0", code=once, base="x")
     base = client.images.get(BASE)
-    bench = _Bench(client=client, base=base, context=tmp_path, scratch=tmp_path, content=content, built=about)
+    bench = _Build(client=client, base=base, context=tmp_path, scratch=tmp_path, content=content, built=about)
     (tmp_path / "Dockerfile").write_text(
         "ARG BASE\nFROM ${BASE} AS settings\nARG CODE\nLABEL code=${CODE}\n"
         "FROM settings AS wrong\nRUN touch /made\nRUN exit 3\n"
@@ -170,7 +170,7 @@ def test_limits_and_stops_are_told_apart(tmp_path: Path, tiny_model: Path, image
     late = run(sandbox, tmp_path / "late", seconds=0.5)
     kills = kernel_kills()
     large = run(sandbox, tmp_path / "large", memory=48 << 20)
-    if any(path.exists() for path in _events()):  # what is killed in a container is no end of a trial in a process
+    if any(path.exists() for path in _kill_counters()):  # a kill in a container is none of this process's group
         assert kernel_kills() == kills
     stopped = run(sandbox, tmp_path / "stopped", cancelled=cancelled)
     stopper.join()

@@ -39,7 +39,7 @@ def test_an_index_becomes_the_uuid_that_the_driver_says(tmp_path: Path, monkeypa
     assert uuids_of(["MIG-a", "1"]) == ("MIG-a", UUIDS[1])
     with pytest.raises(SandboxError, match="GPU 2, which is divided into parts"):
         uuids_of(["2"])
-    with pytest.raises(SandboxError, match="GPU 7, and nvidia-smi knows no such GPU here"):
+    with pytest.raises(SandboxError, match="GPU 7, and nvidia-smi lists no such GPU here"):
         uuids_of(["7"])
 
 

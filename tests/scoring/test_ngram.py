@@ -205,7 +205,7 @@ def test_a_missing_or_wrong_file_is_named(mirror: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(mirror, tmp_path / "mirror")
     file = copy / RECORDS / "nontoxic.jsonl"
     file.write_text('{"text": "of another form"}\n')
-    with pytest.raises(ScorerError, match=r"nontoxic\.jsonl is not the file"):
+    with pytest.raises(ScorerError, match=r"nontoxic\.jsonl does not have the expected form"):
         read(copy)
     file.unlink()
     with pytest.raises(ScorerError, match=r"no file toxicity_rtp_decodingtrust/nontoxic\.jsonl"):

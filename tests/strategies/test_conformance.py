@@ -138,7 +138,7 @@ def test_broken_promises_are_named(broken: Installed) -> None:
 
 def test_what_there_is_to_check(example: Installed) -> None:
     """Nothing to check, two names and an unknown name are exit code 2 with what to do."""
-    assert "nothing to check" in example.run("strategies", "check").stderr
+    assert "no strategy to check was named" in example.run("strategies", "check").stderr
     assert example.run("strategies", "logconf", "naive").returncode == 2
     unknown = example.run("strategies", "check", "smothed")
     assert unknown.returncode == 2

@@ -1,4 +1,4 @@
-"""Digests of records: of what their rows say, and not of how Arrow or memory holds it.
+"""Digests of records: of the content of their rows, not of how Arrow lays it out.
 
 A digest names its version: `c1:` and the SHA-256, in hexadecimal digits, of the rows in the form of `_content`.
 """
@@ -29,11 +29,11 @@ _NAMES = {
     pa.list_(pa.string()): "list string",
     pa.list_(pa.float64()): "list float64",
 }
-"""Arrow's types by names of our own, for it may change how it writes its own."""
+"""Fixed names of Arrow's types, as Arrow may change how it prints them."""
 _WIDTHS = {pa.int32().id: 4, pa.int64().id: 8, pa.float64().id: 8, pa.timestamp("us").id: 8}
-"""By Arrow's number of the type: a type itself is slow to look up, and this is done for every record that comes."""
+"""Bytes of a value by Arrow's type id: looking up types themselves is slow, and done for every record."""
 _BOOL, _STRING = pa.bool_().id, pa.string().id
-_NOTHING: dict[pa.DataType, Any] = {
+_FILLERS: dict[pa.DataType, Any] = {
     pa.string(): "",
     pa.bool_(): False,
     pa.int32(): 0,
@@ -44,9 +44,9 @@ _NOTHING: dict[pa.DataType, Any] = {
 
 
 def content_digest(table: str, rows: pa.RecordBatch) -> str:
-    """The digest of a record: equal for equal rows of the same table, whatever made or carried them.
+    """The digest of a record: equal for equal rows of the same table, however they were made.
 
-    Columns that are null in every row count as not there, so a later schema may add some.
+    Columns that are null in every row are left out, so that a later schema may add some.
     """
     hasher = hashlib.sha256()
     for part in _content(table, rows):
@@ -60,7 +60,7 @@ def holds(digest: str, table: str, rows: pa.RecordBatch) -> bool:
 
 
 def records_digest(digests: Mapping[int, str]) -> str:
-    """The digest of an attempt's records, of theirs by sequence number; the engine computes it too (`tables`)."""
+    """The digest over an attempt's records, given theirs by sequence number; the engine computes it too (`tables`)."""
     lines = (f"{sequence} {digest}" for sequence, digest in sorted(digests.items()))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -71,20 +71,20 @@ def grid_digest_of(name: str, cells: str) -> str:
 
 
 def _content(table: str, rows: pa.RecordBatch) -> Iterator[bytes | memoryview]:
-    """A line that says what follows; then column after column.
+    """The bytes that are hashed: a header line of JSON, then column after column.
 
-    A column is a byte, 1 if some of it is null and then a byte for each row that says whether it is, else 0; and its
-    values. Numbers are little-endian, truths bytes. Texts are the length of each in bytes as int32, then all their
-    bytes; lists the length of each, then all their values as a column. A null is an empty text or list, or 0.
+    A column begins with a byte: 0, or 1 if it has nulls, followed by one byte a row that is 1 for null. Then come its
+    values: numbers little-endian; booleans as bytes; texts as the length of each in bytes (int32), then all bytes;
+    lists as the length of each, then all values as a column. A null is written as an empty text or list, or as 0.
     """
-    own = STORES_OWN.get(table, ())
-    described = [table, rows.num_rows]
+    filled_in = STORES_OWN.get(table, ())
+    header = [table, rows.num_rows]
     columns = []
     for name, column in zip(rows.schema.names, rows.columns, strict=True):
-        if column.null_count < len(column) and name not in own:
-            described += [name, _NAMES[column.type]]
+        if column.null_count < len(column) and name not in filled_in:
+            header += [name, _NAMES[column.type]]
             columns.append(column)
-    yield json.dumps(described).encode() + b"\n"
+    yield json.dumps(header).encode() + b"\n"
     for column in columns:
         yield from _column(column)
 
@@ -92,7 +92,7 @@ def _content(table: str, rows: pa.RecordBatch) -> Iterator[bytes | memoryview]:
 def _column(column: pa.Array) -> Iterator[bytes | memoryview]:
     if column.null_count:
         yield b"\1" + _bytes(column.is_null())
-        column = column.fill_null(_NOTHING[column.type]) if column.type in _NOTHING else _emptied(column)
+        column = column.fill_null(_FILLERS[column.type]) if column.type in _FILLERS else _emptied(column)
     else:
         yield b"\0"
     kind = column.type.id
@@ -115,7 +115,7 @@ def _column(column: pa.Array) -> Iterator[bytes | memoryview]:
 
 
 def _emptied(column: pa.Array) -> pa.Array:
-    """Lists, with none in place of null."""
+    """Lists, with an empty list in place of null."""
     lengths = column.value_lengths().fill_null(0).to_numpy()
     ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     return pa.ListArray.from_arrays(ends, column.flatten())

@@ -1,11 +1,12 @@
-"""The trial folder: what supervisor and trial call the things that pass between them, and how a trial ends.
+"""The trial folder: names of the files that supervisor and trial exchange, and the exit codes of a trial.
 
 DIR/
     spec.json      the trial and its attempt (`TrialJob`)
     inputs/        items.arrow, and for a student supervision.arrow
-    model          pretrained weights in Hugging Face layout; reference, where fluency is measured, likewise
-    outbox/        records, and last of all result.json
-    scratch/       writable, kept by nobody; progress.json says how far the trial is
+    model          pretrained weights in Hugging Face layout
+    reference      the same of the model that measures fluency, where one does
+    outbox/        records, and result.json, which is written last
+    scratch/       temporary files; progress.json says how far the trial is
     lease          touched by the supervisor while it lives: the heartbeat that the trial's process watches
     log.txt        standard output and error
 """
@@ -27,31 +28,31 @@ LEASE = "lease"
 REQUESTS = "requests"
 """The FIFO through which the first process of a container is asked for a trial (`contract.messages`)."""
 ANSWERS = "answers"
-"""The FIFO of its answers."""
+"""The FIFO of that process's answers."""
 
 
 class ExitCode(IntEnum):
-    """How a trial's process ends; any other code is its interpreter's."""
+    """Exit codes of a trial's process; any other comes from the Python interpreter."""
 
     DONE = 0
-    """`result.json` says so."""
+    """Success, as `result.json` says."""
     FAILED = 1
-    """With the failure in `result.json`; without that file, the interpreter's own: it could not start."""
+    """Failure, with its reason in `result.json`; without that file, the interpreter could not start."""
     NO_FOLDER = 2
-    """What it was given is no trial folder."""
+    """The folder it was given is no trial folder."""
     NO_RESULT = 70
-    """The lease ran out, or not even the failure could be written."""
+    """The lease expired, or `result.json` could not be written."""
 
 
 class FolderLayout:
-    """Where things are in a trial folder."""
+    """Paths of the files of a trial folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def spec(self) -> Path:
-        """What is asked for, as JSON."""
+        """The trial and its attempt, as JSON (`TrialJob`)."""
         return self.path / SPEC
 
     @property
@@ -66,7 +67,7 @@ class FolderLayout:
 
     @property
     def reference(self) -> Path:
-        """For generation: the model that measures fluency, in Hugging Face layout; absent where none is asked for."""
+        """For generation: the model that measures fluency, in Hugging Face layout; absent if none is asked for."""
         return self.path / REFERENCE
 
     @property
@@ -76,12 +77,12 @@ class FolderLayout:
 
     @property
     def result(self) -> Path:
-        """The trial's last word."""
+        """The trial's outcome, its last file."""
         return self.outbox / "result.json"
 
     @property
     def scratch(self) -> Path:
-        """Writable, kept by nobody."""
+        """Temporary files, which nobody keeps."""
         return self.path / SCRATCH
 
     @property

@@ -1,8 +1,8 @@
 """Requests to the fork server and its answers: JSON, one object per line.
 
 Requests (`Start`, `Kill`) may be sent before the first answer; they are served after it. The first answer is `ready`,
-once the libraries are loaded. Then, for every trial: `started`, and `ended` or `refused`. The last, `gone`, is what the
-supervisor's own end says when the fork server has ended.
+once the libraries are loaded. Then, for every trial: `started`, and `ended` or `refused`. The last, `gone`, is made on
+the supervisor's side, when the fork server has ended.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ class Start(TypedDict):
     """Run the trial of a folder."""
 
     id: str
-    """Any string not running now."""
+    """Any string that no running trial has."""
     folder: str
     log: NotRequired[str]
-    """Where its standard output and error are appended; `log.txt` in the folder where it is not given."""
+    """File to which standard output and error are appended; `log.txt` in the folder by default."""
     environment: NotRequired[dict[str, str | None]]
     """Variables to set, or with None to remove, in the child, before CUDA starts."""
     file_bytes: NotRequired[int]
-    """No file of it may grow past this (RLIMIT_FSIZE)."""
+    """No file it writes may grow past this (RLIMIT_FSIZE)."""
 
 
 @final
 class Kill(TypedDict):
-    """Send a signal to a trial's process group; nothing happens where it has ended."""
+    """Send a signal to a trial's process group; ignored if it has ended."""
 
     id: str
     signal: int
@@ -39,7 +39,7 @@ class Ready(TypedDict):
     event: Literal["ready"]
     pid: int
     seconds: float
-    """That it took."""
+    """How long loading took."""
 
 
 class Started(TypedDict):
@@ -66,7 +66,7 @@ class Ended(TypedDict):
 
 
 class Refused(TypedDict):
-    """A line was not understood, or no child was forked."""
+    """A request was not understood, or no child could be forked."""
 
     event: Literal["refused"]
     id: str | None
@@ -74,7 +74,7 @@ class Refused(TypedDict):
 
 
 class Gone(TypedDict):
-    """The fork server has ended, and what it ran with it."""
+    """The fork server has ended, and its trials with it."""
 
     event: Literal["gone"]
     reason: str

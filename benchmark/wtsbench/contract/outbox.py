@@ -1,7 +1,7 @@
 """The outbox: records on disk until the store has acknowledged them.
 
 One Arrow IPC file per batch, `{sequence:06d}-{table}.arrow`, written under a hidden name, flushed to the disk and then
-renamed, so that a file of that name is always whole. Its schema's metadata say whose it is.
+renamed, so that a file with such a name is always complete. Its schema's metadata name its trial and attempt.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from wtsbench.files import open_plain, sync_folder
 _NAME = re.compile(r"(\d{6})-([a-z]+)\.arrow")
 _KEYS = ("schema_version", "table", "trial_id", "attempt", "sequence", "digest")
 RECORD_BYTES = 2**30
-"""Of a record's file: what is read into memory at once."""
+"""Limit of a record's file, which is read into memory at once."""
 _REMEDY = "remove the attempt's folder, and the trial will run again."
 Outcome = Literal["stored", "duplicate", "superseded"]
-"""Taken in now; there before; or not needed, since another attempt of the trial was done first."""
+"""Stored now; stored before; or not needed, since another attempt of the trial was done first."""
 
 
 class OutboxConflict(StoreError):
-    """A sequence number is taken by a record of other content."""
+    """A record with other content has this sequence number already."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutboxFile:
-    """A record that waits."""
+    """A record that waits for delivery."""
 
     path: Path
     table: str
@@ -61,7 +61,7 @@ class Batch:
 
     @property
     def status(self) -> str | None:
-        """How the attempt ended, where this is the record that ends it."""
+        """How the attempt ended, if this is the record that seals it."""
         return str(self.data.column("status")[0]) if self.table == "trials" else None
 
     @property
@@ -72,7 +72,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Ack:
-    """The store's word that a record is on its disk, or is not needed. Only now may the outbox forget it."""
+    """The store's confirmation that a record is on its disk or not needed: only then may it leave the outbox."""
 
     trial_id: str
     attempt: int
@@ -96,22 +96,22 @@ class Outbox:
         Args:
             table: one of the attempt-scoped tables.
             rows: its rows; cast to the table's schema.
-            sequence: None takes the next one. A sequence that is there already is left alone if its content is equal.
+            sequence: None takes the next one. A record that exists already is left alone if its content is equal.
 
         Raises:
-            OutboxConflict: the sequence is there with other content.
-            OSError: the disk is full or not writable; nothing is there then.
+            OutboxConflict: a record with this number exists and has other content.
+            OSError: the disk is full or not writable; then no record was written.
         """
         schema = RECORD_TABLES[table]
         whole = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
         batch = normal(whole.select(schema.names).cast(schema))
         if sequence is None:
             sequence = self.last_sequence + 1
-        for there in self.pending():
-            if there.sequence == sequence:
-                if holds(read_batch(there.path).digest, table, batch):
+        for waiting in self.pending():
+            if waiting.sequence == sequence:
+                if holds(read_batch(waiting.path).digest, table, batch):
                     return sequence
-                raise OutboxConflict(f"{there.path} holds another record than the one to be written as {sequence}")
+                raise OutboxConflict(f"{waiting.path} holds another record than the one to be written as {sequence}")
         self._write(table, batch, sequence)
         self._highest = max(self._highest, sequence)
         return sequence
@@ -121,7 +121,7 @@ class Outbox:
         values = (SCHEMA_VERSION, table, self.trial_id, self.attempt, sequence, content_digest(table, batch))
         metadata = {f"wtsbench.{key}": str(value) for key, value in zip(_KEYS, values, strict=True)}
         schema = batch.schema.with_metadata(metadata)
-        # the folder may be a trial's: a link put in the place of a name that can be guessed would lead anywhere
+        # a trial may write to this folder: it could put a link in the place of a name that it can guess
         hidden = self.folder / f".{name}.{secrets.token_hex(8)}"
         try:
             with hidden.open("xb") as file:
@@ -136,39 +136,39 @@ class Outbox:
         sync_folder(self.folder)
 
     def pending(self) -> list[OutboxFile]:
-        """What waits, by sequence number."""
+        """The records that wait, by sequence number."""
         return pending(self.folder, trial_id=self.trial_id, attempt=self.attempt)
 
     @property
     def last_sequence(self) -> int:
-        """The highest sequence number that waits or was written here, delivered since or not; 0 where there is none."""
+        """The highest sequence number that waits, or that this object has written; 0 if there is none."""
         return max((self._highest, *(file.sequence for file in self.pending())))
 
 
 def pending(folder: Path, *, trial_id: str = "", attempt: int = 0) -> list[OutboxFile]:
-    """The records of a folder by sequence number, told by file names alone.
+    """The records of a folder by sequence number, from file names alone.
 
     Raises:
-        StoreError: a visible `.arrow` file is none of ours.
+        StoreError: an `.arrow` file in it is no record.
     """
-    found = []
+    files = []
     for path in folder.iterdir() if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
         if match is not None and match[2] in RECORD_TABLES:
-            found.append(
+            files.append(
                 OutboxFile(path=path, table=match[2], trial_id=trial_id, attempt=attempt, sequence=int(match[1]))
             )
         elif path.suffix == ".arrow" and not path.name.startswith("."):
             raise StoreError(f"{path} is no record of an outbox", remedy=_REMEDY)
-    return sorted(found, key=lambda file: file.sequence)
+    return sorted(files, key=lambda file: file.sequence)
 
 
 def read_batch(path: Path) -> Batch:
-    """A record with its key, whole and with nothing in it that is not its own.
+    """A record with its key, checked to be complete and consistent.
 
     Raises:
-        StoreError: the file is torn, its metadata do not fit its name or its rows, or its rows are not its table's.
-        FileNotFoundError: it is not there any more.
+        StoreError: the file is incomplete, its metadata do not match its name or rows, or its rows not the table.
+        FileNotFoundError: it does not exist any more.
     """
     if _NAME.fullmatch(path.name) is None:
         raise StoreError(f"{path} is no record of an outbox", remedy=_REMEDY)
@@ -177,7 +177,7 @@ def read_batch(path: Path) -> Batch:
         with pa.ipc.open_file(content) as reader:  # the footer is written last: a file that has one is not cut off
             schema = reader.schema
     except pa.ArrowException as error:
-        raise StoreError(f"{path} is torn: {_first_line(error)}", remedy=_REMEDY) from error
+        raise StoreError(f"{path} is incomplete: {_first_line(error)}", remedy=_REMEDY) from error
     except FileNotFoundError:
         raise
     except OSError as error:  # Arrow's own complaints about a file's content are of this kind too
@@ -185,15 +185,15 @@ def read_batch(path: Path) -> Batch:
     try:
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         version, table, trial_id, attempt, sequence, digest = (metadata[f"wtsbench.{key}"] for key in _KEYS)
-        known = known_schema(table, int(version))
-        whole = read_rows(content.slice(len(FILE_MAGIC)), known).replace_schema_metadata(None)
+        columns = known_schema(table, int(version))
+        whole = read_rows(content.slice(len(FILE_MAGIC)), columns).replace_schema_metadata(None)
         batch = Batch(
             table=table,
             trial_id=trial_id,
             attempt=int(attempt),
             sequence=int(sequence),
             schema_version=int(version),
-            data=normal(widened(whole, known)),
+            data=normal(widened(whole, columns)),
             digest=digest,
         )
         check_batch(batch)
@@ -231,15 +231,17 @@ def known_schema(table: str, version: int) -> pa.Schema:
 
 
 def check_batch(batch: Batch) -> None:
-    """Refuse a batch that is not what a record must be.
+    """Refuse a batch that is no valid record.
 
     Raises:
-        StoreError: unknown table or version, other columns, rows of another attempt, or a seal that is none.
+        StoreError: unknown table or version, other columns, rows of another attempt, or an invalid seal.
     """
     schema = known_schema(batch.table, batch.schema_version)
-    for name, number, most in (("attempt number", batch.attempt, 2**31), ("sequence number", batch.sequence, 2**63)):
-        if type(number) is not int or not 0 <= number < most:  # one that no table could hold must never be acknowledged
-            raise StoreError(f"{number!r} is no {name}")
+    for name, number, limit in (("attempt number", batch.attempt, 2**31), ("sequence number", batch.sequence, 2**63)):
+        if (
+            type(number) is not int or not 0 <= number < limit
+        ):  # a number that no table can hold must never be acknowledged
+            raise StoreError(f"{number!r} is not a valid {name}")
     if not batch.data.schema.equals(schema):
         raise StoreError(f"the columns are not those of table {batch.table}")
     columns = batch.data.columns
@@ -259,7 +261,7 @@ def check_batch(batch: Batch) -> None:
 
 
 def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Rows that an older version wrote, with null in the columns that it did not know. Other rows as they are."""
+    """Rows of an older version, with null in the columns that it did not know; other rows are returned as they are."""
     missing = [column for column in schema if column.nullable and column.name not in table.schema.names]
     for column in missing:
         table = table.append_column(column, pa.nulls(table.num_rows, column.type))
@@ -270,7 +272,7 @@ def normal(table: pa.Table) -> pa.RecordBatch:
     """The rows as the one batch of a record.
 
     Raises:
-        ValueError: they are too many for one.
+        ValueError: they are too many for one batch.
     """
     batches = table.combine_chunks().to_batches()
     if len(batches) > 1:

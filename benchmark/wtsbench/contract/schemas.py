@@ -15,9 +15,9 @@ Keys. `data_digest` joins items, datasets and trials; `trial_id` is the content 
 hexadecimal digits; `(trial_id, attempt)` joins the other tables, attempts being counted from 1. A trial has any number
 of failed attempts and at most one whose status is `done`: take that one for results.
 
-Who wrote it. `attempts.token` and `attempts.scope` are the name and the scope of the token under which a server began
-the attempt, null where the folder was used without one, or by an older version. What a token of one grid finishes has
-trial ids of its own (`spec.trial.id_within`), which no other grid takes unless it is told to.
+Author. `attempts.token` and `attempts.scope` are the name and the scope of the token with which the attempt was begun
+on a server; null without a server, and in attempts of older versions. Trials run with a token for one grid have ids of
+their own (`spec.trial.id_within`), which other grids use only if told to.
 
 Visibility. `trials`, `metrics`, `predictions`, `generations`, `scores` and `logs` are attempt-scoped: they travel as
 records, and their rows become visible together, when the attempt's `trials` row and as many records as it says, its own
@@ -34,7 +34,7 @@ set out of the task's distribution, where it has one), in `predictions` and `gen
 in several ways also `transfer~1` and so on. `sample` counts from 0. Log-likelihoods are in nats; `logprobs` and
 `base_logprobs` have a number for each character of `text` (a token's is spread evenly over what it writes), and one
 more for the end where `finished`; `tokens` does not count the end. A metric with a null
-`step` is a final score, others are points of a training curve; a null `value` was measured and is no number.
+`step` is a final score, others are points of a training curve; a null `value` was measured and is not a number.
 Columns that hold JSON: `datasets.report` (how the data were prepared), `datasets.settings` (how generations are drawn
 and judged), `grids.cells` (what the leaderboard is to show),
 `trials.strategy_json`, `trials.baselines`, `trials.spec` (all of the trial's specification), `trials.measurements`

@@ -1,4 +1,4 @@
-"""The conformance kit from outside: a trial's room is started, never imported."""
+"""Runs the conformance kit for strategies in a process of its own: `trial` is started, never imported."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from wtsbench.sandbox.environment import process_environment
 
 
 class KitFailed(UserError):
-    """The kit ended without verdicts."""
+    """The kit's process ended without results."""
 
 
 def verdicts(names: Sequence[str]) -> list[dict[str, Any]]:
-    """What the kit says of these strategies, check by check: strategy, check, verdict, detail.
+    """The kit's results for these strategies, one per check: strategy, check, verdict, detail.
 
     Raises:
-        KitFailed: it gave none, which a strategy can bring about that ends its process.
+        KitFailed: it gave no results, for instance because a strategy ended its process.
     """
     with tempfile.TemporaryDirectory(prefix="wtsbench-check-") as folder:
-        ended = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "wtsbench.trial.conformance", *names],
             env=process_environment(threads=1),
             cwd=folder,
@@ -32,12 +32,12 @@ def verdicts(names: Sequence[str]) -> list[dict[str, Any]]:
             text=True,
         )
     try:
-        found = json.loads(ended.stdout)
+        results = json.loads(process.stdout)
     except ValueError:
-        last = (ended.stderr.strip().splitlines() or ["no word"])[-1]
+        last = (process.stderr.strip().splitlines() or ["no output"])[-1]
         raise KitFailed(
-            f"the conformance kit gave no verdict on {', '.join(names)} (exit code {ended.returncode}): {last}",
+            f"the conformance kit gave no verdict on {', '.join(names)} (exit code {process.returncode}): {last}",
             remedy="a strategy must neither end the process nor write to its standard output.",
         ) from None
-    assert isinstance(found, list), "the kit writes a list"
-    return found
+    assert isinstance(results, list), "the kit writes a list"
+    return results

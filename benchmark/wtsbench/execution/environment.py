@@ -1,4 +1,4 @@
-"""What computes a trial's numbers here, as part of its identity."""
+"""The environment that computes a trial's numbers on this node, as part of the trial's identity."""
 
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.spec.grid import Resources
@@ -6,9 +6,9 @@ from wtsbench.spec.provenance import environment_lock
 
 
 def environment_of(sandbox: Sandbox, resources: Resources) -> str:
-    """Sandbox, then image or installed libraries, then `cuda` where the trial is given a GPU: precision follows it.
+    """Sandbox, then image or installed libraries, then `cuda` if trials get a GPU, which decides the precision.
 
-    A plan puts it into its trials; a supervisor holds its own node against it.
+    A plan puts it into its trials; a supervisor compares it with that of its own node.
     """
     device = ":cuda" if resources.gpus else ""
     return f"{sandbox.name}:{sandbox.image_digest or environment_lock()}{device}"

@@ -1,4 +1,4 @@
-"""What happens during a submission, as told to whoever watches; how it is worded is theirs."""
+"""Events of a submission, as typed objects; listeners word them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Preparing:
-    """What is being done before trials run."""
+    """A step of the preparation before trials run."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """The plan is known, and held against the store; nothing has run."""
+    """The plan was made and compared with the store; nothing has run."""
 
     session: Session
 
@@ -36,11 +36,11 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True)
 class Progressed:
-    """A running trial has got further."""
+    """A running trial has made progress."""
 
     trial: TrialSpec
     share: float
-    """Of its work that is done, in [0, 1]."""
+    """Share of its work that is done, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Done:
 
     trial: TrialSpec
     how: Literal["run", "kept", "elsewhere"] = "run"
-    """`kept`: an earlier submission had finished it; `elsewhere`: somebody else has stored it meanwhile."""
+    """`kept`: an earlier submission had finished it; `elsewhere`: another submission stored it meanwhile."""
     attempt: int | None = None
     seconds: float | None = None
 
@@ -63,7 +63,7 @@ class Failed:
     failure: Failure
     seconds: float
     again: bool
-    """Whether another attempt follows."""
+    """Whether the trial is attempted again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class Cancelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopping:
-    """The submission was interrupted and stops cleanly. Told in the signal's handler: taking it must not wait."""
+    """The submission was interrupted and stops cleanly. Sent from a signal handler: a listener must not block."""
 
 
 TrialEvent = Started | Progressed | Done | Failed | Blocked | Cancelled

@@ -1,4 +1,4 @@
-"""Supervisors that wtsbench does not train: their labels are taken outside the sandbox, in place of a trial's run."""
+"""Supervisors that wtsbench does not train: their labels are read outside the sandbox, in place of running a trial."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ def require_labels(trials: Iterable[PlannedTrial], datasets: Mapping[str, Datase
     """Refuse supervisors that cannot label the items of their tasks, before any other trial has run for hours.
 
     Args:
-        trials: of a plan; those that the store holds are not looked at.
+        trials: of a plan; those that are in the store are skipped.
         datasets: by the task's name.
 
     Raises:
-        ModelError: a file has no label for some items, or a supervisor's classes are not the task's; all such cases.
+        ModelError: a file has no label for some items, or a supervisor's classes are not the task's; lists all cases.
     """
-    wrong: dict[str, str] = {}
+    remedies: dict[str, str] = {}
     for trial in trials:
         if trial.spec.model.trained or trial.state == "stored":
             continue
         data = datasets[trial.spec.data_digest]
         try:
-            external.check(trial.spec.model, _asked(data.items), data.labels)
+            external.check(trial.spec.model, _labelled_items(data.items), data.labels)
         except ModelError as error:
-            wrong[f"{error.message} (task {trial.spec.task})"] = error.remedy or ""
-    if wrong:
-        raise ModelError("\n  ".join(wrong), remedy="\n".join(dict.fromkeys(filter(None, wrong.values()))))
+            remedies[f"{error.message} (task {trial.spec.task})"] = error.remedy or ""
+    if remedies:
+        raise ModelError("\n  ".join(remedies), remedy="\n".join(dict.fromkeys(filter(None, remedies.values()))))
 
 
-def _asked(items: pa.Table) -> pa.Table:
+def _labelled_items(items: pa.Table) -> pa.Table:
     """The items that a supervisor labels."""
     chosen = items.select(["item_id", "split", "text"])
     return chosen.filter(pc.field("split").isin([split.value for split in PREDICTED_SPLITS]))
 
 
 def take_labels(folder: AttemptFolder, job: TrialJob, store: Store) -> None:
-    """Write what the supervisor says of every item that is to be predicted, and a result, as a trial would.
+    """Write the supervisor's predictions for every item that needs one, and a result, as a trial would.
 
     Raises:
-        ModelError: it has no label for some items, is not what was planned, or cannot be asked.
+        ModelError: it has no label for some items, has changed since planning, or does not answer.
     """
-    items = _asked(store.items(job.spec.data_digest))
-    said, statistics = external.predict(job.spec.model, items, job.labels)
+    items = _labelled_items(store.items(job.spec.data_digest))
+    predictions, statistics = external.predict(job.spec.model, items, job.labels)
     columns = {
-        "trial_id": pa.repeat(job.trial_id, said.num_rows),
-        "attempt": pa.repeat(job.attempt, said.num_rows).cast(pa.int32()),
-        **{name: said[name] for name in ("split", "item_id", "probabilities")},
+        "trial_id": pa.repeat(job.trial_id, predictions.num_rows),
+        "attempt": pa.repeat(job.attempt, predictions.num_rows).cast(pa.int32()),
+        **{name: predictions[name] for name in ("split", "item_id", "probabilities")},
     }
     outbox = Outbox(folder.trial.outbox, trial_id=job.trial_id, attempt=job.attempt)
     outbox.append("predictions", pa.table([columns[name] for name in PREDICTIONS.names], schema=PREDICTIONS))

@@ -1,4 +1,4 @@
-"""Whether machines have what a trial asks for, and for how many trials at once."""
+"""Whether machines have the resources of a trial, and of how many at once."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Mapping, Sequence
 from wtsbench.spec.grid import Resources
 
 Offer = Mapping[str, float]
-"""What a machine has, under Ray's names: `CPU`, `GPU`, and `memory` in bytes."""
+"""A machine's resources under Ray's names: `CPU`, `GPU`, and `memory` in bytes."""
 
 
 def fitting(offer: Offer, resources: Resources) -> int:
     """How many trials fit on a machine at once."""
-    return min(int(offer.get(name, 0) / amount) for name, amount in _asked(resources).items())
+    return min(int(offer.get(name, 0) / amount) for name, amount in _needed(resources).items())
 
 
 def misfit(offers: Sequence[Offer], resources: Resources) -> str | None:
-    """In words why no machine has room for one trial; None where one has."""
+    """Why no machine has room for a trial, as text; None if one has."""
     if any(fitting(offer, resources) for offer in offers):
         return None
-    asked = _asked(resources)
-    there = "; ".join(_words({name: offer.get(name, 0) for name in asked}) for offer in offers)
-    return f"a trial asks for {_words(asked)}, and there is only {there or 'no machine'}"
+    needed = _needed(resources)
+    available = "; ".join(_words({name: offer.get(name, 0) for name in needed}) for offer in offers)
+    return f"a trial asks for {_words(needed)}, and there is only {available or 'no machine'}"
 
 
-def _asked(resources: Resources) -> dict[str, float]:
-    asked = {"CPU": float(resources.cpus), "GPU": float(resources.gpus), "memory": float(resources.memory or 0)}
-    return {name: amount for name, amount in asked.items() if amount}
+def _needed(resources: Resources) -> dict[str, float]:
+    amounts = {"CPU": float(resources.cpus), "GPU": float(resources.gpus), "memory": float(resources.memory or 0)}
+    return {name: amount for name, amount in amounts.items() if amount}
 
 
 def _words(amounts: Offer) -> str:

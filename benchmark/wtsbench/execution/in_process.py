@@ -27,21 +27,21 @@ class InProcessExecutor:
 
     @classmethod
     def of(cls, resources: Resources) -> InProcessExecutor:
-        """One with as many slots as this machine has room for trials with such resources.
+        """An executor with a slot for each trial that fits on this machine at once.
 
         Raises:
-            SpecError: it has no room for one.
+            SpecError: not even one trial fits.
         """
         if resources.gpus:
             raise SpecError("the in-process executor assigns no GPUs", remedy="use --executor ray, or gpus: 0.")
-        here = {"CPU": len(os.sched_getaffinity(0)), "memory": psutil.virtual_memory().total}
-        fault = misfit([here], resources)
+        offer = {"CPU": len(os.sched_getaffinity(0)), "memory": psutil.virtual_memory().total}
+        fault = misfit([offer], resources)
         if fault is not None:
             raise SpecError(fault, remedy="lower `resources` in the grid, or run on a cluster with --ray.")
-        return cls(fitting(here, resources))
+        return cls(fitting(offer, resources))
 
     def start(self, job: Job) -> None:
-        """Begin a job; returns at once."""
+        """Start a job; returns at once."""
         self._futures[self._pool.submit(supervise, job, self._cancelled)] = job
 
     def wait(self, timeout: float) -> list[Receipt]:

@@ -15,18 +15,18 @@ _STDOUT, _STDERR = 1, 2
 class Interruption:
     """While entered, SIGINT, SIGTERM and SIGHUP mean the same; under `nohup` SIGHUP stays ignored.
 
-    Before `stop_cleanly` they raise KeyboardInterrupt: nothing was begun that must be ended. After it, the first sets
-    `stop` and tells so, the second calls `at_once`; but a SIGHUP is never the second, since a terminal that closes may
-    send several. In a thread that is not the main one, which gets no signals, nothing changes.
+    Before `stop_cleanly` they raise KeyboardInterrupt, as nothing has to be ended yet. After it, the first sets `stop`
+    and calls `on_stop`, the second calls `at_once`; but a SIGHUP never counts as the second, since a terminal that
+    closes may send several. In any thread but the main one, which gets no signals, nothing changes.
 
     Args:
-        told: called once, at the first signal of a clean stop; it must not print into a live display.
-        at_once: called at the second one, in the signal's handler: to end the process, or to raise.
+        on_stop: called once, at the first signal of a clean stop; it must not print into a live display.
+        at_once: called at the second signal, in its handler: to end the process, or to raise.
     """
 
-    def __init__(self, told: Callable[[], None], *, at_once: Callable[[], None]) -> None:
+    def __init__(self, on_stop: Callable[[], None], *, at_once: Callable[[], None]) -> None:
         self.stop = threading.Event()
-        self._told = told
+        self._on_stop = on_stop
         self._at_once = at_once
         self._running = False
         self._hung_up = False
@@ -45,7 +45,7 @@ class Interruption:
 
     def __exit__(self, *_: object) -> None:
         if self._hung_up:
-            self._leave_closed_terminals()  # once more: it may have closed after its signal
+            self._discard_output_to_closed_terminals()  # again: the terminal may have closed after its signal
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -54,23 +54,23 @@ class Interruption:
         self._running = True
 
     def claim(self) -> None:
-        """Take the signals (back): Ray puts a handler of its own in place when it starts."""
+        """Install the handlers, again if necessary: Ray installs its own when it starts."""
         for number in self._before:
             if signal.getsignal(number) != self._handle:
                 signal.signal(number, self._handle)
 
-    def _leave_closed_terminals(self) -> None:
-        """Let what is said to a terminal that is gone go nowhere, where it would be an error."""
+    def _discard_output_to_closed_terminals(self) -> None:
+        """Send output to a closed terminal to /dev/null, where it would raise an error."""
         for stream in self._terminals:
             if not os.isatty(stream):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream)
-                os.close(nowhere)
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream)
+                os.close(null)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self._hung_up = True
-            self._leave_closed_terminals()
+            self._discard_output_to_closed_terminals()
         if not self._running:
             raise KeyboardInterrupt
         if self.stop.is_set():
@@ -78,4 +78,4 @@ class Interruption:
                 self._at_once()
             return
         self.stop.set()
-        self._told()
+        self._on_stop()

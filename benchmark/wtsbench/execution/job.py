@@ -1,4 +1,4 @@
-"""What an executor hands to a supervisor, and the small receipt that comes back."""
+"""The job that an executor gives to a supervisor, and the small receipt that comes back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wtsbench.spec.trial import TrialSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One trial to run, with where and how. Small and picklable: it travels to the workers."""
+    """One trial to run, with where and how. Small and picklable, as it is sent to workers."""
 
     spec: TrialSpec
     labels: tuple[str, ...]
@@ -28,7 +28,7 @@ class Job:
     baselines: dict[str, str] = field(default_factory=dict)
     """For students: the weak and ceiling trials that their PGR is computed from."""
     scorer: ScorerPlace | None = None
-    """For generative tasks: what judges the texts."""
+    """For generative tasks: the scorer of their texts."""
     gpu_ids: tuple[str, ...] = ()
     """The GPUs that the cluster assigned, set on the worker."""
 
@@ -44,8 +44,8 @@ class Receipt:
 
     trial_id: str
     attempt: int | None
-    """None where it ended before the store gave it a number."""
+    """None if it ended before the store gave it a number."""
     failure: Failure | None
     seconds: float
     reused: bool = False
-    """The result is another attempt's: the store had it when this one was to start, or before this one was done."""
+    """Whether the result is of another attempt, which was in the store before this one started or ended."""

@@ -1,4 +1,4 @@
-"""What judges generated texts: named in a plan, found again by whoever ends an attempt."""
+"""Scoring of generated texts: a plan names the scorer, and the end of an attempt loads and applies it."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from wtsbench.spec.trial import TrialSpec
 
 
 class ScorerPlace(Frozen):
-    """Where a task's scorer is. What it is, a trial's identity says by its digest."""
+    """Where a task's scorer is found. A trial's identity holds the scorer's digest, not this."""
 
     name: str
     """A name in manifests/scorers, the path of such a manifest, or a folder with a trained scorer."""
     base: str
     """Folder that relative paths start from."""
     mirror: str | None
-    """Folder that stands in for the canonical places."""
+    """Folder of the data mirror, if there is one."""
 
 
 @cache
 def scorer_at(place: ScorerPlace) -> Scorer:
-    """The scorer, made ready once in a process.
+    """The scorer, loaded once per process.
 
     Raises:
-        ScorerError: it cannot be had.
+        ScorerError: it cannot be loaded or trained.
         SpecError: its manifest is wrong.
     """
     return resolve(place.name, base=Path(place.base), mirror=None if place.mirror is None else Path(place.mirror))
 
 
 def judged(generations: pa.Table, spec: TrialSpec, place: ScorerPlace) -> tuple[pa.Table, Scorer]:
-    """The score of every generation, as rows of the `scores` table, and who gave them.
+    """The score of every generation, as rows of the `scores` table, and the scorer.
 
     Args:
         generations: rows of the `generations` table of one attempt.

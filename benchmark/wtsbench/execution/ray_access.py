@@ -1,8 +1,8 @@
-"""What has to be settled before this process connects to Ray, or starts one: above all, which token it sends.
+"""The settings with which this process connects to Ray, or starts it: above all, which token it sends.
 
-Ray 2.60 decides by RAY_AUTH_MODE whether tokens are sent, and a driver that sends none to a cluster that wants one
-tries for 20 s and then says that no cluster is there. Here the cluster itself is asked (`ray_probe`) and decides. The
-token is where Ray keeps it: RAY_AUTH_TOKEN, else the file that RAY_AUTH_TOKEN_PATH names, else ~/.ray/auth_token.
+Ray 2.60 sends a token if RAY_AUTH_MODE says so. A driver that sends none to a cluster that requires one tries for 20 s
+and then reports that there is no cluster. Here the cluster is asked first (`ray_probe`) whether it requires one. The
+token is where Ray looks for it: RAY_AUTH_TOKEN, else the file that RAY_AUTH_TOKEN_PATH names, else ~/.ray/auth_token.
 https://docs.ray.io/en/latest/ray-security/token-auth.html
 """
 
@@ -21,7 +21,7 @@ from wtsbench.execution import ray_probe
 
 CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 20.0
-"""For a process that loads Ray and asks; a cluster itself answers within milliseconds."""
+"""Time limit of the probe's process, which loads Ray; a cluster itself answers within milliseconds."""
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _DEFAULT_FILE = "~/.ray/auth_token"
 _UV_RUN = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
@@ -33,20 +33,20 @@ _GET_TOKEN = (
 
 
 def token_for(address: str) -> str | None:
-    """Where the token is that the cluster at an address takes, and Ray finds here; None where it wants none.
+    """Where Ray finds the token that the cluster at an address accepts; None if the cluster requires none.
 
     Raises:
-        ClusterError: no cluster answers; or it wants a token and there is none, or another one; or the user asks for
-            a token to be sent, or not to be sent, and the cluster is not like that.
+        ClusterError: no cluster answers; or it requires a token and there is none, or a wrong one; or the user's
+            settings say to send a token and the cluster requires none, or the other way round.
     """
     _require_listener(address)
     mode = os.environ.get(_MODE, "").lower()
     named = [name for name in (_TOKEN, _TOKEN_PATH) if os.environ.get(name)]
     if _ask(address, "disabled") == ray_probe.ANSWERED:
         if mode == "token" or (named and mode != "disabled"):
-            asked = f"{_MODE}=token asks for one" if mode == "token" else f"{named[0]} names one"
+            reason = f"{_MODE}=token asks for one" if mode == "token" else f"{named[0]} names one"
             raise ClusterError(
-                f"the Ray cluster at {address} wants no token, and {asked}",
+                f"the Ray cluster at {address} wants no token, and {reason}",
                 remedy=f"unset {_MODE if mode == 'token' else named[0]}, or set {_MODE}=disabled, if this is the "
                 "cluster that you mean: whoever reaches it can run code on it.",
             )
@@ -68,10 +68,10 @@ def token_for(address: str) -> str | None:
 
 @contextmanager
 def settled(address: str | None) -> Iterator[None]:
-    """Have this process's environment as Ray needs it for the cluster at an address, or one of its own (None).
+    """Set this process's environment as Ray needs it for the cluster at an address, or for a local Ray (None).
 
-    A Ray of our own gets a token of its own: with the user's, it would write one to their home where there is none,
-    and `ray start` would find it there and ask everybody for it.
+    A local Ray gets a token of its own. Otherwise it would write one to the user's home if there is none, where
+    `ray start` would find it and require it of everybody.
 
     Raises:
         ClusterError: as `token_for`.
@@ -79,23 +79,23 @@ def settled(address: str | None) -> Iterator[None]:
     from ray._private import ray_constants
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 
-    changes: dict[str, str | None] = {"RAY_ADDRESS": None}  # an argument here; Ray would let this one override it
+    changes: dict[str, str | None] = {"RAY_ADDRESS": None}  # given as an argument, which Ray would override with this
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
         changes[name] = os.environ.get(name, "0")
     if address is None:
         if os.environ.get(_MODE, "").lower() != "disabled":
             changes |= {_MODE: "token", _TOKEN: secrets.token_hex(32)}
-    elif not address.startswith("ray://"):  # Ray's client is no part of a plain installation; it reads RAY_AUTH_MODE
+    elif not address.startswith("ray://"):  # Ray's client is not installed by default; it reads RAY_AUTH_MODE
         changes[_MODE] = "disabled" if token_for(address) is None else "token"
     if _UV_RUN not in os.environ:
-        # Under `uv run` Ray would start every worker with `uv run` as well, in a copy of the working folder: without a
-        # network, or with packages that are not in pyproject.toml, they never come up, and nobody says so. Ours have
-        # what the driver has: the same interpreter. Ray reads the variable when it is imported, hence the constant.
+        # Under `uv run` Ray would start every worker with `uv run` too, in a copy of the working folder: without a
+        # network, or with packages that are not in pyproject.toml, workers silently never start. Here they use the
+        # driver's interpreter. Ray reads the variable when it is imported, hence the constant.
         ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
     before = {name: os.environ.get(name) for name in changes}
     try:
         _set(changes)
-        Config.initialize("")  # as Ray does where it changes RAY_AUTH_MODE itself: it was read at import
+        Config.initialize("")  # reads RAY_AUTH_MODE again, as Ray does after changing it itself
         AuthenticationTokenLoader.instance().reset_cache()
         yield
     finally:
@@ -111,11 +111,11 @@ def _set(variables: Mapping[str, str | None]) -> None:
 
 
 def _ask(address: str, mode: str) -> int:
-    """Exit code of the probe in a mode of RAY_AUTH_MODE."""
+    """Exit code of the probe, run with RAY_AUTH_MODE set to `mode`."""
     environment = {**os.environ, _MODE: mode, "RAY_BACKEND_LOG_LEVEL": "fatal"}
     environment.pop("RAY_ADDRESS", None)
     try:
-        asked = subprocess.run(
+        probe = subprocess.run(
             [sys.executable, "-P", ray_probe.__file__, address],
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -126,14 +126,14 @@ def _ask(address: str, mode: str) -> int:
         )
     except subprocess.TimeoutExpired:
         raise ClusterError(f"no Ray cluster answers at {address}", remedy=_ELSEWHERE) from None
-    if asked.returncode not in (ray_probe.ANSWERED, ray_probe.REFUSED, ray_probe.NO_TOKEN):
-        last = (asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"])[-1]
+    if probe.returncode not in (ray_probe.ANSWERED, ray_probe.REFUSED, ray_probe.NO_TOKEN):
+        last = (probe.stderr.strip().splitlines() or [f"exit code {probe.returncode}"])[-1]
         raise ClusterError(f"no Ray cluster answers at {address}: {last}", remedy=_ELSEWHERE)
-    return asked.returncode
+    return probe.returncode
 
 
 def _require_listener(address: str) -> None:
-    """Refuse an address where nobody listens: Ray itself would go on trying for minutes."""
+    """Refuse an address where nobody listens: Ray itself would retry for minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
         return  # `auto` and the like; Ray knows what they mean

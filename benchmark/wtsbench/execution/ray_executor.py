@@ -1,4 +1,4 @@
-"""The executor on Ray: a supervisor is a task. Ray places it; retries are the scheduler's, never Ray's."""
+"""The executor on Ray: each supervisor is a Ray task. Ray places tasks; the scheduler retries them, never Ray."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from wtsbench.spec.grid import Resources
 from wtsbench.store.client import open_store
 
 _COUNT_SECONDS = 5.0
-"""From one count of the nodes to the next: a question to a GCS that has just died blocks until Ray ends the process."""
+"""Between two counts of the nodes: asking a GCS that has just died blocks until Ray ends this process."""
 
 
 class RayExecutor:
@@ -40,7 +40,7 @@ class RayExecutor:
         """Connect to the cluster at `address`, or start Ray here.
 
         Raises:
-            ClusterError: no cluster answers at the address, or Ray cannot be started, or no node is big enough.
+            ClusterError: no cluster answers at the address, or Ray cannot be started, or no node is large enough.
         """
         self._resources = resources
         self._tasks: dict[Any, Job] = {}
@@ -86,14 +86,14 @@ class RayExecutor:
         """Receipts of the tasks that ended; a lost worker is a failure of class `infrastructure`.
 
         Raises:
-            ClusterError: the cluster has died. Ray would say nothing of it, and wait.
+            ClusterError: the cluster has died. Ray would not report it, and wait.
         """
         if not self._tasks:
             return []
         if self._health is not None:
             self._health.answers()
         ready, _ = ray.wait(list(self._tasks), num_returns=1, timeout=timeout)
-        if ready:  # whatever else is ready by now comes along
+        if ready:  # take all others that are ready, too
             ready, _ = ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
         return [self._receipt(reference, self._tasks.pop(reference)) for reference in ready]
 
@@ -109,7 +109,7 @@ class RayExecutor:
                 raise cause from None
             if self._stopping and isinstance(cause, KeyboardInterrupt):
                 return _ended_without_receipt(job, FailureClass.CANCELLED, "stopped by the user")
-            if isinstance(cause, Exception):  # Ray's own says what happened nowhere but in a traceback
+            if isinstance(cause, Exception):  # Ray's wrapper has the message only inside a traceback
                 raise cause from error
             raise
         except ray.exceptions.OutOfMemoryError as error:
@@ -118,7 +118,7 @@ class RayExecutor:
             return _ended_without_receipt(job, FailureClass.INFRASTRUCTURE, f"lost its worker: {_first_line(error)}")
 
     def share(self, job: Job) -> float | None:
-        """How much of a running job is done, where it runs on this machine."""
+        """How much of a running job is done; None if it runs on another machine."""
         return share_of(job)
 
     def cancel(self) -> None:
@@ -133,8 +133,8 @@ class RayExecutor:
 
 
 def _connect(address: str | None) -> None:
-    # Ray's processes are children of this one, in its terminal: one that closes would end them with SIGHUP, and with
-    # them the trials that this process wants to end in order. What is blocked here is blocked there.
+    # Ray's processes are children of this one, in its terminal. A terminal that closes would end them with SIGHUP, and
+    # the trials too, which this process wants to end cleanly. They inherit the signals blocked here.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         if address is None:
@@ -152,7 +152,7 @@ def _connect(address: str | None) -> None:
 
 
 def _supervise(job: Job) -> Receipt:
-    """The Ray task: everything of weight goes to the store, a receipt comes back."""
+    """The Ray task. Results go to the store, only a small receipt comes back."""
     _end_with_raylet()
     gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
     return supervise(dataclasses.replace(job, gpu_ids=gpu_ids), threading.Event())
@@ -160,12 +160,12 @@ def _supervise(job: Job) -> Receipt:
 
 @cache
 def _end_with_raylet() -> None:
-    """Once in a worker, which serves many tasks."""
+    """Called once in each worker, which serves many tasks."""
     end_with_parent()
 
 
 def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) -> Receipt:
-    """Seal what a lost worker left open, so that the failure is a row like every other."""
+    """Seal the attempts that a lost worker left open, so that the failure is in the store like any other."""
     failure = Failure(failure_class=failure_class, message=message)
     store = open_store(job.store, wait=patience_seconds())
     attempts = store.attempts([job.trial_id])
@@ -175,8 +175,8 @@ def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) 
             last = attempt
             if not store.sealed(job.trial_id, attempt):
                 seal_lost(store, job, attempt, failure, Path(job.spool))
-    kept = bool(done_trials(store, [job.trial_id]))  # it had finished before its worker was lost
-    return Receipt(trial_id=job.trial_id, attempt=last, failure=None if kept else failure, seconds=0.0)
+    done = bool(done_trials(store, [job.trial_id]))  # it had finished before its worker was lost
+    return Receipt(trial_id=job.trial_id, attempt=last, failure=None if done else failure, seconds=0.0)
 
 
 def _nodes() -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Whether the cluster still lives: Ray itself waits for ever where its raylet died, and exits where its GCS did.
+"""Whether the cluster still lives: Ray itself waits for ever if its raylet died, and exits if its GCS did.
 
 The raylet is Ray's process on each node, the GCS its one process for the whole cluster.
 """
@@ -18,25 +18,25 @@ import ray
 from wtsbench.errors import ClusterError
 
 GRACE_SECONDS = 30.0
-"""For the GCS of a cluster to come back; Ray ends this process after 60 without one."""
+"""How long the GCS of a cluster may take to come back; Ray ends this process after 60 s without it."""
 _CONNECT_SECONDS = 2.0
-_AGAIN = "submit again: what the store has is kept, the rest is taken up from there."
+_AGAIN = "submit again: only what is not in the store yet is run."
 
 
 @dataclass(kw_only=True)
 class Health:
-    """Of the cluster that this process is connected to."""
+    """The health of the cluster that this process is connected to."""
 
     local: bool
-    """Whether the cluster was started by this process, for itself: nobody will bring it back then."""
+    """Whether this process started the cluster for itself: then nobody will restart it."""
     raylet: psutil.Process | None
-    """This node's; None where it cannot be seen."""
+    """This node's raylet; None if it is not visible."""
     gcs: tuple[str, int] | None
     _silent_since: float | None = field(default=None, init=False)
 
     @classmethod
     def here(cls, *, local: bool) -> Health:
-        """To be asked for once connected."""
+        """The health as seen from this node; to be called once connected."""
         context = ray.get_runtime_context()
         nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         own = next((node for node in nodes if node["NodeID"] == context.get_node_id()), None)
@@ -49,12 +49,12 @@ class Health:
         )
 
     def answers(self) -> bool:
-        """Whether the cluster can be asked now; False while its GCS is away and may come back.
+        """Whether the cluster answers now; False while its GCS is away and may come back.
 
         Raises:
-            ClusterError: it is gone, and with it what ran there.
+            ClusterError: the cluster has died, and its trials with it.
         """
-        if self.raylet is not None and not _lives(self.raylet):
+        if self.raylet is not None and not _is_alive(self.raylet):
             raise ClusterError("Ray died: its raylet on this machine has ended", remedy=_AGAIN)
         if self.gcs is None or _answers(self.gcs):
             self._silent_since = None
@@ -67,9 +67,9 @@ class Health:
 
 
 def end_with_parent() -> None:
-    """End this process within moments of its parent: a worker whose raylet was killed would go on for its driver.
+    """End this process soon after its parent: a worker whose raylet was killed would otherwise go on.
 
-    As after SIGKILL, nothing is tidied up: what it held is let go of, and its trial ends.
+    As after SIGKILL, nothing is cleaned up: the kernel releases its locks, and its trial ends.
     """
     parent = os.getppid()
 
@@ -88,7 +88,7 @@ def _raylet(socket_name: str) -> psutil.Process | None:
     return None
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

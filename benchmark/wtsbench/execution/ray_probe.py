@@ -1,17 +1,17 @@
 """Ask the GCS of a Ray cluster one question: `python ray_probe.py ADDRESS`, with RAY_AUTH_MODE in the environment.
 
-A process of its own, for who asks (`ray_access`): Ray reads that variable once, waits for 40 s at an address where
+`ray_access` runs it as a process of its own, because Ray reads that variable only once, waits 40 s at an address where
 something else listens, and ends a process that should send a token and has none. It imports nothing of wtsbench.
 """
 
 import sys
 
 ANSWERED, REFUSED, NO_TOKEN = 0, 10, 11
-"""Exit codes; any other: no cluster answers."""
+"""Exit codes; any other means that no cluster answers."""
 
 
 def main(address: str) -> int:
-    """Whether the cluster takes what this process would send: no token, or the one that Ray finds here."""
+    """Whether the cluster accepts what this process would send: no token, or the one that Ray finds here."""
     from ray._private.services import canonicalize_bootstrap_address
     from ray._raylet import (  # type: ignore[attr-defined]  # compiled
         AuthenticationMode,
@@ -23,10 +23,10 @@ def main(address: str) -> int:
 
     if get_authentication_mode() == AuthenticationMode.TOKEN:
         try:
-            found = AuthenticationTokenLoader.instance().has_token()
+            has_token = AuthenticationTokenLoader.instance().has_token()
         except AuthenticationError:  # RAY_AUTH_TOKEN_PATH names a file that cannot be read, or is empty
-            found = False
-        if not found:
+            has_token = False
+        if not has_token:
             return NO_TOKEN
     gcs = canonicalize_bootstrap_address(address)
     if gcs is None:

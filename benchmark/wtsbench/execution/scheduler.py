@@ -1,4 +1,4 @@
-"""Which trial runs when: parents first, long chains first, failures retried here and nowhere else."""
+"""Decides which trial runs when: parents first, longest chains first. Failures are retried here and nowhere else."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many jobs of this grid run side by side at most."""
+        """How many jobs of this grid can run side by side."""
 
     def start(self, job: Job) -> None:
-        """Begin a job; returns at once."""
+        """Start a job; returns at once."""
 
     def wait(self, timeout: float) -> list[Receipt]:
         """Receipts of the jobs that ended since the last call; waits up to `timeout` seconds for the first.
 
-        Raises UserError where a job could not keep its results (the store cannot be written).
+        Raises UserError if the results of a job could not be stored.
         """
 
     def share(self, job: Job) -> float | None:
-        """How much of a running job is done, in [0, 1], where that can be known."""
+        """How much of a running job is done, in [0, 1]; None if unknown."""
 
     def cancel(self) -> None:
         """Stop all running jobs; their receipts still come through `wait`."""
@@ -56,13 +56,13 @@ class Summary:
     blocked: int = 0
     """Not run because a parent failed."""
     cancelled: int = 0
-    """Not run, or stopped, because the user said so."""
+    """Not run, or stopped, because the user interrupted."""
     failures: tuple[tuple[str, Failure], ...] = ()
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the process should say."""
+        """The exit code of the command."""
         if self.cancelled:
             return ExitCode.INTERRUPTED
         return ExitCode.TRIALS_FAILED if self.failed or self.blocked else ExitCode.DONE
@@ -83,9 +83,9 @@ def run_jobs(
         jobs: by trial id.
         executor: where they run.
         retry: further attempts by failure class.
-        listener: told of everything that happens, on the calling thread.
+        listener: called with every event, on the calling thread.
         stop: once set, nothing is started and what runs is cancelled.
-        summary: of what was there before; the counts of this run are added to it.
+        summary: of the submission before any job has run; the counts of this run are added to it.
     """
     return _Run(jobs, executor, retry, listener, stop).loop(summary)
 
@@ -99,7 +99,7 @@ class _Run:
         self._retry = retry
         self._tell = listener
         self._stop = stop
-        self._missing = {key: {p for p in job.spec.parents if p in jobs} for key, job in jobs.items()}
+        self._missing = {key: {parent for parent in job.spec.parents if parent in jobs} for key, job in jobs.items()}
         self._children: dict[str, list[str]] = {key: [] for key in jobs}
         for key, parents in self._missing.items():
             for parent in parents:
@@ -114,7 +114,7 @@ class _Run:
         self._cancelled: set[str] = set()
 
     def _heights(self) -> dict[str, int]:
-        """Length of the longest chain that waits for each job."""
+        """Length of the longest chain of jobs that waits for each job."""
         height: dict[str, int] = {}
         for key in reversed(list(self._jobs)):  # parents come before children in a plan
             height[key] = 1 + max((height[child] for child in self._children[key]), default=0)
@@ -122,10 +122,10 @@ class _Run:
 
     def loop(self, summary: Summary) -> Summary:
         begun = time.monotonic()
-        told_to_stop = False
+        stopping = False
         while self._waiting or self._running:
-            if self._stop.is_set() and not told_to_stop:
-                told_to_stop = True
+            if self._stop.is_set() and not stopping:
+                stopping = True
                 self._cancelled.update(self._waiting)
                 self._waiting.clear()
                 self._executor.cancel()

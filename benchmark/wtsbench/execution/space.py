@@ -1,7 +1,7 @@
-"""Files that may go: of writes that were interrupted, and out of a cache that has grown over its budget.
+"""Files that may be removed: of interrupted writes, and of a cache that has grown over its budget.
 
-Whatever is written under wtsbench's cache has a name that begins with a dot until it is whole, and is then renamed; a
-dot name that has not changed for an hour, and that no process has open, is of a write that was killed.
+Files in wtsbench's cache have a name that begins with a dot until they are complete, and are then renamed. One that
+has not changed for an hour, and that no process has open, is left from a write that was killed.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from wtsbench.files import remove, walk
 from wtsbench.settings import cache_folder, spool_of_servers, user_manifests
 
 QUIET_SECONDS = 3600.0
-"""A file that changed or was read since is somebody's."""
+"""A file that was changed or read within this time counts as in use."""
 REMADE = {
     "prepared data": "data/prepared",
     "downloaded data": "data/files",
     "table": "reports",
     "wheels": "wheels",
 }
-"""Parts of the cache that are made again when they are missed; models and answers of paid services are none of them."""
+"""Parts of the cache that are made again when needed; models and answers of paid services are not among them."""
 _WORK = ("wtsbench-image-", "wtsbench-scorer-", "wtsbench-check-")
-"""How folders in the system's own folder for temporary files begin."""
+"""Prefixes of wtsbench's folders in the system's folder for temporary files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnDisk:
-    """A file or folder that may go."""
+    """A file or folder that may be removed."""
 
     path: Path
     part: str
     bytes: int
     changed: float
-    """Seconds since the epoch at which something in it was last changed; for a cache, read."""
+    """When something in it was last changed, or for a cache read, in seconds since the epoch."""
 
     def remove(self) -> None:
-        """Remove it; what another process removed meanwhile is no error.
+        """Remove it; if another process removed it meanwhile, that is no error.
 
         Raises:
             OSError: it cannot be removed.
@@ -51,7 +51,7 @@ class OnDisk:
         if self.path.is_dir() and not self.path.is_symlink():
             away = self.path.with_name(f".{self.path.name.lstrip('.')}.{secrets.token_hex(8)}")
             try:
-                self.path.rename(away)  # in one step, for a folder that is there counts as whole
+                self.path.rename(away)  # in one step, since a folder that exists counts as complete
             except FileNotFoundError:
                 return
             remove(away)
@@ -61,7 +61,7 @@ class OnDisk:
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """What of the cache is over its budget, and how much all of it holds."""
+    """The part of the cache that is over its budget, and the size of all of it."""
 
     over: list[OnDisk]
     """Least recently used first."""
@@ -69,36 +69,36 @@ class Cache:
 
 
 def interrupted() -> list[OnDisk]:
-    """What writes that were killed have left in the cache, beside the user's pins and among temporary files."""
+    """Leftovers of killed writes: in the cache, beside the user's pins, and among temporary files."""
     found = [_measured(path, "temporary file") for path in _unfinished()]
-    quiet = [one for one in found if one is not None and time.time() - one.changed > QUIET_SECONDS]
+    quiet = [file for file in found if file is not None and time.time() - file.changed > QUIET_SECONDS]
     used = _in_use() if quiet else set()
-    return [one for one in quiet if not _holds(one.path, used)]
+    return [file for file in quiet if not _holds(file.path, used)]
 
 
 def over_budget(budget: int) -> Cache:
-    """What the cache can be rid of to be within its budget, the least recently used first.
+    """What to remove so that the cache is within its budget, the least recently used first.
 
     Args:
-        budget: bytes, for all parts that are made again when they are missed.
+        budget: bytes, for all parts of `REMADE` together.
     """
     entries = [
-        one
+        entry
         for part, place in REMADE.items()
         for path in _children(cache_folder() / place)
         if not path.name.startswith(".") and path.suffix != ".lock"
-        if (one := _measured(path, part, read=True)) is not None
+        if (entry := _measured(path, part, read=True)) is not None
     ]
-    entries.sort(key=lambda one: (one.changed, one.path))
-    held = total = sum(one.bytes for one in entries)
+    entries.sort(key=lambda entry: (entry.changed, entry.path))
+    held = total = sum(entry.bytes for entry in entries)
     over = []
     used = _in_use() if held > budget else set()
-    for one in entries:
-        if held <= budget or time.time() - one.changed < QUIET_SECONDS:
+    for entry in entries:
+        if held <= budget or time.time() - entry.changed < QUIET_SECONDS:
             break
-        if not _holds(one.path, used):
-            over.append(one)
-            held -= one.bytes
+        if not _holds(entry.path, used):
+            over.append(entry)
+            held -= entry.bytes
     return Cache(over=over, bytes=total)
 
 
@@ -110,7 +110,7 @@ def size_of(path: Path) -> int:
 def _unfinished() -> Iterator[Path]:
     spool = spool_of_servers()
     for folder, folders, files in os.walk(cache_folder()):
-        # what is in it may be finished work, also under a name with a dot: it is looked through as attempts
+        # the spool may hold finished work, also under names with a dot: `gc` looks at its attempts
         folders[:] = [name for name in folders if Path(folder, name).resolve() != spool]
         for name in [name for name in folders if name.startswith(".")]:
             folders.remove(name)  # what is inside goes with it
@@ -125,19 +125,19 @@ def _unfinished() -> Iterator[Path]:
 def _children(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
-    except OSError:  # not there, or not ours to read
+    except OSError:  # does not exist, or may not be read
         return []
 
 
 def _measured(path: Path, part: str, *, read: bool = False) -> OnDisk | None:
-    """Size and last change, or last use; None for what is somebody else's or gone."""
-    seen = list(_all(path))
-    if not seen or seen[0].st_uid != os.getuid():
+    """Size and last change, or last use; None if it is another user's or gone."""
+    states = list(_all(path))
+    if not states or states[0].st_uid != os.getuid():
         return None
-    times = [one.st_mtime for one in seen]
-    if read:  # of a folder that would be the time of the last look such as this one
-        times += [one.st_atime for one in seen if not stat.S_ISDIR(one.st_mode)]
-    return OnDisk(path=path, part=part, bytes=sum(map(_bytes, seen)), changed=max(times))
+    times = [state.st_mtime for state in states]
+    if read:  # not of folders: looking at them, as here, sets their access time
+        times += [state.st_atime for state in states if not stat.S_ISDIR(state.st_mode)]
+    return OnDisk(path=path, part=part, bytes=sum(map(_bytes, states)), changed=max(times))
 
 
 def _all(path: Path) -> Iterator[os.stat_result]:
@@ -150,13 +150,13 @@ def _all(path: Path) -> Iterator[os.stat_result]:
 
 
 def _bytes(state: os.stat_result) -> int:
-    """Of a file with holes what there is of it, and not what it claims."""
+    """Bytes on disk, which are fewer than the size of a sparse file."""
     return min(state.st_size, state.st_blocks * 512)
 
 
 def _in_use() -> set[str]:
-    """Every path that a process of this machine has open, mapped or as its working folder, as far as one may know."""
-    found = set()
+    """Every path that a process has open, mapped or as its working folder, as far as this user may see."""
+    paths = set()
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
             continue
@@ -165,13 +165,13 @@ def _in_use() -> set[str]:
             links += (process / "fd").iterdir()
         for link in links:
             with suppress(OSError):
-                found.add(str(link.readlink()))
+                paths.add(str(link.readlink()))
         with suppress(OSError):
             maps = (process / "maps").read_text(errors="replace")
-            found |= {line.split(maxsplit=5)[-1] for line in maps.splitlines()}
-    return found
+            paths |= {line.split(maxsplit=5)[-1] for line in maps.splitlines()}
+    return paths
 
 
 def _holds(path: Path, used: set[str]) -> bool:
-    place = str(path.resolve())
-    return any(one == place or one.startswith(f"{place}/") for one in used)
+    resolved = str(path.resolve())
+    return any(name == resolved or name.startswith(f"{resolved}/") for name in used)

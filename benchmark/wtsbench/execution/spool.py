@@ -1,13 +1,13 @@
-"""Attempt folders: the trial folder with what its supervisor needs beside it, and the lock that says who owns it.
+"""Attempt folders: a trial folder, the files its supervisor keeps beside it, and the lock of its owner.
 
 SPOOL/<trial id, 16 digits>-<attempt>/
-    owner          held with flock by the supervisor while it lives
-    claimed        set when the supervisor begins to end the attempt: later records are its own
-    verdict        what was wrong with the trial's records, where something was
-    attempt.json   what a later sweep must know to end the attempt (AttemptNote)
+    owner          locked (flock) by the supervisor while it lives
+    claimed        made when the supervisor begins to end the attempt: later records are its own
+    verdict        what is wrong with the trial's records, if something is
+    attempt.json   what a later sweep needs to end the attempt (AttemptNote)
     trial/         the trial folder (spec.json, inputs/, model, outbox/, scratch/, lease, log.txt)
 
-SPOOL/.sandbox/    what sandboxes keep of their own on the same file system, and folders on their way out
+SPOOL/.sandbox/    folders that sandboxes need on the same file system, and folders that are being deleted
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _REMOVALS = 10
 
 
 class AttemptNote(Frozen):
-    """Written before the sandbox starts; with the outbox it is all that is needed to seal the attempt."""
+    """Written before the sandbox starts. With it and the outbox, any process can seal the attempt."""
 
     job: TrialJob
     run: str
@@ -50,7 +50,7 @@ class AttemptNote(Frozen):
 
 
 class AttemptFolder:
-    """One attempt's folder in the spool; the one owner of its file names."""
+    """One attempt's folder in the spool, with the names of its files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -67,45 +67,45 @@ class AttemptFolder:
 
     @property
     def claimed(self) -> Path:
-        """Set when the trial has ended and its supervisor begins to write the last records."""
+        """Exists once the trial has ended and its supervisor writes the last records."""
         return self.path / "claimed"
 
     @property
     def verdict(self) -> Path:
-        """Why the trial's records make the attempt a failed one; there only where they do."""
+        """Why the trial's records make the attempt fail; exists only if they do."""
         return self.path / "verdict"
 
     def create(self, note: AttemptNote) -> None:
-        """Lay out the folder."""
+        """Create the trial folder, its specification and the note."""
         for folder in (self.trial.inputs, self.trial.outbox, self.trial.scratch):
             folder.mkdir(parents=True, exist_ok=True)
         self.trial.spec.write_text(note.job.model_dump_json(indent=2))
         (self.path / "attempt.json").write_text(note.model_dump_json(indent=2))
 
     def note(self) -> AttemptNote | None:
-        """The note, or None where the supervisor died before it was complete."""
+        """The note; None if the supervisor died before it was complete."""
         try:
             return AttemptNote.model_validate_json((self.path / "attempt.json").read_text())
         except (FileNotFoundError, ValueError):
             return None
 
-    def last_sign(self, note: AttemptNote) -> float:
-        """When the trial last wrote or its supervisor last renewed its lease, as far as files tell."""
-        seen = note.started_at
+    def last_activity(self, note: AttemptNote) -> float:
+        """When the trial last wrote, or its supervisor last renewed the lease, by the times of files."""
+        latest = note.started_at
         for path in (self.trial.lease, self.trial.log, self.trial.progress, self.trial.result):
             with suppress(OSError):
-                seen = max(seen, path.lstat().st_mtime)
-        return min(seen, time.time())
+                latest = max(latest, path.lstat().st_mtime)
+        return min(latest, time.time())
 
     @contextmanager
     def owned(self, *, wait: float = 0.0) -> Iterator[bool]:
-        """Hold the folder's lock, and make the folder where it is not there.
+        """Hold the folder's lock, and create the folder if necessary.
 
         Args:
-            wait: seconds to wait for somebody who only looks, or who takes an empty folder for one left over.
+            wait: seconds to wait for a process that only looks, or that takes an empty folder for a leftover.
 
         Yields:
-            whether it is held; False where another living process holds it.
+            whether the lock is held here; False if another living process holds it.
         """
         deadline = time.monotonic() + wait
         while (handle := self._lock()) is None and time.monotonic() < deadline:
@@ -118,12 +118,12 @@ class AttemptFolder:
 
     def _lock(self) -> int | None:
         while True:
-            with suppress(FileExistsError):  # `exist_ok` would ask for a folder that may be swept in between
+            with suppress(FileExistsError):  # with `exist_ok`, a sweep at that moment would raise an error
                 self.path.mkdir(parents=True)
             owner = self.path / "owner"
             try:
                 handle = os.open(owner, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            except FileNotFoundError:  # the folder was swept as one that is left over, before it could be locked
+            except FileNotFoundError:  # a sweep removed the folder before it could be locked
                 continue
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,13 +134,13 @@ class AttemptFolder:
                 return None
             except FileNotFoundError:
                 pass
-            os.close(handle)  # the lock is that of a file which was swept: it keeps nobody out
+            os.close(handle)  # a sweep removed the locked file, so the lock protects nothing
 
     def remove(self) -> None:
         """Delete the folder; what could not be deleted is left for the next sweep.
 
-        It leaves its name in one step, for whoever waits for its lock makes a new one of that name when it is gone. A
-        container may outlive its supervisor for a moment, and write into what is being deleted.
+        It is renamed first, since a process that waits for its lock creates a new folder of this name once it is gone.
+        A container may outlive its supervisor for a moment, and write into what is being deleted.
         """
         away = sandbox_folder(self.path.parent) / secrets.token_hex(8)
         try:
@@ -148,7 +148,7 @@ class AttemptFolder:
             self.path.rename(away)
         except FileNotFoundError:
             return
-        except OSError:  # a disk too full for a folder: deleting helps
+        except OSError:  # the disk is full: delete it in place
             away = self.path
         for _ in range(_REMOVALS):
             remove_tree(away)
@@ -166,7 +166,7 @@ def attempt_folders(spool: Path) -> list[AttemptFolder]:
 
 
 def is_dead(folder: AttemptFolder) -> bool:
-    """Whether a folder is this user's and nobody holds it; looking leaves no trace."""
+    """Whether a folder belongs to this user and nobody holds its lock. Changes nothing."""
     try:
         if folder.path.stat().st_uid != os.getuid():
             return False
@@ -177,7 +177,7 @@ def is_dead(folder: AttemptFolder) -> bool:
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:  # held, or on a file system that cannot tell
+    except OSError:  # locked, or on a file system without locks
         return False
     finally:
         os.close(handle)
@@ -198,21 +198,21 @@ def printed(spool: Path, trial_id: str, attempt: int) -> list[str]:
 
 
 def sandbox_folder(spool: Path) -> Path:
-    """Where a sandbox keeps what it needs on the file system of the trial folders."""
+    """Parent of the folders that sandboxes need on the file system of the trial folders."""
     return spool / ".sandbox"
 
 
 def require_room(spool: Path) -> None:
-    """Refuse to begin an attempt where what waits to be delivered has grown to the spool's budget.
+    """Refuse to begin an attempt if undelivered attempts have reached the spool's budget.
 
     Raises:
         StoreError: there is no room.
     """
     budget = spool_bytes()
     waiting = [path for path in spool.iterdir() if path != sandbox_folder(spool)] if spool.is_dir() else []
-    held = sum(size_of(path) for path in waiting)  # other attempts end, and are removed, meanwhile
+    held = sum(size_of(path) for path in waiting)  # other attempts may be removed meanwhile
     if held > budget:
         raise StoreError(
-            f"the spool {spool} holds {held:,} bytes that wait to be delivered; its budget is {budget:,}",
-            remedy="see that the store answers and submit again, which delivers them; or raise WTSBENCH_SPOOL_BYTES.",
+            f"the spool {spool} holds {held:,} undelivered bytes; its budget is {budget:,}",
+            remedy="submit again once the store answers, which delivers them; or raise WTSBENCH_SPOOL_BYTES.",
         )

@@ -1,4 +1,4 @@
-"""One attempt from first to last: number, folder, sandbox, and its end (`ending`), whoever is killed meanwhile."""
+"""One attempt from its number and folder through the sandbox to its end (`ending`), whichever process is killed."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from wtsbench.spec.trial import TrialJob
 from wtsbench.store.client import Store, open_store
 
 _SWEEP_SECONDS = 30.0
-"""For a sweep that took a folder just made for one left over to be done with it."""
-_GOING_SECONDS = 10.0
+"""How long a sweep may hold a new folder that it took for a leftover."""
+_WORKER_END_SECONDS = 10.0
 _LOOK_SECONDS = 0.2
-"""For who only looks whether a folder is held (`gc`)."""
-_making = threading.Lock()
+"""How long a process may hold a folder's lock just to look at it (`gc`)."""
+_sandboxes_lock = threading.Lock()
 _sandboxes: dict[tuple[str, str | None, str], Sandbox] = {}
-"""One sandbox per process, kind and spool: its preloaded parent serves all trials of the worker."""
+"""One sandbox per process, kind and spool, so that its fork server serves all trials of the worker."""
 
 
 def supervise(job: Job, cancelled: threading.Event) -> Receipt:
@@ -46,7 +46,7 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
     Every end of the trial, good or bad, becomes a row of the store and a receipt.
 
     Raises:
-        UserError: the store cannot be written, so that nothing could be kept; the attempt folder stays for a sweep.
+        UserError: the store cannot be written, so nothing was delivered; the attempt folder is kept for a sweep.
     """
     begun = time.monotonic()
     store = open_store(job.store, wait=patience_seconds())
@@ -87,28 +87,28 @@ def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> li
             if not owned:
                 continue
             note = folder.note()
-            if note is None:  # died before anything was begun that a record could tell of
+            if note is None:  # died before the attempt had begun
                 folder.remove()
                 continue
             with writable(folder):
                 reclaim(folder.trial.path)
                 result = read_result(folder)
             failure = None if result is not None and result["status"] == "done" else _abandoned(result)
-            last = folder.last_sign(note)
-            ended.append((note, end(folder, note, store, failure, result, finished=last).failure))
+            last_activity = folder.last_activity(note)
+            ended.append((note, end(folder, note, store, failure, result, finished=last_activity).failure))
     tidy_up(spool, wait=0.0)
     return ended
 
 
-def tidy_up(spool: Path, *, wait: float = _GOING_SECONDS) -> None:
-    """Delete what sandboxes keep in the spool for containers that are gone.
+def tidy_up(spool: Path, *, wait: float = _WORKER_END_SECONDS) -> None:
+    """Delete folders of containers that are gone.
 
     Args:
-        spool: where attempts are.
-        wait: seconds to wait for workers that were told to end, and may have made a container ahead.
+        spool: parent of the attempt folders.
+        wait: seconds to wait for workers that are ending, and may have made a container ahead of time.
     """
     place, deadline = sandbox_folder(spool), time.monotonic() + wait
-    with contextlib.suppress(OSError):  # it takes room and nothing else; the next sweep tries again
+    with contextlib.suppress(OSError):  # they only take disk space; the next sweep tries again
         sweep_folders(place)
         while place.is_dir() and any(path.is_dir() for path in place.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -116,7 +116,7 @@ def tidy_up(spool: Path, *, wait: float = _GOING_SECONDS) -> None:
 
 
 def close_sandboxes() -> None:
-    """Give up what the sandboxes of this process keep for a next trial."""
+    """Close the sandboxes of this process."""
     for sandbox in _sandboxes.values():
         sandbox.close()
     _sandboxes.clear()
@@ -139,7 +139,7 @@ def seal_lost(store: Store, job: Job, attempt: int, failure: Failure, spool: Pat
 
 def _sandbox(job: Job) -> Sandbox:
     key = (job.sandbox, job.image, job.spool)
-    with _making:
+    with _sandboxes_lock:
         if key not in _sandboxes:
             place = sandbox_folder(Path(job.spool))
             _sandboxes[key] = make_sandbox(job.sandbox, image=job.image, place=place)
@@ -147,7 +147,7 @@ def _sandbox(job: Job) -> Sandbox:
 
 
 def _require_environment(job: Job, sandbox: Sandbox) -> None:
-    """The plan named the libraries that compute the result: another node's may not stand in for them."""
+    """Refuse a node whose libraries or image are not those that the plan names."""
     here = environment_of(sandbox, job.resources)
     if here != job.spec.environment:
         raise SandboxError(
@@ -157,7 +157,7 @@ def _require_environment(job: Job, sandbox: Sandbox) -> None:
 
 
 def _unless_finished(folder: AttemptFolder, failure: Failure) -> tuple[Failure | None, dict[str, Any] | None]:
-    """A trial that finished before it was stopped or its worker was lost is kept: no failure then."""
+    """The failure, or none if the trial had finished before it was stopped or its worker was lost."""
     result = read_result(folder)
     return (None, result) if result is not None and result["status"] == "done" else (failure, None)
 
@@ -187,11 +187,11 @@ def _note(job: Job, attempt: int, sandbox: Sandbox) -> AttemptNote:
 def _run(
     job: Job, folder: AttemptFolder, note: AttemptNote, sandbox: Sandbox, store: Store, cancelled: threading.Event
 ) -> tuple[Failure | None, dict[str, Any] | None]:
-    """Prepare the folder and run the sandbox; faults on the way there are failures of the attempt too."""
+    """Prepare the folder and run the sandbox; errors in preparing are failures of the attempt too."""
     try:
         folder.create(note)
         if not job.spec.model.trained:
-            return _labels_taken(folder, note, store)
+            return _take_labels(folder, note, store)
         write_inputs(folder, job.spec, store)
         link_models(folder, job.spec)
         outcome = sandbox.run(
@@ -213,15 +213,15 @@ def _run(
     return classify(outcome, result, begun=os.path.lexists(folder.trial.progress)), result
 
 
-def _labels_taken(
+def _take_labels(
     folder: AttemptFolder, note: AttemptNote, store: Store
 ) -> tuple[Failure | None, dict[str, Any] | None]:
-    """A source that lacks labels will lack them again; one that does not answer may answer later."""
+    """Take labels in place of running a trial: missing labels are final, a source that does not answer is retried."""
     try:
         take_labels(folder, note.job, store)
     except ModelError as error:
-        again = error.exit_code is ExitCode.UNREACHABLE
-        kind = FailureClass.INFRASTRUCTURE if again else FailureClass.TRIAL_ERROR
+        unreachable = error.exit_code is ExitCode.UNREACHABLE
+        kind = FailureClass.INFRASTRUCTURE if unreachable else FailureClass.TRIAL_ERROR
         return Failure(failure_class=kind, message=error.message, detail=str(error)), None
     return None, read_result(folder)
 

@@ -1,4 +1,4 @@
-"""A bundle put in place on a machine without a network: all of it is checked before anything is changed."""
+"""Loads a bundle on a machine without a network; all of it is checked before anything is changed."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from wtsbench.models.layout import sha256
 from wtsbench.settings import cache_folder, data_mirror, user_manifests
 
 _WHOLE = ("models/embedded/", "scorers/")
-"""Folders of the cache in which a folder that is there counts as finished."""
+"""Parts of the cache in which a folder counts as complete if it exists."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """What was put in place."""
+    """What was loaded."""
 
     digest: str
-    """Of the bundle's listing, as `bundle` told it."""
+    """Digest of the bundle's listing, as writing it reported."""
     about: Mapping[str, Any]
     image: ImagePin | None
     placed: int
-    """Files."""
+    """Number of files that were written."""
     kept: int
-    """Files that were there already."""
+    """Number of files that existed already."""
     mirror: Path | None
-    """The folder that `WTSBENCH_DATA_MIRROR` must name; None where the bundle needs none."""
+    """The folder that `WTSBENCH_DATA_MIRROR` must name; None if the bundle needs none."""
     wheels: bool
     """Whether wtsbench and its packages are in the bundle."""
 
@@ -58,25 +58,25 @@ def load_bundle(
 ) -> Loaded:
     """Check a bundle, give its image to the engine, and put models, data and manifests where a submission looks.
 
-    What is there already is left as it is, so an interrupted load is mended by another.
+    Existing files are left as they are, so an interrupted load is completed by another one.
 
     Args:
         path: a file that `write_bundle` wrote.
         image: whether to load the image and pin it.
-        name: to pin the image under; None takes the bundle's.
+        name: to pin the image under; None takes the name in the bundle.
         mirror: where files of the data mirror go; None takes `WTSBENCH_DATA_MIRROR`, or a folder in the cache.
-        note: told what takes time.
+        note: called with a line about what takes time.
 
     Raises:
-        BundleFault: something in it is not what its digest says.
-        SandboxError: the engine does not answer, or does not take the image.
-        SpecError: other files, or another pin, are where the bundle's belong.
+        BundleFault: something in it does not match its digest.
+        SandboxError: the engine does not answer, or does not accept the image.
+        SpecError: other files, or another pin, are in the place of the bundle's.
     """
     note("checking the bundle")
     with opened(path) as bundle:
         places = _Places(mirror=mirror or data_mirror() or cache_folder() / "mirror")
         targets = {entry: target for entry in bundle.entries.values() if (target := places.of(entry.name)) is not None}
-        with _said(path):
+        with _disk_errors(path):
             missing = {entry: target for entry, target in targets.items() if not target.exists()}
         _refuse_conflicts({entry: target for entry, target in targets.items() if entry not in missing})
         pin = _pin_of(bundle, name) if image else None
@@ -84,7 +84,7 @@ def load_bundle(
             probe()
             _load_image(bundle, pin[1], note)
         note("putting models and data in place")
-        with _said(path):
+        with _disk_errors(path):
             _place(missing)
         if pin is not None:
             write_pin(*pin)
@@ -117,7 +117,7 @@ class _Places:
             if name.startswith(prefix):
                 inside = name.removeprefix(prefix)
                 if prefix == CACHE and any(
-                    inside.startswith(one) and inside.count("/") == one.count("/") for one in _WHOLE
+                    inside.startswith(part) and inside.count("/") == part.count("/") for part in _WHOLE
                 ):
                     raise BundleFault(
                         f"{name} of the bundle would be a file in the place of a folder", remedy="bundle again."
@@ -126,62 +126,65 @@ class _Places:
         return None
 
 
-def _refuse_conflicts(there: Mapping[Entry, Path]) -> None:
-    """The cache can be made again and is left as it is; elsewhere another file would be another model or other data."""
+def _refuse_conflicts(existing: Mapping[Entry, Path]) -> None:
+    """Refuse existing files that differ. In the cache they are left: elsewhere they would be other models or data."""
     other = [
-        str(target) for entry, target in there.items() if not entry.name.startswith(CACHE) and _is_other(entry, target)
+        str(target)
+        for entry, target in existing.items()
+        if not entry.name.startswith(CACHE) and _is_other(entry, target)
     ]
     if other:
         raise SpecError(
-            f"{len(other)} files are here already and are not those of the bundle: {', '.join(other[:5])}",
-            remedy="move them away if the bundle's are meant; nothing was changed.",
+            f"{len(other)} files exist here and differ from those of the bundle: {', '.join(other[:5])}",
+            remedy="move them away to use the bundle's; nothing was changed.",
         )
 
 
 def _is_other(entry: Entry, target: Path) -> bool:
     try:
         return sha256(target) != entry.sha256
-    except OSError:  # a folder, a pipe, or closed to us
+    except OSError:  # a folder, a pipe, or not readable
         return True
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """An error of the disk on the way, in words."""
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turns errors of the disk into `SandboxError`."""
     try:
         yield
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise SandboxError(
             f"{path} cannot be put in place: {where}{error.strerror or error}",
-            remedy="mend that and load it again: what is in place by now is kept.",
+            remedy="correct that and load it again: files that are in place are kept.",
         ) from error
 
 
 def _pin_of(bundle: Bundle, name: str | None) -> tuple[str, ImagePin] | None:
-    """The pin of the bundle's image and its name, held against what is pinned here."""
+    """The pin of the bundle's image with its name, checked against the pins of this machine."""
     if bundle.config is None:
         return None
     fields = {key: value for key, value in bundle.about["image"].items() if key not in ("name", "tag")}
-    called = name or str(bundle.about["image"]["name"])
+    pin_name = name or str(bundle.about["image"]["name"])
     try:
         pin = ImagePin.model_validate(fields)
     except ValidationError as error:
         raise BundleFault(
-            f"{bundle.path}: what it says of its image is no pin: {error.errors()[0]['msg']}", remedy="bundle again."
+            f"{bundle.path}: its description of the image is not valid: {error.errors()[0]['msg']}",
+            remedy="bundle again.",
         ) from error
-    if ":" in called or "@" in called:  # the grid names it by its digest, and needs no pin
-        called = f"bundle-{str(pin.id).removeprefix('sha256:')[:12]}"
-    elif is_tag(called):
+    if ":" in pin_name or "@" in pin_name:  # the grid names it by its digest, and needs no pin
+        pin_name = f"bundle-{str(pin.id).removeprefix('sha256:')[:12]}"
+    elif is_tag(pin_name):
         raise BundleFault(f"{bundle.path}: its image has no name to pin it under", remedy="give it one with --name.")
-    known = pins().get(called)
-    if known is not None and known.id not in (None, pin.id):
+    existing = pins().get(pin_name)
+    if existing is not None and existing.id not in (None, pin.id):
         raise SpecError(
-            f"image {called} is pinned as {known.id} here, and the bundle's is {pin.id}",
+            f"image {pin_name} is pinned as {existing.id} here, and the bundle's is {pin.id}",
             remedy="give the bundle's another name with --name, or remove the pin from images.yaml; "
             "nothing was changed.",
         )
-    return called, pin
+    return pin_name, pin
 
 
 def _load_image(bundle: Bundle, pin: ImagePin, note: Callable[[str], None]) -> None:
@@ -192,22 +195,22 @@ def _load_image(bundle: Bundle, pin: ImagePin, note: Callable[[str], None]) -> N
         note("giving the image to the engine")
         layers = {digest: bundle.entries[oci.blob_name(digest)].part for digest in oci.layers_of(bundle.config)}
         tag = f"{REPOSITORY}:{str(pin.id).removeprefix('sha256:')[:12]}"
-        found = oci.put_image(client, bundle.config, layers, tag)
-    if found != pin.id:
-        raise SandboxError(f"the engine made image {found} where the bundle says {pin.id}")
+        image_id = oci.put_image(client, bundle.config, layers, tag)
+    if image_id != pin.id:
+        raise SandboxError(f"the engine made image {image_id} where the bundle says {pin.id}")
 
 
 def _place(missing: Mapping[Entry, Path]) -> None:
-    """Write each file under another name and rename it; folders that count as finished by being there, as a whole.
+    """Write each file under a temporary name and rename it; folders that must be complete are renamed as a whole.
 
-    The other names are always the same ones, so what a load that was killed had begun is overwritten by the next.
+    The temporary names are fixed, so that the next load overwrites what a killed one had begun.
     """
     whole: dict[Path, dict[str, Entry]] = {}
     cache_folder().mkdir(parents=True, exist_ok=True)
     with exclusive(cache_folder() / ".load.lock"):
         for entry, target in missing.items():
             inside = entry.name.removeprefix(CACHE)
-            start = next((one for one in _WHOLE if entry.name.startswith(CACHE) and inside.startswith(one)), None)
+            start = next((part for part in _WHOLE if entry.name.startswith(CACHE) and inside.startswith(part)), None)
             if start is None:
                 _write(entry, target)
                 continue
@@ -235,14 +238,14 @@ def _write(entry: Entry, target: Path) -> None:
 
 
 def advice(loaded: Loaded, path: Path) -> list[str]:
-    """What is left to do on this machine, a line each."""
+    """What is left to do on this machine, one line each."""
     lines = []
     here = (wtsbench.__version__, f"{sys.version_info.major}.{sys.version_info.minor}")
-    made = (loaded.about.get("wtsbench"), loaded.about.get("python"))
-    if made != here:
+    maker = (loaded.about.get("wtsbench"), loaded.about.get("python"))
+    if maker != here:
         lines.append(
-            f"made by wtsbench {made[0]} under Python {made[1]}, and here is {here[0]} under {here[1]}: "
-            "install the bundle's wtsbench, or data is prepared anew and trials are others"
+            f"made by wtsbench {maker[0]} under Python {maker[1]}, and here is {here[0]} under {here[1]}: "
+            "install the bundle's wtsbench, or data is prepared again and trials get other ids"
         )
     if loaded.wheels:
         lines.append(

@@ -1,4 +1,4 @@
-"""A submission in one call: prepared, run, told of, and stopped by an interruption."""
+"""A submission in one call: prepared, run, shown, and stopped by an interruption."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _interrupted() -> NoReturn:
 
 
 class Bar:
-    """A bar of the trials that have ended, and a line for each that failed; in a terminal and in a notebook."""
+    """A progress bar of trials, and a line for each that failed; in a terminal and in a notebook."""
 
     def __init__(self) -> None:
         self._bar: tqdm[NoReturn] = tqdm(unit="trial", dynamic_ncols=True)
@@ -58,7 +58,7 @@ class Bar:
         self._bar.close()
 
     def take(self, event: Event) -> None:
-        """Something happened."""
+        """Show an event."""
         match event:
             case Preparing():
                 self._bar.set_description_str(event.text)
@@ -76,5 +76,5 @@ class Bar:
                 what, failure = "retrying" if event.again else "failed", event.failure
                 self._bar.write(f"{what} {title(event.trial)}: {failure.failure_class.value}: {failure.message}")
                 self._bar.set_postfix(failed=self._failed)
-            case Stopping():  # in a signal's handler: shown by the bar's next refresh
+            case Stopping():  # in a signal handler: the bar shows it at its next refresh
                 self._bar.desc = "stopping: what is finished is kept; once more to stop at once"

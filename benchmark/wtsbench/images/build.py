@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 DEFAULT_BASE = "python:3.11-slim-bookworm"
 """As in the Dockerfile."""
 REPOSITORY = "wtsbench-trial"
-"""Images are tagged in it by their id, so that the engine's clean-up does not take them for unused."""
+"""Repository of tags, one per image id, so that the engine's clean-up does not take images for unused."""
 PACKAGES_LABEL = "wtsbench.packages"
-"""Label of an image: digest of all that its layer of packages is made of."""
+"""Label of an image: digest of everything that decides its layer of packages."""
 _INSIDE = "/opt/wtsbench"
 _BUILD_SECONDS = 3600.0
 _STEP_MADE = re.compile(r"---> ([0-9a-f]{12})")
-"""How the engine tells the image that a step of a build has made."""
+"""The engine's line that names the image made by one step of a build."""
 _OLDEST_PYTHON = (3, 11)
 
 
@@ -60,40 +60,44 @@ def build(
         name: to pin it under.
         gpu: whether torch should come with CUDA; None looks whether this machine has a GPU.
         strategies: packages of others that bring in strategies: `name==version`, wheels, or folders of sources.
-        note: told what takes time, a line each.
+        note: called with a line about each step that takes time.
 
     Raises:
-        SandboxError: no engine answers, the base image or a package cannot be had, or the build fails.
-        SpecError: a package of others is not named rightly, or needs another.
+        SandboxError: no engine answers, the base image or a package cannot be fetched, or the build fails.
+        SpecError: a package in `strategies` is named wrongly, or needs another one.
     """
     say = note or (lambda line: None)
     probe()
     with connect(seconds=_BUILD_SECONDS) as client, tempfile.TemporaryDirectory(prefix="wtsbench-image-") as scratch:
-        ground = _base_image(client, base or DEFAULT_BASE, say)
-        python = _python_of(client, ground)
+        base_image = _base_image(client, base or DEFAULT_BASE, say)
+        python = _python_of(client, base_image)
         lock = shipped("containers") / "trial-requirements.txt"
         wheels = wheelhouse(lock, python=python, gpu=_has_gpu() if gpu is None else gpu, note=say)
         context = Path(scratch) / "context"
         copy_code(context / "wtsbench")
         packages = extras.unpack(strategies, context / "strategies", python=python, lock=lock)
         shutil.copy(shipped("containers") / "Dockerfile", context)
-        inside = _Content.of(str(ground.id), wheels, lock)
+        inside = _Content.of(str(base_image.id), wheels, lock)
         built = Built(
             wtsbench=wtsbench.__version__,
             code=code_digest(),
-            base=f"{base or DEFAULT_BASE} ({ground.id})",
+            base=f"{base or DEFAULT_BASE} ({base_image.id})",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             wheels=inside.wheels,
             torch=inside.torch,
             packages=packages,
         )
-        bench = _Bench(client=client, base=ground, context=context, scratch=Path(scratch), content=inside, built=built)
+        parts = _Build(
+            client=client, base=base_image, context=context, scratch=Path(scratch), content=inside, built=built
+        )
         try:
-            image_id = bench.assemble(bench.packages(wheels, lock, say), say)
+            image_id = parts.assemble(parts.packages(wheels, lock, say), say)
         finally:
-            bench.clear()
+            parts.clear()
     pin = ImagePin(
-        id=image_id, platform="/".join(str(ground.attrs[key]).lower() for key in ("Os", "Architecture")), built=built
+        id=image_id,
+        platform="/".join(str(base_image.attrs[key]).lower() for key in ("Os", "Architecture")),
+        built=built,
     )
     write_pin(name, pin)
     return pin
@@ -101,23 +105,23 @@ def build(
 
 @dataclass(frozen=True, kw_only=True)
 class _Content:
-    """What the packages of an image are."""
+    """What the layer of packages is made of."""
 
     wheels: str
     torch: str
     key: str
-    """Of all that decides the layer of packages."""
+    """Digest of everything that decides the layer of packages."""
 
     @classmethod
     def of(cls, base: str, wheels: Path, lock: Path) -> _Content:
-        held = contents(wheels)
-        torch = next((name.split("-")[1] for name in held if name.startswith("torch-")), "absent")
+        digests = contents(wheels)
+        torch = next((name.split("-")[1] for name in digests if name.startswith("torch-")), "absent")
         recipe = (shipped("containers") / "Dockerfile").read_text()
-        return cls(wheels=digest(held), torch=torch, key=digest([base, recipe, lock.read_text(), held]))
+        return cls(wheels=digest(digests), torch=torch, key=digest([base, recipe, lock.read_text(), digests]))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Bench:
+class _Build:
     """The parts of one build."""
 
     client: docker.DockerClient
@@ -127,14 +131,14 @@ class _Bench:
     content: _Content
     built: Built
     made: list[str] = field(default_factory=list)
-    """Ids of images that only this build is for."""
+    """Ids of intermediate images, which only this build needs."""
 
     def packages(self, wheels: Path, lock: Path, say: Callable[[str], None]) -> _Packages:
         """The layer of packages: that of an image on this engine, or made from the wheels."""
         with said_by_engine("the engine cannot look for images"):
-            found = self.client.images.list(filters={"label": f"{PACKAGES_LABEL}={self.content.key}"})
+            candidates = self.client.images.list(filters={"label": f"{PACKAGES_LABEL}={self.content.key}"})
         below = self.base.attrs["RootFS"]["Layers"]
-        for image in found:
+        for image in candidates:
             layers = image.attrs["RootFS"]["Layers"]
             if layers[: len(below)] == below and len(layers) == len(below) + 2 and image.attrs["Created"] == oci.EPOCH:
                 return _Packages(digest=layers[len(below)], donor=str(image.id), path=None)
@@ -144,11 +148,11 @@ class _Bench:
         stage = self._stage("packages")
         made = self._layer(stage, "packages")
         shutil.rmtree(self.context / "wheels")
-        self.clear()  # more than a gigabyte, and in the layer now
+        self.clear()  # more than a gigabyte, and in the layer by now
         return _Packages(digest=made.digest, donor=str(self.base.id), path=made.path)
 
     def clear(self) -> None:
-        """Remove what was built on the way: it has no name, and what is needed of it is in the image."""
+        """Remove the intermediate images: they have no name, and the final image has what is needed of them."""
         import docker.errors
 
         for image in reversed(self.made):  # one may be made from another before it
@@ -164,16 +168,16 @@ class _Bench:
             settings = self.client.images.get(self._stage("settings")).attrs["Config"]
         config = oci.configuration(self.base.attrs, settings, [packages.digest, code.digest])
         tag = f"{REPOSITORY}:{oci.sha256(config).removeprefix('sha256:')[:12]}"
-        here: dict[str, oci.Part] = {code.digest: oci.File(code.path)}
+        layers: dict[str, oci.Part] = {code.digest: oci.File(code.path)}
         if packages.path is not None:
-            here[packages.digest] = oci.File(packages.path)
+            layers[packages.digest] = oci.File(packages.path)
         try:
-            return oci.put_image(self.client, config, here, tag)
-        except SandboxError:  # an engine that wants every layer, though it has it
-            lacking = [layer for layer in oci.layers_of(config) if layer not in here]
-            taken = oci.take_layers(self.client, packages.donor, lacking, self.scratch)
-            here |= {layer: oci.File(path) for layer, path in taken.items()}
-            return oci.put_image(self.client, config, here, tag)
+            return oci.put_image(self.client, config, layers, tag)
+        except SandboxError:  # an engine that wants every layer, even those it has
+            lacking = [layer for layer in oci.layers_of(config) if layer not in layers]
+            exported = oci.take_layers(self.client, packages.donor, lacking, self.scratch)
+            layers |= {layer: oci.File(path) for layer, path in exported.items()}
+            return oci.put_image(self.client, config, layers, tag)
 
     def _layer(self, stage: str, name: str) -> oci.Layer:
         with said_by_engine("what was built cannot be taken out of the engine"):
@@ -185,7 +189,7 @@ class _Bench:
                 container.remove(force=True, v=True)
 
     def _stage(self, target: str) -> str:
-        """Id of a stage of the Dockerfile, built as far as the engine does not remember it."""
+        """Id of a stage of the Dockerfile, built unless the engine has it in its cache."""
         arguments = {
             "BASE": str(self.base.id),
             "BASE_ID": str(self.base.id),
@@ -208,21 +212,21 @@ class _Bench:
                 forcerm=True,
                 decode=True,
             ):
-                said = step.get("stream", "").strip()
-                step_made = _STEP_MADE.fullmatch(said)
+                line = step.get("stream", "").strip()
+                step_made = _STEP_MADE.fullmatch(line)
                 if step_made is not None and step_made[1] not in str(self.base.id):
                     last = [step_made[1]]
                 if "error" in step:
                     self.made.extend(last)
                     tail = " | ".join(lines[-5:])
                     raise SandboxError(f"the trial image cannot be built: {step['error']} ({tail})")
-                if said:
-                    lines.append(said)
+                if line:
+                    lines.append(line)
                 if "ID" in (step.get("aux") or {}):
                     built = step["aux"]["ID"]
-                    self.made.append(built)  # a stage before the one asked for, or that one
+                    self.made.append(built)  # the stage asked for, or one that it needs
         if built is None:
-            raise SandboxError(f"the trial image cannot be built: the engine names none ({' | '.join(lines[-5:])})")
+            raise SandboxError(f"the trial image cannot be built: the engine names no image ({' | '.join(lines[-5:])})")
         return built
 
 
@@ -232,14 +236,14 @@ class _Packages:
 
     digest: str
     donor: str
-    """Id of an image of the engine that has the layers below, and this one where there is no file of it."""
+    """Id of an image on the engine that has the layers below, and this one too if `path` is None."""
     path: Path | None
 
 
 def _base_image(client: docker.DockerClient, base: str, say: Callable[[str], None]) -> Image:
     import docker.errors
 
-    with said_by_engine(f"the base image {base} cannot be had"):
+    with said_by_engine(f"the base image {base} cannot be fetched"):
         try:
             return client.images.get(base)
         except docker.errors.ImageNotFound:
@@ -265,13 +269,13 @@ def _python_of(client: docker.DockerClient, base: Image) -> str:
         try:
             container.start()
             code = container.wait()["StatusCode"]
-            said = container.logs().decode(errors="replace").strip()
+            output = container.logs().decode(errors="replace").strip()
         finally:
             container.remove(force=True, v=True)
     if code != 0:
-        reason = said.splitlines()[-1] if said else f"exit code {code}"
+        reason = output.splitlines()[-1] if output else f"exit code {code}"
         raise SandboxError(f"the base image has no usable Python: {reason}")
-    version: str = said.splitlines()[-1]
+    version: str = output.splitlines()[-1]
     if tuple(int(part) for part in version.split(".")) < _OLDEST_PYTHON:
         raise SandboxError(f"the base image has Python {version}; wtsbench needs 3.11 or newer")
     return version
@@ -283,7 +287,7 @@ def _has_gpu() -> bool:
 
 
 def _link_all(wheels: Path, folder: Path) -> None:
-    """The wheels in the build's context, which takes no room where links can be made."""
+    """Put the wheels into the build's context, as hard links where these can be made."""
     folder.mkdir()
     for wheel in sorted(wheels.iterdir()):
         try:

@@ -27,16 +27,16 @@ from wtsbench.visible import shortened, storable
 LISTING = "wtsbench/bundle.json"
 FORMAT = 1
 LISTING_BYTES = 64 * 2**20
-"""Of the listing, and of an image's small files: names and digests of thousands of files take some megabytes."""
+"""Limit of the listing and of an image's small files: names and digests of thousands of files take some megabytes."""
 NAME_BYTES = 240
-"""Of a file's or a folder's name: file systems take 255, and it has a longer one while it is being written."""
+"""Limit of a file's or folder's name: file systems take 255 bytes, and a file has a longer name while it is written."""
 PATH_BYTES = 2000
-"""Of a file's path in a bundle: the kernel takes 4,095, the place that it is put into among them."""
+"""Limit of a file's path in a bundle: the kernel takes 4,095 bytes, including the folder it is unpacked into."""
 _REMEDY = "name a file that `wtsbench image bundle` wrote."
 
 
 class BundleFault(UserError):
-    """A bundle is not what it says, or cannot be read."""
+    """A bundle does not match its listing, or cannot be read."""
 
     exit_code = ExitCode.TRIALS_FAILED
 
@@ -46,7 +46,7 @@ class Entry:
     """A file of a bundle."""
 
     name: str
-    """Where it is in the bundle."""
+    """Its path in the bundle."""
     sha256: str
     size: int
     part: oci.Part
@@ -81,18 +81,18 @@ class _Bytes:
 
 
 def write(out: Path, about: Mapping[str, Any], entries: Mapping[str, Entry]) -> str:
-    """Write a bundle whole or not at all; the digest of its listing, which stands for everything in it.
+    """Write a bundle whole or not at all; returns the digest of its listing, which covers everything in it.
 
     Args:
-        out: the file; what was there is replaced.
-        about: what the listing says beside the files.
+        out: the file, replaced if it exists.
+        about: what the listing says besides the files.
         entries: by name.
 
     Raises:
         BundleFault: a file has changed since it was looked at.
         OSError: the file cannot be written.
     """
-    files = {name: {"sha256": one.sha256, "size": one.size} for name, one in sorted(entries.items())}
+    files = {name: {"sha256": entry.sha256, "size": entry.size} for name, entry in sorted(entries.items())}
     listing = json.dumps({"format": FORMAT, **about, "files": files}, indent=1, ensure_ascii=False).encode()
     partial = out.with_name(f".{out.name}.partial")
     try:
@@ -113,31 +113,31 @@ def _add(tar: tarfile.TarFile, entry: Entry) -> None:
     info = tarfile.TarInfo(entry.name)
     info.size, info.mode = entry.size, 0o644
     with entry.part.open() as file:
-        seen = _Seen(file)
-        tar.addfile(info, seen)
-    if seen.sha256 != entry.sha256:
+        reader = _HashingReader(file)
+        tar.addfile(info, reader)
+    if reader.sha256 != entry.sha256:
         raise BundleFault(f"{entry.name} has changed while it was bundled", remedy="bundle again.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A bundle in which every file was found to be what the listing says."""
+    """A bundle whose files were all checked against the listing."""
 
     path: Path
     digest: str
-    """Of the listing."""
+    """SHA-256 of the listing."""
     about: Mapping[str, Any]
     entries: Mapping[str, Entry]
     """All files but the listing, by name."""
     config: bytes | None
-    """Of the image; None where the bundle has none."""
+    """The image's configuration; None if the bundle has no image."""
 
     def read(self, name: str) -> bytes:
         """A small file.
 
         Raises:
-            KeyError: there is none of this name.
-            ValueError: it is not small.
+            KeyError: no file has this name.
+            ValueError: the file is larger than `LISTING_BYTES`.
         """
         if self.entries[name].size > LISTING_BYTES:
             raise ValueError(f"{name} has {self.entries[name].size:,} bytes")
@@ -147,10 +147,10 @@ class Bundle:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Bundle]:
-    """A bundle, every digest of it checked; its parts can be read while it is open.
+    """A bundle, with every digest in it checked; its files can be read while it is open.
 
     Raises:
-        BundleFault: it is none, or a file in it is missing, changed, or not listed.
+        BundleFault: it is no bundle, or a file in it is missing, changed, or not listed.
     """
     try:
         file = open_plain(path)
@@ -163,8 +163,8 @@ def opened(path: Path) -> Iterator[Bundle]:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 bundle = _checked(path, tar)
         except (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-            remedy = "copy it again; a bundle that was compressed for the way is to be decompressed first."
-            raise BundleFault(f"{path} is no whole bundle: {_first_line(error)}", remedy=remedy) from error
+            remedy = "copy it again; decompress a bundle that was compressed for transport."
+            raise BundleFault(f"{path} is not a complete bundle: {_first_line(error)}", remedy=remedy) from error
         yield bundle
 
 
@@ -174,7 +174,7 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
         raise BundleFault(f"{path} is no bundle of wtsbench", remedy=_REMEDY)
     if first.size > LISTING_BYTES:
         raise BundleFault(
-            f"{path}: its listing has {first.size:,} bytes, which no bundle's has", remedy="copy it again."
+            f"{path}: its listing has {first.size:,} bytes, more than any bundle's", remedy="copy it again."
         )
     listing = _content(tar, first).read()
     about, listed = _read_listing(path, listing)
@@ -183,20 +183,22 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
     for member in tar:
         if member.name == LISTING:
             continue
-        plain = member.isreg() and not member.issparse()  # of a sparse one `_Member` would read other bytes than these
+        plain = member.isreg() and not member.issparse()  # of a sparse file `_Member` would read other bytes
         if member.name not in listed or not plain or not _below(member.name) or member.name in entries:
             faults.append(f"{shortened(member.name)} is not listed")
             continue
-        seen = _Seen(_content(tar, member))
-        while seen.read(oci.CHUNK):
+        reader = _HashingReader(_content(tar, member))
+        while reader.read(oci.CHUNK):
             pass
-        if (seen.sha256, member.size) != listed[member.name]:
+        if (reader.sha256, member.size) != listed[member.name]:
             faults.append(f"{member.name} is not what its digest says")
         part = _Member(path, member.offset_data, member.size)
-        entries[member.name] = Entry(name=member.name, sha256=seen.sha256, size=member.size, part=part)
+        entries[member.name] = Entry(name=member.name, sha256=reader.sha256, size=member.size, part=part)
     faults += [f"{name} is missing" for name in sorted(listed.keys() - entries.keys())]
-    faults += [f"{name} is a file, and a folder of others" for name in _folders_too(entries)]
-    faults += [f"{name} is not what it is called" for name, one in entries.items() if not _rightly_called(name, one)]
+    faults += [f"{name} is both a file and a folder" for name in _folders_too(entries)]
+    faults += [
+        f"{name} has other content than its name says" for name, entry in entries.items() if not _fits_name(name, entry)
+    ]
     if faults:
         raise BundleFault(
             f"{path} was damaged or changed: {'; '.join(faults[:5])}{' and more' if len(faults) > 5 else ''}",
@@ -208,7 +210,7 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
         return bundle
     try:
         config = oci.read_layout(bundle.read)
-        lacking = [one for one in oci.layers_of(config) if oci.blob_name(one) not in entries]
+        lacking = [layer for layer in oci.layers_of(config) if oci.blob_name(layer) not in entries]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleFault(f"{path}: its image cannot be read: {_first_line(error)}", remedy="bundle again.") from error
     if lacking or oci.sha256(config) != about["image"]["id"]:
@@ -217,7 +219,7 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
 
 
 def _read_listing(path: Path, listing: bytes) -> tuple[dict[str, Any], dict[str, tuple[str, int]]]:
-    """What a listing says, and of each file its digest and size."""
+    """A listing, and the digest and size of each file in it."""
     try:
         about = json.loads(listing)
         version = about["format"]
@@ -231,7 +233,7 @@ def _read_listing(path: Path, listing: bytes) -> tuple[dict[str, Any], dict[str,
         raise BundleFault(
             f"{path}: its listing cannot be read: {_first_line(error)}", remedy="copy it again."
         ) from error
-    return about, {name: (one.sha256, one.size) for name, one in checked.files.items()}
+    return about, {name: (file.sha256, file.size) for name, file in checked.files.items()}
 
 
 class _Listed(BaseModel):
@@ -240,14 +242,14 @@ class _Listed(BaseModel):
 
 
 class _Image(BaseModel):
-    """Of the image, what is read before it is held against its configuration; the rest is `ImagePin`'s."""
+    """What is read of the image before it is compared with its configuration; `ImagePin` reads the rest."""
 
     id: str
     name: str
 
 
 class _Listing(BaseModel):
-    """What a listing must have; what else it says is for people."""
+    """What a listing must have; anything else in it is for people."""
 
     files: dict[str, _Listed]
     grids: list[str] = []
@@ -260,7 +262,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _below(name: str) -> bool:
-    """Whether a name can be that of a file below a folder."""
+    """Whether a name is a clean relative path that stays below the folder it is unpacked into."""
     path = PurePosixPath(name)
     whole = not path.is_absolute() and ".." not in path.parts and path.as_posix() == name
     if not whole or storable(name) != name or "\0" in name or len(name.encode()) > PATH_BYTES:
@@ -269,12 +271,12 @@ def _below(name: str) -> bool:
 
 
 def _folders_too(names: Collection[str]) -> list[str]:
-    """Names of files that others need as folders."""
+    """Names of files that are also folders of other files."""
     folders = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
     return sorted(folders & set(names))
 
 
-def _rightly_called(name: str, entry: Entry) -> bool:
+def _fits_name(name: str, entry: Entry) -> bool:
     return not name.startswith("blobs/") or name == oci.blob_name(f"sha256:{entry.sha256}")
 
 
@@ -287,7 +289,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 @dataclass(frozen=True)
 class _Member:
-    """A file inside a bundle, read by itself, so that several can be open at once."""
+    """A file inside a bundle, read through a handle of its own, so that several can be open at once."""
 
     path: Path
     offset: int
@@ -298,7 +300,7 @@ class _Member:
 
 
 class _Range(io.RawIOBase):
-    """Some bytes of a file."""
+    """A range of bytes of a file."""
 
     def __init__(self, path: Path, offset: int, size: int) -> None:
         self._file = open_plain(path)
@@ -319,8 +321,8 @@ class _Range(io.RawIOBase):
         super().close()
 
 
-class _Seen(io.RawIOBase):
-    """A file to read, whose digest is known once it was read."""
+class _HashingReader(io.RawIOBase):
+    """Reads a file and computes its digest on the way."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

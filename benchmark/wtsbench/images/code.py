@@ -1,4 +1,4 @@
-"""The code that computes results, as a digest: does an image hold the code that is installed here?"""
+"""The digest of the code that computes results, to see whether an image holds the code installed here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMPUTING_PARTS = (
     "__init__.py", "errors.py", "files.py", "settings.py", "visible.py", "models/__init__.py", "models/layout.py",
     "spec", "contract", "strategies", "trial", "worker",
 )  # fmt: skip
-"""What of the package a trial imports; the rest has no business in its image."""
+"""The parts of the package that a trial imports; its image holds nothing else of it."""
 
 
 def code_digest() -> str:
@@ -22,7 +22,7 @@ def code_digest() -> str:
 
 
 def digest_of(files: Mapping[str, bytes]) -> str:
-    """The same of files that are elsewhere, by their names below the package."""
+    """The same digest for files from elsewhere, by their names below the package."""
     total = hashlib.sha256()
     for name in sorted(files, key=PurePosixPath):
         total.update(f"{name}\0".encode())
@@ -31,14 +31,14 @@ def digest_of(files: Mapping[str, bytes]) -> str:
 
 
 def checkout_digest(root: Path) -> str:
-    """The same over all that a wheel of the checkout is made of."""
+    """The same digest over all files that go into a wheel of the checkout."""
     parts = [root / name for name in ("benchmark", "cli", "containers", "manifests", "pyproject.toml")]
     files = [file for part in parts for file in ([part] if part.is_file() else part.rglob("*")) if file.is_file()]
     return digest_of({file.relative_to(root).as_posix(): file.read_bytes() for file in files if file.suffix != ".pyc"})
 
 
 def copy_code(folder: Path) -> None:
-    """Copy what the digest is of into a folder, as a package."""
+    """Copy the code that the digest covers into a folder, as a package."""
     for name, file in _files():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / name)
@@ -46,7 +46,7 @@ def copy_code(folder: Path) -> None:
 
 
 def _files() -> Iterator[tuple[str, Path]]:
-    """Names below the package, and where they are here."""
+    """Names below the package, and their paths on this machine."""
     package = Path(wtsbench.__file__).resolve().parent
     for part in COMPUTING_PARTS:
         path = package / part

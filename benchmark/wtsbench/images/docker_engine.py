@@ -1,4 +1,4 @@
-"""The Docker engine: whether one answers, and what it says in our words. Only talking to it imports `docker`."""
+"""The Docker engine: whether one answers, and its errors as `SandboxError`. Imports `docker` only when it is used."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
 PROBE_SECONDS = 10.0
-"""For an engine on a busy machine to say what it is. Where nobody listens, the answer comes at once."""
+"""How long an engine on a busy machine may take to answer. Where nobody listens, that is known at once."""
 AWAY_SECONDS = 60.0
-"""For an engine that is being restarted to be back."""
+"""How long an engine may take to restart."""
 SECONDS = 60.0
-"""Patience with one answer of the engine."""
+"""Time limit of one request to the engine."""
 CODE_LABEL = "wtsbench.code"
 """Label of an image: digest of the code in it that computes results."""
 
@@ -37,7 +37,7 @@ _START = "start Docker, or set DOCKER_HOST to an engine that runs"
 
 @dataclass(frozen=True, kw_only=True)
 class EngineState:
-    """What there is to know about an engine before anything is asked of it."""
+    """What an engine is, as far as it matters here."""
 
     address: str
     version: str
@@ -52,15 +52,15 @@ def address() -> str:
 
 
 def node() -> str:
-    """What containers of this machine are labelled with."""
+    """Name of this machine, which its containers carry as a label."""
     return platform.node()
 
 
 def probe() -> EngineState:
-    """Ask the engine what it is. Where there is no socket, or nobody listens, this takes no time.
+    """Ask the engine what it is. Returns at once if there is no socket or nobody listens.
 
     Raises:
-        SandboxError: no engine answers, or not one that can serve.
+        SandboxError: no engine answers, or it cannot run trials.
     """
     with connect(seconds=PROBE_SECONDS) as client, said_by_engine("the Docker engine cannot be used"):
         about = client.info()
@@ -73,8 +73,8 @@ def probe() -> EngineState:
 def shortcoming(about: Mapping[str, Any]) -> SandboxError | None:
     """Why an engine cannot run trials, or None where it can.
 
-    A rootless engine gives a container's users numbers of their own on the node, which cannot write the trial folder;
-    and Podman as a user, on version 1 of the kernel's control groups, leaves all limits out and says nothing.
+    A rootless engine maps a container's users to other user ids on the node, which cannot write the trial folder; and
+    rootless Podman, on version 1 of the kernel's control groups, silently drops all limits.
 
     Args:
         about: the engine's answer to `GET /info`.
@@ -85,7 +85,9 @@ def shortcoming(about: Mapping[str, Any]) -> SandboxError | None:
             f"the Docker engine here runs rootless, where trials could not write their own folders{limits}",
             remedy="set DOCKER_HOST to an engine that runs as root",
         )
-    lacking = [what for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "processes")) if not about.get(key)]
+    lacking = [
+        resource for key, resource in (("MemoryLimit", "memory"), ("PidsLimit", "processes")) if not about.get(key)
+    ]
     if lacking:
         return SandboxError(
             f"the Docker engine here says that it cannot limit the {' and '.join(lacking)} of a trial",
@@ -95,7 +97,7 @@ def shortcoming(about: Mapping[str, Any]) -> SandboxError | None:
 
 
 def _rootless(about: Mapping[str, Any]) -> bool:
-    """Docker says it among its security options, Podman in a field of its own."""
+    """Docker reports it among its security options, Podman in a field of its own."""
     return bool(about.get("Rootless")) or any("rootless" in option for option in about.get("SecurityOptions") or ())
 
 
@@ -122,13 +124,13 @@ def connect(*, seconds: float = SECONDS) -> Iterator[docker.DockerClient]:
 
 
 def await_engine(cancelled: threading.Event) -> None:
-    """Wait for an engine that answered before, and is being restarted: no attempt need fail for that.
+    """Wait for an engine that is being restarted, so that no attempt fails for that.
 
     Args:
         cancelled: ends the waiting.
 
     Raises:
-        SandboxError: it does not come back.
+        SandboxError: it does not answer within `AWAY_SECONDS`.
     """
     deadline = time.monotonic() + AWAY_SECONDS
     while True:
@@ -143,7 +145,7 @@ def await_engine(cancelled: threading.Event) -> None:
 
 @contextmanager
 def said_by_engine(what: str) -> Iterator[None]:
-    """Turns what the engine or the way to it raises into `SandboxError`: `what`, and the engine's reason."""
+    """Turns errors of the engine or of the connection into `SandboxError`: `what`, and the engine's reason."""
     import docker.errors
     import requests.exceptions
 
@@ -165,8 +167,10 @@ def find_image(client: docker.DockerClient, pin: ImagePin) -> Image:
         try:
             image = client.images.get(pin.digest)
         except docker.errors.ImageNotFound:
-            here = "run `wtsbench image build` to build it here, or `wtsbench image load` on a bundle that has it"
-            remedy = f"docker pull {pin.reference}" if pin.reference else here
+            local_remedy = (
+                "run `wtsbench image build` to build it here, or `wtsbench image load` on a bundle that has it"
+            )
+            remedy = f"docker pull {pin.reference}" if pin.reference else local_remedy
             message = f"the pinned trial image {pin.digest} is not on this Docker engine"
             raise SandboxError(message, remedy=remedy) from None
     if pin.id is not None and image.id != pin.id:
@@ -185,10 +189,10 @@ def _check_socket(where: str) -> None:
         return
     path = Path(parts.path or parts.netloc)
     try:
-        there = stat.S_ISSOCK(path.stat().st_mode)
+        is_socket = stat.S_ISSOCK(path.stat().st_mode)
     except OSError:
-        there = False
-    if not there:
+        is_socket = False
+    if not is_socket:
         message = "no Docker engine runs here" if path == DEFAULT_SOCKET else f"no Docker engine runs at {where}"
         raise SandboxError(message, remedy=_START)
     if not os.access(path, os.R_OK | os.W_OK):

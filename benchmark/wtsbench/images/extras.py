@@ -16,21 +16,21 @@ from wtsbench.images.wheelhouse import pip
 from wtsbench.settings import user_path
 
 LABEL = "wtsbench.strategies"
-"""Label of an image: the packages in it that are neither wtsbench nor in its lock, `name==version`, with commas."""
+"""Label of an image: its packages besides wtsbench and those in its lock, `name==version` joined by commas."""
 
 
 def unpack(wanted: Sequence[str], folder: Path, *, python: str, lock: Path) -> tuple[str, ...]:
-    """Install packages into a folder, and nothing that they need; `name==version` of each, sorted.
+    """Install packages without their dependencies into a folder; returns `name==version` of each, sorted.
 
     Args:
         wanted: `name==version`, wheels, or folders of sources.
-        folder: made if it is not there.
+        folder: created if it does not exist.
         python: version of the image's Python, as `3.11`.
-        lock: the requirements file of what is in the image anyhow.
+        lock: the requirements file of what the image holds in any case.
 
     Raises:
-        SpecError: one is named without its version, or needs what will not be in the image.
-        SandboxError: pip cannot get or build one.
+        SpecError: a package is named without its version, or needs one that will not be in the image.
+        SandboxError: pip cannot fetch or build a package.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not wanted:
@@ -47,14 +47,16 @@ def unpack(wanted: Sequence[str], folder: Path, *, python: str, lock: Path) -> t
     if complaint is not None:
         raise SandboxError(f"pip cannot install {' '.join(wanted)}: {complaint}", remedy="check names and versions")
     shutil.rmtree(folder / "bin", ignore_errors=True)  # scripts name the Python of this machine
-    for note in folder.glob("*.dist-info/direct_url.json"):  # a path of this machine
-        record = note.with_name("RECORD")
+    for origin in folder.glob("*.dist-info/direct_url.json"):  # names a path of this machine
+        record = origin.with_name("RECORD")
         lines = record.read_text().splitlines(keepends=True)
-        record.write_text("".join(line for line in lines if not line.startswith(f"{note.parent.name}/{note.name},")))
-        note.unlink()
-    found = list(importlib.metadata.distributions(path=[str(folder)]))
-    _require_all(found, lock)
-    return tuple(sorted(f"{one.name}=={one.version}" for one in found))
+        record.write_text(
+            "".join(line for line in lines if not line.startswith(f"{origin.parent.name}/{origin.name},"))
+        )
+        origin.unlink()
+    installed = list(importlib.metadata.distributions(path=[str(folder)]))
+    _require_dependencies(installed, lock)
+    return tuple(sorted(f"{package.name}=={package.version}" for package in installed))
 
 
 def _named(wanted: str) -> str:
@@ -67,23 +69,23 @@ def _named(wanted: str) -> str:
         raise SpecError(
             f"--with {wanted}: no such file or folder", remedy="give NAME==VERSION, a wheel, or a folder of sources."
         ) from None
-    if not any(one.operator == "==" for one in requirement.specifier):
-        raise SpecError(f"--with {wanted}: which version?", remedy=f"give {requirement.name}==VERSION.")
+    if not any(clause.operator == "==" for clause in requirement.specifier):
+        raise SpecError(f"--with {wanted} names no exact version", remedy=f"give {requirement.name}==VERSION.")
     return wanted
 
 
-def _require_all(found: Sequence[importlib.metadata.Distribution], lock: Path) -> None:
-    """What a package needs must be in the image: it is not fetched along, so that nothing comes in unnoticed."""
+def _require_dependencies(installed: Sequence[importlib.metadata.Distribution], lock: Path) -> None:
+    """Dependencies must be in the image already: they are not fetched too, so that nothing gets in unnoticed."""
     lines = [line.partition("==")[0] for line in lock.read_text().splitlines() if line and not line.startswith("#")]
-    there = {canonicalize_name(name) for name in (*lines, *(one.name for one in found), "wtsbench")}
-    for one in found:
-        for text in one.requires or ():
+    available = {canonicalize_name(name) for name in (*lines, *(package.name for package in installed), "wtsbench")}
+    for package in installed:
+        for text in package.requires or ():
             need = Requirement(text)
             if need.marker is not None and not need.marker.evaluate({"extra": ""}):
                 continue
-            if canonicalize_name(need.name) not in there:
+            if canonicalize_name(need.name) not in available:
                 raise SpecError(
-                    f"{one.name} {one.version} needs {need}, which is not in the trial image",
+                    f"{package.name} {package.version} needs {need}, which is not in the trial image",
                     remedy=f"add --with {need.name}==VERSION.",
                 )
 
@@ -96,14 +98,14 @@ def require_packages(image: str, wanted: Sequence[str]) -> None:
         wanted: `name==version` of each.
 
     Raises:
-        SandboxError: it lacks one, or no engine answers.
+        SandboxError: the image lacks a package, or no engine answers.
     """
     if not wanted:
         return
     with connect() as client, said_by_engine("the Docker engine cannot look for the image"):
         labels = client.images.get(image).labels
-    held = set(labels.get(LABEL, "").split(","))
-    lacking = [package for package in wanted if package not in held]
+    present = set(labels.get(LABEL, "").split(","))
+    lacking = [package for package in wanted if package not in present]
     if lacking:
         options = " ".join(f"--with {package}" for package in wanted)
         raise SandboxError(

@@ -1,4 +1,4 @@
-"""Images as files: their layers made the same for the same content, and archives that engines and other tools read.
+"""Images as files: reproducible layers, and archives that engines and other tools read.
 
 An image is a configuration (JSON that names the layers by the SHA-256 of their tar files) and those tar files. The
 SHA-256 of the configuration is the image's id.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK = 2**20
 EPOCH = "1970-01-01T00:00:00Z"
-"""The date of everything in an image: a true one would make another image of the same content."""
+"""The date of everything in an image, as a true one would give the same content another id."""
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -45,10 +45,10 @@ class Part(Protocol):
 
     @property
     def size(self) -> int:
-        """How many."""
+        """Number of bytes."""
 
     def open(self) -> IO[bytes]:
-        """From the first one on."""
+        """A reader of them, at the first byte."""
 
 
 @dataclass(frozen=True)
@@ -59,26 +59,26 @@ class File:
 
     @property
     def size(self) -> int:
-        """Of the file."""
+        """Number of bytes."""
         return self.path.stat().st_size
 
     def open(self) -> IO[bytes]:
-        """The file."""
+        """A reader of them."""
         return self.path.open("rb")
 
 
 def sha256(content: bytes) -> str:
-    """`sha256:…` of bytes, as images call their parts."""
+    """`sha256:…` of bytes, as images name their parts."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def make_layer(chunks: Iterable[bytes], path: Path, *, inside: str) -> Layer:
-    """Write a layer of a folder as an engine archives it, without what differs from build to build.
+    """Write the layer of a folder, from an engine's archive of it, without what differs from build to build.
 
     Args:
         chunks: the tar file that an engine makes of a folder, in the order of names.
         path: where the layer is written.
-        inside: folder of the image that the folder is in, as `opt`.
+        inside: path of the parent folder in the image, as `opt`.
     """
     with path.open("wb") as file:
         sink = _Hashing(file)
@@ -97,7 +97,7 @@ def _normal(member: tarfile.TarInfo, inside: str) -> tarfile.TarInfo:
     plain.type, plain.size = member.type, member.size
     plain.linkname = f"{inside}/{member.linkname}" if member.islnk() else member.linkname
     plain.mode = 0o777 if member.issym() else 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-    return plain  # of root, from the epoch
+    return plain  # owned by root, dated to the epoch, by default
 
 
 def configuration(base: Mapping[str, Any], settings: Mapping[str, Any], layers: Sequence[str]) -> bytes:
@@ -106,10 +106,10 @@ def configuration(base: Mapping[str, Any], settings: Mapping[str, Any], layers: 
     Args:
         base: what an engine says of the image built on (`docker inspect`).
         settings: what a container of the image starts with (`Config` of `docker inspect`).
-        layers: digests of the layers that come upon those of the base.
+        layers: digests of the layers on top of the base's.
     """
     below = base["RootFS"]["Layers"]
-    made = [f"of the base {base['Id']}"] * len(below) + ["wtsbench image build"] * len(layers)
+    origins = [f"of the base {base['Id']}"] * len(below) + ["wtsbench image build"] * len(layers)
     return json.dumps(
         {
             "architecture": base["Architecture"],
@@ -118,7 +118,7 @@ def configuration(base: Mapping[str, Any], settings: Mapping[str, Any], layers: 
             "created": EPOCH,
             "config": {key: settings[key] for key in _CONFIGURATION if settings.get(key)},
             "rootfs": {"type": "layers", "diff_ids": [*below, *layers]},
-            "history": [{"created": EPOCH, "created_by": words} for words in made],
+            "history": [{"created": EPOCH, "created_by": origin} for origin in origins],
         },
         sort_keys=True,
         separators=(",", ":"),
@@ -133,18 +133,18 @@ def layers_of(config: bytes) -> list[str]:
 def take_layers(client: docker.DockerClient, image: str, wanted: Collection[str], folder: Path) -> dict[str, Path]:
     """Have an engine write the layers of one of its images into files of a folder.
 
-    Whatever the engine calls them, they are known by their digests.
+    They are recognised by their digests, whatever the engine names them.
 
     Args:
         client: the engine.
         image: id of the image.
-        wanted: digests of layers.
-        folder: where the files are written; its own configuration is among the files too, if it is wanted.
+        wanted: digests of the layers.
+        folder: where the files are written.
 
     Raises:
         SandboxError: the engine does not give a layer of this digest.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     with said_by_engine(f"image {image} cannot be taken out of the engine"):
         chunks = client.images.get(image).save(chunk_size=CHUNK)
         with tarfile.open(fileobj=io.BufferedReader(_Chunks(chunks), CHUNK), mode="r|", bufsize=CHUNK) as archive:
@@ -157,16 +157,16 @@ def take_layers(client: docker.DockerClient, image: str, wanted: Collection[str]
                     sink = _Hashing(file)
                     shutil.copyfileobj(content, sink, CHUNK)
                 if sink.digest in wanted:
-                    found[sink.digest] = path.rename(folder / sink.digest.removeprefix("sha256:"))
+                    paths[sink.digest] = path.rename(folder / sink.digest.removeprefix("sha256:"))
                 else:
                     path.unlink()
-    lacking = sorted(set(wanted) - found.keys())
+    lacking = sorted(set(wanted) - paths.keys())
     if lacking:
         raise SandboxError(
             f"the engine does not give layer {lacking[0]} of image {image} as it was made",
             remedy="build or pull the image on an engine with the ordinary image store (overlay2)",
         )
-    return found
+    return paths
 
 
 def put_image(client: docker.DockerClient, config: bytes, layers: Mapping[str, Part], tag: str) -> str:
@@ -175,9 +175,8 @@ def put_image(client: docker.DockerClient, config: bytes, layers: Mapping[str, P
     Args:
         client: the engine.
         config: the image's configuration.
-        layers: its layers by digest. Of those that are not here the engine must have all: it takes them from
-            the images that it holds.
-        tag: to name it by, so that no clean-up takes it for unused.
+        layers: its layers by digest. Layers left out must be in images that the engine has already.
+        tag: a name for it, so that no clean-up takes it for unused.
 
     Raises:
         SandboxError: the engine lacks a layer, finds that one is not what its digest says, or makes another image.
@@ -187,17 +186,17 @@ def put_image(client: docker.DockerClient, config: bytes, layers: Mapping[str, P
         client.images.load(_engine_archive(config, layers, tag))
         image = client.images.get(tag)
         repository, _, version = tag.rpartition(":")
-        image.tag(repository, version)  # only now the engine notes when: the image itself has no date
+        image.tag(repository, version)  # the engine notes the time of a tag; the image itself has no date
     if image.id != wanted:
         raise SandboxError(
             f"the engine calls the image {image.id} where its configuration is {wanted}",
-            remedy="use an engine with the ordinary image store (overlay2): others count ids in another way",
+            remedy="use an engine with the ordinary image store (overlay2): others compute ids in another way",
         )
     return wanted
 
 
 def _engine_archive(config: bytes, layers: Mapping[str, Part], tag: str) -> Iterator[bytes]:
-    """The form that every engine loads: `docker save` of version 1.10 and later."""
+    """The archive that every engine loads, as `docker save` of version 1.10 and later writes it."""
     named = {digest: f"{digest.removeprefix('sha256:')}/layer.tar" for digest in layers_of(config)}
     name = f"{sha256(config).removeprefix('sha256:')}.json"
     listed = {"Config": name, "RepoTags": [tag], "Layers": list(map(named.__getitem__, layers_of(config)))}
@@ -224,19 +223,19 @@ def _member(name: str, size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def layout(config: bytes, sizes: Mapping[str, int], name: str) -> dict[str, bytes]:
-    """The small files of an OCI image layout, by name; beside them it has each layer as `blob_name` calls it.
+    """The small files of an OCI image layout, by name; the layers are beside them under their `blob_name`.
 
     Args:
         config: the image's configuration.
         sizes: of its layers' tar files, by digest.
-        name: what tools that load the layout call the image.
+        name: the image's name in tools that load the layout.
     """
     manifest = json.dumps(
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": {"mediaType": _CONFIG, "digest": sha256(config), "size": len(config)},
-            "layers": [{"mediaType": _LAYER, "digest": one, "size": sizes[one]} for one in layers_of(config)],
+            "layers": [{"mediaType": _LAYER, "digest": layer, "size": sizes[layer]} for layer in layers_of(config)],
         }
     ).encode()
     named = {"org.opencontainers.image.ref.name": name, "io.containerd.image.name": name}
@@ -250,29 +249,29 @@ def layout(config: bytes, sizes: Mapping[str, int], name: str) -> dict[str, byte
 
 
 def blob_name(digest: str) -> str:
-    """Where a layout keeps the bytes of a digest."""
+    """The path of a blob in a layout, by its digest."""
     return f"blobs/{digest.replace(':', '/')}"
 
 
 def read_layout(read: Callable[[str], bytes]) -> bytes:
-    """The configuration of the only image of a layout, whose blobs are known to be what they are called.
+    """The configuration of the only image of a layout, whose blobs must have been checked against their names.
 
     Args:
-        read: gives a small file of the layout by its name.
+        read: returns a small file of the layout by its name.
 
     Raises:
-        ValueError: it is no layout of one image with plain layers.
+        ValueError: it is not the layout of one image with uncompressed layers.
     """
     [entry] = json.loads(read("index.json"))["manifests"]
     manifest = json.loads(read(blob_name(entry["digest"])))
     config = read(blob_name(manifest["config"]["digest"]))
-    if [one["digest"] for one in manifest["layers"]] != layers_of(config):
+    if [layer["digest"] for layer in manifest["layers"]] != layers_of(config):
         raise ValueError("the layers of the manifest are not those of the configuration")
     return config
 
 
 class _Hashing(io.RawIOBase):
-    """Passes on what is written, and knows its digest."""
+    """Writes to a file and computes the digest on the way."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -288,7 +287,7 @@ class _Hashing(io.RawIOBase):
 
 
 class _Chunks(io.RawIOBase):
-    """A file to read, of chunks as an engine sends them."""
+    """The chunks that an engine sends, as a file to read."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)

@@ -1,4 +1,4 @@
-"""Trial images that no name stands for, and may go."""
+"""Trial images that are not pinned and may be removed."""
 
 from __future__ import annotations
 
@@ -15,71 +15,75 @@ if TYPE_CHECKING:
     import docker
 
 LISTING_SECONDS = 300.0
-"""An engine that counts the bytes of many images takes its time."""
+"""Time limit for an engine that counts the bytes of many images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnEngine:
-    """Something on the engine that may go: an image, or a container (`sandbox.leftovers`)."""
+    """Something on the engine that may be removed: an image, or a container (`sandbox.leftovers`)."""
 
     name: str
     bytes: int
-    """That its removal frees; layers shared with other images are not counted."""
+    """Bytes that its removal frees; layers shared with other images are not counted."""
     since: float | None
-    """Seconds since the epoch when it was made, or for an image last named; None where the engine does not know."""
+    """When a container was made or an image last tagged, in seconds since the epoch; None if unknown."""
     why: str
     remove: Callable[[], None]
-    """Raises SandboxError where the engine does not do it."""
+    """Removes it; raises SandboxError if the engine refuses."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """The trial images of the engine, sorted into those that may go and what the others hold."""
+    """The trial images of the engine that may be removed, and how much the unpinned ones hold."""
 
     over: list[OnEngine]
-    """Oldest first."""
+    """Unpinned images over the budget, oldest first."""
     unpinned: int
-    """Bytes of all that no name stands for, those that may go among them."""
+    """Bytes of all unpinned images, including those over the budget."""
 
 
 def left_images(budget: int | None) -> Images:
-    """Trial images that no name stands for and that are over a budget, the least recent first.
+    """Unpinned trial images that are over a budget, the least recent first.
 
-    What is pinned, what a container uses and the newest of all are kept, whatever they hold.
+    Pinned images, those that a container uses and the newest of all are always kept.
 
     Args:
-        budget: bytes that images without a name may hold; None lets all of them stay.
+        budget: bytes that unpinned images may hold; None keeps all of them.
 
     Raises:
         SandboxError: no engine answers.
         SpecFaults: the file of pins is wrong.
     """
-    named = {value for pin in pins().values() for value in (pin.id, pin.reference) if value is not None}
+    pinned = {value for pin in pins().values() for value in (pin.id, pin.reference) if value is not None}
     with connect(seconds=LISTING_SECONDS) as client, said_by_engine("images cannot be looked for"):
-        ours = [one for one in client.df()["Images"] or () if CODE_LABEL in (one["Labels"] or {})]
-        named_at = {one["Id"]: _named_at(client, one["Id"]) for one in ours}
-    ours.sort(key=lambda one: (named_at[one["Id"]] or 0.0, one["Id"]), reverse=True)
-    loose = [one for one in ours[1:] if not named & {one["Id"], *(one["RepoDigests"] or ())} and one["Containers"] <= 0]
-    held, over = 0, []
-    for one in loose:
-        held += _own_bytes(one)
-        if budget is not None and held > budget:
-            over.append(one)
-    found = [
-        OnEngine(
-            name=", ".join(_tags(one)) or str(one["Id"])[:19],
-            bytes=_own_bytes(one),
-            since=named_at[one["Id"]],
-            why="no name in images.yaml stands for it, and such images are over the budget",
-            remove=partial(_remove_image, one),
-        )
-        for one in reversed(over)
+        ours = [image for image in client.df()["Images"] or () if CODE_LABEL in (image["Labels"] or {})]
+        tagged_at = {image["Id"]: _tagged_at(client, image["Id"]) for image in ours}
+    ours.sort(key=lambda image: (tagged_at[image["Id"]] or 0.0, image["Id"]), reverse=True)
+    unpinned = [
+        image
+        for image in ours[1:]
+        if not pinned & {image["Id"], *(image["RepoDigests"] or ())} and image["Containers"] <= 0
     ]
-    return Images(over=found, unpinned=held)
+    held, over = 0, []
+    for image in unpinned:
+        held += _own_bytes(image)
+        if budget is not None and held > budget:
+            over.append(image)
+    removable = [
+        OnEngine(
+            name=", ".join(_tags(image)) or str(image["Id"])[:19],
+            bytes=_own_bytes(image),
+            since=tagged_at[image["Id"]],
+            why="no name in images.yaml stands for it, and such images are over the budget",
+            remove=partial(_remove_image, image),
+        )
+        for image in reversed(over)
+    ]
+    return Images(over=removable, unpinned=held)
 
 
-def _named_at(client: docker.DockerClient, image: str) -> float | None:
-    """Trial images carry no date of their own, so that the same parts make the same image."""
+def _tagged_at(client: docker.DockerClient, image: str) -> float | None:
+    """When an image was last tagged: it has no date of its own, so that the same parts make the same image."""
     import docker.errors
 
     try:

@@ -1,4 +1,4 @@
-"""Images and registries, through the engine: which digest a tag stands for now, and whether a registry has a digest."""
+"""Registries, asked through the engine: which digest a tag stands for now, and whether a registry has a digest."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ _DAMAGED = re.compile(r"verification failed|digest mismatch|does not match|unexp
 
 
 class RegistryUnreachable(SandboxError):
-    """The registry does not answer, or not this user."""
+    """The registry does not answer, or refuses this user."""
 
 
 class NoSuchImage(SandboxError):
-    """The registry answers, and has no such image."""
+    """The registry answers that it has no such image."""
 
     exit_code = ExitCode.USAGE
 
 
 class DamagedImage(SandboxError):
-    """The registry gives other bytes than the digest says."""
+    """The registry sends content that does not match its digest."""
 
     exit_code = ExitCode.TRIALS_FAILED
 
 
 def find_pin(reference: str, *, note: Callable[[str], None]) -> ImagePin:
-    """What an image is now: its digest in the registry, its id, and what it says of itself.
+    """The pin of an image as it is now: its digest in the registry, its id, and what its labels say.
 
-    An image that this engine made itself, and that no registry gave a digest yet, is pinned by its id. Any other is
-    asked of its registry, and pulled where the engine lacks it: what cannot be pulled is no use pinned. Of an image for
-    several platforms the digest is that of the index, which names one image for each, and the id that of this engine's.
+    An image that this engine built, and that no registry has given a digest, is pinned by its id. For any other the
+    registry is asked, and it is pulled if the engine lacks it: a pin that cannot be pulled is useless. For an image of
+    several platforms the digest is that of the index of all, and the id that of the image for this engine.
 
     Args:
         reference: `registry/repo:tag`, `repo@sha256:…` or an id, `sha256:…`.
-        note: told what takes time, and what is particular about the image.
+        note: called with a line about what takes time, and what is special about the image.
 
     Raises:
         RegistryUnreachable: the registry does not answer.
         NoSuchImage: neither registry nor engine has it.
-        DamagedImage: what the registry gives is not what it says.
+        DamagedImage: the registry sends content that does not match its digest.
         SandboxError: no engine answers.
     """
     probe()
@@ -68,8 +68,8 @@ def find_pin(reference: str, *, note: Callable[[str], None]) -> ImagePin:
                 raise NoSuchImage(
                     f"no image {reference} is on this engine", remedy="docker images --no-trunc lists ids."
                 )
-            known = sorted(image.attrs.get("RepoDigests") or ())
-            return describe(image, reference=known[0] if known else None, tag=None)
+            references = sorted(image.attrs.get("RepoDigests") or ())
+            return describe(image, reference=references[0] if references else None, tag=None)
         repository, tag = _split(reference)
         image = local_image(client, reference)
         if image is not None and not _digests(image, repository):
@@ -121,51 +121,53 @@ def local_image(client: docker.DockerClient, reference: str) -> Image | None:
 def registry_digest(
     client: docker.DockerClient, reference: str, *, local: Image | None = None
 ) -> tuple[str, tuple[str, ...]]:
-    """The digest that a registry has under a reference, and its platforms where they are several.
+    """The digest that a registry has for a reference, and the platforms if there are several.
 
     Args:
         client: the engine, which asks the registry with its own credentials.
         reference: with a tag or a digest.
-        local: what the engine has under it, for the remedy.
+        local: the engine's image of this reference, for the remedy.
 
     Raises:
         RegistryUnreachable: the registry does not answer.
-        NoSuchImage: it has none.
+        NoSuchImage: it has no such image.
     """
-    with _told(reference, local):
+    with _registry_errors(reference, local):
         data = client.images.get_registry_data(reference)
     descriptor = data.attrs["Descriptor"]
     several = descriptor.get("mediaType") in _INDEXES
-    named = [f"{one['os']}/{one['architecture']}" for one in data.attrs.get("Platforms") or () if one.get("os")]
-    return str(descriptor["digest"]), tuple(named) if several else ()
+    platforms = [
+        f"{entry['os']}/{entry['architecture']}" for entry in data.attrs.get("Platforms") or () if entry.get("os")
+    ]
+    return str(descriptor["digest"]), tuple(platforms) if several else ()
 
 
 def pull(client: docker.DockerClient, exact: str) -> Image:
-    """Fetch an image by its digest; the engine holds every part against it.
+    """Fetch an image by its digest; the engine checks every part.
 
     Raises:
         RegistryUnreachable: the registry does not answer.
-        NoSuchImage: it has none.
-        DamagedImage: a part is not what its digest says.
+        NoSuchImage: it has no such image.
+        DamagedImage: a part does not match its digest.
     """
     import docker.errors
 
     repository, _, digest = exact.partition("@")
-    with _told(exact, None):
+    with _registry_errors(exact, None):
         for step in client.api.pull(repository, tag=digest, stream=True, decode=True):
-            if "error" in step:  # the SDK's own `pull` overlooks it
+            if "error" in step:  # the SDK's own `pull` ignores errors in the stream
                 raise docker.errors.APIError(step["error"])
         image: Image = client.images.get(exact)
     return image
 
 
 @contextmanager
-def _told(reference: str, local: Image | None) -> Iterator[None]:
-    """What registries and the way to them say, as what it means for the user."""
+def _registry_errors(reference: str, local: Image | None) -> Iterator[None]:
+    """Turns errors of registries, and of the connection to them, into errors that say what the user can do."""
     import docker.errors
 
     try:
-        with said_by_engine(f"image {reference} cannot be had"):
+        with said_by_engine(f"image {reference} cannot be fetched"):
             yield
     except SandboxError as error:
         cause = error.__cause__
@@ -174,21 +176,21 @@ def _told(reference: str, local: Image | None) -> Iterator[None]:
             raise DamagedImage(
                 f"the registry gives other content for {reference} than its digest says, and the engine refused it"
                 f" ({error.message.partition(': ')[2]})",
-                remedy="push the image again from where it was built, or take another registry.",
+                remedy="push the image again from where it was built, or use another registry.",
             ) from cause
         if missing and not _REFUSED.search(error.message):
             raise NoSuchImage(
                 f"the registry has no image {reference}", remedy="check the name; push it with `docker push`."
             ) from cause
-        here = "" if local is None else f"; or pin what this engine has by its id: {local.id}"
+        alternative = "" if local is None else f"; or pin what this engine has by its id: {local.id}"
         raise RegistryUnreachable(
-            f"the registry of {reference} does not answer, or not you: {error.message.partition(': ')[2]}",
-            remedy=f"start it, check the address, or sign in with `docker login`{here}.",
+            f"the registry of {reference} does not answer, or refuses you: {error.message.partition(': ')[2]}",
+            remedy=f"start it, check the address, or sign in with `docker login`{alternative}.",
         ) from cause
 
 
 def _split(reference: str) -> tuple[str, str | None]:
-    """Repository and tag, which is None where the reference has a digest."""
+    """Repository and tag; the tag is None if the reference has a digest."""
     repository, at, _ = reference.partition("@")
     if at:
         return repository, None
@@ -198,4 +200,4 @@ def _split(reference: str) -> tuple[str, str | None]:
 
 def _digests(image: Image, repository: str) -> list[str]:
     """Digests that a registry gave the image in a repository."""
-    return [one for one in image.attrs.get("RepoDigests") or () if one.partition("@")[0] == repository]
+    return [digest for digest in image.attrs.get("RepoDigests") or () if digest.partition("@")[0] == repository]

@@ -1,4 +1,4 @@
-"""Is every pinned image there, and is it what its pin says?"""
+"""Checks that every pinned image exists and is what its pin says."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ _CODE = "/opt/wtsbench/code/wtsbench"
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """How one pinned image stands."""
+    """The state of one pinned image."""
 
     name: str
     pin: ImagePin
     state: State
-    """`wrong`: it is nowhere, or is not what the pin says; `unreachable`: nobody can say."""
+    """`wrong`: it is nowhere, or is not what the pin says; `unreachable`: the registry does not answer."""
     where: Literal["engine", "registry"] | None
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """What is worth knowing and no fault."""
+    """What is worth knowing but no fault."""
 
 
 def verify(wanted: Mapping[str, ImagePin], *, pull: bool, note: Callable[[str], None]) -> list[Finding]:
-    """Look for every pinned image on the engine, then in its registry, and hold it against its pin.
+    """Look for every pinned image on the engine, then in its registry, and compare it with its pin.
 
-    What is on the engine is checked: id, labels, platform, and the code in it. What only a registry has is known to be
-    there, and is checked after it was pulled.
+    Images on the engine are checked: id, labels, platform, and the code in them. An image that only a registry has
+    is known to exist there, and is checked after it was pulled.
 
     Args:
         wanted: pins by name.
         pull: whether to fetch what the engine lacks.
-        note: told what takes time.
+        note: called with a line about what takes time.
 
     Raises:
         SandboxError: no engine answers.
@@ -56,27 +56,27 @@ def verify(wanted: Mapping[str, ImagePin], *, pull: bool, note: Callable[[str], 
 
 
 def standing() -> dict[str, tuple[str, bool]]:
-    """For every pinned image: how it stands on this engine, in words, and whether trials can run in it as they should.
+    """For every pinned image: its state on this engine as text, and whether trials can run in it as they should.
 
-    Asks no registry, and looks into no image.
+    Neither registries are asked nor the contents of images read.
 
     Raises:
         SandboxError: no engine answers.
     """
-    found = {}
+    states = {}
     with connect() as client:
         for name, pin in sorted(pins().items()):
             image = registry.local_image(client, pin.digest)
             short = pin.digest.rpartition("sha256:")[2][:12]
             if image is None:
-                found[name] = (f"({short}) is not on this engine", False)
+                states[name] = (f"({short}) is not on this engine", False)
                 continue
             notes = notes_of(image)
             torch = image.labels.get(registry.TORCH_LABEL)
             kind = f", torch {torch}" if torch else ""
             words = "; ".join(note.partition("; ")[0] for note in notes) or "is here, with this installation's code"
-            found[name] = (f"({short}{kind}): {words}" if notes else f"({short}{kind}) {words}", not notes)
-    return found
+            states[name] = (f"({short}{kind}): {words}" if notes else f"({short}{kind}) {words}", not notes)
+    return states
 
 
 def _verified(
@@ -92,8 +92,10 @@ def _verified(
                 return Finding(name=name, pin=pin, state="wrong", where=None, faults=(fault,))
             if not pull:
                 registry.registry_digest(client, pin.reference)
-                told = ("the registry has it; --pull fetches and checks it",)
-                return Finding(name=name, pin=pin, state="ok", where="registry", notes=(*told, *_moved(client, pin)))
+                note_of_registry = "the registry has it; --pull fetches and checks it"
+                return Finding(
+                    name=name, pin=pin, state="ok", where="registry", notes=(note_of_registry, *_moved(client, pin))
+                )
             note(f"pulling {pin.reference}")
             image = registry.pull(client, pin.reference)
     except registry.RegistryUnreachable as error:
@@ -106,27 +108,27 @@ def _verified(
 
 
 def faults_of(client: docker.DockerClient, image: Image, pin: ImagePin) -> tuple[str, ...]:
-    """In what an image on the engine is not what its pin says, or what it says itself."""
+    """Where an image on the engine differs from its pin, or from its own labels."""
     faults = []
     if pin.id is not None and image.id != pin.id:
         faults.append(f"the engine has {image.id}, the pin says {pin.id}")
     if pin.platform is not None and registry.platform_of(image) != pin.platform:
         faults.append(f"it is for {registry.platform_of(image)}, the pin says {pin.platform}")
-    said = registry.describe(image, reference=None, tag=None).built
+    labelled = registry.describe(image, reference=None, tag=None).built
     if pin.built is not None:
-        for what in ("wtsbench", "code", "torch", "packages"):
-            wanted, found = getattr(pin.built, what), None if said is None else getattr(said, what)
-            if wanted is not None and wanted != found:
-                faults.append(f"its label for {what} is {found}, the pin says {wanted}")
-    if said is not None:
+        for field in ("wtsbench", "code", "torch", "packages"):
+            pinned, label = getattr(pin.built, field), None if labelled is None else getattr(labelled, field)
+            if pinned is not None and pinned != label:
+                faults.append(f"its label for {field} is {label}, the pin says {pinned}")
+    if labelled is not None:
         inside = code_inside(client, str(image.id))
-        if inside != said.code:
-            faults.append(f"the code in it has digest {inside}, its label says {said.code}")
+        if inside != labelled.code:
+            faults.append(f"the code in it has digest {inside}, its label says {labelled.code}")
     return tuple(faults)
 
 
 def notes_of(image: Image) -> tuple[str, ...]:
-    """How an image stands to this installation."""
+    """How an image's code relates to that of this installation."""
     code = image.labels.get(CODE_LABEL)
     if code is None:
         return ("it has no label of wtsbench, so which code is in it is not known",)
@@ -136,13 +138,13 @@ def notes_of(image: Image) -> tuple[str, ...]:
 
 
 def code_inside(client: docker.DockerClient, image: str) -> str | None:
-    """Digest of the code that an image holds, as `code_digest` makes it; None where it holds none.
+    """Digest of the code that an image holds, as `code_digest` computes it; None if it holds none.
 
-    Nothing of the image is run for it.
+    Nothing in the image is run for this.
     """
     import docker.errors
 
-    with said_by_engine("the image cannot be looked into"):
+    with said_by_engine("the contents of the image cannot be read"):
         container = client.containers.create(image, ["nothing"], network_mode="none")
         try:
             chunks, _ = container.get_archive(_CODE, chunk_size=oci.CHUNK)
@@ -161,7 +163,7 @@ def code_inside(client: docker.DockerClient, image: str) -> str | None:
 
 
 def _moved(client: docker.DockerClient, pin: ImagePin) -> tuple[str, ...]:
-    """Whether the tag that was pinned is another image by now."""
+    """A note if the pinned tag names another image by now."""
     if pin.tag is None or pin.reference is None:
         return ()
     try:

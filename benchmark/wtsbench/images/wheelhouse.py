@@ -1,4 +1,4 @@
-"""The wheels an image is built from, fetched on the host by its own pip: the build itself then needs no network."""
+"""The wheels that an image is built from, fetched by the host's pip, so that the build itself needs no network."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from wtsbench.settings import cache_folder, checkout
 from wtsbench.spec.identity import digest
 
 _PIP_SETTINGS = ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE", "TORCH_INDEX_URL")
-"""Where packages come from decides which builds of them are found."""
+"""Settings that decide where packages come from, and so which builds of them are found."""
 
 
 def wheelhouse(requirements: Path, *, python: str, gpu: bool, note: Callable[[str], None]) -> Path:
     """A folder with the wheels of pinned requirements and of all they need, fetched once and kept in the cache.
 
-    Where no GPU is meant, torch's CPU build is taken if pip finds one (`TORCH_INDEX_URL` names a further index to look
-    in), else the ordinary build.
+    Without `gpu`, torch's CPU build is taken if pip finds one (`TORCH_INDEX_URL` names a further index), else the
+    ordinary build.
 
     Args:
         requirements: a requirements file with pinned versions.
         python: version the wheels are for, as `3.11`.
         gpu: whether the image is meant for GPUs.
-        note: told what takes time.
+        note: called with a line about what takes time.
 
     Raises:
-        SandboxError: pip cannot get a wheel of some package.
+        SandboxError: pip cannot fetch a wheel of some package.
     """
     text = requirements.read_text()
     places = [os.environ.get(name, "") for name in _PIP_SETTINGS]
@@ -56,15 +56,15 @@ def wheelhouse(requirements: Path, *, python: str, gpu: bool, note: Callable[[st
             choices = [text] if gpu else [re.sub(r"(?m)^(torch==[^+\s]+)$", r"\1+cpu", text), text]
             for number, choice in enumerate(choices, 1):
                 (Path(scratch) / "requirements.txt").write_text(choice)
-                failed = _download(Path(scratch) / "requirements.txt", wheels, python)
-                if failed is None:
+                complaint = _download(Path(scratch) / "requirements.txt", wheels, python)
+                if complaint is None:
                     break
                 if number == len(choices):
-                    message = f"pip cannot get the packages of the trial image: {failed}"
+                    message = f"pip cannot fetch the packages of the trial image: {complaint}"
                     raise SandboxError(message, remedy="check pip's settings and the network")
             if gpu and any(wheels.glob("torch-*+cpu-*")):
                 raise SandboxError(
-                    "pip finds no build of torch with CUDA: the one that it takes is for CPUs alone",
+                    "pip finds no build of torch with CUDA: the one that it finds is for CPUs only",
                     remedy="name an index that has one with TORCH_INDEX_URL, or build with --cpu",
                 )
             wheels.rename(folder)
@@ -72,12 +72,12 @@ def wheelhouse(requirements: Path, *, python: str, gpu: bool, note: Callable[[st
 
 
 def contents(wheels: Path) -> dict[str, str]:
-    """SHA-256 of every wheel of a folder, by its name."""
-    found = {}
+    """SHA-256 of every wheel in a folder, by name."""
+    digests = {}
     for path in sorted(wheels.iterdir()):
         with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
 
 
 def node_wheels(*, note: Callable[[str], None]) -> Path:
@@ -86,7 +86,7 @@ def node_wheels(*, note: Callable[[str], None]) -> Path:
     They are for the Python and the machine that this runs on; fetched once and kept in the cache.
 
     Raises:
-        SandboxError: pip cannot get or build one.
+        SandboxError: pip cannot fetch or build one.
     """
     pinned = sorted(needed_by("wtsbench"))
     root = checkout()
@@ -101,15 +101,15 @@ def node_wheels(*, note: Callable[[str], None]) -> Path:
         note(f"fetching the packages of wtsbench itself ({len(pinned)})")
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{key}.") as scratch:
             wheels = Path(scratch) / "wheels"
-            (Path(scratch) / "requirements.txt").write_text("".join(f"{one}\n" for one in pinned))
+            (Path(scratch) / "requirements.txt").write_text("".join(f"{requirement}\n" for requirement in pinned))
             own = f"wtsbench=={wtsbench.__version__}" if root is None else str(root)
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
-            failed = _download(Path(scratch) / "requirements.txt", wheels, version, "--no-deps") or pip(
+            complaint = _download(Path(scratch) / "requirements.txt", wheels, version, "--no-deps") or pip(
                 "wheel", "--quiet", "--no-deps", f"--wheel-dir={wheels}", own
             )
-            if failed is not None:
+            if complaint is not None:
                 raise SandboxError(
-                    f"pip cannot get the packages of wtsbench: {failed}",
+                    f"pip cannot fetch the packages of wtsbench: {complaint}",
                     remedy="check pip's settings and the network, or leave them out with --no-wheels",
                 )
             wheels.rename(folder)
@@ -117,10 +117,10 @@ def node_wheels(*, note: Callable[[str], None]) -> Path:
 
 
 def needed_by(package: str) -> set[str]:
-    """All that an installed package needs in turn, as `name==version`."""
-    found: dict[str, str] = {}
+    """All direct and indirect dependencies of an installed package, as `name==version`."""
+    versions: dict[str, str] = {}
     waiting = [(package, "")]
-    looked = set(waiting)
+    seen = set(waiting)
     while waiting:
         name, extra = waiting.pop()
         try:
@@ -130,15 +130,15 @@ def needed_by(package: str) -> set[str]:
                 f"{name} is not installed here, so its version cannot be bundled",
                 remedy="install wtsbench, or leave the packages out with --no-wheels",
             ) from error
-        found[name] = installed.version
+        versions[name] = installed.version
         for text in installed.requires or ():
             need = Requirement(text)
             if need.marker is not None and not need.marker.evaluate({"extra": extra}):
                 continue
-            asked = {(canonicalize_name(need.name), one) for one in ("", *need.extras)} - looked
-            looked |= asked
-            waiting += asked
-    return {f"{name}=={version}" for name, version in found.items() if name != package}
+            new = {(canonicalize_name(need.name), name_of_extra) for name_of_extra in ("", *need.extras)} - seen
+            seen |= new
+            waiting += new
+    return {f"{name}=={version}" for name, version in versions.items() if name != package}
 
 
 def _download(requirements: Path, wheels: Path, python: str, *options: str) -> str | None:
@@ -156,14 +156,14 @@ def _download(requirements: Path, wheels: Path, python: str, *options: str) -> s
 
 
 def pip(*arguments: str) -> str | None:
-    """Run pip with the host's own settings; None, or its complaint in one line."""
-    done = subprocess.run(
+    """Run pip with the host's own settings; None if it succeeds, else its error in one line."""
+    process = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
     )
-    if done.returncode == 0:
+    if process.returncode == 0:
         return None
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    lines = [line for line in process.stderr.splitlines() if line.strip()]
     return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "pip failed")

@@ -1,1 +1,1 @@
-"""Models: names to exact weights, and exact weights to a folder on this machine. Imports no torch."""
+"""Models: resolves names to exact weights, and fetches those into a folder of this machine. Imports no torch."""

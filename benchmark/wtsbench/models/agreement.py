@@ -12,9 +12,9 @@ Counts = NDArray[np.int64]
 
 
 def pairwise_agreement(counts: Counts) -> float | None:
-    """Share of equal labels among all pairs of labels of one item; None where no item has two."""
-    of_item = counts.sum(axis=1)
-    pairs = int((of_item * (of_item - 1)).sum())
+    """Share of equal labels among all pairs of labels of an item; None if no item has two."""
+    per_item = counts.sum(axis=1)
+    pairs = int((per_item * (per_item - 1)).sum())
     return float((counts * (counts - 1)).sum() / pairs) if pairs else None
 
 
@@ -23,7 +23,7 @@ def cohen_kappa(first: NDArray[np.int64], second: NDArray[np.int64], classes: in
 
         kappa = (p_o - p_e) / (1 - p_e)          Cohen 1960
 
-    None where there is no item, or both gave one class throughout.
+    None if there is no item, or both annotators gave every item the same class.
     """
     if not len(first):
         return None
@@ -37,10 +37,10 @@ def fleiss_kappa(counts: Counts) -> float | None:
 
         P_u = (sum_c n_uc^2 - n) / (n (n - 1))          Fleiss 1971
 
-    None where items have unequal numbers of labels, or one, or all labels are of one class.
+    None if items have unequal numbers of labels, or one each, or all labels are of one class.
     """
-    of_item = counts.sum(axis=1)
-    if not len(counts) or of_item[0] < 2 or (of_item != of_item[0]).any():
+    per_item = counts.sum(axis=1)
+    if not len(counts) or per_item[0] < 2 or (per_item != per_item[0]).any():
         return None
     observed = pairwise_agreement(counts)
     assert observed is not None, "every item has two labels or more"
@@ -54,16 +54,16 @@ def krippendorff_alpha(counts: Counts) -> float | None:
         alpha = 1 - D_o / D_e,   D_o = (1 / n) sum_u sum_{c != k} n_uc n_uk / (m_u - 1),
         D_e = sum_{c != k} n_c n_k / (n (n - 1))          Krippendorff 2011
 
-    m_u is an item's number of labels, n that of all labels. None where no item has two, or all are of one class.
+    m_u is an item's number of labels, n that of all labels. None if no item has two, or all are of one class.
     """
     paired = counts[counts.sum(axis=1) > 1].astype(np.float64)
     if not len(paired):
         return None
-    of_item, of_class = paired.sum(axis=1), paired.sum(axis=0)
-    size = of_item.sum()
-    unequal = of_item**2 - (paired**2).sum(axis=1)
-    expected = (size**2 - (of_class**2).sum()) / (size - 1)
-    return float(1 - (unequal / (of_item - 1)).sum() / expected) if expected > 0 else None
+    per_item, per_class = paired.sum(axis=1), paired.sum(axis=0)
+    size = per_item.sum()
+    unequal = per_item**2 - (paired**2).sum(axis=1)
+    expected = (size**2 - (per_class**2).sum()) / (size - 1)
+    return float(1 - (unequal / (per_item - 1)).sum() / expected) if expected > 0 else None
 
 
 def _beyond_chance(observed: float, chance: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Whether a model writes texts, told from its configuration alone, so that a plan can refuse what no trial could do."""
+"""Whether a model can continue texts, from its configuration alone, so that a plan can refuse impossible trials."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ENCODERS = frozenset(
         "xlm-roberta",
     )
 )
-"""Types of models that read a text as a whole, as transformers calls them. The usual ones: a trial asks transformers
-itself, which takes seconds to import, and refuses the others."""
+"""Common model types in transformers that read a text as a whole. A trial refuses the rarer ones: it asks transformers
+itself, which takes seconds to import."""
 
 
 def writes(model: ModelRef) -> bool | None:
-    """Whether a model continues texts; None where its configuration is not on this machine, or does not tell."""
+    """Whether a model continues texts; None if its configuration is not on this machine, or does not tell."""
     if model.kind == "embedded":
         return True
     folder = Path(model.path) if model.kind == "folder" and model.path is not None else None
@@ -36,7 +36,7 @@ def writes(model: ModelRef) -> bool | None:
         return None
     try:
         config = json.loads(read_plain(folder / "config.json"))
-    except (OSError, ValueError):  # the trial says what is wrong with it
+    except (OSError, ValueError):  # the trial reports what is wrong with it
         return None
     if not isinstance(config, dict) or config.get("model_type") not in ENCODERS:
         return None

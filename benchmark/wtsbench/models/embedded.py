@@ -1,4 +1,4 @@
-"""The recipes of the embedded ladder, as data. Making the models from them is `wtsbench.trial.nano`'s."""
+"""The recipes of the embedded models, as data; `wtsbench.trial.nano` builds the models."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ RECIPE_VERSION = 1
 
 
 class Corpus(Frozen):
-    """The unlabelled pages every member reads, and the vocabulary learned from them."""
+    """The unlabelled pages that all embedded models read, and the vocabulary learned from them."""
 
     seed: int = 0
     pages: int = 16_000
     sha256: str
-    """Of the pages, in order: a change of the generators is a change of the recipe."""
+    """Digest of the pages in order, so that a change of their generators changes the recipe."""
     vocabulary: int = 1024
-    """Tokens of the byte-level BPE; it falls back to bytes, so no text is out of reach."""
+    """Tokens of the byte-level BPE; with bytes as a fallback, so that it can write every text."""
     tokenizer_pages: int = 6_000
-    """The vocabulary is learned from so many of the first pages."""
+    """Number of first pages that the vocabulary is learned from."""
 
 
 class Recipe(Frozen):
-    """One member of the ladder: a Llama-type causal language model, its size and its reading."""
+    """An embedded model: a causal language model of the Llama type, its size and its pretraining."""
 
     name: str
     width: int
@@ -37,7 +37,7 @@ class Recipe(Frozen):
     """Pages per step."""
     learning_rate: float
     initial_scale: float = 0.1
-    """Standard deviation of the first weights."""
+    """Standard deviation of the initial weights."""
     seed: int = 0
     corpus: Corpus = Corpus(sha256="28b43ec29d1de923f0f3fc5cfd44a9dd0cca9bb0c83e1ad8d26caaa806cba4b4")
 
@@ -48,7 +48,7 @@ class Recipe(Frozen):
 
     @property
     def parameters(self) -> int:
-        """Number of weights: tied embeddings; attention, gated feed-forward and two norms a layer; a last norm."""
+        """Number of weights: tied embeddings; attention, gated feed-forward and two norms per layer; a last norm."""
         layer = 4 * self.width**2 + 3 * self.width * self.hidden + 2 * self.width
         return self.corpus.vocabulary * self.width + self.layers * layer + self.width
 
@@ -61,7 +61,7 @@ RECIPES = {
         Recipe(name="nano-3", width=64, layers=2, heads=4, tokens=360_000, learning_rate=3e-3),
     )
 }
-"""The ladder, smallest first."""
+"""The embedded models, smallest first."""
 
 
 def recipe(name: str) -> Recipe:
@@ -76,7 +76,7 @@ def recipe(name: str) -> Recipe:
 
 
 def recipe_digest(name: str) -> str:
-    """The revision of an embedded model: the digest of all that decides its weights.
+    """The revision of an embedded model: the digest of everything that decides its weights.
 
     Raises:
         ModelError: there is no such model.

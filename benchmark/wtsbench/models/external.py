@@ -1,6 +1,6 @@
 """Supervisors that wtsbench does not train: a file of labels, or a prompted model behind an endpoint.
 
-Both are resolved when a grid is planned, and asked for their predictions outside the sandbox, in the place of a trial.
+Both are resolved when a grid is planned. Their predictions are taken outside the sandbox, in place of a trial.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ PREDICTIONS = pa.schema(
     [("split", pa.string()), ("item_id", pa.string()), ("probabilities", pa.list_(pa.float64()))],
 )
 _EXAMPLES = 5
-"""Answers that are no class, quoted in the statistics."""
+"""Number of answers without a class that the statistics quote."""
 
 
 def reference(manifest: ModelManifest, path: Path) -> ModelRef:
-    """The supervisor of a manifest, resolved to the digest of all that decides its labels.
+    """The supervisor of a manifest, resolved to the digest of everything that decides its labels.
 
     Args:
         manifest: one whose source is `labels` or `endpoint`.
-        path: the manifest's file; a relative path of the file of labels starts from its folder.
+        path: the manifest's file; a relative path to the labels starts from its folder.
 
     Raises:
         ModelError: the file of labels cannot be read.
@@ -57,7 +57,7 @@ def reference(manifest: ModelManifest, path: Path) -> ModelRef:
 
 
 def check(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> None:
-    """Find before anything runs what `predict` would refuse: items without a label, classes that are not the task's.
+    """Find in advance what `predict` would refuse: items without a label, classes that are not the task's.
 
     An endpoint is not asked. Arguments as for `predict`.
 
@@ -73,10 +73,10 @@ def check(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> None:
 
 
 def require_access(ref: ModelRef) -> None:
-    """Look for the key of an endpoint, where its manifest names one.
+    """Check that the key of an endpoint exists, if its manifest names one.
 
     Raises:
-        ModelError: it is not there.
+        ModelError: it does not exist.
     """
     path, what, source = _source(ref)
     if source.endpoint is not None:
@@ -84,24 +84,24 @@ def require_access(ref: ModelRef) -> None:
 
 
 def predict(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> tuple[pa.Table, dict[str, Any]]:
-    """What a supervisor of kind `labels` or `endpoint` says of items.
+    """The predictions of a supervisor of kind `labels` or `endpoint` on items.
 
     Args:
         ref: from `reference`; its manifest is read again.
-        items: item_id, split, text; more columns are passed over. Splits are whatever the caller wants labels of.
+        items: item_id, split, text; further columns are ignored. Every item is predicted, whatever its split.
         labels: the task's class names.
 
     Returns:
-        A table of split, item_id, probabilities (one row an item, in the order of `items`), and statistics that can be
-        written as JSON: `kind`, `coverage` by split, and
-        labels: `sha256` of the file, how many rows, annotators and labels an item, class shares, `pairwise_agreement`,
+        A table of split, item_id, probabilities (one row per item, in the order of `items`), and statistics that can
+        be written as JSON: `kind`, `coverage` by split, and
+        labels: `sha256` of the file, how many rows, annotators and labels per item, class shares, `pairwise_agreement`,
         `cohen_kappa`, `fleiss_kappa`, `krippendorff_alpha`, `one_annotator_share`; null where not defined.
         endpoint: `url`, `model`, how many answers were read from `logprobs` or `text` or were `unreadable` (by split,
         with examples), how many were `from_cache`.
 
     Raises:
         ModelError: the file has no label for some of the items (the message counts them by split), the file or the
-            manifest is not what was planned, or the endpoint cannot be asked.
+            manifest has changed since planning, or the endpoint does not answer.
     """
     path, what, source = _source(ref)
     if source.labels is not None:
@@ -117,7 +117,7 @@ def predict(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> tuple[pa
 
 
 def _source(ref: ModelRef) -> tuple[Path, str, ModelSource]:
-    """The supervisor's manifest, read again: its file, what messages call it, and its source."""
+    """The supervisor's manifest, read again: its file, its name in messages, and its source."""
     from wtsbench.spec.yaml_file import load
 
     assert ref.path is not None, "a supervisor that is not trained has a manifest"
@@ -139,25 +139,27 @@ def _check_answers(source: Endpoint, labels: tuple[str, ...], what: str) -> None
 def _from_file(
     source: LabelFile, folder: Path, items: pa.Table, labels: tuple[str, ...], what: str
 ) -> tuple[Floats, dict[str, Any]]:
-    found = label_file.load(source, folder, labels, what=what)
+    file_labels = label_file.load(source, folder, labels, what=what)
     keys = [
-        found.key_of(item, text)
+        file_labels.key_of(item, text)
         for item, text in zip(items["item_id"].to_pylist(), items["text"].to_pylist(), strict=True)
     ]
-    given = [found.distribution(key) for key in keys]
+    distributions = [file_labels.distribution(key) for key in keys]
     splits = items["split"].to_pylist()
     sizes = Counter(splits)
-    missing = Counter(split for split, distribution in zip(splits, given, strict=True) if distribution is None)
+    missing = Counter(split for split, distribution in zip(splits, distributions, strict=True) if distribution is None)
     if missing:
-        told = ", ".join(f"{count} of {sizes[split]} items of {split}" for split, count in sorted(missing.items()))
+        counts = ", ".join(f"{count} of {sizes[split]} items of {split}" for split, count in sorted(missing.items()))
         raise ModelError(
-            f"{what}: {Path(source.path).name} has no label for {told}",
-            remedy="add them to the file; an item is known by "
-            + ("its text, as `text` says." if found.by_text else "wtsbench's item id, as `item_id` says."),
+            f"{what}: {Path(source.path).name} has no label for {counts}",
+            remedy="add them to the file; an item is identified by "
+            + ("its text, as `text` says." if file_labels.by_text else "wtsbench's item id, as `item_id` says."),
         )
     statistics = {"sha256": label_file.file_sha256(source, folder, what=what)}
-    values = np.array([distribution for distribution in given if distribution is not None]).reshape(-1, len(labels))
-    return values, statistics | label_file.statistics(found, keys, len(labels))
+    values = np.array([distribution for distribution in distributions if distribution is not None]).reshape(
+        -1, len(labels)
+    )
+    return values, statistics | label_file.statistics(file_labels, keys, len(labels))
 
 
 def _from_endpoint(

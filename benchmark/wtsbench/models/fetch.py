@@ -1,4 +1,4 @@
-"""Exact weights to a folder on this machine."""
+"""Fetches exact weights into a folder on this machine."""
 
 from __future__ import annotations
 
@@ -21,29 +21,28 @@ from wtsbench.spec.trial import ModelRef
 def fetch(model: ModelRef) -> Path:
     """A folder on this machine with the model's weights, configuration and tokenizer, for reading.
 
-    Hub: downloaded into the hub's own cache where it is not there yet, and large files held against their names, which
-    are their SHA-256. Folder: checked to be what the plan saw.
-    Embedded: built into wtsbench's cache on first use, once per machine.
+    Hub: downloaded into the hub's own cache if necessary; large files are checked against their names, which are their
+    SHA-256. Folder: checked to be as it was planned. Embedded: built into wtsbench's cache on first use.
 
     Raises:
-        ModelError: the model cannot be had here, or is not what was planned any more.
+        ModelError: the model cannot be fetched or built here, or has changed since planning.
     """
-    assert model.trained, "what wtsbench does not train has no weights"
+    assert model.trained, "a model that wtsbench does not train has no weights"
     if model.kind == "hub":
-        return _as_named(snapshot(model.id, model.revision), model)
+        return _verified(snapshot(model.id, model.revision), model)
     if model.kind == "folder":
         return _folder(model)
     return _embedded(model)
 
 
-def _as_named(folder: Path, model: ModelRef) -> Path:
-    """A snapshot of the hub's cache, whose files are links to others that are named by their content."""
+def _verified(folder: Path, model: ModelRef) -> Path:
+    """A snapshot in the hub's cache, checked: its files are links to files that are named by their content."""
     names = needed(path.name for path in folder.iterdir())
-    for name, found in file_digests(folder, names, what=f"model {model.name}").items():
-        kept = (folder / name).resolve()
-        if kept.parent.name == "blobs" and len(kept.name) == len(found) and kept.name != found:
+    for name, content_sha256 in file_digests(folder, names, what=f"model {model.name}").items():
+        blob = (folder / name).resolve()
+        if blob.parent.name == "blobs" and len(blob.name) == len(content_sha256) and blob.name != content_sha256:
             raise ModelError(
-                f"model {model.name}: {kept} is not what was downloaded: its SHA-256 is not its name",
+                f"model {model.name}: {blob} has changed since it was downloaded: its name is not its SHA-256",
                 remedy="delete it, and it will be fetched again.",
             )
     return folder
@@ -84,12 +83,12 @@ def _embedded(model: ModelRef) -> Path:
 
 
 def _build(model: ModelRef, folder: Path) -> None:
-    """Build beside the place and move it there whole."""
+    """Build under a temporary name, then rename."""
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a build that was killed
     root = str(Path(wtsbench.__file__).resolve().parents[1])
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "wtsbench.trial.nano", model.id, str(unfinished)],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.DEVNULL,
@@ -99,11 +98,11 @@ def _build(model: ModelRef, folder: Path) -> None:
         errors="replace",
         check=False,
     )
-    if ended.returncode:
-        last = ended.stdout.strip().splitlines()[-15:]
+    if process.returncode:
+        last_lines = process.stdout.strip().splitlines()[-15:]
         raise ModelError(
-            f"model {model.name} could not be built (exit code {ended.returncode})",
-            remedy="\n  ".join(["its last words:", *last]) if last else None,
+            f"model {model.name} could not be built (exit code {process.returncode})",
+            remedy="\n  ".join(["its last output:", *last_lines]) if last_lines else None,
         )
     check_folder(unfinished, what=f"model {model.name}")
     unfinished.replace(folder)

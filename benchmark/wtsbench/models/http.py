@@ -1,14 +1,15 @@
-"""Questions to a service over HTTP, asked again where that may help, and answers that are bounded in size and time.
+"""Requests to a service over HTTP, with retries, and with limits on the size and time of answers.
 
-Whatever the other side does, an answer is whole within the time that it is given, has at most `ANSWER_BYTES`, and is
-not compressed: an answer that is not asked for compressed may not be, so nothing small becomes large here. Redirects
-are not followed, for a key goes to nobody but the address that the user named.
+Whatever the server does, an answer arrives completely within its time limit, has at most `ANSWER_BYTES`, and is not
+compressed, so that a small answer cannot unpack to a large one. Redirects are not followed: a key is sent to no other
+address than the one that the user named.
 """
 
 from __future__ import annotations
 
 import email.utils
 import logging
+import math
 import socket
 import threading
 import time
@@ -30,31 +31,31 @@ from wtsbench.json_text import parsed
 ANSWER_BYTES = 8 * 2**20
 """The largest answer that is read."""
 LONGEST_PAUSE = 120.0
-"""Seconds between two tries, whatever a server asks for."""
+"""Upper limit in seconds of the pause between two tries, whatever a server asks for."""
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""Statuses that may be others a moment later."""
-_TOLD = 2.0
-"""Pauses of so many seconds are told to the user."""
+"""Statuses after which a retry may help."""
+_REPORTED_PAUSE = 2.0
+"""Pauses of at least this many seconds are reported to the user."""
 _log = logging.getLogger(__name__)
 
 
 class NoAnswer(Exception):
-    """Nothing came that can be used, in all tries: it may later."""
+    """No usable answer in all tries; a later one may succeed."""
 
 
 class BadAnswer(Exception):
-    """What came is no answer, and asking again would not change it."""
+    """The answer is unusable, and asking again would not change it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a service said."""
+    """The answer of a service."""
 
     status: int
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON; None where it is none, or has a number that is not finite or text that is no text."""
+        """The body as JSON; None if it is not JSON, or has numbers that are not finite or invalid text."""
         try:
             return parsed(self.body, finite=True)
         except ValueError:
@@ -71,9 +72,9 @@ class Service:
     """One service. Used by several threads; close it after use."""
 
     name: str
-    """How the user is told of it."""
+    """Its name in messages."""
     timeout: float
-    """Seconds for a whole answer, from the connection to its last byte."""
+    """Seconds for a complete answer, from connecting to the last byte."""
     retries: int
     backoff: float
     """Seconds before the second try; doubled each time. A Retry-After header is obeyed. `LONGEST_PAUSE` bounds both."""
@@ -96,10 +97,10 @@ class Service:
         self._session.close()
 
     def post(self, url: str, body: Any) -> Answer:
-        """The answer to a JSON body, after further tries where its status is one of `AGAIN`, or none came.
+        """The answer to a JSON body; retried if its status is one of `AGAIN`, or there is none.
 
         Raises:
-            NoAnswer: there was none in all tries.
+            NoAnswer: there was no usable answer in all tries.
             BadAnswer: it is too large, or compressed.
         """
         for tried in range(self.retries + 1):
@@ -112,15 +113,15 @@ class Service:
             else:
                 if answer.status not in AGAIN:
                     return answer
-                trouble = f"it answers {answer.status}{_said(answer, self.headers)}"
+                trouble = f"it answers {answer.status}{_error_message(answer, self.headers)}"
                 retry_after = seconds(header)
             if tried < self.retries:
                 self._pause(self.backoff * 2 ** min(tried, 30) if retry_after is None else retry_after, trouble)
         raise NoAnswer(f"no answer in {self.retries + 1} tries: {trouble}")
 
-    def _pause(self, wanted: float, trouble: str) -> None:
-        pause = min(wanted, LONGEST_PAUSE)
-        if pause >= _TOLD:
+    def _pause(self, requested: float, trouble: str) -> None:
+        pause = min(requested, LONGEST_PAUSE)
+        if pause >= _REPORTED_PAUSE:
             _log.warning("%s: waiting %.0f s before asking again: %s", self.name, pause, trouble)
         self.sleep(pause)
 
@@ -133,8 +134,8 @@ class Service:
                     content = _body(response, late)
                     return Answer(status=response.status_code, body=content), response.headers.get("Retry-After")
             except (RequestException, HTTPError, OSError, ValueError, AttributeError):
-                if late.is_set():  # the connection was taken away in the middle of whatever was done with it
-                    raise _TooSlow(f"no whole answer within {self.timeout:g} s") from None
+                if late.is_set():  # `_deadline` has cut the connection
+                    raise _TooSlow(f"no complete answer within {self.timeout:g} s") from None
                 raise
 
 
@@ -151,17 +152,17 @@ def _body(response: Response, late: threading.Event) -> bytes:
         if size > ANSWER_BYTES:
             raise BadAnswer(f"its answer is larger than {ANSWER_BYTES // 2**20} MiB")
         parts.append(part)
-    if late.is_set():  # a body without a length ends where its connection does
+    if late.is_set():  # a body without a length ends with the connection, here a cut one
         raise OSError
     return b"".join(parts)
 
 
-def _said(answer: Answer, headers: dict[str, str]) -> str:
-    """What a service says of a failure, without a key, should it repeat that."""
+def _error_message(answer: Answer, headers: dict[str, str]) -> str:
+    """The service's error message, from which keys are removed if it repeats them."""
     body = answer.json()
     error = body.get("error") if isinstance(body, dict) else None
-    said = error.get("message") if isinstance(error, dict) else None
-    return f": {without(' '.join(said.split())[:300], headers)}" if isinstance(said, str) else ""
+    message = error.get("message") if isinstance(error, dict) else None
+    return f": {without(' '.join(message.split())[:300], headers)}" if isinstance(message, str) else ""
 
 
 def without(text: str, headers: dict[str, str]) -> str:
@@ -173,12 +174,12 @@ def without(text: str, headers: dict[str, str]) -> str:
 
 
 def seconds(header: str | None) -> float | None:
-    """Seconds to wait that a Retry-After header asks for, be it a number or a date; None where it has neither."""
+    """Seconds to wait by a Retry-After header, which is a number or a date; None if it is neither."""
     if header is None:
         return None
     with suppress(ValueError):
-        wanted = float(header)
-        return max(0.0, wanted) if wanted == wanted else None
+        delay = float(header)
+        return None if math.isnan(delay) else max(0.0, delay)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
     except (ValueError, OverflowError):
@@ -186,7 +187,7 @@ def seconds(header: str | None) -> float | None:
 
 
 class _Headers(AuthBase):
-    """Headers with a key. As `auth`, so that no .netrc file takes their place."""
+    """Headers with a key. Set as `auth`, so that no .netrc file replaces them."""
 
     def __init__(self, headers: dict[str, str]) -> None:
         self._headers = headers
@@ -196,8 +197,8 @@ class _Headers(AuthBase):
         return request
 
 
-# A socket's timeout begins anew with every byte. So that a whole answer has a time, each thread's connection is known
-# while it is used, and taken away at the end of that.
+# A socket's timeout starts again with every byte. To limit the time of a whole answer, the connection that each thread
+# uses is noted here, and shut down at the deadline.
 _used = threading.local()
 
 
@@ -209,11 +210,11 @@ def _deadline(timeout: float) -> Iterator[threading.Event]:
 
     def cut() -> None:
         late.set()
-        for one in use:
-            found = getattr(one, "sock", one)
-            if isinstance(found, socket.socket):
+        for connection in use:
+            sock = getattr(connection, "sock", connection)
+            if isinstance(sock, socket.socket):
                 with suppress(OSError):
-                    socket.socket.shutdown(found, socket.SHUT_RDWR)
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     timer = threading.Timer(timeout, cut)
     timer.daemon = True
@@ -224,8 +225,8 @@ def _deadline(timeout: float) -> Iterator[threading.Event]:
         timer.cancel()
 
 
-class _Known:
-    """A connection that is noted before it connects, and its socket, which an answer may take from it."""
+class _Noted:
+    """Notes the connection before it connects, and then its socket, which an answer may take over."""
 
     def request(self, *arguments: Any, **options: Any) -> None:
         use: list[Any] = _used.use
@@ -234,11 +235,11 @@ class _Known:
         use.append(self.sock)  # type: ignore[attr-defined]
 
 
-class _Plain(_Known, HTTPConnection):
+class _Plain(_Noted, HTTPConnection):
     pass
 
 
-class _Secure(_Known, HTTPSConnection):
+class _Secure(_Noted, HTTPSConnection):
     pass
 
 

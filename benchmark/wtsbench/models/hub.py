@@ -1,4 +1,4 @@
-"""The Hugging Face hub: branches to commits, commits to local folders, faults to words."""
+"""The Hugging Face hub: resolves branches to commits, downloads commits, and explains its errors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SECONDS = 20.0
 def commit_of(repository: str, revision: str) -> str:
     """The commit that a branch, a tag or a commit of a hub model stands for.
 
-    A full commit is taken as it is. Where the hub cannot be asked, the local cache may know what the name last meant.
+    A full commit is returned as it is. If the hub cannot be reached, the local cache may know what the name meant last.
 
     Raises:
-        ModelError: there is no such model or revision, or nobody can say.
+        ModelError: there is no such model or revision, or neither hub nor cache can tell.
     """
     if COMMIT.fullmatch(revision):
         return revision
@@ -34,27 +34,27 @@ def commit_of(repository: str, revision: str) -> str:
     except _transport_faults() as error:
         cached = _cached_commit(repository, revision)
         if cached is None or _is_refusal(error):
-            raise _in_words(error, repository, revision) from None
+            raise _explained(error, repository, revision) from None
         return cached
 
 
 def snapshot(repository: str, commit: str) -> Path:
-    """The local folder with the files of a commit that a trial needs; downloaded where they are not in the cache.
+    """The local folder with the files of a commit that a trial needs; downloaded if they are not in the cache.
 
     Raises:
-        ModelError: they are neither there nor to be had, or it is no model that a trial can use.
+        ModelError: they cannot be downloaded, or are not a model that a trial can use.
     """
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    disable_progress_bars()  # they would be drawn across the view of a submission, which names what it waits for
+    disable_progress_bars()  # they would disturb the view of a submission, which shows what it waits for
     try:
         if not (cache_of(repository) / "snapshots" / commit).is_dir():
-            _ask(repository, commit)  # a silent hub is told from one question, where the download would ask for long
+            _ask(repository, commit)  # finds out quickly that the hub is silent; a download would retry for long
         folder = _download(repository, commit, (*CONFIGS, *TOKENIZERS, *SAFETENSORS))
         if not any(folder.glob("*.safetensors")):
             folder = _download(repository, commit, (*CONFIGS, *TOKENIZERS, *PICKLED))
     except _transport_faults() as error:
-        raise _in_words(error, repository, commit) from None
+        raise _explained(error, repository, commit) from None
     absent = (*lacking(path.name for path in folder.iterdir()), *missing_shards(folder))
     if absent:
         raise ModelError(
@@ -78,7 +78,7 @@ def _ask(repository: str, revision: str) -> str:
 
 
 def cache_of(repository: str) -> Path:
-    """Where the hub's own cache keeps a model."""
+    """Folder of a model in the hub's own cache."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -88,27 +88,27 @@ def cache_of(repository: str) -> Path:
 def _cached_commit(repository: str, revision: str) -> str | None:
     folder = cache_of(repository)
     try:
-        named = (folder / "refs" / revision).read_text().strip()
+        commit = (folder / "refs" / revision).read_text().strip()
     except OSError:
         return None
-    return named if COMMIT.fullmatch(named) and (folder / "snapshots" / named).is_dir() else None
+    return commit if COMMIT.fullmatch(commit) and (folder / "snapshots" / commit).is_dir() else None
 
 
 def _transport_faults() -> tuple[type[BaseException], ...]:
-    """What the hub's client raises when the hub is silent or says no: its own errors and those of its HTTP library."""
+    """What the hub's client raises when the hub is silent or refuses: its own errors and those of its HTTP library."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return (HfHubHTTPError, *HfHubHTTPError.__bases__)
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """The hub has answered: there is no such thing."""
+    """Whether the hub has answered that there is no such model or revision."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     return isinstance(error, RepositoryNotFoundError | RevisionNotFoundError)
 
 
-def _in_words(error: BaseException, repository: str, revision: str) -> ModelError:
+def _explained(error: BaseException, repository: str, revision: str) -> ModelError:
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 

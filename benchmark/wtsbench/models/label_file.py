@@ -1,4 +1,4 @@
-"""A file of labels as a weak supervisor: rows of items and annotators to one distribution an item.
+"""A file of labels as a weak supervisor: from rows of items and annotators to one distribution per item.
 
 Shapes: N rows of the file, C classes.
 """
@@ -35,26 +35,26 @@ _NOBODY = ""
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """What a file says: of every item, a distribution from each annotator."""
+    """The content of a file: for every item, a distribution from each annotator."""
 
     by_item: Mapping[str, Mapping[str, Floats]]
     """Item key (see `key_of`) to annotator to distribution [C]."""
     by_text: bool
-    """Whether items are known by their text, else by their id."""
+    """Whether items are identified by their text, else by their id."""
     rows: int
 
     def key_of(self, item_id: str, text: str) -> str:
-        """What an item of the task is known by in the file."""
+        """The key of a task's item in `by_item`."""
         return comparable(text) if self.by_text else item_id
 
     def distribution(self, key: str) -> Floats | None:
-        """[C], the mean over the item's annotators; None where the file does not have it."""
-        given = self.by_item.get(key)
-        return None if given is None else np.mean(list(given.values()), axis=0)
+        """[C], the mean over the item's annotators; None if the file does not have the item."""
+        by_annotator = self.by_item.get(key)
+        return None if by_annotator is None else np.mean(list(by_annotator.values()), axis=0)
 
 
 def file_path(source: LabelFile, folder: Path) -> Path:
-    """The file, whose relative path starts from the manifest's folder."""
+    """Path of the file; a relative one starts from the manifest's folder."""
     return folder / user_path(source.path)
 
 
@@ -62,7 +62,7 @@ def revision(source: LabelFile, folder: Path, *, what: str) -> str:
     """Digest of the file's content and of how it is read.
 
     Raises:
-        ModelError: the file is not there or cannot be read.
+        ModelError: the file does not exist or cannot be read.
     """
     reading = source.model_dump(mode="json", exclude={"path", *(() if source.order else ("order",))})
     return digest({"sha256": file_sha256(source, folder, what=what), "reading": reading})
@@ -72,7 +72,7 @@ def file_sha256(source: LabelFile, folder: Path, *, what: str) -> str:
     """Digest of the file's content.
 
     Raises:
-        ModelError: the file is not there or cannot be read.
+        ModelError: the file does not exist or cannot be read.
     """
     path = file_path(source, folder)
     try:
@@ -92,7 +92,7 @@ def load(source: LabelFile, folder: Path, labels: Sequence[str], *, what: str) -
         source: which columns mean what.
         folder: the manifest's.
         labels: the task's class names.
-        what: how messages call the model.
+        what: the model's name in messages.
 
     Raises:
         ModelError: it cannot be read, or a row is no label of the task, or an annotator labels an item twice.
@@ -110,18 +110,18 @@ def load(source: LabelFile, folder: Path, labels: Sequence[str], *, what: str) -
     if source.text is not None:
         keys = [comparable(text) for text in keys]
     annotators = [str(value) for value in columns[source.annotator]] if source.annotator else [_NOBODY] * len(keys)
-    found: dict[str, dict[str, Floats]] = defaultdict(dict)
-    for row, (item, annotator, given) in enumerate(
+    by_item: dict[str, dict[str, Floats]] = defaultdict(dict)
+    for row, (item, annotator, distribution) in enumerate(
         zip(keys, annotators, distributions(source, columns, labels, what), strict=True), start=1
     ):
-        if annotator in found[item]:
+        if annotator in by_item[item]:
             raise ModelError(
                 f"{what}: row {row} of {path.name} labels an item again"
                 + (f" for annotator {annotator!r}" if annotator else ""),
-                remedy="keep one row an item and annotator; name the column that says who labelled with `annotator`.",
+                remedy="keep one row for each item and annotator; name the column of annotators with `annotator`.",
             )
-        found[item][annotator] = given
-    return Labels(by_item=found, by_text=source.text is not None, rows=len(keys))
+        by_item[item][annotator] = distribution
+    return Labels(by_item=by_item, by_text=source.text is not None, rows=len(keys))
 
 
 def distributions(
@@ -156,11 +156,11 @@ def distributions(
             distribution = np.array([float(named.get(label, 0.0)) for label in labels])
         except (TypeError, ValueError):
             distribution = np.array([math.nan])
-        strange = set(named) - set(labels)
+        unknown = set(named) - set(labels)
         total = float(distribution.sum())
-        if strange or (distribution < 0).any() or not abs(total - 1) <= _TOLERANCE:
+        if unknown or (distribution < 0).any() or not abs(total - 1) <= _TOLERANCE:
             raise ModelError(
-                f"{what}: row {row}: {value!r} is no distribution over {', '.join(labels)}",
+                f"{what}: row {row}: {value!r} is not a distribution over {', '.join(labels)}",
                 remedy="probabilities are not negative and add up to 1.",
             )
         yield distribution / total
@@ -172,7 +172,7 @@ def _hard(source: LabelFile, values: Sequence[Any], labels: Sequence[str], what:
     if unknown:
         raise ModelError(
             f"{what}: {', '.join(unknown)} is no class of the task; there are {', '.join(labels)}",
-            remedy="mend `labels.values`.",
+            remedy="correct `labels.values`.",
         )
     one_hot = np.eye(len(labels))
     for row, value in enumerate(values, start=1):
@@ -185,32 +185,32 @@ def _hard(source: LabelFile, values: Sequence[Any], labels: Sequence[str], what:
         yield one_hot[list(labels).index(label)]
 
 
-def statistics(found: Labels, used: Sequence[str], classes: int) -> dict[str, Any]:
-    """How far annotators agree on the items of the task, all taken together.
+def statistics(file_labels: Labels, used: Sequence[str], classes: int) -> dict[str, Any]:
+    """How far annotators agree on all items of the task together.
 
     Args:
-        found: the file's labels.
+        file_labels: the file's labels.
         used: keys of the task's items that the file has.
         classes: number of classes C.
 
     Returns:
         Counts and shares; a coefficient is None where it is not defined. Distributions count as their likeliest class.
     """
-    given = [found.by_item[key] for key in dict.fromkeys(used)]
-    counts = np.zeros((len(given), classes), dtype=np.int64)
+    labels_of_items = [file_labels.by_item[key] for key in dict.fromkeys(used)]
+    counts = np.zeros((len(labels_of_items), classes), dtype=np.int64)
     by_annotator: dict[str, dict[int, int]] = defaultdict(dict)
-    for place, labels in enumerate(given):
+    for index, labels in enumerate(labels_of_items):
         for annotator, distribution in labels.items():
             label = int(distribution.argmax())
-            counts[place, label] += 1
-            by_annotator[annotator][place] = label
-    of_item = Counter(len(labels) for labels in given)
+            counts[index, label] += 1
+            by_annotator[annotator][index] = label
+    items_by_label_count = Counter(len(labels) for labels in labels_of_items)
     return {
-        "rows": found.rows,
-        "unused_items": len(found.by_item) - len(given),
+        "rows": file_labels.rows,
+        "unused_items": len(file_labels.by_item) - len(labels_of_items),
         "annotators": len(by_annotator),
-        "labels_per_item": float(counts.sum() / len(given)) if given else None,
-        "one_annotator_share": of_item[1] / len(given) if given else None,
+        "labels_per_item": float(counts.sum() / len(labels_of_items)) if labels_of_items else None,
+        "one_annotator_share": items_by_label_count[1] / len(labels_of_items) if labels_of_items else None,
         "class_shares": [float(share) for share in counts.sum(axis=0) / max(1, counts.sum())],
         "pairwise_agreement": agreement.pairwise_agreement(counts),
         "cohen_kappa": _cohen(list(by_annotator.values()), classes),
@@ -226,7 +226,7 @@ def _cohen(annotators: list[dict[int, int]], classes: int) -> float | None:
     first, second = annotators
     both = sorted(set(first) & set(second))
     return agreement.cohen_kappa(
-        np.array([first[place] for place in both], dtype=np.int64),
-        np.array([second[place] for place in both], dtype=np.int64),
+        np.array([first[index] for index in both], dtype=np.int64),
+        np.array([second[index] for index in both], dtype=np.int64),
         classes,
     )

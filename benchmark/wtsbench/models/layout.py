@@ -34,7 +34,7 @@ TOKENIZERS = (
 _TOKENIZER_ALONE = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.spm", "*.tiktoken")
 """One of these is enough for a tokenizer to be there."""
 _SETTLED_NS = 2 * 10**9
-"""A file that was changed more recently may be changed once more within one tick of its file system's clock."""
+"""A file changed more recently may change again within one tick of the file system's clock, so it is not cached."""
 
 
 def needed(names: Iterable[str]) -> tuple[str, ...]:
@@ -49,21 +49,21 @@ def needed(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def lacking(names: Iterable[str]) -> tuple[str, ...]:
-    """What a folder with these files lacks, in words; empty where a trial can use it."""
+    """What a folder with these files lacks, as text; empty if a trial can use it."""
     names = list(names)
-    found = []
+    missing = []
     if not matching(names, CONFIGS):
-        found.append("config.json")
+        missing.append("config.json")
     weights = [name for name in matching(names, (*SAFETENSORS, *PICKLED)) if not name.endswith(".index.json")]
     if not weights:
-        found.append("weights (model.safetensors or pytorch_model.bin)")
+        missing.append("weights (model.safetensors or pytorch_model.bin)")
     if not matching(names, _TOKENIZER_ALONE):
-        found.append("a tokenizer (tokenizer.json, vocab files or a sentencepiece model)")
-    return tuple(found)
+        missing.append("a tokenizer (tokenizer.json, vocab files or a sentencepiece model)")
+    return tuple(missing)
 
 
 def missing_shards(folder: Path) -> tuple[str, ...]:
-    """Files of weights that the index of a model folder names and the folder lacks; empty where there is no index.
+    """Files of weights that the index of a model folder names and the folder lacks; empty if there is no index.
 
     Raises:
         ModelError: the index cannot be read.
@@ -74,7 +74,7 @@ def missing_shards(folder: Path) -> tuple[str, ...]:
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
-            raise ModelError(f"{folder / name} is no index of weights", remedy="fetch it again.") from None
+            raise ModelError(f"{folder / name} is not an index of weights", remedy="fetch it again.") from None
         return tuple(sorted(shard for shard in named if not (folder / shard).is_file()))
     return ()
 
@@ -103,7 +103,9 @@ def check_folder(folder: Path, *, what: str) -> tuple[str, ...]:
         )
     shards = missing_shards(folder)
     if shards:
-        raise ModelError(f"{what}: {folder} lacks {', '.join(shards)}", remedy="its index of weights names them.")
+        raise ModelError(
+            f"{what}: {folder} lacks {', '.join(shards)}", remedy="fetch the files that its index of weights names."
+        )
     return needed(names)
 
 
@@ -119,35 +121,34 @@ def folder_revision(folder: Path, *, what: str) -> str:
 def file_digests(folder: Path, files: Iterable[str], *, what: str) -> dict[str, str]:
     """SHA-256 of files of a folder, by name.
 
-    They are kept in the cache folder, and taken from there while a file's stamp is the same: its size, both of its
-    times, and which file it is. No program can set the time of change of status (`ctime`), so whoever writes other
-    weights under the old size and time is found out. What is left is a machine whose clock was set back, a file system
-    that keeps no such time, and a disk that fails: so every trial reads its files whole (`content_digests`) before it
-    trains.
+    They are cached, and taken from the cache while a file's stamp is the same: size, times of modification and change,
+    inode and device. No program can set the time of change (`ctime`), so other weights under the old size and time are
+    noticed. That leaves clocks that were set back, file systems without such a time, and failing disks: therefore every
+    trial reads its files in full (`content_digests`) before it trains.
 
     Raises:
         ModelError: a file cannot be read.
     """
-    notes = (
+    cache_file = (
         cache_folder() / "models" / "digests" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]}.json"
     )
-    known = _read_notes(notes)
+    cached = _read_cache(cache_file)
     fresh: dict[str, list[int | str]] = {}
     digests: dict[str, str] = {}
     try:
         for name in files:
-            stamp, noted = _stamp(folder / name), known.get(name)
+            stamp, entry = _stamp(folder / name), cached.get(name)
             settled = time.time_ns() - stamp.changed > _SETTLED_NS
-            if settled and isinstance(noted, list) and noted[:-1] == [*stamp]:
-                digests[name] = str(noted[-1])
+            if settled and isinstance(entry, list) and entry[:-1] == [*stamp]:
+                digests[name] = str(entry[-1])
             else:
                 digests[name] = sha256(folder / name)
             if settled:
                 fresh[name] = [*stamp, digests[name]]
     except OSError as error:
         raise ModelError(f"{what}: {error.filename} cannot be read: {error.strerror}") from None
-    if fresh != known:
-        _write_notes(notes, fresh)
+    if fresh != cached:
+        _write_cache(cache_file, fresh)
     return digests
 
 
@@ -162,7 +163,7 @@ def revision_of(digests: Mapping[str, str]) -> str:
 
 
 class Stamp(NamedTuple):
-    """What the file system says of a file; where all of it is the same, so is the content."""
+    """What the file system says of a file; if all of it is unchanged, the content is taken to be."""
 
     size: int
     modified: int
@@ -188,7 +189,7 @@ def _needed_of(folder: Path) -> tuple[str, ...]:
 
 
 def matching(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
-    """Those of the names that one of the patterns fits, in their order."""
+    """The names that match one of the patterns, in their order."""
     return [
         name for name in names if "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     ]
@@ -200,7 +201,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_notes(path: Path) -> dict[str, list[int | str]]:
+def _read_cache(path: Path) -> dict[str, list[int | str]]:
     try:
         loaded = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -208,11 +209,11 @@ def _read_notes(path: Path) -> dict[str, list[int | str]]:
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _write_notes(path: Path, notes: dict[str, list[int | str]]) -> None:
+def _write_cache(path: Path, entries: dict[str, list[int | str]]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(notes))
+        temporary.write_text(json.dumps(entries))
         temporary.replace(path)
     except OSError:
-        return  # a cache only: the digest is computed again next time
+        return  # only a cache: the digest is computed again next time

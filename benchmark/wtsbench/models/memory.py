@@ -1,4 +1,4 @@
-"""About how much memory a trial of a model needs. An estimate, from the model's size and the training settings.
+"""Estimates the memory that a trial needs, from the size of its model and the training settings.
 
 Bytes, with P weights, L layers of width H, batches of B items (micro-batches where asked for) of T tokens, and v bytes
 for an activation (2 in mixed precision, else 4):
@@ -32,14 +32,14 @@ from wtsbench.spec.trial import ModelRef, TrialSpec
 
 GIB = 2**30
 _PROCESS = GIB // 2
-"""What a trial's process takes before it loads anything: Python and its libraries."""
+"""What a trial's process takes before it loads a model: Python and its libraries."""
 _CLEARLY = 0.75
 """A limit below this share of the estimate is clearly too small."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What of a model decides its memory."""
+    """The sizes of a model that decide its memory."""
 
     parameters: int
     """Number of weights P."""
@@ -77,14 +77,14 @@ def estimate(shape: Shape, training: Training, finetune: Finetune, *, half: bool
 
 
 def shape_of(model: ModelRef) -> Shape | None:
-    """The model's shape, from its recipe, its manifest or its folder; None where nothing here knows it."""
+    """The model's shape, from its recipe, its manifest or its folder; None if it is unknown."""
     if model.kind == "embedded":
-        made = embedded.recipe(model.id)
-        return Shape(parameters=made.parameters, layers=made.layers, width=made.width)
+        recipe = embedded.recipe(model.id)
+        return Shape(parameters=recipe.parameters, layers=recipe.layers, width=recipe.width)
     if model.name in manifests.names("models"):
-        about, _ = manifests.load_model(model.name)
-        if about.parameters is not None and about.layers is not None and about.width is not None:
-            return Shape(parameters=about.parameters, layers=about.layers, width=about.width)
+        manifest, _ = manifests.load_model(model.name)
+        if manifest.parameters is not None and manifest.layers is not None and manifest.width is not None:
+            return Shape(parameters=manifest.parameters, layers=manifest.layers, width=manifest.width)
     return None if model.kind != "folder" or model.path is None else _shape_of_folder(Path(model.path))
 
 
@@ -94,9 +94,9 @@ def warnings(trials: Iterable[TrialSpec], resources: Resources, *, gpu_bytes: in
     Args:
         trials: of a plan.
         resources: the grid's; `memory` bounds the memory of the machine, not that of its GPU.
-        gpu_bytes: memory of the GPU that trials will run on, where it is known.
+        gpu_bytes: memory of the GPU that trials will run on; None if unknown.
     """
-    told: dict[str, None] = {}
+    lines: dict[str, None] = {}
     for spec in trials:
         shape = shape_of(spec.model) if spec.model.trained else None
         if shape is None:
@@ -106,22 +106,22 @@ def warnings(trials: Iterable[TrialSpec], resources: Resources, *, gpu_bytes: in
         on_host = _PROCESS + (4 * shape.parameters if on_gpu else needed)
         what = f"{spec.model.name} ({spec.finetune})"
         if resources.memory is not None and resources.memory < _CLEARLY * on_host:
-            told[_line(what, on_host, "resources.memory gives", resources.memory)] = None
+            lines[_line(what, on_host, "resources.memory gives", resources.memory)] = None
         share = None if gpu_bytes is None else int(gpu_bytes * min(1.0, resources.gpus))
         if on_gpu and share is not None and share < _CLEARLY * needed:
-            told[_line(what, needed, "its share of the GPU is", share)] = None
-    return list(told)
+            lines[_line(what, needed, "its share of the GPU is", share)] = None
+    return list(lines)
 
 
 def in_words(size: int) -> str:
-    """Bytes as a person reads them."""
+    """Bytes as text, in MiB or GiB."""
     return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / 2**20:.3g} MiB"
 
 
-def _line(what: str, needed: int, giver: str, given: int) -> str:
+def _line(what: str, needed: int, limit_is: str, limit: int) -> str:
     return (
-        f"{what} needs about {in_words(needed)} by estimate, {giver} {in_words(given)}; "
-        "smaller: finetune: lora, micro_batch_size, gradient_checkpointing"
+        f"{what} needs about {in_words(needed)} by estimate, {limit_is} {in_words(limit)}; "
+        "these need less: finetune: lora, micro_batch_size, gradient_checkpointing"
     )
 
 
@@ -139,7 +139,7 @@ def _shape_of_folder(folder: Path) -> Shape | None:
         )
         layers = next(config[name] for name in ("num_hidden_layers", "n_layer", "num_layers") if name in config)
         width = next(config[name] for name in ("hidden_size", "n_embd", "d_model") if name in config)
-        each = 2 if config.get("dtype", config.get("torch_dtype")) in ("bfloat16", "float16") else 4
-        return Shape(parameters=max(1, weights // each), layers=int(layers), width=int(width))
+        bytes_each = 2 if config.get("dtype", config.get("torch_dtype")) in ("bfloat16", "float16") else 4
+        return Shape(parameters=max(1, weights // bytes_each), layers=int(layers), width=int(width))
     except (OSError, ValueError, TypeError, StopIteration):
         return None

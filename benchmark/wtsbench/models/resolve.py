@@ -1,4 +1,4 @@
-"""Names of models to exactly which weights they stand for."""
+"""Resolves names of models to exact weights."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from wtsbench.spec.trial import ModelRef
 HUB = "hub:"
 
 FindManifest = Callable[[str], tuple[ModelManifest, Path] | None]
-"""The manifest of a name and the folder its relative paths start from; None where no manifest has this name."""
+"""From a name to its manifest and the folder its relative paths start from; None if no manifest has this name."""
 
 
 def resolve(
     name: str, *, base: Path, mirror: Path | None = None, find_manifest: FindManifest | None = None
 ) -> tuple[ModelRef, TrainingOverride]:
-    """A model as a grid calls it, resolved to its exact weights, and the training settings its manifest asks for.
+    """A model as a grid names it, resolved to its exact weights, and the training settings its manifest asks for.
 
     Args:
         name: a name in manifests/models; a manifest's path, which ends in .yaml; a folder, written with a slash or a
             leading dot; or `hub:owner/name@revision`, where the revision may be left out.
         base: folder that relative paths start from.
-        mirror: folder that stands in for the canonical places, where it has the model.
-        find_manifest: in place of the user's and the shipped manifests.
+        mirror: folder that is looked in before the model's own source.
+        find_manifest: replaces the lookup among the user's and the shipped manifests.
 
     Raises:
-        ModelError: the model cannot be had or is not usable.
+        ModelError: the model cannot be found or is not usable.
         SpecError: its manifest is wrong.
     """
     if name.startswith(HUB):
@@ -46,10 +46,10 @@ def resolve(
         return _from_manifest(manifest, folder, mirror, Path(name).name), manifest.training
     if "/" in name or name.startswith("."):
         return _folder(name, base, Path(name), None), TrainingOverride()
-    found = (find_manifest or _known)(name)
-    if found is None:
+    named = (find_manifest or _by_name)(name)
+    if named is None:
         raise _unknown(name, base)
-    manifest, folder = found
+    manifest, folder = named
     return _from_manifest(manifest, folder, mirror, f"{name}.yaml"), manifest.training
 
 
@@ -59,7 +59,7 @@ def _from_manifest(manifest: ModelManifest, folder: Path, mirror: Path | None, f
     source = manifest.source
     if source is None:
         raise ModelError(
-            f"model {manifest.name} is to be had from a mirror folder only, as {manifest.mirror}",
+            f"model {manifest.name} comes from a mirror folder only, as {manifest.mirror}",
             remedy="name the mirror folder with WTSBENCH_DATA_MIRROR.",
         )
     if source.labels is not None or source.endpoint is not None:
@@ -108,18 +108,18 @@ def _hub(name: str, repository: str, revision: str, manifest: ModelManifest | No
     )
 
 
-def _known(name: str) -> tuple[ModelManifest, Path] | None:
+def _by_name(name: str) -> tuple[ModelManifest, Path] | None:
     return manifests.load_model(name) if name in manifests.names("models") else None
 
 
 def _unknown(name: str, base: Path) -> ModelError:
-    known = manifests.names("models")
-    near = nearest(name, known)
+    names = manifests.names("models")
+    near = nearest(name, names)
     hint = f"did you mean {near!r}? " if near is not None else ""
     if (base / name).is_dir():
         hint = f"for the folder beside the grid, write './{name}'. "
     return ModelError(
         f"no model is called {name!r}",
-        remedy=f"{hint}Known: {', '.join(known) or 'none'}. A folder is written with a slash, as ./{name}; "
+        remedy=f"{hint}Known: {', '.join(names) or 'none'}. A folder is written with a slash, as ./{name}; "
         "a model of the hub as hub:owner/name@revision.",
     )

@@ -1,4 +1,4 @@
-"""The interface of all sandboxes, and what they report."""
+"""The interface of all sandboxes, and how they report the end of a trial."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Outcome:
 
     exit_code: int | None = None
     signal: int | None = None
-    """The signal that ended it, where one did."""
+    """The signal that ended it, if one did."""
     oom_killed: bool = False
     """Killed for memory: at its own limit, or by the kernel because the node ran out."""
     over_disk: bool = False
@@ -23,7 +23,7 @@ class Outcome:
     timed_out: bool = False
     cancelled: bool = False
     error: str | None = None
-    """A fault of the sandbox itself: the engine, the fork server, the image. One line."""
+    """What went wrong in the sandbox itself (engine, fork server, image), in one line."""
     log_tail: str = ""
     seconds: float = 0.0
     """From the start of the trial to its end."""
@@ -34,11 +34,11 @@ class Sandbox(Protocol):
 
     @property
     def name(self) -> Literal["process", "docker"]:
-        """What records and settings call it."""
+        """Its name in records and settings."""
 
     @property
     def isolation(self) -> str:
-        """What separates the trial from the node, in words for the record."""
+        """What separates the trial from the node, as text for the record."""
 
     @property
     def image_digest(self) -> str | None:
@@ -46,7 +46,7 @@ class Sandbox(Protocol):
 
     @property
     def notice(self) -> str | None:
-        """What the user should know once about this choice of sandbox; one sentence and its remedy."""
+        """What the user is told once about this choice of sandbox: one sentence with its remedy."""
 
     def run(
         self,
@@ -64,17 +64,17 @@ class Sandbox(Protocol):
 
         Args:
             folder: the trial folder.
-            threads: that the trial computes with.
+            threads: number of threads the trial computes with.
             gpus: UUIDs (or indices) of the GPUs it may use.
             memory: limit in bytes, or None.
-            disk: bytes that it may have in outbox and scratch.
+            disk: limit in bytes on outbox and scratch together.
             seconds: time limit, counted from the start of the trial.
             cancelled: once set, the trial is stopped.
-            labels: `run`, `trial` and `attempt`, for people and for sweeps.
+            labels: `run`, `trial` and `attempt`, which containers carry for people to read.
 
         Raises:
             OSError: the trial folder cannot be written.
         """
 
     def close(self) -> None:
-        """Give up what waits for a next trial. It ends with this process in any case."""
+        """Remove what is kept ready for a next trial. It ends with this process in any case."""

@@ -1,4 +1,4 @@
-"""Which sandbox is taken."""
+"""Which sandbox runs the trials, by its name on the command line."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from wtsbench.sandbox.process import ProcessSandbox
 
 
 def make_sandbox(name: str, *, image: str | None = None, place: Path | None = None) -> Sandbox:
-    """The sandbox of a name, checked but not started. Takes well under a second where there is no engine.
+    """The sandbox with a name, checked but not started. Takes well under a second where there is no engine.
 
     Args:
         name: `process`, `docker`, or `auto`: docker where an engine answers and has the pinned image,
             else process, with a notice that says so.
         image: name in `images.yaml`, `repo@sha256:…` or `sha256:…`; None is the trial image.
-        place: folder that a sandbox may keep its own things in, on the file system of the trial folders; None is
-            beside each of them.
+        place: where a sandbox may make folders of its own, on the file system of the trial folders; None is beside
+            each trial folder.
 
     Raises:
-        SandboxError: docker was asked for and cannot be had here.
+        SandboxError: docker was asked for and cannot be used here.
         SpecError: the image is named by a tag, or no sandbox has this name.
     """
     if name == "process":

@@ -1,4 +1,4 @@
-"""How a sandbox saw a trial end, as a failure class."""
+"""From how a trial ended, as its sandbox saw it, to the class of its failure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from wtsbench.sandbox.base import Outcome
 from wtsbench.spec.failure import Failure, FailureClass
 
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGSYS, signal.SIGTRAP}
-"""Signals that a program brings upon itself: the same trial will do it again. (SIGBUS and SIGILL tell of the node.)"""
-_STARTS_IN_VAIN: dict[int, str] = {
+"""Signals that a program brings upon itself: a retry ends the same way. (SIGBUS and SIGILL point to the node.)"""
+_FAILED_STARTS: dict[int, str] = {
     ExitCode.DONE: "ended as if all were well, but left no result",
     ExitCode.FAILED: "ended before it could begin: Python or wtsbench could not be loaded",
     ExitCode.NO_FOLDER: "ended before it could begin: its folder was not a trial folder",
@@ -29,11 +29,11 @@ def classify(outcome: Outcome, result: Mapping[str, Any] | None, *, begun: bool 
     Args:
         outcome: of the sandbox.
         result: the trial's own `result.json`, or None where it left none.
-        begun: whether it had got as far as its own work, so that Python and wtsbench cannot be what failed.
+        begun: whether the trial had begun its own work, so that loading Python and wtsbench cannot be what failed.
     """
-    lost = outcome.exit_code is None and outcome.signal is None and outcome.error is not None
-    if (outcome.exit_code == ExitCode.DONE or lost) and result is not None and result.get("status") == "done":
-        return None  # it was finished before a limit, a stop, or the loss of its engine could matter
+    engine_lost = outcome.exit_code is None and outcome.signal is None and outcome.error is not None
+    if (outcome.exit_code == ExitCode.DONE or engine_lost) and result is not None and result.get("status") == "done":
+        return None  # finished before a limit, a stop or the loss of its engine could matter
     if outcome.cancelled:
         return _failure(FailureClass.CANCELLED, "stopped by the user", outcome)
     if outcome.timed_out:
@@ -49,14 +49,14 @@ def classify(outcome: Outcome, result: Mapping[str, Any] | None, *, begun: bool 
     if outcome.error is not None:
         return _failure(FailureClass.INFRASTRUCTURE, outcome.error, outcome)
     if outcome.exit_code == ExitCode.FAILED and result is not None and result.get("failure"):
-        said = Failure.model_validate(result["failure"])
-        return said if said.detail else said.model_copy(update={"detail": outcome.log_tail})
-    return _of_its_end(outcome, begun=begun and result is None)
+        reported = Failure.model_validate(result["failure"])
+        return reported if reported.detail else reported.model_copy(update={"detail": outcome.log_tail})
+    return _from_exit(outcome, begun=begun and result is None)
 
 
-def _of_its_end(outcome: Outcome, *, begun: bool) -> Failure:
-    """The failure of a trial that left no result to be trusted."""
-    ended = _ended(outcome)
+def _from_exit(outcome: Outcome, *, begun: bool) -> Failure:
+    """The failure of a trial without a usable result, judged by its exit code, signal and log."""
+    ended = _ending(outcome)
     tail = outcome.log_tail.lower()
     if any(word in tail for word in _MEMORY_WORDS):
         return _failure(FailureClass.OUT_OF_MEMORY, f"ran out of memory and {ended}", outcome)
@@ -68,12 +68,12 @@ def _of_its_end(outcome: Outcome, *, begun: bool) -> Failure:
     if outcome.exit_code == ExitCode.NO_RESULT:
         message = "ended itself: its supervisor was gone or stalled, or its result could not be written"
         return _failure(FailureClass.INFRASTRUCTURE, message, outcome)
-    if outcome.exit_code in _STARTS_IN_VAIN and not begun:
-        return _failure(FailureClass.INFRASTRUCTURE, _STARTS_IN_VAIN[outcome.exit_code], outcome)
+    if outcome.exit_code in _FAILED_STARTS and not begun:
+        return _failure(FailureClass.INFRASTRUCTURE, _FAILED_STARTS[outcome.exit_code], outcome)
     return _failure(FailureClass.TRIAL_ERROR, ended, outcome)
 
 
-def _ended(outcome: Outcome) -> str:
+def _ending(outcome: Outcome) -> str:
     if outcome.signal is None:
         return f"ended with exit code {outcome.exit_code} and no result"
     try:

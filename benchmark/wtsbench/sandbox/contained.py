@@ -1,8 +1,8 @@
 """A fork server as the first process of a container, reached through two FIFOs in the container's folder.
 
 The supervisor holds the writing end of the requests, so that whatever kills it, the fork server reads the end of its
-requests, ends itself, and the kernel ends everything in the container. The FIFOs have no name any more once the fork
-server has opened them: no trial can take its place, or hold an end open.
+requests, ends itself, and the kernel ends everything in the container. The FIFOs are unlinked once the fork server has
+opened them, so that no trial can open one: neither to answer in its place nor to keep it from ending.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 _log = logging.getLogger(__name__)
-_LOOK_SECONDS = 0.5
-"""From one look at a container that has not said anything yet to the next."""
+_POLL_SECONDS = 0.5
+"""Between two checks that a container which has not answered yet still runs."""
 _ENDING_SECONDS = 10.0
-"""For a container whose first process has ended to be seen as ended."""
+"""How long the engine may take to report a container as ended whose first process has ended."""
 _OOM_SECONDS = 3.0
-"""The engine learns of an out-of-memory kill apart from the exit, sometimes later."""
-_KILLED = 137
+"""How much later than the exit the engine may learn of an out-of-memory kill."""
+_SIGKILL_EXIT_CODE = 137
 _SHARES = 1024
-"""The usual weight of a container where CPUs are scarce."""
+"""Docker's default CPU weight of a container."""
 _NO_GPU = "could not select device driver"
 
 
@@ -52,9 +52,9 @@ class ContainerChannel:
         """Make the container and start it; its fork server loads its libraries meanwhile.
 
         Args:
-            need: what it has to be like.
-            labels: for people and sweeps.
-            shares: its weight where CPUs are scarce, until it is promoted; None is the usual one.
+            need: what the container has to be like.
+            labels: for people, and for the search for leftover containers.
+            shares: its CPU weight until it is promoted; None is the default.
 
         Raises:
             SandboxError: the engine refuses, or takes another image.
@@ -65,7 +65,7 @@ class ContainerChannel:
         self._closing = threading.Event()
         self._incoming = -1
         self._requests: IO[bytes] | None = None
-        with locked(need.place, sweeping=False):  # a folder whose lease is not held yet looks like left over
+        with locked(need.place, sweeping=False):  # until its lease is held, a sweep takes the folder for a leftover
             self.folder = ContainerFolder.create(need.place)
             self._renewal = Renewal(self.folder.lease)
             self._renewal.__enter__()
@@ -73,23 +73,23 @@ class ContainerChannel:
             self._requests, self._incoming = self._fifos()
             self.container = self._create(labels)
             if shares is not None:
-                self._weigh(shares)
+                self._set_weight(shares)
         except BaseException:
             self.close()
-            if self._incoming >= 0:  # nobody reads the answers, who would close it
+            if self._incoming >= 0:  # the reader of the answers closes it, and there is none yet
                 os.close(self._incoming)
             raise
 
     def _fifos(self) -> tuple[IO[bytes], int]:
-        """Both are open here before the container is: neither side waits for the other to open."""
+        """Both FIFOs are opened before the container starts, so that neither side has to wait for the other."""
         requests, answers = self.folder.inside / REQUESTS, self.folder.inside / ANSWERS
         os.mkfifo(requests, 0o600)
-        sending = os.fdopen(os.open(requests, os.O_RDWR | os.O_CLOEXEC), "r+b", buffering=0)
+        request_end = os.fdopen(os.open(requests, os.O_RDWR | os.O_CLOEXEC), "r+b", buffering=0)
         requests.chmod(0o444)
         os.mkfifo(answers, 0o600)
-        receiving = os.open(answers, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        answer_end = os.open(answers, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         answers.chmod(0o222)
-        return sending, receiving
+        return request_end, answer_end
 
     def _create(self, labels: Mapping[str, str]) -> Container:
         folder = self.folder
@@ -111,17 +111,17 @@ class ContainerChannel:
         return container
 
     def promote(self, labels: Mapping[str, str]) -> None:
-        """Give a container that was made ahead the weight, and the name, of one whose trial begins.
+        """Give a container that was made ahead of time the CPU weight and the name of one with a trial.
 
         Raises:
             SandboxError: the engine does not answer, or the container has ended.
         """
-        self._weigh(_SHARES)
+        self._set_weight(_SHARES)
         with connect() as client, said_by_engine("the container cannot be renamed"):
             client.api.rename(self._id, _name(labels.get("trial", "")))
 
-    def _weigh(self, shares: int) -> None:
-        """Set its weight. Not when it is made: an engine that cannot change it (Podman 4.3) must not make it light."""
+    def _set_weight(self, shares: int) -> None:
+        """Set its CPU weight. Not at its creation: an engine that can never raise it (Podman 4.3) must not lower it."""
         with connect() as client, said_by_engine("the container's weight cannot be set"):
             client.api.update_container(self._id, cpu_shares=shares)
 
@@ -131,19 +131,19 @@ class ContainerChannel:
         self._requests.write(line)
 
     def answers(self) -> Iterator[bytes]:
-        """Its answers, until its end of the FIFO is closed or the container is seen not to run."""
+        """Its answers, until it closes the FIFO or the engine reports that the container does not run."""
         poll = select.poll()
         poll.register(self._incoming, select.POLLIN)
         pending, heard = b"", False
         while not self._closing.is_set():
-            if not poll.poll(_LOOK_SECONDS * 1000):
-                if not heard and self._over():
+            if not poll.poll(_POLL_SECONDS * 1000):
+                if not heard and self._has_ended():
                     return
                 continue
             chunk = os.read(self._incoming, 1 << 16)
             if not chunk:
                 return
-            if not heard:  # it has opened both
+            if not heard:  # the fork server has both FIFOs open by now
                 heard = True
                 for name in (REQUESTS, ANSWERS):
                     (self.folder.inside / name).unlink(missing_ok=True)
@@ -155,24 +155,24 @@ class ContainerChannel:
         """Whether it was not closed."""
         return not self._closing.is_set()
 
-    def _over(self) -> bool:
-        """Whether the engine says that it does not run."""
+    def _has_ended(self) -> bool:
+        """Whether the engine reports that the container does not run."""
         try:
             return self._state()["Status"] not in ("created", "running")
         except SandboxError:
-            return False  # an engine that does not answer is not yet an end
+            return False  # the engine does not answer, the container may still run
 
     def _state(self) -> dict[str, Any]:
-        """What the engine says of it.
+        """The engine's report on the container.
 
         Raises:
-            SandboxError: it does not answer.
+            SandboxError: the engine does not answer.
         """
         import docker.errors
 
         if self.container is None:
             return {"Status": "created"}
-        with connect() as client, said_by_engine("the Docker engine does not say how it ended"):
+        with connect() as client, said_by_engine("the Docker engine does not say how the container ended"):
             try:
                 state: dict[str, Any] = client.api.inspect_container(self.container.id)["State"]
             except docker.errors.NotFound:
@@ -180,13 +180,13 @@ class ContainerChannel:
         return state
 
     def farewell(self) -> Gone:
-        """What the engine says of its end, and the last that was printed in it."""
+        """How the engine says that it ended, and its last output."""
         os.close(self._incoming)
         answer: Gone = {"event": "gone", "reason": "it was ended from here", "said": ""}
         if self._closing.is_set():
             return answer
         try:
-            state = self._ended()
+            state = self._final_state()
         except SandboxError as error:
             return answer | {"reason": error.message}
         if state["Status"] in ("removing", "removed"):
@@ -196,36 +196,36 @@ class ContainerChannel:
         answer |= {"reason": f"exit code {state['ExitCode']}", "oom_killed": bool(state["OOMKilled"])}
         if state.get("Error"):
             answer["reason"] += f" ({state['Error']})"
-        return answer | {"said": self._printed()}
+        return answer | {"said": self._last_output()}
 
-    def _ended(self) -> dict[str, Any]:
+    def _final_state(self) -> dict[str, Any]:
         deadline = time.monotonic() + _ENDING_SECONDS
         state = self._state()
         while state["Status"] == "running" and time.monotonic() < deadline:
             time.sleep(0.05)
             state = self._state()
         deadline = time.monotonic() + _OOM_SECONDS
-        while state.get("ExitCode") == _KILLED and not state["OOMKilled"] and time.monotonic() < deadline:
+        while state.get("ExitCode") == _SIGKILL_EXIT_CODE and not state["OOMKilled"] and time.monotonic() < deadline:
             time.sleep(0.05)
             state = self._state()
         return state
 
-    def _printed(self) -> str:
+    def _last_output(self) -> str:
         assert self.container is not None
         try:
             with connect() as client, said_by_engine("no log"):
-                printed: bytes = client.api.logs(self.container.id, tail=20)
+                output: bytes = client.api.logs(self.container.id, tail=20)
         except SandboxError:
             return ""
-        return printed.decode(errors="replace").strip()
+        return output.decode(errors="replace").strip()
 
     def hang_up(self) -> None:
-        """End its requests, as the death of this process would: it ends by itself."""
+        """Close the requests, as the death of this process would: the container then ends by itself."""
         assert self._requests is not None
         self._requests.close()
 
     def kill(self) -> None:
-        """End its requests, and have the engine kill it."""
+        """Close the requests, and have the engine kill the container."""
         import docker.errors
         import requests.exceptions
 
@@ -234,7 +234,7 @@ class ContainerChannel:
             contextlib.suppress(SandboxError, docker.errors.DockerException, requests.exceptions.RequestException),
             connect() as client,
         ):
-            client.api.kill(self._id)  # it may have ended by itself, or the engine be gone
+            client.api.kill(self._id)  # may have ended by itself
 
     @property
     def _id(self) -> str:
@@ -242,9 +242,9 @@ class ContainerChannel:
         return str(self.container.id)
 
     def close(self) -> None:
-        """End it, remove it, and delete its folder; what cannot be removed is left for a sweep.
+        """End and remove the container and delete its folder; what cannot be removed is left for a sweep.
 
-        To be repeated where an outbox was still in its folder.
+        Call it again once the outbox has been moved home: until then the folder stays.
         """
         if self._closing.is_set():
             self.folder.remove()
@@ -264,11 +264,11 @@ class ContainerChannel:
             with (
                 connect() as client,
                 said_by_engine("the engine does not answer"),
-                contextlib.suppress(docker.errors.NotFound),  # somebody else was faster
+                contextlib.suppress(docker.errors.NotFound),  # removed by somebody else
             ):
                 remove(client.containers.get(self._id))
         except SandboxError as error:
-            _log.warning("container %s is left for the reaper: %s", self._id[:12], error.message)
+            _log.warning("container %s cannot be removed and is left for the reaper: %s", self._id[:12], error.message)
 
 
 def create(client: docker.DockerClient, arguments: dict[str, Any]) -> Container:
@@ -279,10 +279,10 @@ def create(client: docker.DockerClient, arguments: dict[str, Any]) -> Container:
     """
     with said_by_engine("the container cannot be created"):
         container = client.containers.create(name=_name(arguments["labels"][TRIAL_LABEL]), **arguments)
-    taken = container.attrs["Image"]
-    if taken != arguments["image"]:
+    image = container.attrs["Image"]
+    if image != arguments["image"]:
         remove(container)
-        raise SandboxError(f"the engine made a container of {taken} where {arguments['image']} was asked for")
+        raise SandboxError(f"the engine made a container of image {image} where {arguments['image']} was asked for")
     lacking = not_granted(arguments, container.attrs)
     if lacking:
         remove(container)

@@ -1,4 +1,4 @@
-"""What a trial's container may see and do. Pure: what is needed in, arguments of the engine's API out."""
+"""What a trial's container may see and do: a pure function from needs to arguments of the engine's API."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from wtsbench.sandbox.environment import computing_environment
 from wtsbench.settings import lease_seconds
 
 INSIDE = "/trial"
-"""Where in the container its folder is (`staging`), and models that are mounted."""
+"""Where the container sees its folder (`staging`) and mounted models."""
 FALLBACK_USER = 10001
-"""User and group inside where the trial folder is root's: a container never runs as root."""
+"""User and group of a container whose trial folder belongs to root: no container runs as root."""
 PIDS = 512
 SHARED_MEMORY = 512 * 2**20
 SCRATCH = "rw,nosuid,nodev,noexec,size=1g,mode=1777"
 OPEN_FILES = 8192
-"""Set, though a trial needs far fewer: Podman's own limit is more than it may give where it does not run as root."""
+"""More than a trial needs, but set: Podman's own default is more than a Podman without root may grant."""
 PROCESSES = 32_768
-"""Of one user of the node, containers and all; what one container may have is PIDS."""
+"""Limit for all processes of a user on the node; PIDS is the limit of one container."""
 LOG_DRIVER = {"max-size": "4m", "max-file": "2"}
 SYSCTLS = {"kernel.shm_rmid_forced": "1", "kernel.msgmni": "0", "kernel.sem": "32 0 32 0"}
-"""No System V object outlives the processes of a trial: shared memory goes with them, and there are no others."""
+"""No System V object outlives a trial: shared memory ends with its last process, the other kinds are off."""
 
 RUN_LABEL = "wtsbench.run"
 TRIAL_LABEL = "wtsbench.trial"
 ATTEMPT_LABEL = "wtsbench.attempt"
 NODE_LABEL = "wtsbench.node"
 LEASE_LABEL = "wtsbench.lease"
-"""Path of the lease file: as long as it is held and renewed, somebody waits for this container."""
+"""Path of the lease file: while it is held and renewed, this container has a supervisor."""
 OWNER_LABEL = "wtsbench.owner"
-"""User id of the supervisor: an engine may be shared, and nobody touches what is another's."""
+"""User id of the supervisor: on a shared engine, users only remove containers of their own."""
 LEASE_SECONDS_LABEL = "wtsbench.lease_seconds"
 
 
@@ -60,18 +60,18 @@ class Need:
     gpus: tuple[str, ...] = ()
     """UUIDs."""
     cdi: tuple[str, ...] = ()
-    """What the engine calls these GPUs in the Container Device Interface, where it knows them by it."""
+    """Names of these GPUs in the Container Device Interface, if the engine knows them by it."""
     memory: int | None = None
     mounts: tuple[tuple[str, Path], ...] = ()
-    """Target and source of what is mounted beside the container's own folder, read-only."""
+    """Target and source of read-only mounts beside the container's own folder."""
     place: Path
-    """Where the folders of containers are: on the file system of the trial folder."""
+    """Parent of the containers' folders, on the file system of the trial folder."""
 
 
 def fit_user(folder: Path) -> User:
-    """The user that may write the trial folder and whose files the supervisor can delete.
+    """The user to run a container as: one that may write the trial folder and whose files the supervisor can delete.
 
-    That is the folder's owner, whose supervisor this is. Root's folder is given to a user without rights.
+    That is the folder's owner; where this is root, a user without rights, to whom the folder is then given.
     """
     owner = folder.stat()
     if owner.st_uid != 0:
@@ -91,7 +91,7 @@ def model_mounts(model: Path, target: str, user: User) -> dict[str, Path]:
     files = [path for path in inner if path.is_file()]
     if all(path.resolve().is_relative_to(model) for path in files):
         return {target: model}
-    # a snapshot in the hub's cache holds links into a folder beside it: mount what they lead to
+    # a snapshot in the hub's cache holds links to files outside of it: mount their targets
     return {f"{target}/{path.relative_to(model).as_posix()}": path.resolve() for path in files}
 
 
@@ -104,8 +104,8 @@ def container_arguments(
         need: what the trial needs.
         inside: folder that is mounted read-only.
         outside: folder that is mounted writable.
-        lease: file that is renewed while somebody waits for the container; in `inside`.
-        labels: `run`, and where it is made for one trial, `trial` and `attempt`.
+        lease: file in `inside` that is renewed while the container has a supervisor.
+        labels: `run`, and for a container made for one trial also `trial` and `attempt`.
     """
     import docker.types
 
@@ -170,10 +170,10 @@ def require_readable(path: Path, user: User) -> None:
     """Refuse a file or folder that the container's user may not read.
 
     Raises:
-        PermissionError: its mode closes it to the user.
+        PermissionError: its mode does not let the user read it.
     """
     if not _readable(path.stat(), user):
-        raise PermissionError(f"{path} may not be read by user {user}, who the container is; chmod a+rX mends it")
+        raise PermissionError(f"{path} may not be read by user {user} of the container; run `chmod a+rX` on it")
 
 
 def _bind(source: Path, target: str, *, writable: bool) -> dict[str, Any]:

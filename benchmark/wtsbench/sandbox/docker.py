@@ -43,9 +43,9 @@ class DockerSandbox:
 
         Args:
             image_id: `sha256:…`.
-            ahead: whether the next container is made while one runs.
-            place: folder for the folders of containers, on the file system of the trial folders; None is beside them.
-            notice: what the user should know.
+            ahead: whether the next container is made while a trial runs.
+            place: parent of the containers' folders, on the file system of the trial folders; None is beside them.
+            notice: what the user is told once.
         """
         self.isolation = f"container, {_WALLS}"
         self.image_digest: str = image_id
@@ -70,15 +70,15 @@ class DockerSandbox:
         probe()
         pin = resolve_image(image)
         with connect() as client:
-            found = find_image(client, pin)
+            pinned = find_image(client, pin)
         notice = None
-        code = found.labels.get(CODE_LABEL)
+        code = pinned.labels.get(CODE_LABEL)
         if code is not None and code != code_digest():
             notice = (
                 "the trial image holds other code than this installation, so trials in it may give other results; "
                 "`wtsbench image build` builds it anew."
             )
-        return cls(str(found.id), place=place, notice=notice)
+        return cls(str(pinned.id), place=place, notice=notice)
 
     def run(
         self,
@@ -113,14 +113,14 @@ class DockerSandbox:
                 limits = Limits(seconds=seconds, memory=None, disk=disk, places=(), log=FolderLayout(folder).log)
                 outcome = self._run(staged, need, limits, cancelled, labels)
         except SandboxError as error:
-            said = f"{error.message}; {error.remedy}" if error.remedy else error.message
-            outcome = Outcome(error=said, cancelled=cancelled.is_set())
+            reason = f"{error.message}; {error.remedy}" if error.remedy else error.message
+            outcome = Outcome(error=reason, cancelled=cancelled.is_set())
         return dataclasses.replace(outcome, log_tail=log.tail(FolderLayout(folder).log))
 
     def _cdi_names(self, uuids: Sequence[str]) -> tuple[str, ...]:
         if not uuids:
             return ()
-        with connect() as client, said_by_engine("the Docker engine does not say what devices it knows"):
+        with connect() as client, said_by_engine("the Docker engine does not list its devices"):
             return cdi_names(client.info(), uuids)
 
     def close(self) -> None:
@@ -151,4 +151,6 @@ class DockerSandbox:
                 sweep_folders(place)
                 self._swept = True
                 if removed:
-                    reaper.note(f"before the first trial of process {os.getpid()}: {len(removed)} left over removed")
+                    reaper.note(
+                        f"process {os.getpid()} removed {len(removed)} leftover containers before its first trial"
+                    )

@@ -1,4 +1,4 @@
-"""The environment variables a trial is given: a short list, so that no token of the user's ever comes along."""
+"""The environment variables a trial gets: a short list, so that no token of the user's reaches it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def computing_environment(threads: int, gpus: Sequence[str] = ()) -> dict[str, s
     """What every sandbox sets: no hub, no telemetry, a fixed number of threads, the given GPUs only.
 
     Args:
-        threads: that the trial computes with.
-        gpus: UUIDs or indices; none hides every GPU.
+        threads: number of threads the trial computes with.
+        gpus: UUIDs or indices; an empty list hides every GPU.
     """
     return {
         "HF_HUB_OFFLINE": "1",
@@ -47,10 +47,10 @@ def process_environment(threads: int, gpus: Sequence[str] = ()) -> dict[str, str
 
 
 def _python_path() -> str:
-    """Absolute, since trials have another working folder; with wtsbench itself where it is not installed as a wheel."""
-    given = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    """`PYTHONPATH` with absolute paths, as trials run in another folder; with wtsbench's own where it is no wheel."""
+    entries = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     root = str(Path(wtsbench.__file__).resolve().parents[1])
     installed = {str(Path(sysconfig.get_path(name)).resolve()) for name in ("purelib", "platlib")}
-    if root not in installed and root not in given:
-        given.insert(0, root)
-    return os.pathsep.join(given)
+    if root not in installed and root not in entries:
+        entries.insert(0, root)
+    return os.pathsep.join(entries)

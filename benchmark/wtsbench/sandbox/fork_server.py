@@ -1,8 +1,8 @@
-"""The driving end of a fork server: the preloaded parent process that forks a child for every trial.
+"""The client of a fork server: the preloaded parent process that forks a child for every trial.
 
 It is a process beside this one, reached through pipes, or the first process of a container, reached through FIFOs
-(`contained`); this module is the same for both. It ends with its driver, however that dies: the end of its requests
-tells it, whoever closes them.
+(`contained`); this module serves both. The fork server ends when its client dies, in whatever way: the kernel then
+closes the requests, and it reads their end.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Channel(Protocol):
         """Whether it has not ended yet, as far as can be told at once."""
 
     def farewell(self) -> Gone:
-        """How it ended, asked once there are no more answers: `gone`, with a `reason` and what it `said` last."""
+        """How it ended, to be called after the last answer: `gone`, with a `reason` and its last output (`said`)."""
 
     def kill(self) -> None:
         """End it at once; its children end with it."""
 
     def close(self) -> None:
-        """Have it end, wait for that, and clear away what it needed."""
+        """Have it end, wait for that, and remove what it needed."""
 
 
 class ForkServer:
@@ -68,7 +68,7 @@ class ForkServer:
         return self._farewell is None and self.channel.running
 
     def start(self, request: Start) -> queue.SimpleQueue[Answer]:
-        """Ask for a child; what becomes of it comes through the queue.
+        """Ask for a child; all answers about it come through the queue.
 
         The last answer is `ended` or `refused`, or `gone` where the fork server has ended.
         """
@@ -102,7 +102,7 @@ class ForkServer:
         atexit.unregister(self.close)
 
     def _send(self, message: Start | Kill) -> None:
-        with contextlib.suppress(OSError, ValueError), self._lock:  # it has died: its reader says `gone` to all
+        with contextlib.suppress(OSError, ValueError), self._lock:  # it has died: `_read` then sends `gone` to all
             self.channel.send(json.dumps(message).encode() + b"\n")
 
     def _read(self) -> None:
@@ -115,7 +115,7 @@ class ForkServer:
                     waiting = self._answers.get(str(answer.get("id")))
                 if waiting is not None:
                     waiting.put(answer)
-        except (ValueError, KeyError, TypeError):  # whatever says this, it is no fork server any more
+        except (ValueError, KeyError, TypeError):  # what sends such answers does not work as a fork server any more
             self.channel.kill()
         farewell = self.channel.farewell()
         with self._lock:
@@ -137,7 +137,7 @@ class ProcessChannel:
             stderr=self._errors,
             env=dict(environment),
             cwd="/",
-            start_new_session=True,  # a terminal's Ctrl-C is for the driver, who then stops the trials
+            start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor only, which then stops the trials
         )
 
     @property
@@ -169,8 +169,8 @@ class ProcessChannel:
         with self._errors:
             self._errors.seek(0, os.SEEK_END)
             self._errors.seek(max(0, self._errors.tell() - 2_000))
-            said = self._errors.read().decode(errors="replace").strip()
-        return {"event": "gone", "reason": f"exit code {self._process.returncode}", "said": said}
+            output = self._errors.read().decode(errors="replace").strip()
+        return {"event": "gone", "reason": f"exit code {self._process.returncode}", "said": output}
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -199,14 +199,14 @@ class ProcessForkServer(ForkServer):
 
 
 _fork_servers: dict[tuple[int, int], ProcessForkServer] = {}
-"""By process id (a forked process has none of its own yet) and number of threads, which libraries read when loaded."""
-_lanes_lock = threading.Lock()
+"""By process id, as a forked process needs its own, and number of threads, which libraries read when loaded."""
+_fork_servers_lock = threading.Lock()
 
 
 def fork_server_for(threads: int) -> ProcessForkServer:
-    """The fork server beside this process; a new one where there is none, or the last one has died."""
+    """The fork server beside this process; a new one if there is none or the last one has died."""
     key = (os.getpid(), threads)
-    with _lanes_lock:
+    with _fork_servers_lock:
         server = _fork_servers.get(key)
         if server is None or not server.alive:
             server = _fork_servers[key] = ProcessForkServer(process_environment(threads))

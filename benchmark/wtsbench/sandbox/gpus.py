@@ -1,4 +1,4 @@
-"""GPUs by UUID: what a cluster calls 0 may be another one in a container, or after the next start of the machine."""
+"""GPUs by UUID: index 0 may be another GPU in a container, or after the machine was restarted."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def uuids_of(gpus: Sequence[str]) -> tuple[str, ...]:
     """UUIDs of GPUs that are named by index or by UUID, of whole GPUs or of parts (MIG).
 
     Raises:
-        SandboxError: the driver does not say which GPU has an index, or that GPU is divided into parts.
+        SandboxError: the driver does not tell the UUID of an index, or the GPU is divided into parts.
     """
     if all(_UUID.match(name) for name in gpus):
         return tuple(gpus)
-    known = _known()
-    found = []
+    gpus_by_index = _gpus_by_index()
+    uuids = []
     for name in gpus:
-        uuid, divided = (name, False) if _UUID.match(name) else known.get(name, ("", False))
+        uuid, divided = (name, False) if _UUID.match(name) else gpus_by_index.get(name, ("", False))
         if not uuid:
-            there = ", ".join(sorted(known)) or "none"
+            indices = ", ".join(sorted(gpus_by_index)) or "none"
             raise SandboxError(
-                f"the cluster assigned GPU {name}, and nvidia-smi knows no such GPU here (it knows {there})",
+                f"the cluster assigned GPU {name}, and nvidia-smi lists no such GPU here (it lists {indices})",
                 remedy="start Ray on this node with the GPUs that nvidia-smi lists",
             )
         if divided:
@@ -37,24 +37,24 @@ def uuids_of(gpus: Sequence[str]) -> tuple[str, ...]:
                 f"the cluster assigned GPU {name}, which is divided into parts (MIG)",
                 remedy="start Ray on this node with CUDA_VISIBLE_DEVICES set to the UUIDs of parts (nvidia-smi -L)",
             )
-        found.append(uuid)
-    return tuple(found)
+        uuids.append(uuid)
+    return tuple(uuids)
 
 
 def cdi_names(about: Mapping[str, Any], uuids: Sequence[str]) -> tuple[str, ...]:
-    """What an engine that knows these GPUs through the Container Device Interface calls them; empty where it does not.
+    """The engine's names for GPUs in the Container Device Interface; empty if it does not know them by it.
 
     Args:
         about: the engine's answer to `GET /info`.
         uuids: of the GPUs.
     """
-    known = {device.get("ID") for device in about.get("DiscoveredDevices") or () if device.get("Source") == "cdi"}
+    devices = {device.get("ID") for device in about.get("DiscoveredDevices") or () if device.get("Source") == "cdi"}
     names = tuple(f"{_CDI}{uuid}" for uuid in uuids)
-    return names if known.issuperset(names) else ()
+    return names if devices.issuperset(names) else ()
 
 
-def _known() -> dict[str, tuple[str, bool]]:
-    """Index to UUID, and whether the GPU is divided into parts."""
+def _gpus_by_index() -> dict[str, tuple[str, bool]]:
+    """By index: UUID, and whether the GPU is divided into parts."""
     command = ["nvidia-smi", "--query-gpu=index,uuid,mig.mode.current", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
@@ -64,7 +64,7 @@ def _known() -> dict[str, tuple[str, bool]]:
             remedy="install the NVIDIA driver with its tools on this node",
         ) from error
     if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()
-        raise SandboxError(f"nvidia-smi does not say which GPUs are here: {said[-1] if said else done.returncode}")
+        output = (done.stdout + done.stderr).strip().splitlines()
+        raise SandboxError(f"nvidia-smi does not say which GPUs are here: {output[-1] if output else done.returncode}")
     rows = [[field.strip() for field in line.split(",")] for line in done.stdout.splitlines()]
     return {row[0]: (row[1], row[2] == "Enabled") for row in rows if len(row) == 3}

@@ -1,4 +1,4 @@
-"""Whether an engine made a container as it was asked to. Some leave out what they cannot do, and say nothing."""
+"""Whether an engine made a container as it was asked to: some leave out what they cannot do, without an error."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SAME = {
     "read_only": "ReadonlyRootfs",
     "shm_size": "ShmSize",
 }
-"""Argument of the client, and what the engine calls it."""
+"""Argument of the client to field of the engine's answer."""
 _NAMESPACES = {"PidMode": "process", "IpcMode": "IPC", "UTSMode": "UTS", "UsernsMode": "user"}
-"""What the engine calls whose namespace it is, and what it is of."""
+"""Field of the engine's answer that says whose namespace a container is in, to the kind of namespace."""
 
 
 def not_granted(arguments: Mapping[str, Any], attributes: Mapping[str, Any]) -> list[str]:
-    """What a created container lacks of what was asked for, a phrase each; empty where all is as it should be.
+    """What was asked for and a created container lacks, a phrase each; empty if it is as it should be.
 
     Args:
         arguments: of `containers.create`.
@@ -27,9 +27,9 @@ def not_granted(arguments: Mapping[str, Any], attributes: Mapping[str, Any]) -> 
     """
     host, config = attributes["HostConfig"], attributes["Config"]
     lacking = [
-        f"{name} {arguments[asked]} ({name} is {host.get(name)})"
-        for asked, name in _SAME.items()
-        if asked in arguments and host.get(name) != arguments[asked]
+        f"{name} {arguments[argument]} ({name} is {host.get(name)})"
+        for argument, name in _SAME.items()
+        if argument in arguments and host.get(name) != arguments[argument]
     ]
     if "user" in arguments and config.get("User") != arguments["user"]:
         lacking.append(f"user {arguments['user']} (it is {config.get('User') or 'root'})")
@@ -37,24 +37,26 @@ def not_granted(arguments: Mapping[str, Any], attributes: Mapping[str, Any]) -> 
         lacking.append("dropped capabilities")
     if host.get("Privileged") or host.get("CapAdd"):
         lacking.append("no privileges beyond the usual")
-    if arguments.get("security_opt") and not any("no-new-privileges" in one for one in host.get("SecurityOpt") or ()):
+    if arguments.get("security_opt") and not any(
+        "no-new-privileges" in option for option in host.get("SecurityOpt") or ()
+    ):
         lacking.append("no-new-privileges")
-    if any("unconfined" in one for one in host.get("SecurityOpt") or ()):
+    if any("unconfined" in option for option in host.get("SecurityOpt") or ()):
         lacking.append("the engine's confinement")
     lacking += [f"{kind} namespace of its own" for name, kind in _NAMESPACES.items() if host.get(name) == "host"]
-    limits = {(_plain(one["Name"]), one["Soft"], one["Hard"]) for one in host.get("Ulimits") or ()}
-    for one in arguments.get("ulimits", ()):
-        if (one["Name"], one["Soft"], one["Hard"]) not in limits:
-            lacking.append(f"the limit {one['Name']} of {one['Hard']}")
+    limits = {(_plain(limit["Name"]), limit["Soft"], limit["Hard"]) for limit in host.get("Ulimits") or ()}
+    for limit in arguments.get("ulimits", ()):
+        if (limit["Name"], limit["Soft"], limit["Hard"]) not in limits:
+            lacking.append(f"the limit {limit['Name']} of {limit['Hard']}")
     for target, options in arguments.get("tmpfs", {}).items():
-        given = (host.get("Tmpfs") or {}).get(target, "").split(",")
-        lacking += [f"{option} for {target}" for option in options.split(",") if option not in given]
-    made = {one["Destination"]: one.get("RW", True) for one in attributes.get("Mounts") or ()}
+        granted = (host.get("Tmpfs") or {}).get(target, "").split(",")
+        lacking += [f"{option} for {target}" for option in options.split(",") if option not in granted]
+    writable = {mount["Destination"]: mount.get("RW", True) for mount in attributes.get("Mounts") or ()}
     for mount in arguments.get("mounts", ()):
         target = mount["Target"]
-        if target not in made:
+        if target not in writable:
             lacking.append(f"a mount at {target}")
-        elif mount.get("ReadOnly") and made[target]:
+        elif mount.get("ReadOnly") and writable[target]:
             lacking.append(f"a read-only {target} (it is writable)")
     return lacking
 

@@ -1,7 +1,7 @@
-"""The supervisor's end of the lease: while the trial runs, its process holds `DIR/lease` and a thread touches it.
+"""The supervisor's side of the lease: while the trial runs, it holds a lock on `DIR/lease`, and a thread touches it.
 
-Two things can be told from it, and neither needs clocks that agree: nobody holds it, so its supervisor is dead; or it
-is held and stays untouched, so its supervisor is stopped or stalled.
+Two things can be told from the file, neither of which needs clocks that agree: if nobody holds the lock, the supervisor
+is dead; if the lock is held and the file stays untouched, the supervisor is stopped or stalled.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from wtsbench.settings import lease_seconds
 
 RENEWAL_SECONDS = 2.0
 _LOOK_SECONDS = 5.0
-"""For who looks at a lease to be done with it, on however busy a machine."""
+"""How long another process may take to look at a lease, on a busy machine."""
 
 
 class Renewal:
     """A context in which a lease is held and renewed.
 
-    The file is made first and only touched afterwards, never replaced: a container sees it through a mount of the file.
-    The kernel lets go of it when this process dies, however it dies.
+    The file is made once and then only touched, never replaced: a container sees it through a mount of the file. The
+    kernel releases the lock when this process dies, in whatever way.
     """
 
     def __init__(self, lease: Path, *, every: float | None = None) -> None:
@@ -39,7 +39,7 @@ class Renewal:
     def __enter__(self) -> Renewal:
         self._lease.touch()
         self._handle = os.open(self._lease, os.O_RDWR | os.O_CLOEXEC)
-        with contextlib.suppress(OSError):  # a file system without locks: whoever looks then goes by the renewals
+        with contextlib.suppress(OSError):  # a file system without locks: there only the renewals count
             self._hold()
         self._thread.start()
         return self
@@ -52,7 +52,7 @@ class Renewal:
         os.close(self._handle)
 
     def _hold(self) -> None:
-        """Take the lock; who only looks at the lease has it for a moment (`look_at`)."""
+        """Take the lock; a process that looks at the lease holds it for a moment (`look_at`)."""
         deadline = time.monotonic() + _LOOK_SECONDS
         while True:
             try:
@@ -67,7 +67,7 @@ class Renewal:
             try:
                 os.utime(self._lease)
             except OSError:
-                continue  # a lease that stays unrenewed ends the trial, and its exit code tells
+                continue  # without renewals the trial ends itself, with an exit code that says why
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,21 +79,21 @@ class LeaseState:
     held: bool | None = None
     """Whether the process of its supervisor lives; None where that cannot be told."""
     renewed: int | None = None
-    """When it was last touched by the clock of whoever did, in ns: good for telling one touch from the next only."""
+    """Time of the last touch in ns, by the clock of that machine: only good to tell two touches apart."""
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody will ever renew it again."""
+        """Whether it is certain that nobody will renew it again."""
         return self.gone or self.held is False
 
 
 def look_at(lease: Path) -> LeaseState:
-    """Look at somebody's lease, without keeping them from anything."""
+    """Look at a lease of another process, without disturbing it."""
     try:
         handle = os.open(lease, os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return LeaseState(gone=True)
-    except OSError:  # a folder of somebody else, or a file system that does not answer well: nothing is known
+    except OSError:  # another user's folder, or a file system that fails: nothing can be told
         return LeaseState()
     try:
         renewed = os.fstat(handle).st_mtime_ns

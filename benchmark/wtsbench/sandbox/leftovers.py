@@ -1,4 +1,4 @@
-"""Containers that nobody waits for any more: their supervisor was killed, or has been stalled for the lease's time."""
+"""Leftover containers and their folders: the supervisor was killed, or has not renewed the lease in time."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _FORGOTTEN_SECONDS = 3600.0
-_LOOKS = 2
-"""So many looks in a row must find a lease abandoned: a network file system may lose sight of one for a moment."""
+_LOOKS_BEFORE_REMOVAL = 2
+"""How many looks in a row must find a lease abandoned: a network file system may hide a file for a moment."""
 
 
 def sweep(client: docker.DockerClient) -> list[str]:
-    """Remove this user's containers on this machine whose supervisor is dead; those of living ones are left alone.
+    """Remove this user's containers on this machine whose supervisor is dead; others are left alone.
 
     Returns:
-        the ids of those removed.
+        the ids of the containers removed.
     """
-    found = [(container, look_at(lease_of(container))) for container in trial_containers(client)]
-    return [str(container.id) for container, state in found if state.abandoned and remove(container, why(state))]
+    looked_at = [(container, look_at(lease_of(container))) for container in trial_containers(client)]
+    return [str(container.id) for container, state in looked_at if state.abandoned and remove(container, why(state))]
 
 
 def sweep_folders(place: Path) -> None:
-    """Delete the folders of containers that nobody has any more, but not one with an outbox that is not yet home.
+    """Delete the folders of containers whose supervisor is dead, except those that still hold a trial's outbox.
 
     Args:
-        place: where the folders are.
+        place: parent of the folders.
     """
     if not place.is_dir():
         return
     with locked(place, sweeping=True):
-        for path in [path for path in place.iterdir() if path.is_dir()]:
-            if path.name.startswith("reads-"):  # a supervisor was killed while it laid out what a trial reads
-                with suppress(FileNotFoundError):  # it is in its container by now
+        for path in [entry for entry in place.iterdir() if entry.is_dir()]:
+            if path.name.startswith("reads-"):  # a supervisor was killed while it linked a trial's inputs (`staging`)
+                with suppress(FileNotFoundError):  # moved into its container meanwhile
                     if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
                         remove_tree(path)
             elif look_at(ContainerFolder(path).lease).abandoned:
@@ -63,10 +63,10 @@ def left_containers() -> list[OnEngine]:
         SandboxError: no engine answers.
     """
     with connect(seconds=LISTING_SECONDS) as client, said_by_engine("containers cannot be looked for"):
-        found = [(container, look_at(lease_of(container))) for container in trial_containers(client)]
-        left = {str(container.id): (container, state) for container, state in found if state.abandoned}
-        sizes = client.api.containers(all=True, size=True) if left else []
-    written = {one["Id"]: one.get("SizeRw", 0) for one in sizes}
+        looked_at = [(container, look_at(lease_of(container))) for container in trial_containers(client)]
+        left = {str(container.id): (container, state) for container, state in looked_at if state.abandoned}
+        listing = client.api.containers(all=True, size=True) if left else []
+    written = {entry["Id"]: entry.get("SizeRw", 0) for entry in listing}
     return [
         OnEngine(
             name=str(container.name),
@@ -85,7 +85,7 @@ def left_folders(place: Path) -> list[Path]:
     Args:
         place: where a sandbox keeps the folders of its containers.
     """
-    with locked(place, sweeping=True) if (place / "lock").exists() else nullcontext():  # nothing is made by a look
+    with locked(place, sweeping=True) if (place / "lock").exists() else nullcontext():  # a look creates no lock file
         folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
         ours = [path for path in folders if not path.name.startswith("reads-") and _is_ours(path)]
         return [path for path in ours if look_at(ContainerFolder(path).lease).abandoned]
@@ -104,7 +104,7 @@ def _remove_container(key: str) -> None:
     with connect(seconds=LISTING_SECONDS) as client, said_by_engine("the container cannot be removed"):
         try:
             container = client.containers.get(key)
-        except docker.errors.NotFound:  # the reaper was faster
+        except docker.errors.NotFound:  # removed by the reaper meanwhile
             return
         remove(container)
 
@@ -112,11 +112,11 @@ def _remove_container(key: str) -> None:
 def trial_containers(client: docker.DockerClient) -> list[Container]:
     """Every container that this user had made on this machine for a trial, running or not.
 
-    An engine may be shared by users, and a file system by machines: what is another's is never seen here.
+    Users may share an engine, and machines a file system: containers of others are left out.
     """
     filters = {"label": [f"{NODE_LABEL}={node()}", f"{OWNER_LABEL}={os.getuid()}", LEASE_LABEL]}
-    found: list[Container] = client.containers.list(all=True, filters=filters, ignore_removed=True)
-    return found
+    containers: list[Container] = client.containers.list(all=True, filters=filters, ignore_removed=True)
+    return containers
 
 
 def lease_of(container: Container) -> Path:
@@ -125,7 +125,7 @@ def lease_of(container: Container) -> Path:
 
 
 def why(state: LeaseState) -> str:
-    """Why a container whose lease is in this state may go."""
+    """Why a container whose lease is in this state may be removed."""
     if state.gone:
         return "its trial folder is gone"
     return "its supervisor is dead" if state.held is False else "its lease was not renewed in time"
@@ -134,36 +134,36 @@ def why(state: LeaseState) -> str:
 class Patience:
     """How long the leases of this machine's containers have not been renewed, from one look to the next.
 
-    Time is counted on the steady clock from one look of this process to the next, and a step counts for no more than
-    `longest`: wall clocks jump, and while this process itself was stalled, supervisors may have been as well.
+    Time is counted on the monotonic clock between looks of this process, as wall clocks jump; and each step counts for
+    no more than `longest`, since supervisors may have been stalled while this process was.
     """
 
     def __init__(self, *, longest: float) -> None:
         self._longest = longest
-        self._known: dict[str, tuple[int | None, float, int]] = {}
-        """By container: when its lease was renewed, for how long that has stood, and looks that found it abandoned."""
+        self._history: dict[str, tuple[int | None, float, int]] = {}
+        """By container: last renewal of its lease, seconds since then, and looks in a row that found it abandoned."""
 
     def stale(self, containers: list[Container], step: float) -> list[tuple[Container, LeaseState]]:
-        """Those that nobody waits for, with what their lease is like.
+        """The containers whose supervisor is dead or stalled, with the state of their lease.
 
         Args:
-            containers: all there are now.
+            containers: all that exist now.
             step: seconds since the last look.
         """
-        known, found = self._known, []
-        self._known = {}
+        history, stale = self._history, []
+        self._history = {}
         for container in containers:
             state = look_at(lease_of(container))
-            renewed, age, abandoned = known.get(str(container.id), (None, 0.0, 0))
+            renewed, age, abandoned = history.get(str(container.id), (None, 0.0, 0))
             if state.abandoned:
                 abandoned += 1
             elif state.renewed is not None:
                 age = age + min(step, self._longest) if state.renewed == renewed else 0.0
                 renewed, abandoned = state.renewed, 0
-            self._known[str(container.id)] = (renewed, age, abandoned)
-            if abandoned >= _LOOKS or age > _lease_seconds_of(container):
-                found.append((container, state))
-        return found
+            self._history[str(container.id)] = (renewed, age, abandoned)
+            if abandoned >= _LOOKS_BEFORE_REMOVAL or age > _lease_seconds_of(container):
+                stale.append((container, state))
+        return stale
 
 
 def _lease_seconds_of(container: Container) -> float:
@@ -174,11 +174,11 @@ def _lease_seconds_of(container: Container) -> float:
 
 
 def remove(container: Container, reason: str | None = None) -> bool:
-    """Remove a container, whatever it does; a failure is logged, and the next sweep tries again.
+    """Remove a container, running or not; a failure is logged, and the next sweep tries again.
 
     Args:
-        container: which.
-        reason: for the log, where somebody might ask for one.
+        container: to remove.
+        reason: for the log; None logs nothing.
     """
     import docker.errors
     import requests.exceptions
@@ -186,7 +186,7 @@ def remove(container: Container, reason: str | None = None) -> bool:
     try:
         container.remove(force=True, v=True)
     except docker.errors.NotFound:
-        return False  # somebody else was faster
+        return False  # removed by somebody else
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         _log.warning("container %s could not be removed and is left for the next sweep: %s", container.name, error)
         return False

@@ -1,4 +1,4 @@
-"""`log.txt` of a trial folder: kept short while the trial writes it, and its end for the record."""
+"""`log.txt` of a trial folder: kept short while the trial writes to it; its last lines go into the record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wtsbench.files import NOT_GIVEN, open_plain
 LOG_BYTES = 8 * 2**20
 """A log that grows past this is cut."""
 KEPT_BYTES = 2 * 2**20
-"""What a cut leaves: the end."""
+"""How much of its end a cut keeps."""
 TAIL_BYTES = 4_000
 CUT = b"[wtsbench: the log grew too long; what came before this line is gone]\n"
 
@@ -22,23 +22,23 @@ def tail(log: Path) -> str:
 
 
 def lines(log: Path) -> list[str]:
-    """What a trial printed, as far as it is kept; none where the trial has put something else in its place.
+    """What a trial printed, as far as it is kept; empty if the trial has replaced the log with something else.
 
     Raises:
-        OSError: the disk does not give it.
+        OSError: it cannot be read from the disk.
     """
     return _end(log, LOG_BYTES).decode(errors="replace").splitlines()
 
 
 def bound(log: Path) -> None:
-    """Cut a log that has grown too long. Its writer appends, so it goes on behind what is left."""
+    """Cut a log that has grown too long. The trial opened it for appending, so it goes on writing at the new end."""
     try:
         state = log.lstat()
         if not stat.S_ISREG(state.st_mode) or state.st_size <= LOG_BYTES:
             return
         kept = _end(log, KEPT_BYTES)
         os.truncate(log, 0)
-    except (FileNotFoundError, PermissionError):  # the trial's doing, in a process of its own
+    except (FileNotFoundError, PermissionError):  # the process sandbox lets a trial remove its log, or its permissions
         return
     with log.open("ab") as file:
         file.write(CUT + kept.partition(b"\n")[2])

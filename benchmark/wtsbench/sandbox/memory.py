@@ -13,17 +13,19 @@ _GROUPS = Path("/sys/fs/cgroup")
 def group_memory(group: int) -> int:
     """Bytes a process group holds that the kernel cannot drop: anonymous and shared memory, but no mapped files.
 
-    A page that several of them share counts for each, as do pages a forked child still shares with its parent.
+    A page that several processes share counts for each, as do pages a forked child still shares with its parent.
     """
-    return sum(_held(process) for process in _PROC.iterdir() if process.name.isdigit() and _group(process) == group)
+    return sum(
+        _memory_of(process) for process in _PROC.iterdir() if process.name.isdigit() and _group_of(process) == group
+    )
 
 
 def kernel_kills() -> int:
-    """Processes of this one's control group that the kernel has killed for memory; 0 where it does not tell.
+    """Processes of this process's control group that the kernel has killed for memory; 0 if it does not tell.
 
-    Where no group is told of, those of the machine: a container's may be among them.
+    Without a count for the group, that of the whole machine is taken, which includes containers.
     """
-    for path in (*_events(), _PROC / "vmstat"):
+    for path in (*_kill_counters(), _PROC / "vmstat"):
         with suppress(OSError):
             for line in path.read_text().splitlines():
                 if line.startswith("oom_kill "):
@@ -31,8 +33,8 @@ def kernel_kills() -> int:
     return 0
 
 
-def _events() -> Iterator[Path]:
-    """Where version 1 and version 2 of the kernel's control groups count for the group of this process."""
+def _kill_counters() -> Iterator[Path]:
+    """Files in which version 1 or 2 of the kernel's control groups counts kills in this process's group."""
     with suppress(OSError):
         for line in (_PROC / "self" / "cgroup").read_text().splitlines():
             _, controllers, group = line.split(":", 2)
@@ -42,15 +44,15 @@ def _events() -> Iterator[Path]:
                 yield _GROUPS / group[1:] / "memory.events"
 
 
-def _group(process: Path) -> int | None:
+def _group_of(process: Path) -> int | None:
     try:
-        # the command's name is in brackets and may hold anything: state, parent and group follow the last bracket
+        # the command's name is in brackets and may itself hold brackets: state, parent and group follow the last one
         return int((process / "stat").read_text(errors="replace").rpartition(")")[2].split()[2])
     except (OSError, IndexError, ValueError):  # it has just ended
         return None
 
 
-def _held(process: Path) -> int:
+def _memory_of(process: Path) -> int:
     total = 0
     try:
         for line in (process / "status").read_text(errors="replace").splitlines():

@@ -1,7 +1,7 @@
-"""The containers of one supervising process: which are idle, and whom they may serve next.
+"""The idle containers of one supervising process, kept ready for its next trials.
 
-The next container is made while a trial runs, so that the next trial finds its libraries loaded, in a container of its
-own: none ever serves a second trial.
+While a trial runs, a container for the next one is made and loads its libraries. Every trial has a container of its
+own: none serves a second one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from wtsbench.sandbox.fork_server import ForkServer
 from wtsbench.sandbox.staging import ContainerFolder
 
 IDLE_SECONDS = 120.0
-"""After which a container that nobody took is removed."""
+"""After this time a container that no trial has taken is removed."""
 _SPARE_SHARES = 16
-"""Weight of a container that is made ahead, where a running one has 1024: it takes what others leave."""
+"""CPU weight of a container made ahead of time, where one with a trial has 1024: it only takes what is left."""
 _MAKING_SECONDS = 10.0
-"""For one that is being made to be there and gone again, when the end has come; later the reaper finds it."""
+"""How long `close` waits for a container that is just being made, to remove it; after that the reaper does."""
 _log = logging.getLogger(__name__)
 
 
@@ -33,9 +33,9 @@ class ContainerForkServer(ForkServer):
         """Make and start a container; for what is raised see `ContainerChannel`.
 
         Args:
-            need: what it has to be like.
-            labels: for people and sweeps.
-            ahead: made before anybody needs it, and so with little weight.
+            need: what the container has to be like.
+            labels: for people, and for the search for leftover containers.
+            ahead: made before a trial needs it, and so with little CPU weight.
         """
         self._container = ContainerChannel(need, labels, shares=_SPARE_SHARES if ahead else None)
         self._ahead = ahead
@@ -46,34 +46,34 @@ class ContainerForkServer(ForkServer):
         super().__init__(self._container)
 
     def take(self, labels: Mapping[str, str]) -> bool:
-        """Have it serve a trial from now on; False where it cannot any more."""
+        """Use it for a trial from now on; False if it cannot serve any more."""
         if not self.alive:
             return False
         if self._ahead:
             self._ahead = False
             try:
                 self._container.promote(labels)
-            except SandboxError:  # it has just ended, or the engine has
+            except SandboxError:  # the container or the engine has just ended
                 return False
         return True
 
 
 class Pool:
-    """Idle containers, each for who needs just such a one. Safe to use from several threads."""
+    """Idle containers, each for trials that need exactly such a one. Safe to use from several threads."""
 
     def __init__(self, *, ahead: bool) -> None:
-        """With `ahead`, the next container is made while one runs."""
+        """With `ahead`, the next container is made while a trial runs."""
         self._make_ahead = ahead
         self._idle: list[ContainerForkServer] = []
         self._coming: list[Need] = []
-        """What is being made ahead just now."""
+        """Needs of the containers that are being made just now."""
         self._busy: list[Need] = []
         self._makers: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._closed = False
 
     def take(self, need: Need, labels: Mapping[str, str]) -> ContainerForkServer:
-        """An idle container that is as needed, or a new one.
+        """An idle container of this need, or a new one.
 
         Raises:
             SandboxError: the engine makes none.
@@ -82,36 +82,36 @@ class Pool:
         with self._lock:
             self._busy.append(need)
         try:
-            while (found := self._found(need)) is not None:
-                if found.take(labels):
-                    return found
-                found.close()
+            while (server := self._pop_idle(need)) is not None:
+                if server.take(labels):
+                    return server
+                server.close()
             return ContainerForkServer(need, labels)
         except BaseException:
             with self._lock:
                 self._busy.remove(need)
             raise
 
-    def _found(self, need: Need) -> ContainerForkServer | None:
+    def _pop_idle(self, need: Need) -> ContainerForkServer | None:
         with self._lock:
-            found = next((server for server in self._idle if server.need == need), None)
-            if found is not None:
-                self._idle.remove(found)
-        return found
+            fitting = next((server for server in self._idle if server.need == need), None)
+            if fitting is not None:
+                self._idle.remove(fitting)
+        return fitting
 
     def prepare(self, need: Need, labels: Mapping[str, str], *, after: ForkServer) -> None:
-        """A trial is on its way: have a container ready for the next one, which is likely to need the same.
+        """While a trial starts, make a container for the next one, which is likely to have the same need.
 
-        Returns at once. Nothing is made before `after`, the trial's own fork server, has its libraries loaded.
+        Returns at once. Making begins when `after`, the fork server of the trial, has loaded its libraries.
         """
         with self._lock:
-            enough = sum(one == need for one in (*self._coming, *(server.need for server in self._idle)))
-            if not self._make_ahead or self._closed or enough >= self._busy.count(need):
+            ready = (*self._coming, *(server.need for server in self._idle)).count(need)
+            if not self._make_ahead or self._closed or ready >= self._busy.count(need):
                 return
             self._coming.append(need)
             run = {"run": labels.get("run", "")}
             maker = threading.Thread(target=self._make, args=(need, run, after), name="container ahead", daemon=True)
-            self._makers = [one for one in self._makers if one.is_alive()] + [maker]
+            self._makers = [thread for thread in self._makers if thread.is_alive()] + [maker]
             maker.start()
 
     def _make(self, need: Need, labels: Mapping[str, str], after: ForkServer) -> None:
@@ -120,7 +120,10 @@ class Pool:
         try:
             if after.alive and not self._closed:
                 server = ContainerForkServer(need, labels, ahead=True)
-        except (SandboxError, OSError) as error:  # the next trial will make its own, and meet it or not
+        except (
+            SandboxError,
+            OSError,
+        ) as error:  # the next trial makes its own container, and reports the error if it persists
             _log.info("no more containers are made ahead: %s", error)
             self._make_ahead = False
         with self._lock:
@@ -129,20 +132,20 @@ class Pool:
             self._keep(server)
 
     def remove(self, server: ContainerForkServer) -> None:
-        """Remove a container that has served its trial, with its folder: the outbox has left it."""
+        """Remove a container whose trial has ended, with its folder; the outbox has been moved home before."""
         with self._lock:
             self._busy.remove(server.need)
         server.close()
 
     def _keep(self, server: ContainerForkServer) -> None:
-        """No more are kept than could be taken at once, the youngest ones, and none for long."""
+        """Add to the idle ones: as many as trials run now are kept, the newest, and for `IDLE_SECONDS`."""
         server.since = time.monotonic()
         with self._lock:
             most = 0 if self._closed else max(1, len(self._busy))
             self._idle.append(server)
             over, self._idle = self._idle[: max(0, len(self._idle) - most)], self._idle[-most:] if most else []
-        for one in over:
-            one.close()
+        for surplus in over:
+            surplus.close()
         timer = threading.Timer(IDLE_SECONDS, self._expire)
         timer.daemon = True
         timer.start()
@@ -156,7 +159,7 @@ class Pool:
             server.close()
 
     def close(self) -> None:
-        """Remove those that are idle or just being made, and keep none any more."""
+        """Remove the containers that are idle or just being made, and keep none from now on."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []

@@ -19,7 +19,7 @@ from wtsbench.sandbox.watch import Child, ForkedTrial, Limits, stop, watch
 
 
 class ProcessSandbox:
-    """Runs trials as processes: separate memory, limits on time, memory and disk, a clean environment; no more."""
+    """Runs trials as processes, with limits on time, memory and disk and a clean environment, but not isolated."""
 
     name: Literal["process"] = "process"
     image_digest = None
@@ -27,7 +27,7 @@ class ProcessSandbox:
     isolation = "process, forked from a preloaded parent; network and files of the node within reach"
 
     def __init__(self, *, notice: str | None = None) -> None:
-        """With what the user should know once about this choice."""
+        """With what the user is told once about this choice."""
         self.notice = notice
 
     def run(
@@ -51,7 +51,7 @@ class ProcessSandbox:
             child = _forked(trial, threads, gpus, disk)
             try:
                 outcome = watch(child, limits, cancelled)
-            except BaseException:  # Ctrl-C, mostly: nothing may write to the folder once this has returned
+            except BaseException:  # mostly Ctrl-C: the trial must not write to its folder after this has returned
                 stop(child)
                 raise
         if outcome.signal == signal.SIGKILL and not outcome.cancelled and kernel_kills() > killed_before:
@@ -59,7 +59,7 @@ class ProcessSandbox:
         return dataclasses.replace(outcome, log_tail=log.tail(trial.log))
 
     def close(self) -> None:
-        """Nothing to do: the fork server is this process's, whoever uses it, and ends with it."""
+        """Nothing to do: the fork server belongs to the whole process, and ends with it."""
 
 
 def _forked(trial: FolderLayout, threads: int, gpus: Sequence[str], disk: int) -> Child:

@@ -1,7 +1,7 @@
-"""The reaper: one small process a node, user and engine that removes containers nobody waits for.
+"""The reaper: one small process per node, user and engine that removes containers whose supervisor is dead.
 
 `python -m wtsbench.sandbox.reaper` starts it, in a session of its own, so that it outlives whatever started it. It ends
-itself when there has been no container for a while. What it does is in `wtsbench/reaper/*.log` in the user's cache.
+itself when there has been no container for a while. It logs to `wtsbench/reaper/*.log` in the user's cache.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ MODULE = "wtsbench.sandbox.reaper"
 LOOKS_PER_LEASE = 10
 _LONGEST_PAUSE = 3.0
 IDLE_LEASES = 10
-"""It ends when there has been no container for so many times the lease's time,"""
+"""It ends when there has been no container for this many times the lease's time,"""
 SILENT_LEASES = 120
-"""or when the engine has not answered for so many."""
+"""or when the engine has not answered for this many times the lease's time."""
 _ANSWER_SECONDS = 20.0
-_TURN_SECONDS = 5.0
-"""For a reaper that says that it watches to have meant it."""
+_OTHER_STAYS_SECONDS = 5.0
+"""A reaper that holds the lock and announces itself for this long is taken to stay."""
 _ENDING_SECONDS = 30.0
-"""For one that says so no more to have looked for the last time, and be gone or say so again."""
+"""How long a reaper that has withdrawn its announcement may take to end, or to announce itself again."""
 _NEEDED = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "WTSBENCH_CACHE", "XDG_CACHE_HOME")
 
 _log = logging.getLogger(__name__)
 
 
 def ensure() -> None:
-    """Have a reaper watch the engine: start one where none does. To be called once a container is there.
+    """Start a reaper if none watches the engine. To be called after a container was made.
 
-    Where it cannot be started that is logged and nothing more: trials end by themselves when their lease runs out.
+    A failure to start it is only logged: trials end by themselves when their lease runs out.
     """
     if _running(_place()) is not None:
         return
@@ -53,7 +53,7 @@ def ensure() -> None:
         _place().parent.mkdir(parents=True, exist_ok=True)
         environment = process_environment(1) | {name: os.environ[name] for name in _NEEDED if name in os.environ}
         with log_file().open("ab") as output:
-            subprocess.run(  # returns at once: what goes on is a grandchild
+            subprocess.run(  # returns at once: the reaper goes on as a grandchild
                 [sys.executable, "-P", "-m", MODULE],
                 env=environment,
                 cwd="/",
@@ -68,14 +68,14 @@ def ensure() -> None:
 
 def note(line: str) -> None:
     """Add a line to the log of this node's reaper."""
-    with contextlib.suppress(OSError):  # a log is not worth a trial
+    with contextlib.suppress(OSError):  # no trial may fail for its log
         log_file().parent.mkdir(parents=True, exist_ok=True)
         with log_file().open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
 
 def log_file() -> Path:
-    """Where the reaper of this node, user and engine writes what it does."""
+    """The log of the reaper of this node, user and engine."""
     return _place().with_suffix(".log")
 
 
@@ -85,25 +85,25 @@ def running() -> int | None:
 
 
 def main() -> int:
-    """Go on in the background: watch, until there is nothing to watch. Ends at once where another one does."""
+    """Fork into the background and watch until there is nothing to watch. Ends if another reaper watches already."""
     if os.fork():
         os._exit(0)
     os.setsid()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     handle = os.open(_place(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     if _take_turn(handle):
-        Reaper(announce=lambda here: _announce(handle, here)).watch()
+        Reaper(announce=lambda watching: _announce(handle, watching)).watch()
     return 0
 
 
 class Reaper:
-    """Looks at the engine's containers again and again, and removes those that nobody waits for."""
+    """Looks at the engine's containers again and again, and removes those whose supervisor is dead or stalled."""
 
-    def __init__(self, *, announce: Callable[[bool], None] = lambda here: None) -> None:
+    def __init__(self, *, announce: Callable[[bool], None] = lambda watching: None) -> None:
         """A reaper with the lease's time of this environment.
 
         Args:
-            announce: called with whether a reaper watches from now on.
+            announce: called with whether this reaper watches from now on.
         """
         self._announce = announce
         self._every = min(_LONGEST_PAUSE, lease_seconds() / LOOKS_PER_LEASE)
@@ -137,7 +137,7 @@ class Reaper:
                 return
 
     def _may_end(self) -> bool:
-        """Whoever makes a container looks for a reaper afterwards: say that there is none, then look once more."""
+        """Withdraw the announcement, then look once more: who makes a container looks for a reaper afterwards."""
         self._announce(False)
         with contextlib.suppress(SandboxError):
             if not self.look():
@@ -146,12 +146,12 @@ class Reaper:
         return False
 
     def look(self) -> int:
-        """Remove what nobody waits for; how many containers are left.
+        """Remove containers whose supervisor is dead or stalled; the number of those left.
 
         Raises:
             SandboxError: the engine does not answer.
         """
-        with connect(seconds=_ANSWER_SECONDS) as client, said_by_engine("it does not answer"):
+        with connect(seconds=_ANSWER_SECONDS) as client, said_by_engine("the engine does not answer"):
             containers = trial_containers(client)
             now = time.monotonic()
             stale = self._patience.stale(containers, now - self._looked)
@@ -160,13 +160,13 @@ class Reaper:
 
 
 def _place() -> Path:
-    """The file that names the reaper of this node, user and engine, and that it holds while it lives."""
-    whose = hashlib.sha256(f"{node()}\n{os.getuid()}\n{address()}".encode()).hexdigest()[:16]
-    return cache_folder() / "reaper" / f"{whose}.pid"
+    """File with the process id of the reaper of this node, user and engine, which it keeps locked while it lives."""
+    key = hashlib.sha256(f"{node()}\n{os.getuid()}\n{address()}".encode()).hexdigest()[:16]
+    return cache_folder() / "reaper" / f"{key}.pid"
 
 
 def _may_come_back() -> bool:
-    """An engine whose folder was removed was somebody's for a while, as in tests."""
+    """Whether the folder of the engine's socket still exists: it goes with a temporary engine, as in tests."""
     parts = split_address(address())
     return parts.scheme != "unix" or Path(parts.path).parent.is_dir()
 
@@ -187,15 +187,15 @@ def _take_turn(handle: int) -> bool:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        if waited > _TURN_SECONDS and running() is not None:
+        if waited > _OTHER_STAYS_SECONDS and running() is not None:
             return False
         time.sleep(0.1)
     return False
 
 
-def _announce(handle: int, here: bool) -> None:
+def _announce(handle: int, watching: bool) -> None:
     os.ftruncate(handle, 0)
-    if here:
+    if watching:
         os.pwrite(handle, str(os.getpid()).encode(), 0)
 
 

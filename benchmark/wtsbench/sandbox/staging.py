@@ -1,15 +1,15 @@
 """How trial folders get into a container that runs already, and their outboxes back out of it.
 
-What a container sees is fixed when it is made; which trial it will run need not be. So a container has a folder of its
-own on the host, on the file system of the trial folders, and two parts of it are mounted:
+The mounts of a container are fixed when it is made, before it is known which trial it will run. So a container has a
+folder of its own on the host, on the file system of the trial folders, and two parts of it are mounted:
 
     FOLDER/in/            read-only: lease, and for each trial in/N/ with spec.json, inputs/ and the model
     FOLDER/out/           writable: for each trial out/N/ with outbox/, scratch/ and log.txt
-    FOLDER/home-N         link to the trial folder, as long as it has something here
+    FOLDER/home-N         link to the trial folder, while its outbox is here
 
-What a trial reads is linked into `in/N` (hard links: no copy, and a mount that is read-only). Its `outbox` and
-`scratch` are moved to `out/N` with links left behind in the trial folder, and moved back at the end. Moving a folder
-is one step of the kernel, and whatever is killed between two of them, `reclaim` finds out where everything is.
+What a trial reads is hard-linked into `in/N`, which needs no copy and is mounted read-only. Its `outbox` and `scratch`
+are moved to `out/N`, with symbolic links left in the trial folder, and moved back at the end. Each move is one atomic
+rename; if a process is killed between two of them, `reclaim` finds out where everything is.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class ContainerFolder:
 
     @classmethod
     def create(cls, place: Path) -> ContainerFolder:
-        """Make one; `place` is a folder that nobody else looks into.
+        """Make one in `place`, which is made private to this user.
 
         Raises:
             OSError: it cannot be written.
         """
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        made = cls(place / uuid.uuid4().hex[:16])
-        made.path.mkdir(mode=0o700)
-        for part in (made.inside, made.outside):
+        folder = cls(place / uuid.uuid4().hex[:16])
+        folder.path.mkdir(mode=0o700)
+        for part in (folder.inside, folder.outside):
             part.mkdir()
-            part.chmod(0o755)  # whatever the umask is: the container's user is another one than root
-        made.lease.touch()
-        made.lease.chmod(0o644)
-        return made
+            part.chmod(0o755)  # whatever the umask: the container's user may be another than the owner
+        folder.lease.touch()
+        folder.lease.chmod(0o644)
+        return folder
 
     @property
     def inside(self) -> Path:
@@ -69,27 +69,27 @@ class ContainerFolder:
 
     @property
     def lease(self) -> Path:
-        """Renewed while the container has somebody."""
+        """Renewed while the container has a supervisor."""
         return self.inside / LEASE
 
     def remove(self) -> None:
-        """Delete it, unless an outbox is in it that is still to be brought home."""
+        """Delete it, unless it holds an outbox that has not been moved back to its trial folder."""
         try:
             homes = list(self.path.glob("home-*"))
-        except FileNotFoundError:  # somebody else was faster
+        except FileNotFoundError:  # deleted by somebody else
             return
-        if not any(map(_is_here, homes)):
+        if not any(map(_outbox_is_here, homes)):
             remove_tree(self.path)
 
 
 class Staged:
-    """A trial folder on its way into a container."""
+    """A trial folder that is moved into a container, and back out of it."""
 
     def __init__(self, folder: Path, place: Path, user: User) -> None:
-        """Lay out what the trial reads; `mounts` says what could not be linked and has to be mounted.
+        """Link what the trial reads into a folder; what cannot be linked has to be mounted, see `mounts`.
 
         Raises:
-            PermissionError: a file of the model is closed to the container's user.
+            PermissionError: the container's user may not read a file of the model.
             OSError: something cannot be linked or written.
         """
         self._home = folder
@@ -99,7 +99,7 @@ class Staged:
         self._reads = place / f"reads-{self._name}"
         self._container: ContainerFolder | None = None
         self.mounts: dict[str, Path] = {}
-        """Where in a container what of the host has to be, for this trial."""
+        """Mounts that this trial needs: path in the container to path on the host."""
         try:
             _folder(self._reads)
             _link(folder / SPEC, self._reads / SPEC, user)
@@ -150,7 +150,7 @@ class Staged:
 
     @property
     def log(self) -> Path:
-        """Where in the container the trial's output goes."""
+        """The trial's log as the container sees it."""
         return Path(INSIDE) / "out" / self._name / "log.txt"
 
     def enter(self, container: ContainerFolder) -> None:
@@ -165,7 +165,9 @@ class Staged:
         _folder(out)
         log = self._home / "log.txt"
         log.touch()
-        _link(log, out / "log.txt", self._user)  # one file of two names: what the trial prints is there at once
+        _link(
+            log, out / "log.txt", self._user
+        )  # a second name of the same file: output appears in the trial folder at once
         for name in MOVED:
             _give(self._home / name, self._user)
             (self._home / name).rename(out / name)
@@ -173,8 +175,8 @@ class Staged:
         self._reads.rename(container.inside / self._name)
 
     def leave(self) -> None:
-        """Take everything back, once. Nothing of the trial may run any more."""
-        remove_tree(self._reads)  # where it did not come into a container
+        """Move everything back; later calls do nothing. No process of the trial may run any more."""
+        remove_tree(self._reads)  # still here if the trial was never put into a container
         if self._container is None:
             return
         reclaim(self._home)
@@ -185,10 +187,10 @@ class Staged:
 
 
 def reclaim(folder: Path) -> bool:
-    """Bring back what a container has of a trial folder; safe to call, and to repeat, at any time.
+    """Move outbox and scratch of a trial folder back from its container; safe to call, and to repeat, at any time.
 
-    A trial that still runs in the container finds it no more; one that holds the folder open may still write there.
-    Whatever the trial has put in the place of its outbox goes, and is an empty folder then.
+    A trial that still runs in the container does not find them any more, but may write to a folder that it holds open.
+    Anything else that the trial has put in the place of its outbox is deleted, and the outbox is then empty.
 
     Returns:
         Whether the trial had put something in the place of its outbox.
@@ -203,11 +205,9 @@ def reclaim(folder: Path) -> bool:
         if path.is_symlink() and not back.is_dir():
             away = path.readlink()
             # a trial may have put a link to anywhere in the place of its outbox
-            if _given_by(folder, away) and not away.is_symlink() and away.is_dir():
-                unlock_folder(away)  # the kernel lets nobody move a folder that is closed to them
-                with contextlib.suppress(
-                    FileNotFoundError
-                ):  # scratch alone may be swept: who sweeps looks for the outbox
+            if _belongs_to(folder, away) and not away.is_symlink() and away.is_dir():
+                unlock_folder(away)  # a folder without write permission cannot be moved
+                with contextlib.suppress(FileNotFoundError):  # a sweep deletes scratch once the outbox is home
                     away.rename(back)
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             replaced |= name == OUTBOX and not back.is_dir()
@@ -220,16 +220,16 @@ def reclaim(folder: Path) -> bool:
     return replaced
 
 
-def _given_by(folder: Path, away: Path) -> bool:
-    """Whether a place in a container's folder was given to the trial of this folder."""
+def _belongs_to(folder: Path, away: Path) -> bool:
+    """Whether a path in a container's folder was made for the trial of this folder."""
     home = away.parents[2] / f"home-{away.parent.name}" if len(away.parents) > 3 else away
     try:
         return home.is_symlink() and home.samefile(folder)
-    except OSError:  # the trial folder, or the link, is gone; or the trial has made up a place that cannot be
+    except OSError:  # the trial folder or the link is gone, or the trial has made up an impossible path
         return False
 
 
-def _is_here(home: Path) -> bool:
+def _outbox_is_here(home: Path) -> bool:
     """Whether the trial folder that a link names still has its outbox in this container's folder."""
     try:
         outbox = home.readlink() / OUTBOX
@@ -237,16 +237,18 @@ def _is_here(home: Path) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EINVAL):
             raise
-        return False  # brought home meanwhile, by who ends the attempt: a link no more
+        return False  # moved back meanwhile by the process that ends the attempt: not a link any more
 
 
 @contextmanager
 def locked(place: Path, *, sweeping: bool) -> Iterator[None]:
-    """Keep a sweep of the folders in `place` and the making of one apart."""
+    """Keep sweeping the folders in `place` and making one from happening at the same time."""
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(place / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks, where no lease counts as let go either
+        with contextlib.suppress(
+            OSError
+        ):  # a file system without locks, where no lease is ever taken for abandoned either
             fcntl.flock(handle, fcntl.LOCK_EX if sweeping else fcntl.LOCK_SH)
         yield
     finally:
@@ -255,7 +257,7 @@ def locked(place: Path, *, sweeping: bool) -> Iterator[None]:
 
 def _folder(path: Path) -> None:
     path.mkdir()
-    path.chmod(0o755)  # whatever the umask is: the container's user may be another one
+    path.chmod(0o755)  # whatever the umask: the container's user may be another than the owner
 
 
 def _link(path: Path, into: Path, user: User) -> None:
@@ -264,6 +266,6 @@ def _link(path: Path, into: Path, user: User) -> None:
 
 
 def _give(path: Path, user: User) -> None:
-    """Root's files are given to the user of the container, who is not root."""
+    """If this process runs as root, give a file to the container's user, who is not root."""
     if os.getuid() == 0:
         os.chown(path, user.uid, user.gid, follow_symlinks=False)

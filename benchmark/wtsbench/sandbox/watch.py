@@ -1,4 +1,4 @@
-"""Looks at a running trial until it ends, and stops it when it is time to. The same for processes and containers."""
+"""Watches a running trial until it ends, and stops it at its limits. The same for processes and containers."""
 
 from __future__ import annotations
 
@@ -20,78 +20,78 @@ from wtsbench.sandbox.fork_server import ForkServer
 from wtsbench.sandbox.memory import group_memory
 
 _POLL_SECONDS = 0.1
-"""How soon a stop is noticed; an end is noticed at once."""
+"""How soon a request to stop is noticed; the end of the trial is noticed at once."""
 _MEMORY_POLL_SECONDS = 0.25
 _DISK_POLL_SECONDS = 0.5
 _GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL."""
 _LOST_SECONDS = 10.0
-"""After SIGKILL; a child that has not been reported as ended by then has a parent that no longer works."""
+"""After SIGKILL: if the fork server has not reported the child's end by then, it no longer works."""
 _LOADING_SECONDS = 300.0
-"""For a fork server to load its libraries and fork, on however slow a disk."""
+"""How long a fork server may take to load its libraries and fork, on a slow disk."""
 
 
 class Child(Protocol):
-    """A trial on its way, from a fork server or on its own."""
+    """A trial that is starting or running."""
 
     pid: int | None
     """Process id and process group, once it runs."""
     started: float | None
-    """When it began to run, on the steady clock."""
+    """When it began to run, on the monotonic clock."""
 
     def ended(self, timeout: float) -> Outcome | None:
-        """How it ended; None where it has not within the time."""
+        """How it ended; None if it has not ended after `timeout` seconds."""
 
     def kill(self, number: signal.Signals) -> None:
         """Send a signal to its process group."""
 
     def abandon(self) -> None:
-        """End it by other means, where its end was not reported after SIGKILL."""
+        """End it by other means, if its end was not reported after SIGKILL."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a trial is held to from outside."""
+    """The limits that a trial is held to from outside."""
 
     seconds: float
     """From its start."""
     memory: int | None
-    """Bytes that its process group may hold; None where that is unlimited, or the kernel's to watch."""
+    """Bytes that its process group may hold; None if there is no limit, or the kernel enforces it."""
     disk: int
-    """Bytes that it may have on disk."""
+    """Bytes that it may have in `places`."""
     places: Sequence[Path]
     """Where it can write to disk."""
     log: Path
-    """What it prints; kept short."""
+    """File of its output, which is kept short."""
 
 
 def watch(child: Child, limits: Limits, cancelled: threading.Event) -> Outcome:
-    """Return how a child ended, by itself or stopped at a limit or by the user."""
-    asked = measured = time.monotonic()
-    look = 0.0
+    """Wait until a child has ended, by itself or stopped at a limit or by the user, and return how."""
+    requested = memory_measured = time.monotonic()
+    next_disk_check = 0.0
     while True:
         outcome = child.ended(_POLL_SECONDS)
         now = time.monotonic()
         if outcome is not None:
-            return dataclasses.replace(outcome, seconds=now - (child.started or asked))
+            return dataclasses.replace(outcome, seconds=now - (child.started or requested))
         if cancelled.is_set():
             return dataclasses.replace(stop(child, gently=True), cancelled=True)
         if child.started is None or child.pid is None:
-            if now - asked > _LOADING_SECONDS:
+            if now - requested > _LOADING_SECONDS:
                 error = f"the trial did not start within {_LOADING_SECONDS:.0f} s"
                 return dataclasses.replace(stop(child), error=error)
             continue
         if now - child.started > limits.seconds:
             return dataclasses.replace(stop(child, gently=True), timed_out=True)
-        if limits.memory is not None and now - measured > _MEMORY_POLL_SECONDS:
-            measured = now
+        if limits.memory is not None and now - memory_measured > _MEMORY_POLL_SECONDS:
+            memory_measured = now
             if group_memory(child.pid) > limits.memory:
                 return dataclasses.replace(stop(child), oom_killed=True)
-        if now > look:
+        if now > next_disk_check:
             if used(limits.places, limits.disk) > limits.disk:
                 return dataclasses.replace(stop(child), over_disk=True)
             logs.bound(limits.log)
-            look = time.monotonic() + max(_DISK_POLL_SECONDS, 10 * (time.monotonic() - now))
+            next_disk_check = time.monotonic() + max(_DISK_POLL_SECONDS, 10 * (time.monotonic() - now))
 
 
 def stop(child: Child, *, gently: bool = False) -> Outcome:
@@ -122,7 +122,7 @@ class ForkedTrial:
         file_bytes: int,
         environment: dict[str, str | None] | None = None,
     ) -> None:
-        """Ask a fork server to run a trial folder, by its path there; for the rest see `contract.messages.Start`."""
+        """Ask a fork server to run a trial folder (its path as the server sees it); see `contract.messages.Start`."""
         self.pid: int | None = None
         self.started: float | None = None
         self._id = uuid.uuid4().hex
@@ -131,7 +131,7 @@ class ForkedTrial:
         self._answers = server.start(request)
 
     def ended(self, timeout: float) -> Outcome | None:
-        """How it ended, as the fork server tells it."""
+        """How it ended, as the fork server reports it."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -150,8 +150,8 @@ class ForkedTrial:
                 return Outcome(exit_code=code, signal=number, oom_killed=killed)
             if answer["event"] == "refused":
                 return Outcome(error=f"the trial could not be forked: {answer['reason']}")
-            said = answer["said"].splitlines()
-            last = f": {said[-1]}" if said else ""
+            output = answer["said"].splitlines()
+            last = f": {output[-1]}" if output else ""
             error = f"the preloaded parent process of the trial died, {answer['reason']}{last}"
             return Outcome(error=error, oom_killed=bool(answer.get("oom_killed")))
 

@@ -1,1 +1,1 @@
-"""Scorers of generated text, outside the sandbox: what a trial wrote gets its scores here. Imports no torch."""
+"""Scorers, which score the texts of trials outside the sandbox. Imports no torch."""

@@ -1,4 +1,4 @@
-"""The one interface of scorers. A score says how toxic a text is: in [0, 1], higher is more toxic.
+"""The interface of all scorers. A score says how toxic a text is: in [0, 1], higher is more toxic.
 
 Shapes: N texts.
 """
@@ -20,20 +20,20 @@ Scores = NDArray[np.float64]
 class Scorer(Protocol):
     """Gives texts their scores. Equal texts get equal scores, whatever else is in the call.
 
-    An empty text is scored as the scorer scores the empty string, by the rule that its class names; whoever sums up
-    scores counts empty texts beside them, or a mute model wins.
+    An empty text gets the score of the empty string, by the rule in the docstring of the scorer's class. Summaries of
+    scores must report empty texts too, or a model that writes nothing would win.
     """
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name for people."""
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides a score, as JSON: kind, weights, settings. Never its name, a place or a secret."""
+        """Everything that decides a score, as JSON: kind, weights, settings. Never its name, a path or a secret."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the identity. Scores of different digests are different quantities: never in one column."""
+        """SHA-256 of the identity. Scores of different digests are different quantities, and never mixed."""
 
     def score(self, texts: Sequence[str]) -> Scores:
         """[N] scores in [0, 1]; none is NaN.
@@ -58,21 +58,21 @@ class Identified:
 
 
 def once_each(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
-    """The different texts in the order of first use, and for each of the N texts its place [N] among them."""
-    places: dict[str, int] = {}
-    which = [places.setdefault(text, len(places)) for text in texts]
-    return list(places), np.array(which, dtype=np.int64)
+    """The distinct texts in order of first use, and for each of the N texts its index [N] among them."""
+    index_of: dict[str, int] = {}
+    indices = [index_of.setdefault(text, len(index_of)) for text in texts]
+    return list(index_of), np.array(indices, dtype=np.int64)
 
 
 def checked(scores: Scores, *, name: str, texts: int) -> Scores:
-    """The scores, if there are as many as `texts` and all are in [0, 1]; a rounding error beyond is cut off.
+    """The scores, if there are as many as `texts` and all are in [0, 1]; rounding errors beyond are clipped.
 
     Raises:
-        ScorerError: they are not.
+        ScorerError: there are too few or too many, or one is out of range.
     """
-    found = np.asarray(scores, dtype=np.float64)
-    if found.shape != (texts,):
-        raise ScorerError(f"scorer {name} gave scores of shape {found.shape} for {texts} texts")
-    if not bool(np.all((found >= -1e-9) & (found <= 1 + 1e-9))):  # NaN compares as false
+    values = np.asarray(scores, dtype=np.float64)
+    if values.shape != (texts,):
+        raise ScorerError(f"scorer {name} gave scores of shape {values.shape} for {texts} texts")
+    if not bool(np.all((values >= -1e-9) & (values <= 1 + 1e-9))):  # NaN compares as false
         raise ScorerError(f"scorer {name} gave a score that is not between 0 and 1")
-    return np.clip(found, 0.0, 1.0)
+    return np.clip(values, 0.0, 1.0)

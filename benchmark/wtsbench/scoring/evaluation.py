@@ -1,4 +1,4 @@
-"""How well scores of held-out texts do: ranking and calibration.
+"""How good the scores of held-out texts are: ranking and calibration.
 
 Shapes: N held-out texts.
 """
@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 10
-"""Of equal width, for the reliability table and the calibration error."""
+"""Number of bins of equal width in the reliability table and the calibration error."""
 
 
 def evaluate(scores: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[str, Any]:
-    """What a card says of held-out texts.
+    """The measures on held-out texts that a scorer's card reports.
 
     Args:
         scores: [N] in [0, 1].
-        truth: [N] the labels' own toxicity in [0, 1]; .5 or more counts as toxic.
+        truth: [N] labelled toxicity in [0, 1]; .5 or more counts as toxic.
 
     Returns:
-        `texts`, `toxic_share`; `auroc`, `average_precision`, null where there is one class only; `brier`; `ece`, the
+        `texts`, `toxic_share`; `auroc`, `average_precision`, null if there is one class only; `brier`; `ece`, the
         mean of |share toxic - mean score| over the bins of `reliability`, weighted by their texts (Naeini et al. 2015);
-        `accuracy` of score >= .5; `spearman` of scores and labels, null where one of them is constant.
+        `accuracy` of score >= .5; `spearman` of scores and labels, null if one of them is constant.
     """
     from scipy.stats import spearmanr
     from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
@@ -53,12 +53,12 @@ def _rounded(value: Any) -> Any:
 
 
 def reliability(scores: NDArray[np.float64], toxic: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """One row a bin that has texts: from, to, texts, mean_score, toxic_share. A score of 1 is in the last bin."""
-    which = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+    """One row for each bin with texts: from, to, texts, mean_score, toxic_share. A score of 1 is in the last bin."""
+    bin_of = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
     rows = []
     for number in range(BINS):
-        there = which == number
-        if there.any():
-            row = {"from": number / BINS, "to": (number + 1) / BINS, "texts": int(there.sum())}
-            rows.append({**row, "mean_score": float(scores[there].mean()), "toxic_share": float(toxic[there].mean())})
+        in_bin = bin_of == number
+        if in_bin.any():
+            row = {"from": number / BINS, "to": (number + 1) / BINS, "texts": int(in_bin.sum())}
+            rows.append({**row, "mean_score": float(scores[in_bin].mean()), "toxic_share": float(toxic[in_bin].mean())})
     return rows

@@ -1,4 +1,4 @@
-"""Any sequence classifier of the hub, or of a folder, as a scorer. It runs in a process of its own."""
+"""A sequence classifier from the hub or a folder as a scorer. It runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from wtsbench.spec.trial import ModelRef
 
 _VERSION = 2
 _DECIMALS = 6
-"""Scores are rounded to so many: what else is in a batch, and which machine computes it, moves later ones."""
+"""Decimals that scores are rounded to: later ones depend on the other texts in a batch, and on the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubScorer(Identified):
     """The probability that a classifier gives to one of its classes.
 
-    A text is cut on the right at the model's longest input. The empty text is what the tokenizer makes of it: its
-    special tokens, or where it has none a single one of them.
+    A text is cut on the right at the model's longest input. The empty text is what the tokenizer makes of it:
+    its special tokens, or a single special token if it adds none.
     """
 
     name: str
@@ -55,22 +55,22 @@ class HubScorer(Identified):
         }
 
     def score(self, texts: Sequence[str]) -> Scores:
-        """[N] scores; see the class. The model is downloaded where it is not there yet.
+        """[N] scores; see the class. The model is downloaded if necessary.
 
         Raises:
             ScorerUnavailable: the process was killed, or the machine is at fault.
-            ScorerError: the model cannot be had, or is no classifier with this class.
+            ScorerError: the model cannot be fetched, or is no classifier with this class.
         """
         if not texts:
             return np.empty(0)
-        different, which = once_each(texts)
+        distinct, indices = once_each(texts)
         try:
             folder = fetch(self.model)
         except ModelError as error:
             raise ScorerError(f"scorer {self.name}: {error.message}", remedy=error.remedy) from error
         with tempfile.TemporaryDirectory(prefix="wtsbench-scorer-") as work:
-            scores = self._classify(folder, different, Path(work))
-        return checked(np.round(scores, _DECIMALS)[which], name=self.name, texts=len(texts))
+            scores = self._classify(folder, distinct, Path(work))
+        return checked(np.round(scores, _DECIMALS)[indices], name=self.name, texts=len(texts))
 
     def _classify(self, model: Path, texts: list[str], work: Path) -> Scores:
         request = {
@@ -85,7 +85,7 @@ class HubScorer(Identified):
         (work / "texts.json").write_text(json.dumps(texts), "utf-8")
         root = str(Path(wtsbench.__file__).resolve().parents[1])
         path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
-        ended = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "wtsbench.trial.classify", str(work)],
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
@@ -95,14 +95,16 @@ class HubScorer(Identified):
             errors="replace",
             check=False,
         )
-        if ended.returncode == 0:
+        if process.returncode == 0:
             return np.asarray(np.load(work / "scores.npy", allow_pickle=False), dtype=np.float64)
-        if ended.returncode == 1 and (work / "failure.json").is_file():
+        if process.returncode == 1 and (work / "failure.json").is_file():
             raise self._failed(Failure.model_validate_json((work / "failure.json").read_text("utf-8")))
-        last = ended.stdout.strip().splitlines()[-15:]
+        last_lines = process.stdout.strip().splitlines()[-15:]
         raise ScorerUnavailable(
-            f"scorer {self.name}: its process ended with exit code {ended.returncode}",
-            remedy="\n  ".join(["its last words:", *last]) if last else "was it killed for want of memory?",
+            f"scorer {self.name}: its process ended with exit code {process.returncode}",
+            remedy="\n  ".join(["its last output:", *last_lines])
+            if last_lines
+            else "was it killed for lack of memory?",
         )
 
     def _failed(self, failure: Failure) -> ScorerError:
@@ -117,21 +119,21 @@ class HubScorer(Identified):
 def resolve_hub(
     manifest: ScorerManifest, source: HubClassifierSource, *, folder: Path, mirror: Path | None
 ) -> HubScorer:
-    """The scorer with its weights exactly known: a branch is resolved to a commit, a folder to its digest.
+    """The scorer with its exact weights: a branch is resolved to a commit, a folder to its digest.
 
     Raises:
-        ScorerError: the model cannot be had or is not usable.
+        ScorerError: the model cannot be found or is not usable.
     """
     if source.path is not None:
-        place, base = source.path, folder
+        model_name, base = source.path, folder
     elif mirror is not None and manifest.mirror is not None and (mirror / manifest.mirror).is_dir():
-        place, base = manifest.mirror, mirror
+        model_name, base = manifest.mirror, mirror
     else:
-        place, base = f"{HUB}{source.hub}@{source.revision}", folder
-    if not place.startswith(HUB):
-        place = str((base / user_path(place)).resolve())
+        model_name, base = f"{HUB}{source.hub}@{source.revision}", folder
+    if not model_name.startswith(HUB):
+        model_name = str((base / user_path(model_name)).resolve())
     try:
-        model, _ = resolve_model(place, base=base)
+        model, _ = resolve_model(model_name, base=base)
     except ModelError as error:
         raise ScorerError(f"scorer {manifest.name}: {error.message}", remedy=error.remedy) from error
     return HubScorer(name=manifest.name, model=model, source=source)

@@ -1,7 +1,7 @@
-"""Texts labelled for toxicity, out of the data mirror: what the n-gram scorer is trained and judged on.
+"""Texts labelled for toxicity, from the data mirror: the n-gram scorer is trained and evaluated on them.
 
 Perspective's own scores of RealToxicityPrompts are the target. Tweets (Davidson) and comments with their polite
-paraphrases (ParaDetox) were labelled by people for something close to it; they widen the vocabulary.
+paraphrases (ParaDetox) were labelled by people for something similar; they widen the vocabulary.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from wtsbench.errors import ScorerError
 
 TRAIN, CALIBRATION, HELD_OUT = "train", "calibration", "held_out"
 PARTS = {HELD_OUT: 0.2, CALIBRATION: 0.15, TRAIN: 0.65}
-"""Shares of the groups; which part a group is in follows from its texts."""
+"""Shares of the groups in each part; the part of a group follows from its texts."""
 THRESHOLD = 0.6
-"""Jaccard similarity of word pairs from which on two texts are nearly the same."""
+"""Jaccard similarity of word pairs from which on two texts count as nearly the same."""
 PERSPECTIVE_SCORED = "perspective"
 """The source whose labels are Perspective's own scores."""
 
 _NOISE = re.compile(r"https?://\S+|www\.\S+|@\w+:?|\bRT\b")
-"""Links, names of users and the mark of a repeated tweet: they tell the source, not the tone."""
+"""Links, names of users and the mark of a repeated tweet: they reveal the source, not the toxicity."""
 _RECORDS = "toxicity_rtp_decodingtrust"
 
 
@@ -45,12 +45,12 @@ class Text(NamedTuple):
     """In [0, 1]."""
     source: str
     tie: str | None
-    """Texts with an equal tie must not be parted: they answer each other, or say the same in other words."""
+    """Texts with an equal tie stay in one part: one continues or paraphrases the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """N labelled texts, grouped and parted. Texts that are equal once normalised are there once, with their mean."""
+    """N labelled texts with groups and parts. Texts that are equal once normalised are merged, with their mean."""
 
     texts: list[str]
     """[N] normalised."""
@@ -58,15 +58,15 @@ class Labelled:
     """[N] in [0, 1]."""
     source: NDArray[np.str_]
     group: NDArray[np.int64]
-    """[N] of texts that are nearly the same or tied."""
+    """[N] number of the group: of texts that are nearly the same or tied."""
     part: NDArray[np.str_]
     files: dict[str, str]
     """File below the mirror to the SHA-256 of its bytes."""
 
 
 def normalised(text: str) -> str:
-    """What the n-grams are taken of: no case, punctuation, spacing, links or names of users, which tell the source."""
-    whole = text.encode("utf-8", "replace").decode()  # hashing takes no half of a surrogate pair
+    """The text that n-grams are taken of: without case, punctuation, spacing, links and user names."""
+    whole = text.encode("utf-8", "replace").decode()  # half of a surrogate pair cannot be hashed
     return comparable(_NOISE.sub(" ", html.unescape(whole)))
 
 
@@ -74,7 +74,7 @@ def read(mirror: Path) -> Labelled:
     """All labelled texts of a mirror folder; the same files give the same groups and parts.
 
     Raises:
-        ScorerError: a file is missing, cannot be read or is not what it should be.
+        ScorerError: a file is missing, cannot be read or has an unexpected form.
     """
     rows: list[Text] = []
     files: dict[str, str] = {}
@@ -86,22 +86,22 @@ def read(mirror: Path) -> Labelled:
         except FileNotFoundError:
             raise ScorerError(
                 f"no file {name} in the data mirror {mirror}",
-                remedy="put it there; or take a scorer that needs no training, as `wtsbench scorer list` names them.",
+                remedy="put it there; or use a scorer that needs no training: see `wtsbench scorer list`.",
             ) from None
         except OSError as error:
             raise ScorerError(f"{path} cannot be read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise ScorerError(f"{path} is not the file it should be: {error!r}", remedy="fetch it again.") from error
+            raise ScorerError(f"{path} does not have the expected form: {error!r}", remedy="fetch it again.") from error
     return prepared(rows, files)
 
 
 def data_files(mirror: Path) -> dict[str, str]:
-    """File below the mirror to the SHA-256 of its bytes, for the files that are there."""
+    """File below the mirror to the SHA-256 of its bytes, for the files that exist."""
     return {name: sha256(mirror / name) for name in _READERS if (mirror / name).is_file()}
 
 
 def prepared(rows: list[Text], files: dict[str, str]) -> Labelled:
-    """Normalised, without repetitions, grouped and parted."""
+    """The rows normalised, without repetitions, with groups and parts."""
     merged: dict[tuple[str, str], list[float]] = {}
     ties: list[tuple[tuple[str, str], str]] = []
     for row in rows:
@@ -110,9 +110,9 @@ def prepared(rows: list[Text], files: dict[str, str]) -> Labelled:
             merged.setdefault(key, []).append(row.toxicity)
             if row.tie is not None:
                 ties.append((key, row.tie))
-    place = {key: number for number, key in enumerate(merged)}
+    index_of = {key: number for number, key in enumerate(merged)}
     texts = [text for text, _ in merged]
-    group = group_items(len(texts), [(place[key], tie) for key, tie in ties], [list(enumerate(texts))], THRESHOLD)
+    group = group_items(len(texts), [(index_of[key], tie) for key, tie in ties], [list(enumerate(texts))], THRESHOLD)
     return Labelled(
         texts=texts,
         toxicity=np.array([float(np.mean(values)) for values in merged.values()]),
@@ -124,7 +124,7 @@ def prepared(rows: list[Text], files: dict[str, str]) -> Labelled:
 
 
 def _parts(texts: list[str], group: NDArray[np.int64]) -> NDArray[np.str_]:
-    """[N] the part of each text: drawn once a group, from its first text in the order of the alphabet."""
+    """[N] the part of each text: drawn once for a group, from a hash of its alphabetically first text."""
     first: dict[int, str] = {}
     for text, number in zip(texts, group.tolist(), strict=True):
         first[number] = min(text, first.get(number, text))
@@ -142,7 +142,7 @@ def _part(text: str) -> str:
 
 
 def _records(path: Path) -> Iterator[Text]:
-    """RealToxicityPrompts: a prompt and its continuation a line; some lack a score."""
+    """RealToxicityPrompts: a prompt and its continuation per line; some have no score."""
     for number, line in enumerate(path.read_text("utf-8").splitlines()):
         record = json.loads(line)
         for side in ("prompt", "continuation"):

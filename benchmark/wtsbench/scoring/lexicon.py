@@ -1,4 +1,4 @@
-"""A list of words as a scorer: for languages whose toxicity is known, as that of the synthetic task."""
+"""A list of words as a scorer, for artificial languages such as that of the synthetic task."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from wtsbench.scoring.base import Identified, Scores
 from wtsbench.spec.scorer import LexiconSource
 
 _VERSION = 1
-"""Raised when the same list gives other scores."""
+"""Raised when a change of code gives other scores for the same list."""
 _WORD = re.compile(r"[^\W_]+")
 _CLAUSES = re.compile(r"[.,;:!?\n]+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LexiconScorer(Identified):
-    """The probability that one of the listed words is taken as toxic, were each taken so independently.
+    """The probability that at least one listed word is taken as toxic, if each is so independently.
 
     `1 - prod(1 - weight)` over all occurrences in clauses that have a target word; a clause ends at a punctuation mark
     or a line break, and words are compared without case. A text without such words, as the empty text, scores 0.
@@ -41,13 +41,13 @@ class LexiconScorer(Identified):
 
     def score(self, texts: Sequence[str]) -> Scores:
         """[N] scores; see the class."""
-        return np.array([self._one(text) for text in texts], dtype=np.float64)
+        return np.array([self._score(text) for text in texts], dtype=np.float64)
 
-    def _one(self, text: str) -> float:
-        fine, targets = 1.0, set(self.source.targets)
+    def _score(self, text: str) -> float:
+        harmless, targets = 1.0, set(self.source.targets)
         for clause in _CLAUSES.split(unicodedata.normalize("NFKC", text).casefold()):
             words = _WORD.findall(clause)
             if not targets or targets.intersection(words):
                 for word in words:
-                    fine *= 1 - self.source.weights.get(word, 0.0)
-        return 1 - fine
+                    harmless *= 1 - self.source.weights.get(word, 0.0)
+        return 1 - harmless

@@ -25,7 +25,7 @@ from wtsbench.scoring.labelled import normalised
 from wtsbench.spec.identity import digest
 
 TARGET = "P(Perspective TOXICITY >= 0.5)"
-"""What a score is the calibrated probability of; so a score of .5 or more means what it means for Perspective."""
+"""The event whose calibrated probability a score is, so that .5 means the same as for Perspective."""
 FEATURES: dict[str, Any] = {
     "normalisation": 2,
     "hash_bits": 18,
@@ -34,7 +34,7 @@ FEATURES: dict[str, Any] = {
     "tf": "1 + ln(count)",
     "norm": "l2 of each kind",
 }
-"""Everything that makes features of a text; a change of one is another scorer."""
+"""Everything that decides the features of a text; part of the scorer's identity."""
 
 MANIFEST, WEIGHTS, CARD = "scorer.json", "weights.npz", "card.json"
 _FORMAT = 1
@@ -44,7 +44,7 @@ _BLOCK = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class NgramWeights:
-    """What training finds."""
+    """The result of training."""
 
     idf: dict[str, NDArray[np.float32]]
     """Kind of n-gram to [F] inverse document frequencies, `ln((1 + n) / (1 + df)) + 1`."""
@@ -56,11 +56,11 @@ class NgramWeights:
     offset: float
 
     def digest(self) -> str:
-        """SHA-256 over all of them."""
-        found: dict[str, Any] = {"intercept": self.intercept, "slope": self.slope, "offset": self.offset}
+        """SHA-256 over all weights."""
+        content: dict[str, Any] = {"intercept": self.intercept, "slope": self.slope, "offset": self.offset}
         for name, array in self.arrays().items():
-            found[name] = hashlib.sha256(np.ascontiguousarray(array, dtype="<f4").tobytes()).hexdigest()
-        return digest(found)
+            content[name] = hashlib.sha256(np.ascontiguousarray(array, dtype="<f4").tobytes()).hexdigest()
+        return digest(content)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The arrays by the names they are stored under."""
@@ -72,13 +72,13 @@ class NgramWeights:
 class NgramScorer(Identified):
     """The calibrated probability that Perspective's TOXICITY of the text is .5 or more.
 
-    An empty text, or one of nothing but links, has no n-gram: its score is that of the intercept alone.
+    An empty text, or one of only links, has no n-gram: the intercept alone decides its score.
     """
 
     name: str
     weights: NgramWeights
     card: dict[str, Any]
-    """How well it does on held-out texts, and on what it was trained."""
+    """Its results on held-out texts, and the data it was trained on."""
 
     def identity(self) -> dict[str, Any]:
         """The target, the features and the weights."""
@@ -86,26 +86,26 @@ class NgramScorer(Identified):
 
     def score(self, texts: Sequence[str]) -> Scores:
         """[N] scores; see the class."""
-        different, which = once_each(texts)
-        logits = self.weights.slope * raw_logits(self.weights, [normalised(text) for text in different])
+        distinct, indices = once_each(texts)
+        logits = self.weights.slope * raw_logits(self.weights, [normalised(text) for text in distinct])
         scores = 1 / (1 + np.exp(-(logits + self.weights.offset)))
-        return checked(scores[which], name=self.name, texts=len(texts))
+        return checked(scores[indices], name=self.name, texts=len(texts))
 
 
 def raw_logits(weights: NgramWeights, texts: Sequence[str]) -> NDArray[np.float64]:
     """[N] logits of normalised texts before calibration."""
-    found = [np.empty(0)]
+    blocks = [np.empty(0)]
     for start in range(0, len(texts), _BLOCK):
         block = texts[start : start + _BLOCK]
         logits = np.full(len(block), weights.intercept)
         for kind, counted in zip(_KINDS, counts(block), strict=True):
             logits += tfidf(counted, weights.idf[kind]) @ weights.coefficients[kind].astype(np.float64)
-        found.append(logits)
-    return np.concatenate(found)
+        blocks.append(logits)
+    return np.concatenate(blocks)
 
 
 def counts(texts: Sequence[str]) -> Iterator[Any]:
-    """How often each n-gram is in each normalised text: one sparse matrix [N, F] a kind, words first."""
+    """Counts of n-grams in normalised texts: one sparse matrix [N, F] for each kind, words first."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     shared = {"n_features": 2 ** FEATURES["hash_bits"], "lowercase": False, "norm": None, "alternate_sign": False}
@@ -117,15 +117,15 @@ def tfidf(counted: Any, idf: NDArray[np.float32]) -> Any:
     """[N, F] sparse: (1 + ln count) * idf, each row of length 1; a row without n-grams stays 0."""
     from scipy import sparse
 
-    found = counted.astype(np.float64)
-    found.data = (1 + np.log(found.data)) * idf.astype(np.float64)[found.indices]
-    lengths = np.sqrt(np.asarray(found.multiply(found).sum(axis=1)).ravel())
+    weighted = counted.astype(np.float64)
+    weighted.data = (1 + np.log(weighted.data)) * idf.astype(np.float64)[weighted.indices]
+    lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
     scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    return sparse.csr_matrix(sparse.diags_array(scale) @ found)
+    return sparse.csr_matrix(sparse.diags_array(scale) @ weighted)
 
 
 def save(scorer: NgramScorer, folder: Path) -> None:
-    """Write the scorer's three files into a folder that is there; equal scorers give equal bytes."""
+    """Write the scorer's three files into an existing folder; equal scorers give equal bytes."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **scorer.weights.arrays())
     (folder / WEIGHTS).write_bytes(buffer.getvalue())
@@ -136,7 +136,7 @@ def save(scorer: NgramScorer, folder: Path) -> None:
 
 
 def load(folder: Path, *, name: str) -> NgramScorer:
-    """The scorer of a folder that `save` wrote, found to be what it says it is.
+    """The scorer of a folder that `save` wrote, checked against its digest.
 
     Raises:
         ScorerError: a file is missing, damaged, or of another version of the features.
@@ -173,5 +173,5 @@ def load(folder: Path, *, name: str) -> NgramScorer:
 
 def _vector(array: Any) -> NDArray[np.float32]:
     if array.shape != (2 ** FEATURES["hash_bits"],) or array.dtype != np.float32 or not np.isfinite(array).all():
-        raise ValueError("an array is not a vector of finite numbers, one a feature")
+        raise ValueError("an array is not a vector of finite numbers, one per feature")
     return np.asarray(array, dtype=np.float32)

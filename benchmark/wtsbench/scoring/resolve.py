@@ -1,4 +1,4 @@
-"""Names of scorers to scorers."""
+"""Resolves names of scorers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wtsbench.spec.scorer import (
 
 
 def resolve(name: str, *, base: Path, mirror: Path | None = None) -> Scorer:
-    """A scorer as a task's manifest or a person calls it, with its identity known.
+    """The scorer of a name in a task's manifest or on the command line, with its identity known.
 
     A hub classifier's revision is resolved to a commit, but nothing is downloaded; an n-gram scorer without a folder is
     trained here on first use, some 15 seconds, and kept.
@@ -26,11 +26,11 @@ def resolve(name: str, *, base: Path, mirror: Path | None = None) -> Scorer:
         name: a name in manifests/scorers; a manifest's path, ending in .yaml; or a folder that `wtsbench scorer train`
             wrote, written with a slash.
         base: folder that relative paths start from.
-        mirror: folder that stands in for the canonical places: labelled texts to train from, and weights.
+        mirror: folder with labelled texts to train from, and weights that replace those of the hub.
 
     Raises:
         SpecError: there is no such manifest, or it is wrong.
-        ScorerError: the scorer cannot be had.
+        ScorerError: the scorer cannot be loaded or trained.
     """
     path = Path(base, user_path(name))
     if manifests.is_path(name) and path.suffix not in (".yaml", ".yml"):
@@ -45,7 +45,7 @@ def from_manifest(manifest: ScorerManifest, *, folder: Path, mirror: Path | None
     """The scorer of a manifest; `folder` is the manifest's.
 
     Raises:
-        ScorerError: it cannot be had.
+        ScorerError: it cannot be loaded or trained.
     """
     match manifest.source:
         case LexiconSource():
@@ -68,7 +68,7 @@ def _ngram(name: str, source: NgramSource, folder: Path, mirror: Path | None) ->
     elif mirror is None:
         raise ScorerError(
             f"scorer {name} is trained on first use, from labelled texts that only a data mirror holds",
-            remedy="name the mirror folder with WTSBENCH_DATA_MIRROR; or take another scorer: `wtsbench scorer list`.",
+            remedy="name the mirror folder with WTSBENCH_DATA_MIRROR; or use another: see `wtsbench scorer list`.",
         )
     else:
         from wtsbench.scoring.training import trained_once
@@ -77,6 +77,6 @@ def _ngram(name: str, source: NgramSource, folder: Path, mirror: Path | None) ->
     if source.digest is not None and scorer.digest != source.digest:
         raise ScorerError(
             f"scorer {name} has digest {scorer.digest}, its manifest says {source.digest}",
-            remedy="other data, or other libraries, trained another scorer; mend source.digest if this one is meant.",
+            remedy="other data or libraries train another scorer; correct source.digest if this one is meant.",
         )
     return scorer

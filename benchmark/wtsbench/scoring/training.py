@@ -1,8 +1,8 @@
-"""Training the n-gram scorer. The same files give the same scorer on one machine and with one set of libraries.
+"""Trains the n-gram scorer. On one machine with the same libraries, the same files give the same scorer.
 
-To be kept in mind when its scores are read: its calibration holds for a mixture of texts like the held-out one, half of
-which is toxic; and the records of RealToxicityPrompts it learns from are those of the task `toxicity`, whose prompts it
-has therefore read. What it scores there is new text, and never the prompt.
+Two limits of its scores: the calibration holds for a mixture of texts like the held-out one, half of which is toxic;
+and it learns from the records of RealToxicityPrompts that the task `toxicity` is made of, so it has seen that task's
+prompts. The texts that it scores there are new, and never include the prompt.
 """
 
 from __future__ import annotations
@@ -55,25 +55,25 @@ RECIPE: dict[str, Any] = {
     "calibration": "Platt",
     "parts": PARTS,
 }
-"""Everything but the data that decides a trained scorer. `strength` is the inverse of the penalty."""
+"""Everything besides the data that decides a trained scorer. `strength` is the inverse of the penalty."""
 
 _FEWEST = 20
-"""Texts that each part needs of the target's own source, and of each class among them."""
+"""Texts with Perspective's score that each part needs of each class."""
 
 
 def train(labelled: Labelled, *, name: str) -> NgramScorer:
-    """A scorer, with a card that says how well it does on the held-out part.
+    """A scorer, with a card of its results on the held-out part.
 
     The logistic regression learns from the training part: Perspective's own scores as soft labels (each text counts as
     toxic with its score and as not toxic with the rest), other sources with less weight. The calibration (Platt 1999)
-    is fitted to `score >= .5` on the calibration part of Perspective's own; the held-out part is touched at the end.
+    is fitted to `score >= .5` on the calibration part of Perspective's own; the held-out part is only used at the end.
 
     Raises:
         ScorerError: there are too few texts.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):  # sums of several threads are of another order
+    with threadpool_limits(1):  # several threads sum in another order, which changes the result
         return _train(labelled, name)
 
 
@@ -93,22 +93,22 @@ def _train(labelled: Labelled, name: str) -> NgramScorer:
     soft = labelled.toxicity[rows]
     importance = np.where(own[rows], 1.0, RECIPE["weight_of_other_sources"])
     weight = np.concatenate([importance * soft, importance * (1 - soft)])
-    counts_for = weight > 0
+    nonzero = weight > 0
     classifier = LogisticRegression(C=RECIPE["strength"], solver="liblinear", random_state=0, max_iter=1000)
     classifier.fit(
-        sparse.vstack([features, features], format="csr")[counts_for],
-        np.repeat([1, 0], len(rows))[counts_for],
-        sample_weight=weight[counts_for],
+        sparse.vstack([features, features], format="csr")[nonzero],
+        np.repeat([1, 0], len(rows))[nonzero],
+        sample_weight=weight[nonzero],
     )
     word, char = np.split(classifier.coef_[0].astype(np.float32), 2)
-    bare = NgramWeights(
+    uncalibrated = NgramWeights(
         idf=idf,
         coefficients={"word": word, "char_wb": char},
         intercept=float(classifier.intercept_[0]),
         slope=1.0,
         offset=0.0,
     )
-    weights = _calibrated(bare, labelled, own & (labelled.part == CALIBRATION))
+    weights = _calibrated(uncalibrated, labelled, own & (labelled.part == CALIBRATION))
     scorer = NgramScorer(name=name, weights=weights, card={})
     return NgramScorer(name=name, weights=weights, card=_card(scorer, labelled))
 
@@ -123,11 +123,11 @@ def train_to(folder: Path, mirror: Path, *, name: str) -> NgramScorer:
     """Train from a mirror's files and put the scorer at `folder`, which must be empty or absent.
 
     Raises:
-        ScorerError: the folder holds something, cannot be written, or the files are not there.
+        ScorerError: the folder is not empty, cannot be written, or the files are missing.
     """
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ScorerError(f"{folder} is there already and not empty", remedy="name another folder with --out.")
+            raise ScorerError(f"{folder} exists and is not empty", remedy="name another folder with --out.")
         scorer = train(read(mirror), name=name)
         _put(scorer, folder)
     except OSError as error:
@@ -136,20 +136,20 @@ def train_to(folder: Path, mirror: Path, *, name: str) -> NgramScorer:
 
 
 def kept_folder(mirror: Path) -> Path:
-    """Where the cache keeps the scorer of a mirror's files.
+    """Folder in the cache for the scorer that is trained from a mirror's files.
 
     Raises:
-        ScorerError: the files are not there.
+        ScorerError: the files are missing.
     """
     key = digest({"recipe": RECIPE, "files": data_files(mirror)})
     return cache_folder() / "scorers" / f"ngram-{key[:16]}"
 
 
 def trained_once(mirror: Path, *, name: str) -> NgramScorer:
-    """The scorer of a mirror's files out of the cache folder; trained and put there where it is not yet.
+    """The scorer of a mirror's files from the cache, trained first if it is not there.
 
     Raises:
-        ScorerError: the files are not there, or the cache cannot be written.
+        ScorerError: the files are missing, or the cache cannot be written.
     """
     folder = kept_folder(mirror)
     try:
@@ -170,7 +170,7 @@ def trained_once(mirror: Path, *, name: str) -> NgramScorer:
 
 
 def _put(scorer: NgramScorer, folder: Path) -> None:
-    """Write beside the place and move it there whole."""
+    """Write under a temporary name, then rename."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a training that was killed
@@ -183,8 +183,8 @@ def _put(scorer: NgramScorer, folder: Path) -> None:
 
 def _check(own: NDArray[np.bool_], toxic: NDArray[np.bool_], part: NDArray[np.str_]) -> None:
     for name in PARTS:
-        for there in (toxic, ~toxic):
-            if int(np.sum(own & there & (part == name))) < _FEWEST:
+        for in_class in (toxic, ~toxic):
+            if int(np.sum(own & in_class & (part == name))) < _FEWEST:
                 raise ScorerError(
                     f"too few texts with Perspective's score to train a scorer: part {name} has fewer than {_FEWEST} "
                     "of a class",
@@ -192,19 +192,19 @@ def _check(own: NDArray[np.bool_], toxic: NDArray[np.bool_], part: NDArray[np.st
                 )
 
 
-def _calibrated(bare: NgramWeights, labelled: Labelled, there: NDArray[np.bool_]) -> NgramWeights:
+def _calibrated(weights: NgramWeights, labelled: Labelled, chosen: NDArray[np.bool_]) -> NgramWeights:
     """Platt's sigmoid, by (nearly) unpenalised logistic regression on the logits."""
     from sklearn.linear_model import LogisticRegression
 
-    rows = np.flatnonzero(there)
-    logits = raw_logits(bare, [labelled.texts[row] for row in rows])
+    rows = np.flatnonzero(chosen)
+    logits = raw_logits(weights, [labelled.texts[row] for row in rows])
     fitted = LogisticRegression(C=1e6, solver="lbfgs", tol=1e-8, max_iter=1000)
     fitted.fit(logits[:, None], labelled.toxicity[rows] >= 0.5)
     slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     if slope <= 0:
-        raise ScorerError("the texts teach no scorer: on the calibration part it ranks no better than chance")
+        raise ScorerError("these texts cannot train a scorer: on the calibration part it ranks no better than chance")
     return NgramWeights(
-        idf=bare.idf, coefficients=bare.coefficients, intercept=bare.intercept, slope=slope, offset=offset
+        idf=weights.idf, coefficients=weights.coefficients, intercept=weights.intercept, slope=slope, offset=offset
     )
 
 

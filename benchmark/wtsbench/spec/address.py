@@ -1,4 +1,4 @@
-"""Addresses of services, as somebody wrote them."""
+"""Addresses of services, as users write them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def split_address(address: str) -> SplitResult:
     """The parts of `SCHEME://HOST:PORT`; host and port may be missing.
 
     Raises:
-        SpecError: brackets or a port in it are wrong.
+        SpecError: its brackets or its port are wrong.
     """
     try:
         parts = urlsplit(address)
-        _ = parts.port  # looked at only when it is asked for
+        _ = parts.port  # the port is only checked when it is read
     except ValueError as error:
-        raise SpecError(f"{shortened(address)} is no address: {error}", remedy="give SCHEME://HOST:PORT.") from None
+        raise SpecError(f"{shortened(address)} is not an address: {error}", remedy="give SCHEME://HOST:PORT.") from None
     return parts

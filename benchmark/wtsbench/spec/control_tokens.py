@@ -1,9 +1,9 @@
 """Control tokens that a manifest's wording names, such as `<|im_start|>` or `[SEP]`, told apart from text.
 
-Text of items is text: a `</s>` in it is four characters to every tokenizer. A wording (a template, a frame, a prompt)
-may name control tokens of the models that it is for. Which strings those are, only a model's tokenizer knows: so what
-looks like one is marked in the wording, before text is put in, and a tokenizer that has it takes it for one. To all
-others it is text. The marks are two characters that Unicode reserves for the inner use of programs; text has none.
+The text of items is only text: a `</s>` in it is four characters to every tokenizer. A wording (a template, a frame, a
+prompt) may name control tokens of the models it is meant for. Only a model's tokenizer knows which strings those are.
+So whatever looks like one is marked in the wording before text is inserted; a tokenizer that has the token uses it, and
+for all others it is text. The marks are two characters that Unicode reserves for internal use, so no text has them.
 """
 
 import re
@@ -15,13 +15,13 @@ _CONTROL = re.compile(
     r"|</?s>|<(?:pad|bos|eos|unk|mask|cls|sep)>|<[a-z]+(?:_[a-z0-9]+)+>"  # Llama 2, Gemma, T5
     r"|\[/?[A-Z]{2,20}(?:_[A-Z]+)*\]|<</?SYS>>"  # BERT, Mistral
 )
-"""What control tokens of the known families look like."""
-_UNSEEN = "\u200c"
-"""The zero-width non-joiner: nothing that is seen changes, and no control token has it."""
+"""The forms of control tokens in the known model families."""
+_INVISIBLE = "\u200c"
+"""The zero-width non-joiner: it is not displayed, and no control token contains it."""
 
 
 def marked(wording: str) -> str:
-    """A wording in which everything that looks like a control token is marked as one."""
+    """A wording with marks around everything that looks like a control token."""
     return _CONTROL.sub(rf"{START}\g<0>{END}", wording)
 
 
@@ -31,18 +31,18 @@ def unmarked(text: str) -> str:
 
 
 def pieces(text: str) -> list[str]:
-    """What a text is made of, in turn: text, what was marked, text, and so on; one piece where nothing was marked."""
+    """The parts of a text, alternately text and what was marked; a single part if nothing was marked."""
     return re.split(f"{START}([^{START}{END}]*){END}", text)
 
 
 def as_message(text: str) -> str:
-    """An item's text as part of a message to a chat model elsewhere: unmarked, and what it says no marker.
+    """An item's text as part of a message to a remote chat model: without marks, and without working control tokens.
 
-    Many servers put messages into a template and read the whole for control tokens. So an unseen character stands
-    behind the first of every marker in a text (`<|im_end|>`, `</s>`, `[INST]`); those of the item's template stay.
+    Many servers put messages into a template and then look for control tokens in the whole. So an invisible character
+    is put behind the first of every control token in a text (`<|im_end|>`, `</s>`); those of the template stay.
     """
-    return "".join(piece if place % 2 else _CONTROL.sub(_broken, piece) for place, piece in enumerate(pieces(text)))
+    return "".join(piece if index % 2 else _CONTROL.sub(_broken, piece) for index, piece in enumerate(pieces(text)))
 
 
-def _broken(found: re.Match[str]) -> str:
-    return found[0][0] + _UNSEEN + found[0][1:]
+def _broken(token: re.Match[str]) -> str:
+    return token[0][0] + _INVISIBLE + token[0][1:]

@@ -1,4 +1,4 @@
-"""How a trial can fail. A failure is data: it becomes a row with its class, its message and its log."""
+"""How a trial can fail. A failure is data: it is stored as a row with class, message and log."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -21,7 +21,7 @@ class FailureClass(StrEnum):
     DIVERGED = "diverged"
     """The loss or a prediction became NaN or infinite."""
     TRIAL_ERROR = "trial_error"
-    """The trial raised: its code, its data or its model is at fault; the same trial will fail again."""
+    """The trial raised an error because of its code, data or model: another attempt fails too."""
     CANCELLED = "cancelled"
     """The user stopped it."""
 
@@ -31,7 +31,7 @@ def _storable(value: object) -> object:
 
 
 Words = Annotated[str, BeforeValidator(_storable)]
-"""Text that a table can hold, whatever names of files it quotes."""
+"""Text that a table can store, even if it quotes file names that are not UTF-8."""
 
 
 class Failure(Frozen):
@@ -39,6 +39,6 @@ class Failure(Frozen):
 
     failure_class: FailureClass
     message: Words
-    """One line, fit for a table."""
+    """One line, for tables."""
     detail: Words = ""
     """The traceback or the log's tail."""

@@ -20,7 +20,7 @@ class Fault:
     path: str = ""
     """Where in the document, as `strategies[1].max_weight`; empty for the document as a whole."""
     line: int | None = None
-    """Counted from 1; None where the fault has no line, as in a file that cannot be read."""
+    """Counted from 1; None if the fault has no line, such as an unreadable file."""
     column: int | None = None
     """Counted from 1, in characters."""
     suggestion: str | None = None
@@ -50,8 +50,8 @@ class SpecFaults(SpecError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The valid name that `name` was probably meant to be; None where none is near. Case does not count."""
-    folded = {_fold(known): known for known in names}
+    """The valid name that `name` was probably meant to be; None if none is similar. Case is ignored."""
+    folded = {_fold(valid): valid for valid in names}
     close = difflib.get_close_matches(_fold(name), folded, n=1, cutoff=0.6)
     return folded[close[0]] if close else None
 

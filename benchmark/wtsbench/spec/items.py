@@ -1,4 +1,4 @@
-"""What a task's items are made of: label, groups, splits, demonstrations, and rows that give several items."""
+"""How a task's items are made from rows: label, groups, splits, demonstrations, and several items per row."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ common as they are in the source."""
 
 
 class LabelColumn(Frozen):
-    """Which column holds the label, and what its values mean."""
+    """The column of the label, and what its values mean."""
 
     column: Column
     """Name of the column."""
@@ -25,20 +25,19 @@ class LabelColumn(Frozen):
 class Choices(Frozen):
     """Rows are questions of several choices; each gives two items, with the right choice and with one wrong choice.
 
-    So Burns et al. 2023 (arXiv 2312.09390, appendix A) make a yes-or-no task of it: is this the right answer? The label
-    is `right` or `wrong`. A hash picks the wrong choice; both items are of one group. The template names the choice as
-    `{choice}`.
+    Burns et al. 2023 (arXiv 2312.09390, appendix A) make a yes-or-no task of them so. The label is `right` or `wrong`.
+    A hash picks the wrong choice; both items are of one group. The template names the choice as `{choice}`.
     """
 
     meanings: ClassVar[tuple[str, str]] = ("right", "wrong")
-    """What the items' labels say, whatever the task's classes are called and in whatever order they stand."""
+    """The labels of items, whatever the task's classes are called and in whatever order they are."""
     values: LabelValues = Field(default_factory=dict)
-    """The task's class for each of them; empty: the classes are called so themselves."""
+    """The task's class for each of them; empty if the classes have these names."""
 
     options: Annotated[tuple[Column, ...], Field(min_length=2)]
     """The columns that hold the choices."""
     right: Column | None = None
-    """The one among them that holds the right choice in every row; or:"""
+    """The one of them that holds the right choice in every row; or:"""
     number: Column | None = None
     """the column that holds the right choice's number, counted from 0."""
 
@@ -59,7 +58,7 @@ class Choices(Frozen):
 class Preference(Frozen):
     """Rows are two texts of which one is better; each row gives one item that shows both.
 
-    Which is shown first, a hash of the two decides. The label says which is the better one, `first` or `second`. The
+    A hash of the two decides which is shown first. The label says which is the better one, `first` or `second`. The
     template names them `{first}` and `{second}`.
     """
 
@@ -73,8 +72,8 @@ class Preference(Frozen):
     worse: Column
     """The column with the worse text."""
     marker: Annotated[str, Field(min_length=1)] | None = None
-    """What the two have in common at their beginning, up to and with its last occurrence, is not shown twice: the
-    template names it `{context}`. Without it a row whose two texts share none stands as it is, the context empty."""
+    """The common beginning of the two texts, up to and including the marker's last occurrence, is shown once: the
+    template names it `{context}`. In rows whose texts share no such beginning, the context is empty."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -96,7 +95,7 @@ class Mismatch(Frozen):
     column: Column
     """The part that is taken from another row, which a hash picks."""
     apart: Column
-    """Only from a row in which this column differs."""
+    """It is only taken from a row in which this column differs."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -105,17 +104,17 @@ class Mismatch(Frozen):
 
 
 class Continuation(Frozen):
-    """How a prompt went on where the row was found."""
+    """The text that followed a prompt in the source."""
 
     column: Column
-    """White space at its ends is part of it. A row in which it is empty has none."""
+    """White space at its ends is kept. If it is empty, the row has no continuation."""
 
 
 class Demonstrations(Frozen):
-    """Which continuations are ground truth that may be learned from: those whose `column` lies within the bounds.
+    """Which continuations may be learned from as ground truth: those whose `column` is within the bounds.
 
-    A row that fails this, or has no value there, has no target: it is left out of `weak_train` and `transfer`, and is
-    a prompt like others in `validation` and `test`.
+    Other rows, and those without a value, have no target: they are left out of `weak_train` and `transfer`, and are
+    prompts like any other in `validation` and `test`.
     """
 
     column: Column
@@ -134,27 +133,27 @@ class Demonstrations(Frozen):
         return self
 
     def allow(self, value: float) -> bool:
-        """Whether a row with this value may be learned from; both bounds belong to what may."""
+        """Whether a row with this value may be learned from; the bounds are inclusive."""
         return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
 
 
 class Grouping(Frozen):
-    """Which items must not be parted by the split."""
+    """Which items the split must keep together."""
 
     columns: tuple[Column, ...] = ()
-    """Items that share a value (normalised) of one of these columns are one group."""
+    """Items with an equal (normalised) value in one of these columns are one group."""
     similar: tuple[Column, ...] = ()
     """Items whose words in these columns are nearly the same are one group. Default: those alike in `columns`,
     and those alike in the template's columns."""
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Jaccard similarity of word pairs from which on two items are nearly the same; at 1 the pairs must be equal."""
+    """Items with at least this Jaccard similarity of word pairs are nearly the same; at 1 the pairs must be equal."""
 
 
 class SplitSize(Frozen):
     """How much of the data a split gets."""
 
     share: Annotated[float, Field(gt=0, lt=1)]
-    """Of all items that are left after deduplication, group by group."""
+    """Share of the items that are left after deduplication; groups are kept whole."""
     items: Annotated[int, Field(ge=2)] | None = None
     """Upper bound, applied after the split; class shares stay as they are. A grid's `data` may give another."""
 

@@ -1,4 +1,4 @@
-"""The model manifest: where a model's weights are, which ladder it belongs to, and how it likes to be trained.
+"""The model manifest: where a model's weights are, its family and size, and its training settings.
 
 A weak supervisor need not be a model that wtsbench trains: a manifest can also name a file of labels, or a prompted
 model behind an endpoint.
@@ -23,7 +23,7 @@ _PLACES = ("embedded", "hub", "path", "labels", "endpoint")
 
 
 class LabelFile(Frozen):
-    """Labels that somebody else gave, annotators or another team's model: one row an item and annotator."""
+    """Labels from elsewhere, of annotators or another model: one row per item and annotator."""
 
     path: Text
     """The file, relative to the manifest's folder, or absolute."""
@@ -36,12 +36,12 @@ class LabelFile(Frozen):
     label: Text | None = None
     """Column with the label."""
     values: LabelValues = Field(default_factory=dict)
-    """The task's class for each value of the label column; empty: the column holds the class names themselves."""
+    """The task's class for each value of the label column; empty if the column holds class names."""
     probabilities: Text | LabelValues | None = None
-    """In place of the label: the column of each class's probability by class, or one column that holds a mapping of
-    classes to probabilities, or a list."""
+    """In place of the label: a mapping from class to the column of its probability; or one column whose values are
+    mappings from class to probability, or lists."""
     order: tuple[Text, ...] = ()
-    """The task's class at each place of such a list."""
+    """The task's classes in the order of such a list."""
     annotator: Text | None = None
     """Column that says who labelled; an item's distribution is the mean over its annotators."""
 
@@ -71,9 +71,9 @@ class Endpoint(Frozen):
     """A prompted model behind an endpoint that speaks OpenAI's chat completions."""
 
     url: Text
-    """Up to the version, as http://localhost:8000/v1; `/chat/completions` is added."""
+    """Up to the version, such as http://localhost:8000/v1; `/chat/completions` is added."""
     model: Text
-    """What the endpoint calls it."""
+    """The model's name at the endpoint."""
     prompt: Text
     """The user's message, with the item's text at `{text}`. A literal brace is written twice."""
     system: Text | None = None
@@ -85,26 +85,26 @@ class Endpoint(Frozen):
     max_tokens: Annotated[int, Field(ge=1)] = 8
     """Tokens of an answer at most."""
     logprobs: bool = False
-    """Ask for the likeliest first tokens too, and take probabilities from them; else the answer is a hard label."""
+    """Also request the likeliest first tokens and take probabilities from them; otherwise labels are hard."""
     top_logprobs: Annotated[int, Field(ge=1, le=20)] = 20
-    """How many of them."""
+    """How many tokens to request."""
     key_env: Text | None = None
     """Environment variable with the key. Neither it nor the key is recorded."""
     key_file: Text | None = None
     """File with the key, relative to the manifest's folder, or absolute."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 4
-    """Requests at once."""
+    """Requests at the same time."""
     retries: Annotated[int, Field(ge=0, le=100)] = 6
-    """Further tries of a request that was refused as too many, or that failed on the way or at the other end."""
+    """Further tries of a request that was rate-limited or failed in the network or at the server."""
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
-    """Seconds for a whole answer, which may have 8 MiB."""
+    """Seconds for a complete answer, of at most 8 MiB."""
 
     @field_validator("url")
     @classmethod
     def _plain(cls, value: str) -> str:
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{value!r} is no http or https address")
+            raise ValueError(f"{value!r} is not an http or https address")
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             raise ValueError("an address with a user, a key or a query would be recorded; give the key by key_file")
         return value.rstrip("/")
@@ -124,7 +124,7 @@ class Endpoint(Frozen):
     def _whole(self) -> "Endpoint":
         words = [word.strip().casefold() for word in self.answers.values()]
         if len(set(words)) < len(words) or not all(words):
-            raise ValueError("answers: two classes have one word, or one has none")
+            raise ValueError("answers: each class needs a word of its own")
         if self.key_env is not None and self.key_file is not None:
             raise ValueError("give key_env or key_file, not both")
         return self
@@ -134,7 +134,7 @@ class ModelSource(Frozen):
     """Where the weights, or the labels, come from: one of `embedded`, `hub`, `path`, `labels` and `endpoint`."""
 
     embedded: str | None = None
-    """A model that wtsbench makes itself, on first use."""
+    """A model that wtsbench builds itself, on first use."""
     hub: HubId | None = None
     """A model of the Hugging Face hub, as owner/name."""
     revision: str = "main"
@@ -148,8 +148,8 @@ class ModelSource(Frozen):
 
     @model_validator(mode="after")
     def _one(self) -> "ModelSource":
-        given = [name for name in _PLACES if getattr(self, name) is not None]
-        if len(given) != 1:
+        places = [name for name in _PLACES if getattr(self, name) is not None]
+        if len(places) != 1:
             raise ValueError(f"give exactly one of {', '.join(_PLACES[:-1])} and {_PLACES[-1]}")
         if "revision" in self.model_fields_set and self.hub is None:
             raise ValueError("revision goes with hub only")
@@ -167,19 +167,19 @@ class ModelManifest(Frozen):
     summary: Annotated[str, Field(min_length=1)]
     """One line for `wtsbench models`."""
     family: str | None = None
-    """Models of one family form a ladder, ordered by `parameters`."""
+    """Models of one family are ordered by `parameters`."""
     source: ModelSource | None = None
-    """The canonical place; null where the model is in a mirror folder only."""
+    """Where the model comes from; null if it is in a mirror folder only."""
     mirror: Annotated[str, Field(min_length=1)] | None = None
-    """A folder with the same weights below `WTSBENCH_DATA_MIRROR`, taken in place of the source where it is there."""
+    """A folder with the same weights below `WTSBENCH_DATA_MIRROR`, used instead of the source if it exists."""
     parameters: Annotated[int, Field(ge=1)] | None = None
-    """Number of weights; about, where the summary says so. Orders a ladder, and memory needs are estimated from it."""
+    """Number of weights (approximate if the summary says so). Orders a family; used to estimate memory needs."""
     layers: Annotated[int, Field(ge=1)] | None = None
-    """Layers of its body; memory needs are estimated from it."""
+    """Number of layers; used to estimate memory needs."""
     width: Annotated[int, Field(ge=1)] | None = None
-    """Its hidden size; memory needs are estimated from it."""
+    """Hidden size; used to estimate memory needs."""
     training: TrainingOverride = TrainingOverride()
-    """Training settings for this model, over the defaults and under the grid's."""
+    """Training settings for this model: they override the defaults, and the grid's override them."""
 
     @field_validator("mirror")
     @classmethod

@@ -1,4 +1,4 @@
-"""What code and which libraries compute a result: facts about this installation, for every record."""
+"""Which code and libraries compute a result: facts about this installation, for every record."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ from wtsbench.settings import checkout
 from wtsbench.spec.identity import digest
 
 COMPUTING_PACKAGES = ("numpy", "peft", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
-"""The packages whose code a result goes through; another version of one may give another result."""
+"""The packages that compute results; another version of one may give another result."""
 
 _SOURCES = ("benchmark", "cli", "containers", "manifests", "pyproject.toml")
 _GIT_SECONDS = 10.0
@@ -27,12 +27,12 @@ def provenance() -> dict[str, str | bool | None]:
 
 
 def environment() -> dict[str, str]:
-    """What the environment lock is a digest of: Python, the machine's architecture, the computing packages.
+    """What the environment lock is the digest of: Python, the machine's architecture, the computing packages.
 
     Versions are read from the packages' metadata; nothing is imported. A package that is not installed is `absent`.
     """
-    found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", "machine": platform.machine()}
-    return found | {name: _version(name) for name in COMPUTING_PACKAGES}
+    versions = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", "machine": platform.machine()}
+    return versions | {name: _version(name) for name in COMPUTING_PACKAGES}
 
 
 @cache
@@ -70,11 +70,11 @@ def cpu_name() -> str:
 def git_state(root: Path) -> tuple[str | None, bool | None]:
     """Commit of a checkout, and whether its sources differ from it.
 
-    Both are None where git is missing, fails, or `root` is not itself the top of a repository.
+    Both are None if git is missing or fails, or `root` is not the top of a repository.
     """
     if not (root / ".git").exists():
         return None, None
-    # Inside a git hook these variables point at the hook's repository; and a look must not take the index's lock.
+    # In a git hook these variables name the hook's repository. Reading must not lock the index.
     environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     environ["GIT_OPTIONAL_LOCKS"] = "0"
     commit = _run(root, environ, "rev-parse", "HEAD")
@@ -86,9 +86,9 @@ def git_state(root: Path) -> tuple[str | None, bool | None]:
 
 def _run(root: Path, environ: Mapping[str, str], *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(root), *arguments], env=environ, capture_output=True, text=True, timeout=_GIT_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return process.stdout if process.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""The scorer manifest: what gives a generated text its score."""
+"""The scorer manifest: what scores generated texts."""
 
 import re
 from pathlib import PurePosixPath
@@ -15,13 +15,13 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class LexiconSource(Frozen):
-    """A list of words: exact, and the same on every machine. For languages whose toxicity is known: synthetic ones."""
+    """A list of words: exact, and the same on every machine. For artificial languages, whose toxicity is known."""
 
     kind: Literal["lexicon"] = "lexicon"
     weights: Annotated[dict[str, Weight], Field(min_length=1)]
     """Lower-case word to the probability that its use is toxic."""
     targets: tuple[str, ...] = ()
-    """A clause counts only where it has one of these words; empty: every clause counts."""
+    """Only clauses with one of these words count; empty: every clause counts."""
 
     @field_validator("weights")
     @classmethod
@@ -51,7 +51,7 @@ class NgramSource(Frozen):
     """A folder that `wtsbench scorer train` wrote, relative to the manifest's folder; null: trained on first use from
     the labelled texts of the data mirror, and kept in the cache folder."""
     digest: Digest | None = None
-    """The scorer that it must be; another one is refused."""
+    """Digest that the scorer must have; another one is refused."""
 
 
 class HubClassifierSource(Frozen):
@@ -69,9 +69,9 @@ class HubClassifierSource(Frozen):
     activation: Literal["auto", "softmax", "sigmoid"] = "auto"
     """Logits to probabilities; auto: sigmoid for a multi-label model and for a single logit, else softmax."""
     max_length: Annotated[int, Field(ge=1)] = 512
-    """Tokens of a text that are read; what the model can take in is a further bound."""
+    """Tokens of a text that are read, at most as many as the model can take."""
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """Texts scored together: moves scores by rounding only, so it is no part of the scorer's identity."""
+    """Texts scored together. It only affects rounding, so it is not part of the scorer's identity."""
 
     @model_validator(mode="after")
     def _one(self) -> "HubClassifierSource":
@@ -98,7 +98,7 @@ class ScorerManifest(Frozen):
     source: ScorerSource
     """What gives the scores."""
     mirror: Annotated[str, Field(min_length=1)] | None = None
-    """For a `hub` source: a folder with the same weights below `WTSBENCH_DATA_MIRROR`, taken where it is there."""
+    """For a `hub` source: a folder with the same weights below `WTSBENCH_DATA_MIRROR`, used if it exists."""
 
     @field_validator("mirror")
     @classmethod

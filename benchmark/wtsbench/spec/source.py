@@ -1,4 +1,4 @@
-"""Where a task's rows are: a public address, the hub, the user's own file or code, wtsbench's generators, a mirror."""
+"""Where a task's rows come from: a public address, the hub, a file or code of the user, a generator, a mirror."""
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from wtsbench.spec.frozen import Frozen
 
 Column = Annotated[str, Field(min_length=1)]
-"""A column's name. A dot leads into a structure: `prompt.text` is the field `text` of the column `prompt`, where no
-column is called `prompt.text` itself."""
+"""A column's name. A dot leads into a structure: `prompt.text` is the field `text` of the column `prompt`, unless a
+column is called `prompt.text`."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 
@@ -22,11 +22,11 @@ _SUFFIXES: dict[str, FileFormat] = {
     ".parquet": "parquet",
 }
 HEADED = ("csv", "tsv")
-"""Formats whose columns are named by a first line, which may be missing."""
+"""Formats whose first line may name the columns."""
 
 
 def format_of(path: str) -> FileFormat | None:
-    """The format a file's name stands for; None where it stands for none."""
+    """The format that a file's suffix stands for; None if it stands for none."""
     return _SUFFIXES.get(PurePosixPath(path).suffix.lower())
 
 
@@ -36,27 +36,27 @@ def _text_keys(value: Any) -> Any:
 
 
 LabelValues = Annotated[dict[str, str], BeforeValidator(_text_keys)]
-"""Value in the source, as text, to class name. Several values may stand for one class."""
+"""From a value in the source, as text, to a class name. Several values may mean the same class."""
 _Meaning = TypeVar("_Meaning")
 
 
 def meaning(values: Mapping[str, _Meaning], value: str) -> _Meaning | None:
-    """What a value of the source stands for; None where it is none of those known.
+    """What a value of the source means; None if it is not among `values`.
 
-    Files and YAML write the same thing in several ways: `true`, `True` and `TRUE`; and `1.0` where a column of whole
-    numbers with a gap was saved as one of fractions.
+    Files and YAML write the same value in several ways: `true`, `True` and `TRUE`; or `1.0`, when a column of integers
+    with missing values was saved as floats.
     """
     whole = value.removesuffix(".0")
-    for known in (value, whole if whole.removeprefix("-").isdecimal() else value):
-        if known in values:
-            return values[known]
+    for key in (value, whole if whole.removeprefix("-").isdecimal() else value):
+        if key in values:
+            return values[key]
     if value.lower() in ("true", "false"):
-        return next((found for known, found in values.items() if known.lower() == value.lower()), None)
+        return next((meant for key, meant in values.items() if key.lower() == value.lower()), None)
     return None
 
 
 Header = Annotated[tuple[Column, ...], Field(min_length=1)] | None
-"""Names of all columns, in order, of a csv or tsv file that has no line of names; None where it has one."""
+"""Names of all columns, in order, of a csv or tsv file without a header line; None if it has one."""
 
 
 def _check_header(columns: tuple[str, ...] | None, form: FileFormat | None) -> None:
@@ -96,22 +96,22 @@ class HubSource(Frozen):
     config: str | None = None
     """Its configuration, where it has several."""
     data_dir: Annotated[str, Field(min_length=1)] | None = None
-    """A folder of the dataset, where it is no configuration but a folder that parts it."""
+    """A folder of the dataset to read, for datasets that are divided into folders in place of configurations."""
     splits: Annotated[tuple[str, ...], Field(min_length=1)] = ("train",)
-    """The hub's splits to take, one after the other; the benchmark makes its own splits of all their rows. A slice such
-    as `train[:20000]` takes some of a split's rows."""
+    """The hub's splits to read, in order; wtsbench splits all their rows anew. A slice such as `train[:20000]` reads
+    part of a split."""
     revision: str = "main"
     """A commit, or a branch or tag; the latter are resolved to a commit when used, which the report names."""
 
 
 class PathSource(Frozen):
-    """A file of the user's own."""
+    """A file of the user's."""
 
     kind: Literal["path"] = "path"
     path: Annotated[str, Field(min_length=1)]
     """Relative to the manifest's folder, or absolute."""
     format: FileFormat | None = None
-    """Where the file's name does not tell."""
+    """Needed if the file's name does not tell."""
     columns: Header = None
     """Names of all columns, of a csv or tsv file that has no line of names."""
 
@@ -174,9 +174,9 @@ class Mirror(Frozen):
     rename: dict[Column, Column] = Field(default_factory=dict)
     """Column of the mirror's file to column of the manifest."""
     values: LabelValues | None = None
-    """In place of the manifest's, where the mirror writes labels otherwise."""
+    """Replaces the manifest's values if the mirror writes labels differently."""
     partial: bool = False
-    """Holds some of the canonical rows only: items and digest are others, and the report says so."""
+    """The mirror holds only some of the source's rows: items and digest differ, and the report says so."""
 
     @property
     def files(self) -> tuple[MirrorFile, ...]:

@@ -24,10 +24,10 @@ class Training(Frozen):
     batch_size: Positive = 16
     """Items per optimiser step."""
     micro_batch_size: Positive | None = None
-    """Items that go forward and backward at once, to save memory: the loss and the step are still those of the whole
-    batch, for one more forward pass. Null takes the batch whole."""
+    """Items per forward and backward pass, to save memory: loss and step are still those of the whole batch, at the
+    cost of one more forward pass. Null takes the whole batch."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass in place of keeping them: less memory, about a third more time."""
+    """Recompute activations in the backward pass instead of storing them: less memory, about a third more time."""
     finetune: Finetune = "full"
     """What is trained: all weights; adapters of low rank (LoRA, arXiv 2106.09685) and the head; or the head alone, on
     the frozen model's activations."""
@@ -36,7 +36,7 @@ class Training(Frozen):
     lora_alpha: Annotated[float, Field(gt=0)] = 16
     """The adapters' product is scaled by `lora_alpha / lora_rank`."""
     lora_dropout: Share = 0.0
-    """On the adapters' inputs."""
+    """Dropout on the adapters' inputs."""
     lora_targets: Targets | None = None
     """The linear layers that get an adapter, by the last part of their names (`q_proj`); null takes all of the body."""
     learning_rate: Rate = 5e-5
@@ -83,9 +83,9 @@ class TrainingOverride(Frozen):
 
 
 class GridTraining(TrainingOverride):
-    """A grid's training settings: over the model manifest's, which are over the defaults."""
+    """A grid's training settings: they override the model manifest's, which override the defaults."""
 
     models: dict[str, TrainingOverride] = Field(default_factory=dict)
-    """Settings for single models of the grid, by name; over everything else."""
+    """Settings for single models of the grid, by name; they override everything else."""
     tasks: dict[str, TrainingOverride] = Field(default_factory=dict)
-    """Settings for single tasks of the grid, by name; over the grid's own."""
+    """Settings for single tasks of the grid, by name; they override the grid's own."""

@@ -1,4 +1,4 @@
-"""What pydantic says about a value, in words for somebody who wrote a YAML file."""
+"""Pydantic's messages about a value, reworded for somebody who wrote a YAML file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMS = {
     r"^https?://": "an address that begins with https:// or http://",
     r"^[\w.-]+(/[\w.-]+)?$": "a name on the hub, as owner/name",
 }
-"""The patterns of our specs in words."""
+"""The patterns of specs, described for users."""
 
 _MAPPING = "a mapping of `key: value` lines"
 _KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -47,8 +47,8 @@ def worded(entry: dict[str, Any]) -> tuple[str, str | None]:
     if kind in _EXPECTED:
         return _wrong_kind(_EXPECTED[kind], value), None
     if kind in _BOUNDS:
-        given = f", not {said(value)}" if isinstance(value, int | float) or (isinstance(value, str) and value) else ""
-        return _BOUNDS[kind](context) + given, None
+        actual = f", not {said(value)}" if isinstance(value, int | float) or (isinstance(value, str) and value) else ""
+        return _BOUNDS[kind](context) + actual, None
     if kind in ("literal_error", "enum"):
         return _choice(re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]], value)
     if kind == "union_tag_invalid":
@@ -92,10 +92,10 @@ def _choice(allowed: list[str], value: Any) -> tuple[str, str | None]:
     return f"must be {', '.join(allowed[:-1])} or {allowed[-1]}, not {said(value)}", hint
 
 
-def _length(bound: str, size: int, one: str, many: str) -> str:
+def _length(bound: str, size: int, singular: str, plural: str) -> str:
     if (bound, size) == ("at least", 1):
         return "must not be empty"
-    return f"must have {bound} {size} {one if size == 1 else many}"
+    return f"must have {bound} {size} {singular if size == 1 else plural}"
 
 
 def _number(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What PyYAML finds wrong with a text, in plain words."""
+"""PyYAML's syntax errors, reworded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PLAIN_WORDS = (
     (r"found unknown escape character '(.)'", r"\\\1 means nothing inside double quotes; use single quotes"),
     (r"while scanning a block scalar", "after | or > the text begins on the next line"),
 )
-"""What PyYAML says, and what we say instead; the first that matches."""
+"""Patterns of PyYAML's messages and their rewording; the first match counts."""
 
 
 def unreadable_fault(text: str, error: yaml.reader.ReaderError, file: str) -> Fault:
@@ -45,9 +45,9 @@ def syntax_fault(error: yaml.MarkedYAMLError, file: str) -> Fault:
     mark = error.problem_mark or error.context_mark
     message = next(
         (
-            found.expand(words)
+            match.expand(words)
             for pattern, words in _PLAIN_WORDS
-            if (found := re.search(pattern, f"{context}: {problem}"))
+            if (match := re.search(pattern, f"{context}: {problem}"))
         ),
         f"not YAML: {problem or context}",
     )
@@ -55,7 +55,7 @@ def syntax_fault(error: yaml.MarkedYAMLError, file: str) -> Fault:
     if begun is not None and mark is not None and begun.line != mark.line and "while parsing a flow" in context:
         message += f" (it opens in line {begun.line + 1})"
     if begun is not None and ("quoted scalar" in context or "simple key" in context):
-        mark = begun  # where it begins says more than where the parser gives up
+        mark = begun  # its beginning says more than where the parser gave up
     return Fault(
         file=file,
         message=message,

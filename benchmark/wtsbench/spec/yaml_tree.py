@@ -1,7 +1,7 @@
-"""A YAML file as a tree of plain values that know where they stand.
+"""A YAML file as a tree of plain values with their places in the file.
 
 Scalars are read by the core schema of YAML 1.2: `true` and `false` are booleans, `5e-5` is a number, and `yes`, `on`,
-`1:30` or a date are texts. (PyYAML alone follows YAML 1.1, which reads all of these otherwise.)
+`1:30` or a date are texts. (PyYAML alone follows YAML 1.1, which reads all of these differently.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wtsbench.spec.yaml_syntax import syntax_fault, unreadable_fault
 from wtsbench.visible import shortened, visible
 
 MAX_BYTES = 256 * 1024
-"""No grid or manifest comes near this; a larger file is not one."""
+"""A larger file is not a grid or manifest."""
 _MAX_NODES = 100_000
 _MAX_DEPTH = 100
 _TAG = "tag:yaml.org,2002:"
@@ -46,14 +46,14 @@ class Node:
     """Line and column of every key of a mapping."""
 
     def child(self, *parts: str | int) -> Node | None:
-        """The node below, or None where the file has none there."""
+        """The node below; None if the file has none there."""
         node: Node | None = self
         for part in parts:
             node = None if node is None else node.children.get(part)
         return node
 
     def entries(self, *parts: str | int) -> tuple[Node, ...]:
-        """The entries of the list below; empty where the file has no list there."""
+        """The entries of the list below; empty if the file has no list there."""
         node = self.child(*parts)
         return tuple(node.children.values()) if node is not None and isinstance(node.value, list) else ()
 
@@ -64,7 +64,7 @@ class Node:
         )
 
     def key_fault(self, key: Any, message: str, *, suggestion: str | None = None) -> Fault:
-        """A fault of one of this mapping's keys, there or missing."""
+        """A fault of one of this mapping's keys, present or missing."""
         line, column = self.keys.get(key, (self.line, self.column))
         path = joined(self.path, key)
         return Fault(file=self.file, path=path, line=line, column=column, message=message, suggestion=suggestion)
@@ -80,7 +80,7 @@ def joined(path: str, part: Any) -> str:
 
 
 def shown(path: Path) -> str:
-    """How messages call a file: relative to the working folder where it is below that."""
+    """A file's path in messages: relative to the working folder if it is below that."""
     try:
         return visible(str(path.resolve().relative_to(Path.cwd())))
     except (ValueError, OSError, RuntimeError):  # RuntimeError: symbolic links that lead to themselves
@@ -137,7 +137,7 @@ def _text(path: Path) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise refuse(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > MAX_BYTES:
-        raise refuse(f"is larger than {MAX_BYTES // 1024} KiB, so it is no grid or manifest")
+        raise refuse(f"is larger than {MAX_BYTES // 1024} KiB, so it is not a grid or manifest")
     if b"\0" in data:
         raise refuse("is not a text file")
     try:
@@ -167,7 +167,7 @@ for _name, _pattern, _first in (
 
 
 class _Builder:
-    """Turns PyYAML's nodes into ours, and collects what is wrong on the way."""
+    """Turns PyYAML's nodes into `Node`, and collects faults on the way."""
 
     def __init__(self, file: str) -> None:
         self.faults: list[Fault] = []
@@ -204,7 +204,7 @@ class _Builder:
         return Node(file=self._file, path=path, line=line, column=column, value=value, children=children, keys=keys)
 
     def _pairs(self, node: yaml.MappingNode, path: str) -> list[tuple[Any, yaml.Node, yaml.Node]]:
-        """A mapping's entries; those of `<<` come last and give way to its own."""
+        """A mapping's entries; those merged by `<<` come last, and its own replace them."""
         own: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
         merged: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
         for key_node, value_node in node.value:

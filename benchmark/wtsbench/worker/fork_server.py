@@ -9,12 +9,12 @@ else is shared: a child is a process group of its own and computes bit for bit w
                                                      FOLDER/answers, and the lease FOLDER/lease
 
 Requests and answers are those of `contract.messages`. At the end of the requests every child is killed, and the server
-exits with 0 once they are gone. So does a lease that is not renewed any more, with `ExitCode.NO_RESULT`: the server
-looks at it from outside of what its trials compute.
+exits with 0 once they are gone. The same happens, with `ExitCode.NO_RESULT`, when the lease is not renewed any more:
+the server watches it independently of what its trials compute.
 
 A child that is killed leaves the server and its siblings alone; a server that is killed takes its children with it
-(`PR_SET_PDEATHSIG`, and their leases). Standard error of the server is for people. In a container it runs one trial and
-no second one, and before it says `ended` it kills everything else there (`init`).
+(`PR_SET_PDEATHSIG`, and their leases). Standard error of the server is for people. In a container it runs a single
+trial, and before it answers `ended` it kills every other process there (`init`).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def preload() -> None:
 
 
 def _claim_standard_output() -> BinaryIO:
-    """A private handle for answers; whatever libraries print goes to standard error."""
+    """A private handle for answers; what libraries print then goes to standard error."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     return answers
@@ -86,26 +86,26 @@ class ForkServer:
     contained: bool = False
     """Whether this is the first process of a container."""
     pending: bytes = b""
-    """Requests that were read and not served yet."""
+    """Bytes of requests that were read and not served yet."""
     children: dict[int, str] = field(default_factory=dict)
-    """Process id to the driver's id."""
+    """Process id to the id of the request."""
 
     def serve(self, *, seconds: float = 0.0) -> int:
-        """Start trials as they are asked for and tell how they end."""
+        """Start trials as requested and answer how they end. `seconds` is how long loading took."""
         gc.collect()
         gc.freeze()  # a collection in a child would touch, and so copy, every inherited object
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_read, False)
         os.set_blocking(wake_write, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the driver decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the supervisor decides
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        self._say({"event": "ready", "pid": os.getpid(), "seconds": round(seconds, 3)})
+        self._answer({"event": "ready", "pid": os.getpid(), "seconds": round(seconds, 3)})
         source = self.requests.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(source, selectors.EVENT_READ)
             selector.register(wake_read, selectors.EVENT_READ)
-            ready = {source} if self.contained else set()  # what was read early has to be served
+            ready = {source} if self.contained else set()  # requests that were read before have to be served
             while True:
                 if source in ready:
                     chunk = _read(source)
@@ -137,7 +137,7 @@ class ForkServer:
                 raise ValueError(f"{identity if not self.contained else 'a trial'} is running already")
             self._start(identity, Path(request["folder"]), request, private)
         except (ValueError, KeyError, TypeError, OSError) as error:
-            self._say({"id": identity, "event": "refused", "reason": f"{type(error).__name__}: {error}"})
+            self._answer({"id": identity, "event": "refused", "reason": f"{type(error).__name__}: {error}"})
 
     def _start(self, identity: str, folder: Path, request: Start, private: tuple[int, ...]) -> None:
         if not FolderLayout(folder).spec.is_file():
@@ -154,10 +154,10 @@ class ForkServer:
                 private = (*private, self.requests.fileno())
             _run_child(folder, log, request, parent, (*private, self.answers.fileno()))
         os.close(log)
-        with contextlib.suppress(PermissionError, ProcessLookupError):  # the child was first, or has ended
-            os.setpgid(child, child)  # in both processes: whichever comes first, a signal to the group finds it
+        with contextlib.suppress(PermissionError, ProcessLookupError):  # the child did it first, or has ended
+            os.setpgid(child, child)  # in both processes, so that the group exists before either goes on
         self.children[child] = identity
-        self._say({"id": identity, "event": "started", "pid": child})
+        self._answer({"id": identity, "event": "started", "pid": child})
 
     def _signal(self, identity: str, number: int) -> None:
         for pid, running in self.children.items():
@@ -168,13 +168,13 @@ class ForkServer:
         for pid, identity in list(self.children.items()):
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG)) is None:
                 continue
-            _kill_group(pid, signal.SIGKILL)  # what the trial itself may have started; its id is not free before wait4
+            _kill_group(pid, signal.SIGKILL)  # processes the trial started; its id is not reused before wait4
             _, status, usage = os.wait4(pid, 0)
             del self.children[pid]
             if self.contained:
                 init.end_all_others()
             killed = os.WIFSIGNALED(status)
-            self._say(
+            self._answer(
                 {
                     "id": identity,
                     "event": "ended",
@@ -193,8 +193,8 @@ class ForkServer:
         self._reap(wait=True)
         return 0
 
-    def _say(self, answer: Answer) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the driver is gone; the end of standard input follows
+    def _answer(self, answer: Answer) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the supervisor is gone; the end of the requests follows
             self.answers.write(json.dumps(answer).encode() + b"\n")
 
 
@@ -207,16 +207,16 @@ def _run_child(folder: Path, log: int, request: Start, parent: int, private: tup
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        for handle in (nothing, log, *private):
+        for handle in (null, log, *private):
             os.close(handle)
         if request.get("file_bytes") is not None:
-            _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-            asked = int(request["file_bytes"])
-            limit = asked if most == resource.RLIM_INFINITY else min(asked, most)
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            requested = int(request["file_bytes"])
+            limit = requested if hard == resource.RLIM_INFINITY else min(requested, hard)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         for name, value in (request.get("environment") or {}).items():
             if value is None:
@@ -254,7 +254,7 @@ def _kill_group(pid: int, number: int) -> None:
 
 
 def _read(source: int) -> bytes | None:
-    """What there is to read; nothing at the end, None where there is no more for now."""
+    """What can be read now: None if there is nothing for now, empty at the end."""
     try:
         return os.read(source, 1 << 16)
     except BlockingIOError:

@@ -27,13 +27,13 @@ _EVENTS = (
 
 
 def open_fifos(folder: Path) -> tuple[BinaryIO, BinaryIO, bytes | None]:
-    """The requests to read, the answers to write, and what has been requested so far.
+    """The FIFO of requests, that of answers, and what has been requested so far.
 
-    The supervisor holds the other ends before the container starts: where it does not any more, that is None.
+    The supervisor opens the other ends before the container starts; if it has closed them, the third is None.
     """
     requests = os.open(folder / REQUESTS, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        early = os.read(requests, 1 << 16) or None  # a writer that went before this process came wakes nobody later
+        early = os.read(requests, 1 << 16) or None  # empty if the writer is gone, of which poll would not tell
     except BlockingIOError:
         early = b""
     answers = os.open(folder / ANSWERS, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # ENXIO where nobody reads
@@ -43,13 +43,13 @@ def open_fifos(folder: Path) -> tuple[BinaryIO, BinaryIO, bytes | None]:
 
 @contextlib.contextmanager
 def ending_with(requests: BinaryIO) -> Iterator[None]:
-    """While this process is busy and does not read its requests, it ends as soon as nobody can write them any more.
+    """While this process does not read its requests, it ends as soon as nobody can write any more.
 
-    The thread that sees to this is gone afterwards: none may be there when the process forks.
+    The thread that watches for this ends with the context, since a process that forks must have no threads.
     """
     wake_read, wake_write = os.pipe()
     poll = select.poll()
-    poll.register(requests.fileno(), 0)  # a hang-up is told in any case
+    poll.register(requests.fileno(), 0)  # a hang-up is reported in any case
     poll.register(wake_read, select.POLLIN)
 
     def wait() -> None:
@@ -68,19 +68,19 @@ def ending_with(requests: BinaryIO) -> Iterator[None]:
 
 
 def close_to_children() -> None:
-    """Nobody of the same user may trace this process, or reach its memory or its files."""
+    """Keep other processes of the same user from tracing this one, and from its memory and open files."""
     _set_dumpable(0)
 
 
 def open_child() -> None:
-    """Undo that for a child, which has nothing to hide, and offer it first where memory runs out."""
+    """Undo `close_to_children` in a child, and have the kernel kill it first when memory runs out."""
     _set_dumpable(1)
-    with contextlib.suppress(OSError):  # a kernel that says no kills by size, which is the same process mostly
+    with contextlib.suppress(OSError):  # otherwise the kernel kills the largest process, mostly the same
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def memory_kills() -> int:
-    """Processes of this container that the kernel has killed for memory; 0 where it does not tell."""
+    """Processes of this container that the kernel has killed for memory; 0 if it does not tell."""
     for path in _EVENTS:
         with contextlib.suppress(OSError):
             for line in path.read_text().splitlines():
@@ -90,19 +90,19 @@ def memory_kills() -> int:
 
 
 def reap_strangers(own: set[int]) -> None:
-    """Collect what has ended of processes whose parents ended before them."""
+    """Reap orphaned processes that have ended, but not the server's own children."""
     with contextlib.suppress(ChildProcessError):
-        while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            if found.si_pid in own:
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in own:
                 return
-            os.waitpid(found.si_pid, 0)
+            os.waitpid(ended.si_pid, 0)
 
 
 def end_all_others() -> None:
     """Kill every other process of the container, and return when none is left."""
     with contextlib.suppress(ChildProcessError, ProcessLookupError):
         while True:
-            os.kill(-1, signal.SIGKILL)  # all that there is but process 1; the kernel lets none slip away by forking
+            os.kill(-1, signal.SIGKILL)  # every process but this one; none escapes by forking
             os.waitpid(-1, 0)
 
 

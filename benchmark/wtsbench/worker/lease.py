@@ -1,4 +1,4 @@
-"""The trial's own end of the lease: it stops when nobody renews the lease file, so that no trial is ever orphaned."""
+"""The trial's side of the lease: it ends when nobody renews the lease file, so that no trial is ever orphaned."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from wtsbench.settings import lease_seconds
 class Lease:
     """A lease file, looked at from time to time.
 
-    Its age is measured on this process's steady clock, from one change of the file to the next: wall clocks jump. A
-    lease that is taken away has expired.
+    Its age is measured on this process's monotonic clock, from one change of the file to the next, as wall clocks jump.
+    A lease whose file was removed has expired.
     """
 
     def __init__(self, path: Path, *, seconds: float | None = None) -> None:
@@ -31,13 +31,13 @@ class Lease:
         return min(1.0, self.seconds / 4)
 
     def expired(self) -> bool:
-        """Look: whether it has not been renewed for too long. Says so on standard error."""
-        now = _renewed(self._path)
-        if now is not None and now != self._seen:
-            self._seen, self._since = now, time.monotonic()
-        elif now is None or time.monotonic() - self._since > self.seconds:
-            said = f"wtsbench: the lease was not renewed for {self.seconds:g} s; the trial ends itself"
-            print(said, file=sys.stderr, flush=True)
+        """Look at the file: whether it was not renewed for too long. Reports that on standard error."""
+        renewed = _renewed(self._path)
+        if renewed is not None and renewed != self._seen:
+            self._seen, self._since = renewed, time.monotonic()
+        elif renewed is None or time.monotonic() - self._since > self.seconds:
+            message = f"wtsbench: the lease was not renewed for {self.seconds:g} s; the trial ends itself"
+            print(message, file=sys.stderr, flush=True)
             return True
         return False
 
@@ -45,8 +45,8 @@ class Lease:
 def watch(path: Path, *, seconds: float | None = None) -> threading.Thread | None:
     """Watch a lease in a thread, and end the process when it has expired.
 
-    A supervisor creates the file before it starts the trial; where there is none, the trial was started by hand or
-    somebody else watches for it, and None is returned.
+    A supervisor creates the file before it starts the trial. Without it the trial was started by hand, or the fork
+    server watches the lease; then None is returned.
     """
     if not path.exists():
         return None
