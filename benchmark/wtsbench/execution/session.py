@@ -31,6 +31,7 @@ from wtsbench.planning.report import PlannedTrial, PlanReport, StoredTrial, comp
 from wtsbench.planning.stored import imported
 from wtsbench.sandbox.base import Sandbox, make_sandbox
 from wtsbench.sandbox.extras import require_packages
+from wtsbench.scoring.trivial import with_trivial
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.paths import data_mirror, spool_folder
 from wtsbench.spec.trial import TrialSpec
@@ -284,7 +285,7 @@ def _put_inputs(session: Session, store: Store) -> None:
 
 
 def put_datasets(store: Store, datasets: Iterable[Dataset]) -> None:
-    """Store the items that trials are scored on, where they are not there yet."""
+    """Store the items that trials are scored on, with what trivial classifiers score, where they are not there yet."""
     for dataset in datasets:
         if not store.has_dataset(dataset.data_digest):
             store.put_dataset(
@@ -294,7 +295,7 @@ def put_datasets(store: Store, datasets: Iterable[Dataset]) -> None:
                 settings=dataset.settings,
                 labels=list(dataset.labels),
                 metric=dataset.metric,
-                report=dataset.report,
+                report=with_trivial(dataset.report, dataset.items, len(dataset.labels)),
                 items=dataset.items,
             )
 

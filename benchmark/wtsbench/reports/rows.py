@@ -143,6 +143,10 @@ class Row:
     """All metrics of the student, by name."""
     weak_metrics: dict[str, Measured] = field(default_factory=dict)
     ceiling_metrics: dict[str, Measured] = field(default_factory=dict)
+    trivial: dict[str, float] = field(default_factory=dict)
+    """For classification: what trivial classifiers score by the row's metric, by name (`wtsbench.scoring.trivial`)."""
+    one_class: tuple[str, ...] = ()
+    """For classification: models that name one class whatever the item, such as `student seed 3 (safe)`."""
     trials: tuple[SeedTrials, ...] = ()
     """Where the numbers come from."""
     failures: tuple[SeedFailure, ...] = ()

@@ -52,6 +52,7 @@ class Table:
         ended: how trials ended.
         tests: the items to score on.
         scorer: for generation, whose scores count.
+        trivial: metrics of trivial classifiers on these items, by name (`scoring.trivial`).
         resampler: the draws of these items.
     """
 
@@ -63,6 +64,7 @@ class Table:
         ended: Mapping[str, Ending],
         tests: ScoredItems,
         scorer: Scorer | None = None,
+        trivial: Mapping[str, Mapping[str, float]] | None = None,
         *,
         resampler: Resampler,
     ) -> None:
@@ -71,6 +73,7 @@ class Table:
         self.task, self.weak, self.strong = cells[0].task, cells[0].weak, cells[0].strong
         self.tests = tests
         self.scorer = scorer
+        self._trivial = {name: scores[tests.metric.name] for name, scores in (trivial or {}).items()}
         self._ended = ended
         self._entries: dict[str, list[GridCell]] = {}
         for cell in sorted(cells, key=lambda cell: (cell.strategy, cell.seed)):
@@ -354,6 +357,8 @@ class Table:
             rarest_class=int(self.tests.class_groups.min()) if self.tests.class_groups.size else None,
             samples=None if self._evidence is None else self._evidence.samples,
             data_digest=self.tests.data_digest,
+            trivial=self._trivial,
+            one_class=tuple(self._one_class(done)),
             trials=tuple(SeedTrials(seed=cell.seed, **cell.trials) for cell in done),
             failures=tuple(self._failures(cells)),
             sandboxes=self._distinct(done, "sandbox"),
@@ -389,6 +394,16 @@ class Table:
             all(np.array_equal(values[student], values[other]) for values in made) for other in (weak, ceiling)
         )
         return "both" if as_weak and as_ceiling else "weak" if as_weak else "ceiling" if as_ceiling else None
+
+    def _one_class(self, cells: Sequence[GridCell]) -> Iterator[str]:
+        """The models that name one class whatever the item, such as `student seed 3 (safe)`."""
+        if not cells or self._evidence is None or self._evidence.classes is None:
+            return
+        for cell in cells:
+            for role, trial_id in cell.trials.items():
+                made = self._evidence.classes[self._column[trial_id]]
+                if self.tests.size > 1 and (made == made[0]).all():
+                    yield f"{role} seed {cell.seed} ({self.tests.labels[made[0]]})"
 
     def _measured(
         self, metrics: Mapping[str, Metric[Any]], cells: Sequence[GridCell], role: str
