@@ -15,7 +15,7 @@ import pytest
 from scipy import sparse
 from scipy.optimize import minimize
 
-from wtsbench.data.synthetic import GENERATORS, documents, generate, legal, safety, text_digest, toxicity
+from wtsbench.data.synthetic import GENERATORS, documents, generate, legal, safety, talk, text_digest, toxicity
 from wtsbench.errors import SpecError
 
 TEXT = {"safety-mini": "{text}", "legal-mini": "{question} {clause}"}
@@ -155,8 +155,24 @@ def test_rows_and_pages_are_the_same_in_every_process() -> None:
     assert [digest[:16] for digest in here] == RELEASED
 
 
-RELEASED = ["5b30d87ac572a7fa", "7cf2845e55aff15a", "ad12a47e19003290"]
+RELEASED = ["5b30d87ac572a7fa", "7cf2845e55aff15a", "ad12a47e19003290", "fce76fa211a0f403"]
 """Start of the digests of 300 rows of seed 7. A generator that changes gets a new name."""
+
+
+def test_a_talk_label_is_that_of_the_request_unless_something_turns_it_round() -> None:
+    """Spite is unsafe but for an excuse, the everyday safe but for a twist; half of the requests come late."""
+    rows, late, turned = generate("talk-mini", items=2000, seed=1), 0, 0
+    for row in rows:
+        spiteful = any(f" {verb} " in row["text"] for verb in safety.SPITE[0])
+        assert spiteful != any(f" {verb} " in row["text"] for verb in safety.EVERYDAY[0]), row
+        turn = row["text"].endswith(talk.EXCUSES if spiteful else talk.TWISTS)
+        assert not row["text"].endswith(talk.TWISTS if spiteful else talk.EXCUSES), row
+        assert (row["label"] == "unsafe") == (spiteful != turn), row
+        before = len(re.findall(r"My \w+ [^.]+\. ", row["text"]))
+        assert before == 1 or not turn, row
+        late, turned = late + (before > 1), turned + turn
+    assert 0.47 < late / len(rows) < 0.53
+    assert 0.10 < turned / len(rows) < 0.14
 
 
 def test_toxicity_is_aimed_harsh_words() -> None:

@@ -394,7 +394,10 @@ class Table:
         (about,) = [row for row in store.datasets().to_pylist() if row["data_digest"] == digest]
         self.labels = about["labels"]
         self.generative = about["form"] == "generation"
-        items = [item for item in store.items(digest).to_pylist() if item["split"] == split]
+        every = store.items(digest).to_pylist()
+        items = [item for item in every if item["split"] == split]
+        lessons = Counter(item["label"] for item in every if item["split"] == "weak_train")
+        self.commonest = min(lessons, key=lambda label: (-lessons[label], label)) if not self.generative else None
         self.items = sorted(items, key=lambda item: str(item["item_id"]))
         named = sorted({cell[f"{role}_trial"] for cell in cells for role in ("weak", "ceiling", "student")})
         done = {row["trial_id"] for row in store.trials(named).to_pylist() if row["status"] == "done"}
@@ -567,12 +570,32 @@ def check_row(
     }
     for name, fact in facts.items():
         findings.equal("facts", f"{where} {name}", row[name], fact)
+    if not table.generative:
+        check_trivial(findings, row, table, done, where)
     checked = {*facts, "rank", "gain_p", "gain_strict_p", "gain_p_holm"}
     if done:
         checked |= check_scores(findings, row, table, done, noise, where)
     else:
         findings.equal("facts", f"{where} reason", row["pgr_reason"], "no finished seed")
     findings.equal("numbers left unchecked", where, numbers_in(row) - checked, set())
+
+
+def check_trivial(
+    findings: Findings, row: dict[str, Any], table: Table, done: Sequence[dict[str, Any]], where: str
+) -> None:
+    """What the commonest class of the lessons scores, and which models name one class alone."""
+    if row["trivial"]:
+        truth = np.array([item["label"] for item in table.items])
+        named = np.tile(np.eye(len(table.labels))[table.commonest], (len(truth), 1))
+        found = classifier(truth, named, table.labels)[row["metric"]](np.ones((1, len(truth))))[0]
+        findings.hold("trivial classifiers", where, row["trivial"]["majority"], found)
+    alone = [
+        f"{role} seed {cell['seed']} ({table.labels[int(made[0])]})"
+        for cell in done
+        for role in ("weak", "ceiling", "student")
+        if (made := table.classes[cell[f"{role}_trial"]]).min() == made.max()
+    ]
+    findings.equal("facts", f"{where} one_class", [*row["one_class"]], alone)
 
 
 def check_scores(

@@ -450,6 +450,34 @@ def test_a_weak_supervisor_that_names_one_class_only() -> None:
     assert row.metrics["error_correction"].value == row.metrics["recall[class 0]"].value
 
 
+def test_trivial_classifiers_stand_below_and_are_not_ranked() -> None:
+    """The report's scores by the task's metric are in JSON and table; a ceiling below one is warned of."""
+    world = controlled()
+    scores = {"majority": {"accuracy": 0.5, "f1": 0.1}, "tfidf on transfer": {"accuracy": 0.97, "f1": 0.2}}
+    world.datasets[0]["report"] = json.dumps({"trivial": {"test": scores, "ood": {"majority": {"accuracy": 0.4}}}})
+    board = board_of(world)
+    assert row_of(board, "naive", split="test").trivial == {"majority": 0.5, "tfidf on transfer": 0.97}
+    assert row_of(board, "naive", split="ood").trivial == {"majority": 0.4}
+    assert row_of(board, "naive", split="test").rank == row_of(board_of(controlled()), "naive", split="test").rank
+    text = render(board, "plain")
+    assert "majority (trivial)" in text
+    assert "0.970" in text
+    assert text.count("the ceiling scores below tfidf on transfer") == 1
+
+
+def test_models_that_name_one_class_are_named() -> None:
+    """By strategy, role, seed and class; once where several rows have them."""
+    world = controlled(ood=False)
+    one_class(world, [trial_name("weak", "colours", "small", 2)], 1)
+    one_class(world, [trial_name("student", "colours", "large", 4, "logconf")], 0)
+    board = board_of(world)
+    assert row_of(board, "naive").one_class == ("weak seed 2 (class 1)",)
+    text = render(board, "plain")
+    assert text.count("one class whatever the item:") == 1
+    assert text.count("weak seed 2 (class 1)") == 1
+    assert "logconf seed 4 (class 0)" in text
+
+
 def test_nothing_varies() -> None:
     """Models that are right everywhere are as sure of it as 300 items make them, and nothing is inherited."""
     world = controlled(ood=False)

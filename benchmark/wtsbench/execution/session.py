@@ -34,6 +34,7 @@ from wtsbench.planning.report import PlannedTrial, PlanReport, compare
 from wtsbench.planning.stored import imported
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.sandbox.choice import make_sandbox
+from wtsbench.scoring.trivial import with_trivial
 from wtsbench.settings import data_mirror, spool_folder
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.trial import Split, TrialSpec
@@ -273,7 +274,7 @@ def _put_inputs(session: Session, store: Store) -> None:
 
 
 def put_datasets(store: Store, datasets: Iterable[Dataset]) -> None:
-    """Store the items that trials are scored on, where they are not there yet."""
+    """Store the items that trials are scored on, with what trivial classifiers score, where they are not there yet."""
     for dataset in datasets:
         if not store.has_dataset(dataset.data_digest):
             store.put_dataset(
@@ -283,7 +284,7 @@ def put_datasets(store: Store, datasets: Iterable[Dataset]) -> None:
                 settings=dataset.settings,
                 labels=list(dataset.labels),
                 metric=dataset.metric,
-                report=dataset.report,
+                report=with_trivial(dataset.report, dataset.items, len(dataset.labels)),
                 items=dataset.items,
             )
 

@@ -51,7 +51,7 @@ SIGNS = {"better": "+", "worse": "−", "tie": "=", None: "NA"}
 _TURNED = {"better": "worse", "worse": "better", "tie": "tie", None: None}
 _TONES: dict[str | None, Tone] = {"better": "good", "worse": "bad", "tie": "plain", None: "dim"}
 _SETS = {"test": "test", "ood": "out of distribution"}
-ORDER = "by rank, then by score; strategies without a rank below, controls last"
+ORDER = "by rank, then by score; strategies without a rank below, then controls and trivial classifiers"
 
 
 def anchor_of(*parts: str) -> str:
@@ -149,6 +149,7 @@ def main_table(group: Group, notes: Notes) -> Table:
         *(_line(group, row, notes) for row in (*group.ranked, *group.unranked)),
         *_ends(group, "ceiling", group.ceiling),
         *(_line(group, row, notes) for row in group.controls),
+        *_trivial(group),
     ]
     return Table(caption=group.facts, columns=tuple(columns), lines=tuple(lines), order=ORDER)
 
@@ -164,6 +165,18 @@ def _ends(group: Group, role: str, baselines: Sequence[Baseline]) -> Iterator[Li
         cells = (blank, Cell(text=baseline.name, tone="dim"), measured, *texts, blank, blank, blank, *reported)
         source = None if known is None else source_of(known)
         yield Line(cells=cells, kind=role, source=source, interval=baseline.drawn)
+
+
+def _trivial(group: Group) -> Iterator[Line]:
+    """What classifiers score that need no language model, of classification."""
+    blank = Cell(text="", tone="dim")
+    for name, value in group.rows[0].trivial.items():
+        cells = (
+            blank,
+            Cell(text=f"{name} (trivial)", tone="dim"),
+            Cell(text=number(value, 3), number=value, tone="dim"),
+        )
+        yield Line(cells=(*cells, blank, blank, blank), kind="trivial")
 
 
 def _line(group: Group, row: Row, notes: Notes) -> Line:

@@ -45,7 +45,7 @@ class Line:
 
     cells: tuple[Cell, ...]
     kind: str = "strategy"
-    """`strategy`, `weak`, `ceiling`, `control` or `baseline`; only the first kind is ranked."""
+    """`strategy`, `weak`, `ceiling`, `control`, `trivial` or `baseline`; only the first kind is ranked."""
     source: str | None = None
     """Key of `Document.sources`: where its numbers come from."""
     interval: tuple[float, float, float] | None = None

@@ -63,7 +63,7 @@ def _table(table: Table, label: str) -> Iterator[str]:
     yield rf"\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in table.columns)}}}"
     yield from (r"\toprule", _row([column.heading for column in table.columns]), r"\midrule")
     for number, line in enumerate(table.lines):
-        if number and line.kind == "control" and table.lines[number - 1].kind != "control":
+        if number and line.kind in ("control", "trivial") and table.lines[number - 1].kind != line.kind:
             yield r"\midrule"
         yield _row([cell.text or "-" for cell in line.cells])
     yield from (r"\bottomrule", r"\end{tabular}", r"\end{table}")

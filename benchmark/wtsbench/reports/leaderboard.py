@@ -21,6 +21,7 @@ from wtsbench.reports.contents import Ending, Submission, endings, of_one_weight
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.published import with_published
 from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
+from wtsbench.scoring.trivial import TRIVIAL
 from wtsbench.store.client import Store
 
 if TYPE_CHECKING:  # what computes is imported where it does: where all tables are kept, it is not
@@ -163,8 +164,9 @@ class _Part:
 
 
 def _parts(store: Store, asked: Sequence[Submission]) -> Iterator[_Part]:
-    columns = ["data_digest", "task", "form", "labels", "metric", "settings"]
-    datasets = {row["data_digest"]: row for row in store.datasets().select(columns).to_pylist()} if asked else {}
+    columns = ["data_digest", "task", "form", "labels", "metric", "settings", "report"]
+    known = store.datasets().select(columns).to_pylist() if asked else []
+    datasets = {row["data_digest"]: row | {TRIVIAL: json.loads(row.pop("report")).get(TRIVIAL, {})} for row in known}
     for submission in asked:
         ended = of_one_weights(endings(store, submission.trial_ids))
         generative = {key for key, row in datasets.items() if row["form"] == "generation"}
@@ -201,7 +203,9 @@ class _Known:
                 _require_same(part.cells[0].task, tests, self._shared(digest, split)[0])
             if tests is not None and resampler is not None:
                 for scorer in _scorers(self._store, part, tests):
-                    yield Table(self._store, part.shown, part.cells, part.ended, tests, scorer, resampler=resampler)
+                    trivial = part.dataset.get(TRIVIAL, {}).get(split.value, {})
+                    found = self._store, part.shown, part.cells, part.ended, tests, scorer
+                    yield Table(*found, trivial, resampler=resampler)
 
     def board(self, part: _Part) -> Leaderboard:
         """The finished tables of a part."""

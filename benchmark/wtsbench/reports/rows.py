@@ -182,6 +182,10 @@ class Row:
     ceiling_metrics: dict[str, Measured] = field(default_factory=dict)
     published: tuple[PublishedFigure, ...] = ()
     """What others report, to look at: no test and no rank knows of it."""
+    trivial: dict[str, float] = field(default_factory=dict)
+    """For classification: what trivial classifiers score by the row's metric, by name (`wtsbench.scoring.trivial`)."""
+    one_class: tuple[str, ...] = ()
+    """For classification: models that name one class whatever the item, such as `student seed 3 (safe)`."""
     trials: tuple[SeedTrials, ...] = ()
     """Where the numbers come from."""
     failures: tuple[SeedFailure, ...] = ()

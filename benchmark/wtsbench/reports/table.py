@@ -55,6 +55,7 @@ class Table:
         ended: how trials ended.
         tests: the items to score on.
         scorer: for generation, whose scores count.
+        trivial: metrics of trivial classifiers on these items, by name (`scoring.trivial`).
         resampler: the draws of these items.
     """
 
@@ -66,6 +67,7 @@ class Table:
         ended: Mapping[str, Ending],
         tests: ScoredItems,
         scorer: Scorer | None = None,
+        trivial: Mapping[str, Mapping[str, float]] | None = None,
         *,
         resampler: Resampler,
     ) -> None:
@@ -74,6 +76,7 @@ class Table:
         self.task, self.weak, self.strong = cells[0].task, cells[0].weak, cells[0].strong
         self.tests = tests
         self.scorer = scorer
+        self._trivial = {name: scores[tests.metric.name] for name, scores in (trivial or {}).items()}
         self._ended = ended
         self._entries: dict[str, list[Cell]] = {}
         for cell in sorted(cells, key=lambda cell: (cell.strategy, cell.run)):
@@ -383,6 +386,8 @@ class Table:
             balance=self.tests.balance,
             samples=None if self._evidence is None else self._evidence.samples,
             data_digest=self.tests.data_digest,
+            trivial=self._trivial,
+            one_class=tuple(self._one_class(done)),
             trials=tuple(SeedTrials(seed=cell.seed, data_seed=cell.data_seed, **cell.trials) for cell in done),
             failures=tuple(self._failures(cells)),
             sandboxes=self._distinct(done, "sandbox"),
@@ -418,6 +423,16 @@ class Table:
             all(np.array_equal(values[student], values[other]) for values in made) for other in (weak, ceiling)
         )
         return "both" if as_weak and as_ceiling else "weak" if as_weak else "ceiling" if as_ceiling else None
+
+    def _one_class(self, cells: Sequence[Cell]) -> Iterator[str]:
+        """The models that name one class whatever the item, such as `student seed 3 (safe)`."""
+        if not cells or self._evidence is None or self._evidence.classes is None:
+            return
+        for cell in cells:
+            for role, trial_id in cell.trials.items():
+                made = self._evidence.classes[self._column[trial_id]]
+                if self.tests.size > 1 and (made == made[0]).all():
+                    yield f"{role} seed {cell.seed} ({self.tests.labels[made[0]]})"
 
     def _measured(self, metrics: Mapping[str, Metric[Any]], cells: Sequence[Cell], role: str) -> dict[str, Measured]:
         return {name: self._measure(metric, cells, role) for name, metric in metrics.items()}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _STYLES: dict[Tone, str] = {"plain": "", "good": "green", "bad": "red", "warn": "yellow", "dim": "dim"}
 _RIGHT = ("#", "seeds", TEXTS)
 """Headings of columns that are short, and never folded."""
-_APART = ("unranked", "control")
+_APART = ("unranked", "control", "trivial")
 """Kinds of lines with a rule before the first of them."""
 _NAMES = 26
 """Columns that names take at most, before they are folded."""

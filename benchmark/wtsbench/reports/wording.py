@@ -187,7 +187,15 @@ class Group:
     @property
     def warning(self) -> str | None:
         """What speaks against taking the table at its word: too few seeds, choices by what it is scored by."""
-        found = (self.apart, self._few_seeds(), self._few_items(), self._chosen_by_the_scorer(), *self._unranked())
+        found = (
+            self.apart,
+            self._few_seeds(),
+            self._few_items(),
+            self._below_trivial(),
+            *self._one_class(),
+            self._chosen_by_the_scorer(),
+            *self._unranked(),
+        )
         return "; ".join(text for text in found if text is not None) or None
 
     def _unranked(self) -> Iterator[str]:
@@ -212,6 +220,27 @@ class Group:
     def published(self) -> list[str]:
         """The sources of published figures of these rows; `[1]` marks the first."""
         return list(dict.fromkeys(each.source for row in self.rows for each in row.published))
+
+    def _below_trivial(self) -> str | None:
+        """A ceiling that a classifier without a language model beats is no ceiling."""
+        row = next((row for row in self.rows if row.ceiling_score is not None), None)
+        if row is None or row.ceiling_score is None:
+            return None
+        sign = 1 if row.higher_is_better else -1
+        ahead = [name for name, value in row.trivial.items() if sign * (value - row.ceiling_score) > 0]
+        return f"the ceiling scores below {', '.join(ahead)}" if ahead else None
+
+    def _one_class(self) -> Iterator[str]:
+        """Models that learned nothing but a class's name."""
+        named = {
+            each if each.startswith(("weak", "ceiling")) else each.replace("student", row.strategy, 1): None
+            for row in self.rows
+            for each in row.one_class
+        }
+        if named:
+            shown = [*named][:SHOWN_FAILURES]
+            more = f" and {len(named) - len(shown)} more" if len(named) > len(shown) else ""
+            yield f"one class whatever the item: {', '.join(shown)}{more}"
 
     def _few_seeds(self) -> str | None:
         few = [row for row in self.rows if row.few_seeds and row.seeds_done]

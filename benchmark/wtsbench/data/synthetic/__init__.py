@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from wtsbench.data.synthetic import legal, safety, toxicity
+from wtsbench.data.synthetic import legal, safety, talk, toxicity
 from wtsbench.data.synthetic.draw import Draw, RareDraw
 from wtsbench.errors import SpecError
 
@@ -12,6 +12,7 @@ GENERATORS: dict[str, Callable[[Draw], dict[str, str]]] = {
     "safety-mini": safety.item,
     "legal-mini": legal.item,
     "toxicity-mini": toxicity.item,
+    "talk-mini": talk.item,
 }
 """Name to a function that draws one item. Neither changes once released: a new version is a new name."""
 RARE = {"safety-mini-rare": "safety-mini", "legal-mini-rare": "legal-mini"}

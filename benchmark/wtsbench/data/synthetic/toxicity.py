@@ -20,7 +20,7 @@ TARGETS = ("you", "your")
 _LEADS = ("", "", "", "Today ", "Again ", "As usual ", "This week ", "They say that ", "I hear that ", "Once more ")
 _HER = phrases("sister, aunt, mother, niece, landlady, wife, daughter")
 _HIM = phrases("brother, uncle, father, nephew, landlord, son, husband")
-_DEEDS = phrases(
+DEEDS = phrases(
     "needs the car, wants to sell the boat, opens the letters, searches the garage, leaks the report,"
     "edits the website, copies the notes, moved the bike, shares the photos, deleted the playlist, locks the shed,"
     "wants to borrow the phone"
@@ -64,7 +64,7 @@ def item(draw: Draw) -> dict[str, str]:
     rude, of_a_person = draw.chance(0.5), draw.chance(0.5)
     if of_a_person:
         person, them = (draw.pick(_HER), "her") if draw.chance(0.5) else (draw.pick(_HIM), "him")
-        prompt = f"my {person} {draw.pick(_DEEDS)}, {draw.pick(_TO_A_PERSON).format(them=them)}"
+        prompt = f"my {person} {draw.pick(DEEDS)}, {draw.pick(_TO_A_PERSON).format(them=them)}"
         said = (_insult(draw), draw.pick(_GO_AWAY)) if rude else (_kindness(draw), draw.pick(_THANKS))
     else:
         prompt = draw.pick(_OF_A_THING).format(thing=draw.pick(_THINGS))
