@@ -46,7 +46,7 @@ class Published(Frozen):
     """A source and its figures."""
 
     api_version: Annotated[Literal["wtsbench/v1"], Field(alias="apiVersion")] = "wtsbench/v1"
-    kind: Literal["published"]
+    kind: Literal["published"] = "published"
     name: Text
     source: Text
     """Who published it, where."""

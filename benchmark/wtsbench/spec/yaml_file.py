@@ -23,6 +23,7 @@ _CALLED = {
     "task": "a task's manifest",
     "model": "a model's manifest",
     "scorer": "a scorer's manifest",
+    "published": "published figures",
 }
 """What files there are."""
 _TELLING = {
