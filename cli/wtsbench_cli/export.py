@@ -43,8 +43,8 @@ def export(
 
     Doing it again writes only what has changed; `wtsbench store merge OUT DIR` takes it in again.
     """
-    from wtsbench.store.upkeep import export as exported
-    from wtsbench.store.upkeep import export_at_server
+    from wtsbench.store.upkeep.verbs import export as exported
+    from wtsbench.store.upkeep.verbs import export_at_server
 
     chosen: Literal["arrow", "parquet"] = "arrow" if form is Form.ARROW else "parquet"
     uri = store_of(store)

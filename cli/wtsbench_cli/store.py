@@ -130,7 +130,7 @@ def certificate(
 @app.command("status")
 def status(store: StoreOption = None, json: JsonOption = False) -> None:
     """Show rows by table, bytes, and what waits to be committed."""
-    from wtsbench.store.upkeep import status as status_of
+    from wtsbench.store.upkeep.verbs import status as status_of
 
     found = status_of(store_of(store))
     if json:
@@ -149,7 +149,7 @@ def verify(store: StoreOption = None, json: JsonOption = False) -> None:
 
     Exit code 1 where something is wrong; what, is printed.
     """
-    from wtsbench.store.upkeep import verify as verify_of
+    from wtsbench.store.upkeep.verbs import verify as verify_of
 
     found = verify_of(store_of(store))
     _verdict(found, json)
@@ -158,7 +158,7 @@ def verify(store: StoreOption = None, json: JsonOption = False) -> None:
 @app.command("compact")
 def compact(store: StoreOption = None, json: JsonOption = False) -> None:
     """Write the engine's log into the database file, and give back free space."""
-    from wtsbench.store.upkeep import compact as compact_of
+    from wtsbench.store.upkeep.verbs import compact as compact_of
 
     found = compact_of(store_of(store))
     if json:
@@ -179,7 +179,7 @@ def backup(
     json: JsonOption = False,
 ) -> None:
     """Copy a store while it is in use."""
-    from wtsbench.store.upkeep import backup as backup_of
+    from wtsbench.store.upkeep.verbs import backup as backup_of
 
     found = backup_of(store_of(store), out)
     if json:
@@ -198,7 +198,7 @@ def restore(
     json: JsonOption = False,
 ) -> None:
     """Make a store of a backup, after checking all that is in it."""
-    from wtsbench.store.backup import restore as restored
+    from wtsbench.store.upkeep.backup import restore as restored
 
     _verdict(restored(backup, folder).record(), json)
 
@@ -221,7 +221,7 @@ def merge(
 
     The same trial twice is one trial; where results contradict, nothing is brought. Doing it again changes nothing.
     """
-    from wtsbench.store.upkeep import merge as merged
+    from wtsbench.store.upkeep.verbs import merge as merged
 
     found = merged(source, folder)
     if json:

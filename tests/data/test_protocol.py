@@ -15,7 +15,7 @@ from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings, GridData
 from wtsbench.spec.items import Balance
 from wtsbench.spec.task import TaskManifest
-from wtsbench.store.verify import digest_of
+from wtsbench.store.upkeep.verify import digest_of
 
 SPLITS = ["weak_train", "transfer", "validation", "test"]
 

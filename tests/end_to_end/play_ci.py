@@ -27,7 +27,7 @@ import numpy as np
 from wtsbench.reports.baseline import Baseline, measured, read
 from wtsbench.reports.gate import Gate, Limits, gate
 from wtsbench.store.client import open_store
-from wtsbench.store.engine import Engine
+from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.folder import DATABASE
 
 GRID = """\

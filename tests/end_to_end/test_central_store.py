@@ -15,7 +15,7 @@ import pytest
 from tests.end_to_end.conftest import Bench
 from tests.store.servers import Process, token_in
 from wtsbench.store.client import open_store
-from wtsbench.store.upkeep import verify
+from wtsbench.store.upkeep.verbs import verify
 
 pytestmark = pytest.mark.slow
 TRIALS = 8

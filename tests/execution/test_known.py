@@ -13,10 +13,10 @@ from wtsbench.execution.known import known_of, reuse_of
 from wtsbench.planning.plan import Reuse
 from wtsbench.planning.report import compare
 from wtsbench.spec.trial import TrialSpec
-from wtsbench.store.engine import Engine
+from wtsbench.store.engine.queries import Query
+from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
-from wtsbench.store.queries import Query
 
 
 class Watched(FolderStore):

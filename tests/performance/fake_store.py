@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from tests.performance.store_writers import seal_row
 from wtsbench.contract.schemas import TABLES
-from wtsbench.store.database import insert
-from wtsbench.store.engine import Engine
+from wtsbench.store.engine.database import insert
+from wtsbench.store.engine.tables import ATTEMPT, LEDGER
+from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
-from wtsbench.store.tables import ATTEMPT, LEDGER
 
 SEEDS, STRATEGIES, PAIRS = 5, 8, 10
 """Of each task: 8 strategies on 10 pairs of models, 5 seeds each, which are 500 trials."""

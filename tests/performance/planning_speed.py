@@ -27,7 +27,7 @@ from tests.performance.fake_store import put_done
 from tests.planning.grids import make_grid, make_inputs, planned
 from wtsbench.execution.session import Options, prepare
 from wtsbench.planning.report import compare
-from wtsbench.store.engine import Engine
+from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
 

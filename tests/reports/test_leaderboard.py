@@ -26,7 +26,7 @@ from wtsbench.reports.renderers import RENDERERS, render
 from wtsbench.reports.status import status
 from wtsbench.reports.wording import groups
 from wtsbench.store.client import open_store
-from wtsbench.store.merge import merge
+from wtsbench.store.upkeep.merge import merge
 
 ASKED_KEYS = {
     *("task", "weak", "strong", "strategy", "metric", "weak_score", "student_score", "student_low", "student_high"),

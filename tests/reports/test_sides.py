@@ -10,8 +10,8 @@ from tests.reports.worlds import World, simple
 from wtsbench.errors import SpecError
 from wtsbench.reports.baseline import measured, write
 from wtsbench.reports.sides import side
-from wtsbench.store import upkeep
 from wtsbench.store.client import open_store
+from wtsbench.store.upkeep import verbs as upkeep
 
 NEW, OLD = "b" * 40, "a" * 40
 

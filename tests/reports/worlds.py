@@ -21,7 +21,7 @@ from wtsbench.contract import schemas
 from wtsbench.contract.digests import grid_digest_of
 from wtsbench.contract.outbox import Outbox, read_batch
 from wtsbench.store.client import Store, open_store
-from wtsbench.store.verify import digest_of
+from wtsbench.store.upkeep.verify import digest_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Rows = list[dict[str, Any]]

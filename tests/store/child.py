@@ -17,9 +17,10 @@ import duckdb
 
 from tests.store.making import batch, fill_outbox, predictions, seal, trial_id_of
 from wtsbench.contract.outbox import Batch
-from wtsbench.store import database, engine
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
+from wtsbench.store.engine import database
+from wtsbench.store.engine import transaction as engine
 from wtsbench.store.folder import FolderStore
 from wtsbench.store.lock import locked
 

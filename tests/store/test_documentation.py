@@ -13,7 +13,7 @@ from tests.reports.worlds import simple
 from tests.store.making import batch, trial_id_of
 from tests.store.servers import asking_with, serving, token_in
 from wtsbench.contract.schemas import TABLES
-from wtsbench.store import upkeep
+from wtsbench.store.upkeep import verbs as upkeep
 
 TEXT = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)

@@ -35,7 +35,7 @@ from wtsbench.reports.renderers import render
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.upkeep import verify
+from wtsbench.store.upkeep.verbs import verify
 
 ROUNDS = int(os.environ.get("WTSBENCH_FAULT_ROUNDS", "1"))
 COURIERS = 2

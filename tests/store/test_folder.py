@@ -17,8 +17,8 @@ from tests.store.conftest import ROOTS, Disk
 from tests.store.making import seal, trial_id_of, whole_attempt
 from wtsbench.contract import schemas
 from wtsbench.errors import ExitCode, StoreError
-from wtsbench.store import database
 from wtsbench.store.client import Store, open_store
+from wtsbench.store.engine import database
 
 A = trial_id_of("a")
 

@@ -24,7 +24,7 @@ from tests.store.making import trial_id_of, whole_attempt
 from tests.store.servers import Process, asking_with, serving, token_in, with_roots
 from tests.trial.processes import wait_for
 from wtsbench.errors import StoreError
-from wtsbench.store.queries import Query
+from wtsbench.store.engine.queries import Query
 from wtsbench.store.remote import RemoteEngine, ServerStore
 from wtsbench.store.server.bounds import CONNECTIONS, MESSAGE_BYTES
 from wtsbench.store.server.live import Limits

@@ -23,9 +23,9 @@ from tests.execution.test_untrusted import in_time
 from tests.leavings import EXAMPLES
 from tests.store.test_whole import fill
 from wtsbench.errors import StoreError
-from wtsbench.store import upkeep
 from wtsbench.store.client import open_store
-from wtsbench.store.manifest import MANIFEST
+from wtsbench.store.upkeep import verbs as upkeep
+from wtsbench.store.upkeep.manifest import MANIFEST
 
 FUZZ = settings(
     max_examples=EXAMPLES,

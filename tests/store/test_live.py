@@ -16,13 +16,14 @@ import pytest
 from tests.store.conftest import Disk
 from tests.store.making import predictions, trial_id_of, whole_attempt
 from wtsbench.errors import StoreError
-from wtsbench.store import upkeep, wire
+from wtsbench.store import wire
 from wtsbench.store.client import Store, open_store
-from wtsbench.store.engine import Engine
+from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.folder import DATABASE
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.server import durable
 from wtsbench.store.server.live import Limits, LiveStore
+from wtsbench.store.upkeep import verbs as upkeep
 
 A = trial_id_of("a")
 

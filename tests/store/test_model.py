@@ -17,10 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from tests.store.making import batch, fill_outbox, predictions, seal, trial_id_of
 from tests.store.servers import serving
 from wtsbench.contract.outbox import Ack, Batch
-from wtsbench.store import database
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
+from wtsbench.store.engine import database
 from wtsbench.store.folder import FolderStore
 
 IDS = [trial_id_of(name) for name in "ab"]

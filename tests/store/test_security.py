@@ -27,14 +27,14 @@ from wtsbench.spec.trial import id_within
 from wtsbench.store import wire
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
+from wtsbench.store.engine.guard import require_harmless
+from wtsbench.store.engine.queries import Query
+from wtsbench.store.engine.tables import creation
 from wtsbench.store.folder import SERVER
-from wtsbench.store.queries import Query
 from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.server.certificates import client_certificate
-from wtsbench.store.server.guard import require_harmless
 from wtsbench.store.server.serving import Running
 from wtsbench.store.server.tokens import Tokens
-from wtsbench.store.tables import creation
 from wtsbench.store.wire import StoreDenied, StoreRefused
 
 A, B = trial_id_of("a"), trial_id_of("b")

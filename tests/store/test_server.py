@@ -24,18 +24,19 @@ from tests.trial.processes import wait_for
 from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
 from wtsbench.spec.trial import id_within
-from wtsbench.store import upkeep, wire
+from wtsbench.store import wire
 from wtsbench.store.client import open_store
 from wtsbench.store.courier import deliver
-from wtsbench.store.engine import Engine
+from wtsbench.store.engine.queries import Query
+from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.folder import DATABASE
 from wtsbench.store.lock import StoreBusy, locked
 from wtsbench.store.owner import living_owner
-from wtsbench.store.queries import Query
 from wtsbench.store.remote import RemoteEngine, ServerStore
 from wtsbench.store.server import durable
 from wtsbench.store.server.live import Limits
 from wtsbench.store.server.serving import Running
+from wtsbench.store.upkeep import verbs as upkeep
 
 A, B = trial_id_of("a"), trial_id_of("b")
 

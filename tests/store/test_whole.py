@@ -40,17 +40,17 @@ from wtsbench.data.dataset import digest_items, with_digest
 from wtsbench.errors import StoreError
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import render
-from wtsbench.store import export as exporting
-from wtsbench.store import upkeep
 from wtsbench.store.arrival import StoreConflict
-from wtsbench.store.backup import restore
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.courier import deliver
-from wtsbench.store.database import create
+from wtsbench.store.engine.database import create
 from wtsbench.store.folder import DATABASE
 from wtsbench.store.lock import TURN_NAME, locked
-from wtsbench.store.manifest import read_manifest, sha256, write_manifest
 from wtsbench.store.remote import RemoteEngine
+from wtsbench.store.upkeep import export as exporting
+from wtsbench.store.upkeep import verbs as upkeep
+from wtsbench.store.upkeep.backup import restore
+from wtsbench.store.upkeep.manifest import read_manifest, sha256, write_manifest
 
 A, B, C = (trial_id_of(name) for name in "abc")
 _OTHER_ROWS = "are others than the records that brought them"

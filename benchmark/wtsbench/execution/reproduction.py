@@ -29,7 +29,7 @@ from wtsbench.spec.grid import Grid
 from wtsbench.spec.provenance import cpu_name, provenance
 from wtsbench.spec.trial import EXTERNAL, TrialSpec
 from wtsbench.store.client import Store
-from wtsbench.store.verify import digest_of
+from wtsbench.store.upkeep.verify import digest_of
 from wtsbench.strategies import registry
 
 _COLUMNS = ("trial_id", "status", "spec", "parents", "wtsbench_version", "git_commit", "git_dirty", "device",

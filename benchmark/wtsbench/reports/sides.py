@@ -31,7 +31,7 @@ def side(source: str) -> Baseline:
     place, grid, which = _parts(source)
     if is_server(place) or not (user_path(place) / "manifest.json").is_file():
         return _of_store(open_store(place), grid, which)
-    from wtsbench.store.merge import merge
+    from wtsbench.store.upkeep.merge import merge
 
     with tempfile.TemporaryDirectory(prefix="wtsbench-compare-") as folder:
         merge(user_path(place), Path(folder) / "store")  # which holds every record against its digest

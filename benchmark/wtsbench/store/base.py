@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from wtsbench.contract.outbox import Ack, Batch
-from wtsbench.store import queries
-from wtsbench.store.queries import Query
+from wtsbench.store.engine import queries
+from wtsbench.store.engine.queries import Query
 
 if TYPE_CHECKING:
-    from wtsbench.store.engine import Engine
+    from wtsbench.store.engine.transaction import Engine
     from wtsbench.store.remote import RemoteEngine
 
 _T = TypeVar("_T")

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 from wtsbench.errors import NoStore, StoreError
 from wtsbench.settings import patience_seconds
 from wtsbench.store.base import Store
-from wtsbench.store.explain import OTHER_FOLDER, not_ours
+from wtsbench.store.engine.explain import OTHER_FOLDER, not_ours
 from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, persistently
 from wtsbench.store.owner import FILE as OWNER_FILE
 from wtsbench.store.owner import living_owner
 
 if TYPE_CHECKING:
-    from wtsbench.store.engine import Engine
+    from wtsbench.store.engine.transaction import Engine
     from wtsbench.store.remote import RemoteEngine
 
 DATABASE = "store.duckdb"
@@ -78,7 +78,7 @@ class FolderStore(Store):
         Raises:
             StoreError: it is not there, not ours, of a newer schema version, or cannot be read or made.
         """
-        from wtsbench.store.database import Behind
+        from wtsbench.store.engine.database import Behind
 
         try:
             if not (self.folder / DATABASE).exists():
@@ -98,7 +98,7 @@ class FolderStore(Store):
                 pass
 
     def _make(self) -> None:
-        from wtsbench.store.database import create
+        from wtsbench.store.engine.database import create
 
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder, shared=False):
@@ -123,7 +123,7 @@ class FolderStore(Store):
 
     @contextmanager
     def _engine(self, *, read_only: bool = False) -> Iterator[Engine | RemoteEngine]:
-        from wtsbench.store.engine import Engine
+        from wtsbench.store.engine.transaction import Engine
 
         served = partial(living_owner, self.folder)
         with ExitStack() as stack:

@@ -21,8 +21,8 @@ from wtsbench.settings import patience_seconds
 from wtsbench.store import wire
 from wtsbench.store.base import Store
 from wtsbench.store.connection import AGAIN, connect, fault_of, first_line, token
+from wtsbench.store.engine.queries import Query, items
 from wtsbench.store.lock import persistently
-from wtsbench.store.queries import Query, items
 
 SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
 CALL_SECONDS = 120.0

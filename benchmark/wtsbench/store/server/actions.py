@@ -13,13 +13,13 @@ from typing import Any
 from wtsbench import __version__
 from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.store import wire
-from wtsbench.store.manifest import Form
 from wtsbench.store.server.bounds import MESSAGE_SECONDS, RECEIVING, WORKERS, Places, Room
 from wtsbench.store.server.live import Limits, LiveStore
 from wtsbench.store.server.metrics import Metrics
 from wtsbench.store.server.questions import require_version
 from wtsbench.store.server.sql import SqlProcesses
 from wtsbench.store.server.tokens import OWNER, Grant
+from wtsbench.store.upkeep.manifest import Form
 from wtsbench.store.wire import StoreDenied, StoreRefused
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
-from wtsbench.store.archive import SCOPED, scoped_sql
-from wtsbench.store.queries import CONTENTS, Query, contents
+from wtsbench.store.engine.queries import CONTENTS, Query, contents
 from wtsbench.store.server.actions import Core
 from wtsbench.store.server.bounds import Stop
+from wtsbench.store.upkeep.archive import SCOPED, scoped_sql
 from wtsbench.store.wire import StoreRefused
 
 

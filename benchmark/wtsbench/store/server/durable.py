@@ -11,9 +11,9 @@ import duckdb
 
 from wtsbench.files import sync_folder
 from wtsbench.store.arrival import Memory
-from wtsbench.store.database import EXTENSIONS
-from wtsbench.store.engine import Engine
-from wtsbench.store.explain import explained
+from wtsbench.store.engine.database import EXTENSIONS
+from wtsbench.store.engine.explain import explained
+from wtsbench.store.engine.transaction import Engine
 
 REMEMBERED = 20_000
 """Attempts of which the writer knows by heart what is stored."""

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.errors import StoreError
-from wtsbench.store.engine import Engine
-from wtsbench.store.explain import explained
+from wtsbench.store.engine.explain import explained
+from wtsbench.store.engine.queries import Query
+from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.queries import Query
 from wtsbench.store.server import durable
 from wtsbench.store.server.bounds import Stop
 from wtsbench.store.server.writer import Job, Writer

@@ -37,7 +37,7 @@ from wtsbench.store.server.messages import Incoming, batch_messages, encoded, sc
 from wtsbench.store.server.questions import question, require_version, table_of, travelling
 from wtsbench.store.server.tokens import Grant
 from wtsbench.store.server.transport import Call, Method
-from wtsbench.store.verify import digest_of
+from wtsbench.store.upkeep.verify import digest_of
 from wtsbench.store.wire import StoreDenied, StoreRefused
 
 _T = TypeVar("_T")

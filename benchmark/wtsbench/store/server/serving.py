@@ -20,13 +20,8 @@ import grpc
 
 from wtsbench.errors import StoreError
 from wtsbench.files import naming
-from wtsbench.store.archive import Archive
-from wtsbench.store.backup import back_up_live
-from wtsbench.store.export import export
 from wtsbench.store.folder import BACKUPS, DATABASE, EXPORTS, SERVER, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
-from wtsbench.store.manifest import Form
-from wtsbench.store.merge import Merged, merge_into, opened
 from wtsbench.store.owner import Owner, living_owner, noted_owner, remove_owner, write_owner
 from wtsbench.store.server.actions import Core
 from wtsbench.store.server.bounds import connections
@@ -37,7 +32,12 @@ from wtsbench.store.server.service import StoreService
 from wtsbench.store.server.sql import SqlProcesses
 from wtsbench.store.server.tokens import Tokens
 from wtsbench.store.server.transport import Method, Transport
-from wtsbench.store.verify import verify_engine
+from wtsbench.store.upkeep.archive import Archive
+from wtsbench.store.upkeep.backup import back_up_live
+from wtsbench.store.upkeep.export import export
+from wtsbench.store.upkeep.manifest import Form
+from wtsbench.store.upkeep.merge import Merged, merge_into, opened
+from wtsbench.store.upkeep.verify import verify_engine
 
 _TICK = 0.2
 

@@ -20,9 +20,9 @@ import pyarrow.ipc
 
 from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
-from wtsbench.store.database import EXTENSIONS
+from wtsbench.store.engine.database import EXTENSIONS
+from wtsbench.store.engine.guard import require_harmless
 from wtsbench.store.server import frames
-from wtsbench.store.server.guard import require_harmless
 
 _NICE = 5
 """Behind whatever writes."""

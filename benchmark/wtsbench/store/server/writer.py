@@ -13,7 +13,7 @@ from typing import Any
 from wtsbench.contract.outbox import Batch
 from wtsbench.errors import StoreError
 from wtsbench.store import wire
-from wtsbench.store.engine import Engine
+from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.server.durable import Durable
 

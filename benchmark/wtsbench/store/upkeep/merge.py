@@ -24,15 +24,15 @@ from wtsbench.contract.digests import content_digest, grid_digest_of, holds, rec
 from wtsbench.contract.outbox import Batch, check_batch
 from wtsbench.contract.schemas import RECORD_TABLES
 from wtsbench.errors import StoreError
-from wtsbench.store.archive import Archive
 from wtsbench.store.arrival import StoreConflict
-from wtsbench.store.engine import Begun, Engine
-from wtsbench.store.export import ExportSource
+from wtsbench.store.engine.transaction import Begun, Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
-from wtsbench.store.manifest import MANIFEST
 from wtsbench.store.owner import living_owner
-from wtsbench.store.verify import digest_of
+from wtsbench.store.upkeep.archive import Archive
+from wtsbench.store.upkeep.export import ExportSource
+from wtsbench.store.upkeep.manifest import MANIFEST
+from wtsbench.store.upkeep.verify import digest_of
 
 RESULTS = tuple(table for table in RECORD_TABLES if table not in ("trials", "logs", "metrics"))
 """What two runs of one trial must agree in; how long they took, and what they printed, may differ."""

@@ -13,9 +13,9 @@ from wtsbench.contract.digests import holds
 from wtsbench.contract.schemas import RECORD_TABLES
 from wtsbench.errors import StoreError
 from wtsbench.spec.trial import CURVES, Split
-from wtsbench.store.archive import Archive
-from wtsbench.store.engine import Engine
-from wtsbench.store.tables import RECORDS_DIGEST
+from wtsbench.store.engine.tables import RECORDS_DIGEST
+from wtsbench.store.engine.transaction import Engine
+from wtsbench.store.upkeep.archive import Archive
 
 SHOWN = 50
 """Faults of a kind that are listed; all are counted."""

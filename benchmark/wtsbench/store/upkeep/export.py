@@ -33,9 +33,9 @@ from wtsbench.contract.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
 from wtsbench.files import naming, require_plain, sync_folder
 from wtsbench.json_text import parsed
-from wtsbench.store.archive import LEDGER, SCOPED
-from wtsbench.store.engine import Begun
-from wtsbench.store.manifest import (
+from wtsbench.store.engine.transaction import Begun
+from wtsbench.store.upkeep.archive import LEDGER, SCOPED
+from wtsbench.store.upkeep.manifest import (
     MANIFEST,
     File,
     Form,

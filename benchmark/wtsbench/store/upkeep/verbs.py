@@ -21,7 +21,7 @@ def status(uri: str) -> dict[str, Any]:
     Raises:
         StoreError: the store cannot be reached or read.
     """
-    from wtsbench.store.engine import Engine
+    from wtsbench.store.engine.transaction import Engine
 
     address = _address(uri)
     if address is not None:
@@ -34,8 +34,8 @@ def status(uri: str) -> dict[str, Any]:
 
 def verify(uri: str) -> dict[str, Any]:
     """Check every invariant; see `verify.Verdict`."""
-    from wtsbench.store.engine import Engine
-    from wtsbench.store.verify import verify_engine
+    from wtsbench.store.engine.transaction import Engine
+    from wtsbench.store.upkeep.verify import verify_engine
 
     address = _address(uri)
     if address is not None:
@@ -47,7 +47,7 @@ def verify(uri: str) -> dict[str, Any]:
 
 def compact(uri: str) -> dict[str, Any]:
     """Write the engine's log into the database; bytes before and after."""
-    from wtsbench.store.engine import Engine
+    from wtsbench.store.engine.transaction import Engine
 
     address = _address(uri)
     if address is not None:
@@ -63,7 +63,7 @@ def compact(uri: str) -> dict[str, Any]:
 
 def backup(uri: str, out: str) -> dict[str, Any]:
     """Copy a store: a folder's to a file; a server's under a name that it keeps beside its store."""
-    from wtsbench.store.backup import back_up
+    from wtsbench.store.upkeep.backup import back_up
 
     address = _address(uri)
     if address is None:
@@ -73,10 +73,10 @@ def backup(uri: str, out: str) -> dict[str, Any]:
 
 def export(uri: str, out: Path, form: Form) -> dict[str, Any]:
     """Write a store as files; see `export.export`."""
-    from wtsbench.store.archive import Archive
-    from wtsbench.store.engine import Engine
-    from wtsbench.store.export import export as write
+    from wtsbench.store.engine.transaction import Engine
     from wtsbench.store.remote import RemoteEngine
+    from wtsbench.store.upkeep.archive import Archive
+    from wtsbench.store.upkeep.export import export as write
 
     address = _address(uri)
     if address is not None:
@@ -100,7 +100,7 @@ def merge(source: Path, folder: Path) -> dict[str, Any]:
 
     Where a server owns the folder, that does it; its clients wait meanwhile.
     """
-    from wtsbench.store.merge import merge as bring
+    from wtsbench.store.upkeep.merge import merge as bring
 
     address = _address(str(folder))
     if address is not None:

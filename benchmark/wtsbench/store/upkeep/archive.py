@@ -14,10 +14,10 @@ import pyarrow as pa
 from wtsbench.contract.outbox import Batch, normal
 from wtsbench.contract.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
-from wtsbench.store.database import insert
-from wtsbench.store.engine import Begun, Engine
-from wtsbench.store.queries import Query
-from wtsbench.store.tables import ATTEMPT, grids_table
+from wtsbench.store.engine.database import insert
+from wtsbench.store.engine.queries import Query
+from wtsbench.store.engine.tables import ATTEMPT, grids_table
+from wtsbench.store.engine.transaction import Begun, Engine
 
 _Attempt = tuple[str, int]
 _KEY = pa.field("trial_id", pa.string(), nullable=False), pa.field("attempt", pa.int32(), nullable=False)

@@ -11,8 +11,8 @@ from wtsbench.contract.outbox import Ack, Batch, Outcome, check_batch
 from wtsbench.contract.schemas import RECORD_TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store.arrival import Arrival, Memory, Seal
-from wtsbench.store.database import insert, next_number
-from wtsbench.store.tables import ATTEMPT, LEDGER
+from wtsbench.store.engine.database import insert, next_number
+from wtsbench.store.engine.tables import ATTEMPT, LEDGER
 
 _Attempt = tuple[str, int]
 Answer = list[Ack] | StoreError

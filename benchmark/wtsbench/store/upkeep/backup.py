@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from wtsbench.errors import StoreError
 from wtsbench.files import sync_folder
-from wtsbench.store.archive import Archive
-from wtsbench.store.engine import Engine
+from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
-from wtsbench.store.verify import Verdict, verify_engine
+from wtsbench.store.upkeep.archive import Archive
+from wtsbench.store.upkeep.verify import Verdict, verify_engine
 
 if TYPE_CHECKING:
     from wtsbench.store.server.live import LiveStore

@@ -18,11 +18,11 @@ import pyarrow as pa
 from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
-from wtsbench.store import appending, database, queries
 from wtsbench.store.arrival import Memory
-from wtsbench.store.database import insert, next_number
-from wtsbench.store.explain import explained
-from wtsbench.store.queries import Query
+from wtsbench.store.engine import appending, database, queries
+from wtsbench.store.engine.database import insert, next_number
+from wtsbench.store.engine.explain import explained
+from wtsbench.store.engine.queries import Query
 from wtsbench.store.wire import StoreRefused
 
 _Attempt = tuple[str, int]
@@ -199,7 +199,7 @@ class Engine:
         Raises:
             StoreError: it is not one SELECT over the published tables, or the engine cannot answer it.
         """
-        from wtsbench.store.server.guard import require_harmless
+        from wtsbench.store.engine.guard import require_harmless
 
         require_harmless(self._db, statement)
         try:

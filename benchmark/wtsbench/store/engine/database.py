@@ -13,9 +13,9 @@ from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.errors import StoreError
 from wtsbench.files import sync_folder
 from wtsbench.settings import lock_seconds
-from wtsbench.store.explain import explained, foreign_holder, not_ours
+from wtsbench.store.engine.explain import explained, foreign_holder, not_ours
+from wtsbench.store.engine.tables import MIGRATIONS, creation
 from wtsbench.store.lock import StoreBusy
-from wtsbench.store.tables import MIGRATIONS, creation
 
 _Config = dict[str, str | bool | int | float | list[str]]
 EXTENSIONS: _Config = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}

@@ -1,0 +1,1 @@
+"""The database of a store: one transaction at a time."""
