@@ -1,4 +1,4 @@
-"""`wtsbench gate`: fail where a grid became worse than its baseline, and where nothing was measured."""
+"""`wtsbench gate`: fails if a grid became worse than its baseline, or if something was not measured."""
 
 from __future__ import annotations
 
@@ -117,10 +117,10 @@ def gate(
 
 
 def write_first(path: Path, store: str | None, grid: str) -> None:
-    """Write the baseline of a grid that had none; what its unfinished entries scored would never be gated.
+    """Write the baseline of a grid that had none. It must be complete, as unfinished entries would never be gated.
 
     Raises:
-        SpecError: some of its entries lack seeds, or it has none.
+        SpecError: some of its entries lack seeds, or it has no entries.
     """
     from wtsbench.reports.baseline import measured, require_whole, write
     from wtsbench.store.client import open_store
@@ -133,7 +133,7 @@ def write_first(path: Path, store: str | None, grid: str) -> None:
 
 
 def _grid_and_folder(grid: str | None) -> tuple[str | None, Path | None]:
-    """A grid's name, and where its file is if it was given by that."""
+    """A grid's name, and the folder of its file if it was given by path."""
     from wtsbench.spec import manifests
     from wtsbench.spec.grid_file import load_grid
 
@@ -169,7 +169,7 @@ def compared(
 
 
 def limits_of(store: Store, grid: str, threshold: list[str] | None, time: float | None, memory: float | None) -> Limits:
-    """What counts as worse: options over the grid's `gate` over the default."""
+    """What counts as worse: by options, else the grid's `gate`, else the default."""
     from wtsbench.planning.stored import stored_grid
     from wtsbench.reports.gate import Limits
 
@@ -199,7 +199,7 @@ def print_gate(found: Gate, commands: list[str], *, json: bool, against: str = "
 def _confirmed(
     found: Gate, path: Path, store: str | None, grid: str, base: Path | None, threshold: list[str] | None
 ) -> Gate:
-    """The gate, with only those regressions that fresh seeds show as well.
+    """The gate with only those regressions that fresh seeds show too.
 
     Raises:
         SpecError: the grid names files by relative paths, which start from a folder that is not this one.

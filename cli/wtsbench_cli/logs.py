@@ -114,7 +114,7 @@ def _record_of(store: Store, place: str, trial_id: str, attempt: int) -> dict[st
 
 
 def _so_far(place: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
-    """What an attempt that runs on this machine has printed until now."""
+    """What an attempt on this machine has printed so far."""
     from wtsbench.execution.spool import printed
     from wtsbench.settings import spool_folder
 

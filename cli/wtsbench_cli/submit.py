@@ -91,7 +91,7 @@ def submit(
 
 
 class Shown:
-    """Shows events; where nobody reads on, or nothing can be written, the submission stops as at Ctrl-C."""
+    """Shows events. If output cannot be written any more, the submission stops as at Ctrl-C."""
 
     def __init__(self, view: QuietView) -> None:
         self._view = view

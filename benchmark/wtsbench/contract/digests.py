@@ -18,7 +18,7 @@ from wtsbench.spec.cell import grid_digest
 
 _CONTENT = "c1:"
 STORES_OWN = {"trials": ("records_digest",)}
-"""Columns that the store fills in: no part of what was sent."""
+"""Columns that the store fills in, and that are no part of a record."""
 _NAMES = {
     pa.string(): "string",
     pa.int32(): "int32",

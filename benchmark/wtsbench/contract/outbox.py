@@ -57,7 +57,7 @@ class Batch:
     schema_version: int
     data: pa.RecordBatch
     digest: str
-    """Of `digests`."""
+    """See `digests`."""
 
     @property
     def status(self) -> str | None:

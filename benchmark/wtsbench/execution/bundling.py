@@ -1,4 +1,4 @@
-"""What a cluster without a network needs to run grids, gathered into a bundle."""
+"""Writes a bundle: everything that a cluster without a network needs to run grids."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ from wtsbench.spec.trial import ModelRef
 CACHE, HUB_CACHE, MIRROR, MANIFESTS, WHEELS = (
     f"wtsbench/{name}/" for name in ("cache", "hub", "mirror", "manifests", "wheels")
 )
-"""Folders of a bundle, and with them where `load` puts what is in them."""
+"""Folders of a bundle; each stands for the folder that `load_bundle` puts its files into."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundled:
-    """What was written."""
+    """The bundle that was written."""
 
     out: Path
     digest: str
-    """Stands for everything in it: who loads it is told the same."""
+    """Digest of its listing, which covers all its files; loading it reports the same."""
     files: int
     size: int
     left_out: tuple[str, ...]
-    """What the grids need and the bundle does not have, in words."""
+    """What the grids need and the bundle does not have, as text."""
 
 
 def write_bundle(
@@ -67,28 +67,28 @@ def write_bundle(
 ) -> Bundled:
     """Write a file with all that grids need to run on machines without a network.
 
-    Data is prepared and models are fetched here as a submission would do it.
+    Data is prepared and models are fetched as for a submission.
 
     Args:
         out: the file; written whole or not at all.
-        grids: by name or path, all of one image.
+        grids: names or paths; all must use the same image.
         image: whether the trial image goes in.
         wheels: whether wtsbench itself goes in, with the packages it needs.
-        mirror: folder that stands in for the canonical places of data and models.
-        note: told what takes time.
+        mirror: folder that is looked in before the sources of data and models.
+        note: called with a line about what takes time.
 
     Raises:
-        UserError: a grid is wrong, or something it needs cannot be had.
+        UserError: a grid is wrong, or something it needs cannot be fetched.
         OSError: the file cannot be written.
     """
     checked = [load_checked_grid(grid) for grid in grids]
     names = {grid.image for grid, _ in checked}
     if len(names) > 1:
         raise SpecError(
-            f"the grids take several images ({', '.join(sorted(names))})", remedy="write a bundle for each image."
+            f"the grids use several images ({', '.join(sorted(names))})", remedy="write a bundle for each image."
         )
     if not out.parent.is_dir():
-        raise SpecError(f"there is no folder {out.parent}", remedy="make it first.")
+        raise SpecError(f"there is no folder {out.parent}", remedy="create it first.")
     pin = resolve_image(names.pop()) if image else None
     gathered = _Gathered(mirror=mirror)
     with _scratch(out.with_name(f".{out.name}.layers")) as scratch:
@@ -135,7 +135,7 @@ def write_bundle(
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """An empty folder, which is gone at the end; what a bundling that was killed left in it goes first."""
+    """An empty folder, deleted at the end; leftovers of an earlier process that was killed are deleted first."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -145,9 +145,9 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _add_image(gathered: _Gathered, pin: ImagePin, scratch: Path, note: Callable[[str], None]) -> ImagePin:
-    """The image of a pin as an OCI layout; the pin with its id."""
+    """Add the image of a pin as an OCI layout; returns the pin with the image's id."""
     probe()
-    note("taking the trial image out of the engine")
+    note("exporting the trial image from the engine")
     with connect(seconds=PULL_SECONDS) as client:
         image = find_image(client, pin)
         image_id, layers = str(image.id), image.attrs["RootFS"]["Layers"]
@@ -163,7 +163,7 @@ def _add_image(gathered: _Gathered, pin: ImagePin, scratch: Path, note: Callable
 
 @dataclass(kw_only=True)
 class _Gathered:
-    """Files by their name in the bundle, and what could not be taken."""
+    """Files by their name in the bundle, and what could not be included."""
 
     mirror: Path | None
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -182,11 +182,11 @@ class _Gathered:
             self.add_file(f"{MANIFESTS}grids/{name}.yaml", path)
 
     def add_manifest(self, kind: manifests.Kind, name: str) -> None:
-        """A manifest of the user's own, found by name; what a path names is the user's to take along."""
+        """A manifest of the user's, if it is found by name; files named by paths are not included."""
         if name.startswith(HUB):
             return
         if manifests.is_path(name) or name.startswith("."):
-            self.left_out.add(f"{name}: named by its path; take it along, and keep its place beside the grid")
+            self.left_out.add(f"{name}: named by its path; copy it separately, to the same place relative to the grid")
             return
         path = manifests.find(kind, name)
         if path.is_relative_to(user_manifests()):
@@ -217,12 +217,12 @@ class _Gathered:
             if path.is_relative_to(user_manifests()) and ".." not in Path(source.path).parts:
                 self.add_file(f"{MANIFESTS}{path.relative_to(user_manifests()).as_posix()}", path)
             else:
-                self.left_out.add(f"{path}: the rows of task {asked.manifest.name}; put it at the same place there")
+                self.left_out.add(f"{path}: the rows of task {asked.manifest.name}; copy it to the same path there")
         if isinstance(source, CodeSource):
             self.left_out.add(f"the package of {source.entry_point}, which makes the rows of {asked.manifest.name}")
 
     def add_model(self, model: ModelRef, revision: str | None) -> None:
-        """A model's files, and what its branch stands for."""
+        """A model's files, and the commit that its branch stands for."""
         if not model.trained:
             self.left_out.add(f"{model.path or model.name}: the labels of {model.name}, which are made elsewhere")
             return
@@ -243,7 +243,7 @@ class _Gathered:
             self.left_out.add(f"{folder}: model {model.name}; take it along, and keep its place beside the grid")
 
     def add_scorer(self, place: ScorerPlace) -> None:
-        """What a scorer needs."""
+        """What a scorer needs: its manifest, weights and training data."""
         if manifests.is_path(place.name) and not place.name.endswith(manifests.SUFFIXES):
             self.left_out.add(f"{place.name}: a scorer named by its path; take it along, beside the grid")
             return
@@ -265,7 +265,7 @@ class _Gathered:
                 for name in data_files(self.mirror):
                     self.add_file(f"{MIRROR}{name}", self.mirror / name)
             case NgramSource(path=path):
-                self.left_out.add(f"{folder / str(path)}: scorer {manifest.name}; put it at the same place there")
+                self.left_out.add(f"{folder / str(path)}: scorer {manifest.name}; copy it to the same path there")
 
     def _add_folder(self, place: str, root: Path, folder: Path) -> None:
         for path in sorted(folder.rglob("*")):
@@ -274,7 +274,7 @@ class _Gathered:
 
 
 def _revision(name: str, base: Path) -> str | None:
-    """The revision of the hub that a name of a grid asks for; None where it asks for something else."""
+    """The hub's revision that a model's name in a grid asks for; None if the model is not from the hub."""
     if name.startswith(HUB):
         return name.removeprefix(HUB).partition("@")[2] or "main"
     if not name.endswith(manifests.SUFFIXES) and (manifests.is_path(name) or name.startswith(".")):

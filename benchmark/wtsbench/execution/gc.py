@@ -1,7 +1,7 @@
-"""What dead runs have left behind on this machine: found, told, and cleared away. Nothing of a living run is touched.
+"""Finds and removes what dead runs have left on this machine. Nothing of a living run is touched.
 
-Who lives is known from the kernel: a supervisor holds its attempt folder's lock and its lease while it lives. What a
-dead one had finished is not left over but undelivered, and is never thrown away: it goes to its store, or stays.
+The kernel tells who lives: a supervisor locks its attempt folder and its lease while it lives. What a dead one had
+finished is undelivered rather than left over, and never deleted: it is delivered to its store, or kept.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from wtsbench.settings import cache_bytes, images_bytes, spool_folder, spool_of_
 from wtsbench.store.client import open_store
 
 Kind = Literal["container", "attempt", "container's folder", "temporary file", "cache", "image"]
-"""In the order in which they are cleared away."""
+"""In the order in which they are removed."""
 Action = Literal["remove", "deliver", "keep"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
-    """Something that may go, or that says why it has to stay."""
+    """Something that may be removed, or has to be kept for the reason in `why`."""
 
     kind: Kind
     name: str
     bytes: int
     age: float | None
-    """Seconds since it was made, or for files since they were last changed or used; None where nobody knows."""
+    """Seconds since it was made, or for files since they were last changed or used; None if unknown."""
     why: str
     action: Action
-    """What clearing does with it."""
+    """What `clear` does with it."""
     clear: Callable[[], None] = field(compare=False, repr=False)
-    """Do it; raises UserError or OSError where that cannot be done."""
+    """Does it; raises UserError or OSError if it fails."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What was found, and what a person should know beside."""
+    """What was found, and notes for the user."""
 
     leftovers: list[Leftover]
     notes: list[str]
@@ -56,20 +56,20 @@ class Findings:
 
 @dataclass(frozen=True, kw_only=True)
 class Cleared:
-    """What became of a leftover."""
+    """What `clear` did with a leftover."""
 
     leftover: Leftover
     problem: str | None
-    """Why it is still there; None where it is not."""
+    """Why it is still there; None if it is gone."""
 
 
 def find(store: str, *, images: int | None = None, cache: int | None = None) -> Findings:
     """Look for what is left over; changes nothing.
 
     Args:
-        store: the store whose attempts on this machine are looked through.
-        images: bytes that trial images without a name may hold; None takes `WTSBENCH_IMAGES_BYTES`, and where that is
-            not set either they all stay.
+        store: the store whose attempts on this machine are examined.
+        images: bytes that unpinned trial images may hold; None takes `WTSBENCH_IMAGES_BYTES`, or without that keeps
+            all.
         cache: bytes that the cache may hold; None takes `WTSBENCH_CACHE_BYTES`.
 
     Raises:
@@ -95,15 +95,15 @@ def find(store: str, *, images: int | None = None, cache: int | None = None) -> 
     return Findings(leftovers=sorted(found, key=lambda one: order.index(one.kind)), notes=notes)
 
 
-def clear(findings: Findings, told: Callable[[Cleared], None]) -> list[Cleared]:
+def clear(findings: Findings, on_cleared: Callable[[Cleared], None]) -> list[Cleared]:
     """Clear away what was found, containers first, since they may still write into attempt folders.
 
     Args:
-        findings: from `find`; what has come to life since is left alone.
-        told: called with each as it is done.
+        findings: from `find`; anything in use again since then is left alone.
+        on_cleared: called after each leftover.
 
     Returns:
-        What became of each. A failure with one does not keep others from being cleared.
+        What was done with each. A failure with one does not keep others from being removed.
     """
     results = []
     for one in findings.leftovers:
@@ -117,7 +117,7 @@ def clear(findings: Findings, told: Callable[[Cleared], None]) -> list[Cleared]:
         except OSError as error:
             problem = f"{error.strerror or error}"
         results.append(Cleared(leftover=one, problem=problem))
-        told(results[-1])
+        on_cleared(results[-1])
     return results
 
 
@@ -125,12 +125,12 @@ def _on_engine(budget: int | None, notes: list[str]) -> list[Leftover]:
     try:
         containers, images = left_containers(), left_images(budget)
     except SandboxError as error:
-        notes.append(f"containers and images were not looked for: {error.message}")
+        notes.append(f"containers and images were skipped: {error.message}")
         return []
     if images.unpinned and budget is None:
         notes.append(
-            f"trial images that no name stands for hold {images.unpinned:,} bytes beside what they share; "
-            "--images-budget removes those over it"
+            f"unpinned trial images hold {images.unpinned:,} bytes besides shared layers; "
+            "--images-budget removes those over a budget"
         )
     return [_of_engine("container", one) for one in containers] + [_of_engine("image", one) for one in images.over]
 
@@ -157,7 +157,7 @@ def _container_folders(place: Path) -> list[Leftover]:
     found = []
     for path in left_folders(place):
         clear = partial(_delete_folder, place, path)
-        with suppress(FileNotFoundError):  # another sweep was faster, here and below
+        with suppress(FileNotFoundError):  # removed by another sweep meanwhile; likewise below
             size, changed = size_of(path), path.stat().st_mtime
             found.append(_of_file("container's folder", path, size, changed, "its supervisor is dead", clear))
     return found
@@ -166,11 +166,11 @@ def _container_folders(place: Path) -> list[Leftover]:
 def _delete_folder(place: Path, path: Path) -> None:
     sweep_folders(place)
     if path.exists():
-        raise StoreError(f"it still holds what an attempt has written: deliver that first, {path.parent.parent}")
+        raise StoreError(f"it still holds records of an attempt: deliver the attempts in {path.parent.parent} first")
 
 
 def _attempts(store: str, notes: list[str]) -> list[Leftover]:
-    """Folders of attempts whose supervisor is dead; of those that had begun, the store is to hear."""
+    """Folders of attempts whose supervisor is dead; those that had begun are to be delivered."""
     spool = spool_folder(store)
     others = [path for path in _spools_of_servers() if path != spool and any(map(is_dead, attempt_folders(path)))]
     if others:
@@ -188,10 +188,10 @@ def _attempt(folder: AttemptFolder, store: str, spool: Path) -> Leftover:
     action: Action = "remove"
     if note is not None:
         finished = result is not None and result["status"] == "done"
-        why = f"{'finished' if finished else 'its supervisor died'}; the store has not heard of it"
+        why = f"{'finished' if finished else 'its supervisor died'}; not in the store yet"
         action = "deliver"
         if note.host != platform.node():
-            why, action = f"its supervisor ran on {note.host}: look there", "keep"
+            why, action = f"its supervisor ran on {note.host}: run gc there", "keep"
     return Leftover(
         kind="attempt",
         name=str(folder.path),
@@ -204,7 +204,7 @@ def _attempt(folder: AttemptFolder, store: str, spool: Path) -> Leftover:
 
 
 def _end(folder: AttemptFolder, store: str, spool: Path) -> None:
-    """End an attempt into its store; one that had not begun has nothing to tell and just goes."""
+    """End an attempt and deliver it to its store; one that had not begun is just deleted."""
     if folder.note() is None:
         with folder.owned() as owned:
             if owned and folder.note() is None:

@@ -1,4 +1,4 @@
-"""What a trial is given to read. Ground truth that its role must not see is taken out here, on the outside."""
+"""The inputs of a trial. Ground truth that its role must not see is removed here, outside the sandbox."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from wtsbench.store.client import Store
 from wtsbench.strategies import registry
 
 SUPERVISED_SPLITS = (Split.TRANSFER, Split.VALIDATION)
-"""The splits on which students and controls see what their parents made. A weak supervisor that builds on others sees
-all of theirs: it makes the labels itself."""
+"""The splits on which students and controls see their parents' predictions. A weak supervisor with parents sees all
+of theirs, as it makes the labels itself."""
 _COLUMNS = ["item_id", "split", "text", "label", "target"]
 
 
@@ -54,12 +54,12 @@ def _asked_only(spec: TrialSpec) -> bool:
 
 
 def _truth_budget(spec: TrialSpec) -> int:
-    """Items of ground truth that a student's strategy declares."""
+    """Number of ground-truth items that a student's strategy declares to use."""
     return 0 if spec.strategy is None else registry.resolve(spec.strategy).truth_budget()
 
 
 def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> None:
-    """Write `items.arrow`, and for trials with parents `supervision.arrow`, out of the store."""
+    """Write `items.arrow`, and for trials with parents `supervision.arrow`, from the store."""
     items = visible_items(store.items(spec.data_digest), spec)
     _write(folder, "items.arrow", items)
     if not spec.parents:
@@ -131,7 +131,7 @@ def _write(folder: AttemptFolder, name: str, table: pa.Table) -> None:
 def link_models(folder: AttemptFolder, spec: TrialSpec) -> None:
     """Point `model` of the trial folder, and for generation `reference`, at the weights on this node.
 
-    What is not here yet is fetched.
+    Weights that are not on this node are fetched.
     """
     _link(folder, "model", spec.model)
     if spec.reference is not None:

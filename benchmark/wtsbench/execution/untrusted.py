@@ -1,4 +1,4 @@
-"""Small files that a trial wrote, read outside of its walls: its code may have put anything in their place."""
+"""Reads small files that a trial wrote, outside the sandbox: its code may have put anything in their place."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from wtsbench.files import NOT_GIVEN, open_plain
 from wtsbench.json_text import parsed
 
 MOST_BYTES = 16 * 2**20
-"""A larger file is none that a trial of ours writes."""
+"""No trial writes a larger file."""
 MOST_LEVELS = 100
-"""Of lists and objects in each other, so that what was read can be written again from wherever in the program."""
+"""Depth of nested lists and objects, so that writing them again cannot exceed Python's recursion limit."""
 
 
 def read_json(path: Path) -> Any:
-    """What a plain file says; no link is followed, and nothing is waited for.
+    """The JSON in a regular file. No link is followed, and reading never blocks.
 
     Raises:
-        ValueError: there is no such file, or it is no plain one, closed, too large, or no JSON of whole
-            characters.
-        OSError: the disk does not give it.
+        ValueError: the file does not exist, is not a regular file, may not be read, is too large, or is not JSON of
+            complete characters.
+        OSError: the disk fails.
     """
     try:
         with open_plain(path, links=False) as file:

@@ -1,4 +1,4 @@
-"""Which image a name stands for, by the shipped `images.yaml` and the user's own: a digest, never a tag."""
+"""Which image a name stands for, by the shipped and the user's `images.yaml`: always a digest, never a tag."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 FILE = "images.yaml"
 DEFAULT_IMAGE = "trial"
-"""The name that trials' containers are made of where nothing else is asked for."""
+"""The name of the image that trials run in by default."""
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
 _REFERENCE = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -41,7 +41,7 @@ _HEAD = "# Images by name. Written by wtsbench; a digest stands for one image fo
 
 
 class Built(Frozen):
-    """How an image came to be."""
+    """How an image was built."""
 
     wtsbench: str
     """Version of wtsbench in it."""
@@ -56,20 +56,20 @@ class Built(Frozen):
     torch: str | None = None
     """Version of torch with its build, as `2.13.0+cpu`."""
     packages: tuple[str, ...] = ()
-    """What was put into it beside wtsbench and its lock, as `name==version`: strategies of other packages."""
+    """Packages with strategies that were added to wtsbench and its lock, as `name==version`."""
 
 
 class ImagePin(Frozen):
     """An image, named by what it is and not by a tag."""
 
     id: Annotated[str, Field(pattern=_ID.pattern)] | None = None
-    """Of its configuration, which names all its layers: the same on every engine."""
+    """Digest of its configuration, which names all its layers: the same on every engine."""
     reference: Annotated[str, Field(pattern=_REFERENCE.pattern)] | None = None
-    """`repo@sha256:…`, where a registry has it: of a manifest, or of an index that names one for each platform."""
+    """`repo@sha256:…` if a registry has it: the digest of a manifest, or of an index with one for each platform."""
     tag: str | None = None
-    """What the registry called it when it was pinned. For people: nothing is looked up by it."""
+    """Its tag in the registry when it was pinned; only for people, nothing is looked up by it."""
     platform: str | None = None
-    """Of the image that `id` names, as `linux/amd64`."""
+    """Platform of the image that `id` names, as `linux/amd64`."""
     built: Built | None = None
     """How it was made, where that is known."""
 
@@ -82,7 +82,7 @@ class ImagePin(Frozen):
 
 
 def is_tag(image: str) -> bool:
-    """Whether this is neither a digest nor a name for one, but a tag, which may be another image tomorrow."""
+    """Whether this is neither a digest nor a name of a pin but a tag, which may name another image tomorrow."""
     return not any(pattern.fullmatch(image) for pattern in (_ID, _REFERENCE, _NAME))
 
 
@@ -109,7 +109,7 @@ def resolve_image(image: str) -> ImagePin:
         return ImagePin(reference=image)
     if is_tag(image):
         message, remedy = tag_fault(image)
-        raise SpecError(message, remedy=f"{remedy}, and take the name it is pinned under.")
+        raise SpecError(message, remedy=f"{remedy}, and use the name it is pinned under.")
     pin = pins().get(image)
     if pin is None:
         raise SandboxError(
@@ -120,10 +120,10 @@ def resolve_image(image: str) -> ImagePin:
 
 
 def pins() -> dict[str, ImagePin]:
-    """Every pinned image by name; the user's own file comes before the shipped one.
+    """Every pinned image by name; the user's own file takes precedence over the shipped one.
 
     Raises:
-        SpecFaults: a file is wrong; all its faults are in it.
+        SpecFaults: a file is wrong; the error lists all its faults.
     """
     found: dict[str, ImagePin] = {}
     for folder in reversed(manifest_folders()):
@@ -141,10 +141,13 @@ def write_pin(name: str, pin: ImagePin, *, file: Path | None = None) -> Path:
         file: None is the user's own `images.yaml`.
 
     Raises:
-        SpecError: this can be no name, or the file is wrong.
+        SpecError: the name is not allowed, or the file is wrong.
     """
     if not _NAME.fullmatch(name):
-        raise SpecError(f"{name!r} can be no name of an image", remedy="letters, digits, dots, dashes and underscores.")
+        raise SpecError(
+            f"{name!r} is not allowed as the name of an image",
+            remedy="use letters, digits, dots, dashes and underscores.",
+        )
     path = user_manifests() / FILE if file is None else file
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(path.parent):

@@ -1,13 +1,12 @@
 """A prompted model behind an endpoint that speaks OpenAI's chat completions, as a weak supervisor.
 
-Each text is asked for once: answers are kept in the cache folder under the digest of the request, so that what a
-broken run has got is not asked for again. The key travels in the header and is in no digest, cache, record or message.
+Each text is sent once: answers are kept in the cache folder under the digest of the request, so that a run after a
+failure only sends the rest. The key is sent in the header and is in no digest, cache, record or message.
 
-With `logprobs`, an item's distribution is made of the first token that is not blank: the probability of each of its
-likeliest alternatives goes to the class whose answer begins with it, where there is only one, and what the classes got
-is scaled to add up to 1. Without, or where that gives nothing, the answer's text decides: the class whose word it
-begins with, else the only one whose word is in it. An answer that is none of the classes is the uniform distribution,
-and counted.
+With `logprobs`, an item's distribution comes from the first token that is not blank: the probability of each of its
+likeliest alternatives goes to the class whose word begins with it, if it is a single class, and the sums are scaled to
+add up to 1. Without, or if no alternative fits, the answer's text decides: the class whose word it begins with, else
+the only one whose word occurs in it. An answer without any class counts as the uniform distribution, and is counted.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ from wtsbench.spec.model import Endpoint
 
 Floats = NDArray[np.float64]
 READING_VERSION = 1
-"""Raised when a change of code reads answers otherwise; it is part of the revision."""
+"""Raised when a change of code reads answers differently; part of the revision."""
 _BACKOFF = 0.5
 _ROUNDING = 1e-3
-"""How far above 0 a log-probability may be: half precision rounds so."""
+"""How far above 0 a log-probability may be, for rounding in half precision."""
 
 
 class EndpointUnreachable(ModelError):
@@ -51,7 +50,7 @@ class EndpointUnreachable(ModelError):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the endpoint said to one text."""
+    """The endpoint's answer to one text."""
 
     content: str
     first: tuple[tuple[str, float], ...] | None
@@ -69,7 +68,7 @@ class Reading:
 
 
 def revision(source: Endpoint) -> str:
-    """Digest of all that decides the labels: the address, the model's name there, and what it is asked."""
+    """Digest of everything that decides the labels: the address, the model's name there, and the prompt."""
     decisive = source.model_dump(mode="json", exclude={"key_env", "key_file", "concurrency", "retries", "timeout"})
     return digest({"version": READING_VERSION, **decisive})
 
@@ -79,14 +78,14 @@ def ask(source: Endpoint, folder: Path, texts: Sequence[str], *, what: str) -> d
 
     Args:
         source: the endpoint and the prompt.
-        folder: the manifest's, where a relative `key_file` starts.
-        texts: each is asked for once.
-        what: how messages call the model.
+        folder: the manifest's, which a relative `key_file` starts from.
+        texts: equal ones are sent once.
+        what: the model's name in messages.
 
     Raises:
-        EndpointUnreachable: the endpoint does not answer, or has too much to do; it may answer later.
-        ModelError: the key is missing or refused, or the endpoint does not speak the protocol. In both cases, what was
-            answered before is in the cache.
+        EndpointUnreachable: the endpoint does not answer, or is overloaded; it may answer later.
+        ModelError: the key is missing or refused, or the endpoint does not speak the protocol. In both cases, earlier
+            answers are in the cache.
     """
     key = read_key(source, folder, what=what)
     stop = Event()
@@ -155,10 +154,10 @@ def _class_in(content: str, words: Sequence[str]) -> int | None:
 
 
 def read_key(source: Endpoint, folder: Path, *, what: str) -> str | None:
-    """The key; None where the manifest names none.
+    """The key; None if the manifest names none.
 
     Raises:
-        ModelError: it names one that is not there.
+        ModelError: the key that it names does not exist.
     """
     if source.key_env is not None:
         key = os.environ.get(source.key_env, "").strip()
@@ -191,7 +190,7 @@ def _answer(service: Service, source: Endpoint, text: str, what: str) -> Answer:
     except NoAnswer as error:
         raise EndpointUnreachable(
             f"{what}: {source.url} cannot be reached: {error}",
-            remedy="check `endpoint.url`; where it has too much to do, lower `endpoint.concurrency`; submitting again"
+            remedy="check `endpoint.url`; if it is overloaded, lower `endpoint.concurrency`; submitting again"
             " asks only for what is missing.",
         ) from error
     except BadAnswer as error:
@@ -240,7 +239,7 @@ def _parsed(said: Said, source: Endpoint, what: str) -> Answer:
         if not isinstance(content, str):
             raise TypeError
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise _no_completion(source, what, "it has no choice with a message") from error
+        raise _no_completion(source, what, "its answer has no choice with a message") from error
     try:
         first = None
         for token in tokens or ():
@@ -248,7 +247,7 @@ def _parsed(said: Said, source: Endpoint, what: str) -> Answer:
                 first = _alternatives([(each["token"], each["logprob"]) for each in token["top_logprobs"]])
                 break
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise _no_completion(source, what, "its `logprobs` are no logarithms of probabilities") from error
+        raise _no_completion(source, what, "its `logprobs` are not logarithms of probabilities") from error
     return Answer(content=content, first=first or None, cached=False)
 
 
@@ -256,7 +255,7 @@ def _alternatives(pairs: Sequence[Any]) -> tuple[tuple[str, float], ...]:
     """Tokens with their log-probabilities.
 
     Raises:
-        ValueError: one of these is not finite, or above 0, or one of those no text.
+        ValueError: a log-probability is not finite or above 0, or a token is no text.
     """
     checked = []
     for token, logprob in pairs:
@@ -292,4 +291,4 @@ def _keep(path: Path, answer: Answer) -> None:
         temporary.write_text(json.dumps({"content": answer.content, "first": answer.first}))
         temporary.replace(path)
     except OSError:
-        return  # a cache only: the text is asked for again next time
+        return  # only a cache: the text is sent again next time

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 Kind = Literal["tasks", "models", "grids", "scorers", "published"]
 SUFFIXES = (".yaml", ".yml")
-"""How the files of manifests and grids end."""
+"""Suffixes of the files of manifests and grids."""
 
 
 def names(kind: Kind) -> tuple[str, ...]:
     """All names that `find` knows, sorted.
 
     Raises:
-        SpecError: a folder of manifests is there but cannot be read.
+        SpecError: a folder of manifests exists but cannot be read.
     """
     return tuple(sorted(_files(kind)))
 
@@ -43,7 +43,7 @@ def find(kind: Kind, name: str | Path, *, base: Path | None = None) -> Path:
         base: the folder that relative paths start from; None is the working folder.
 
     Raises:
-        SpecError: there is none; the nearest names are in the remedy.
+        SpecError: there is none; the remedy names similar ones.
     """
     if is_path(name):
         path = Path(base or "", user_path(name))
@@ -66,7 +66,7 @@ def find(kind: Kind, name: str | Path, *, base: Path | None = None) -> Path:
 
 
 def is_path(name: str | Path) -> bool:
-    """Whether this names a file rather than a manifest."""
+    """Whether this is a file's path rather than a name."""
     return isinstance(name, Path) or "/" in name or name.endswith(SUFFIXES)
 
 

@@ -1,4 +1,4 @@
-"""YAML files to frozen models: every fault at once, each with file, line, key path and the nearest valid name."""
+"""Loads YAML files as frozen models; reports all faults at once, with file, line, key path and nearest valid name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wtsbench.spec.yaml_tree import Node, parse, read
 
 Model = TypeVar("Model", bound=BaseModel)
 Checks = Callable[[Node], Iterable[Fault]]
-"""Looks at a file's tree, which may be wrong in any way, and yields what the model cannot know: names, mostly."""
+"""Looks at a file's tree, which may be wrong in any way, and yields faults that the model cannot find: mostly names."""
 
 
 _CALLED = {
@@ -46,7 +46,7 @@ def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
         checks: further faults to report together with the model's.
 
     Raises:
-        SpecFaults: the file cannot be read, or is wrong; all faults are in it.
+        SpecFaults: the file cannot be read, or is wrong; the error lists all faults.
     """
     tree, faults = read(path)
     found, wanted = kind_of(tree), _kind_of_model(model)
@@ -56,7 +56,7 @@ def load(path: Path, model: type[Model], checks: Checks | None = None) -> Model:
 
 
 def load_text(text: str, name: str, model: type[Model], checks: Checks | None = None) -> Model:
-    """The same for YAML that is in no file; faults call it by the name given."""
+    """The same for YAML that is not in a file; faults name it `name`."""
     return _loaded(*parse(text, name), model, checks)
 
 
@@ -76,7 +76,7 @@ def _loaded(tree: Node, faults: list[Fault], model: type[Model], checks: Checks 
 
 
 def kind_of(tree: Node) -> str | None:
-    """What a file says that it is, by its kind or its keys; None where it says nothing."""
+    """The kind of a file, by its key `kind` or by keys that only one kind has; None if unclear."""
     stated = tree.value.get("kind")
     if isinstance(stated, str) and stated in _CALLED:
         return stated
@@ -97,12 +97,12 @@ def _kind_of_model(model: type[BaseModel]) -> str:
 
 
 def faults_of(error: ValidationError, node: Node, model: type[BaseModel]) -> list[Fault]:
-    """What pydantic found wrong with the value of `node`, told by the places and names of the file.
+    """The errors that pydantic found in the value of `node`, as faults with their places in the file.
 
     Args:
         error: from validating `node.value` (or a part of it: keys that the file does not have are skipped) as `model`.
         node: where the value stands.
-        model: what it was validated as; its fields are the names to suggest.
+        model: the model it was validated as; its fields are the names to suggest.
     """
     found: dict[tuple[str, int, int], list[Fault]] = {}
     for entry in error.errors(include_url=False):
@@ -114,7 +114,7 @@ def faults_of(error: ValidationError, node: Node, model: type[BaseModel]) -> lis
 
 
 def _united(faults: list[Fault]) -> Fault:
-    """The members of a union each complain at the same place: one fault."""
+    """One fault for the errors that each member of a union reports at the same place."""
     first = faults[0]
     message = ", or ".join(dict.fromkeys(fault.message for fault in faults))
     hint = next((fault.suggestion for fault in faults if fault.suggestion is not None), None)
@@ -126,7 +126,7 @@ def _united(faults: list[Fault]) -> Fault:
 def _fault(entry: dict[str, Any], node: Node, model: type[BaseModel]) -> Fault | None:
     kind, location = entry["type"], list(entry["loc"])
     context = entry.get("ctx") or {}
-    if "index" in context:  # a check of the whole list that knows the entry
+    if "index" in context:  # a check of a list that names the entry by `index`
         location.append(context["index"])
     missing = location.pop() if kind in ("missing", "extra_forbidden") else None
     annotations: list[Any] = [model]
@@ -149,7 +149,7 @@ def _fault(entry: dict[str, Any], node: Node, model: type[BaseModel]) -> Fault |
     if kind == "union_tag_not_found":
         return node.key_fault(context["discriminator"].strip("'"), "is required")
     if kind == "too_short" and len(node.value) >= context["min_length"]:
-        return None  # enough entries were given; each that is wrong has its own fault
+        return None  # there are enough entries; each wrong one has its own fault
     message, hint = worded(entry)
     owner, colon, rest = message.partition(": ")
     *above, last = owner.split(".")  # "zero_shot.answers: ..." is about the key `answers` below the key `zero_shot`
@@ -160,7 +160,7 @@ def _fault(entry: dict[str, Any], node: Node, model: type[BaseModel]) -> Fault |
 
 
 def _misread(node: Node, annotations: list[Any]) -> Iterator[Fault]:
-    """What pydantic lets pass: `true` for a number, and a field by its Python name."""
+    """Faults that pydantic accepts: `true` for a number, and a field by its Python name."""
     flat = list(_flat(annotations))
     if isinstance(node.value, bool):
         if {int, float} & set(flat) and not {bool, str, Any} & set(flat) and not any(_choices(a) for a in flat):
@@ -176,7 +176,7 @@ def _misread(node: Node, annotations: list[Any]) -> Iterator[Fault]:
 
 
 def _below(annotations: list[Any], part: Any) -> list[Any]:
-    """Types of what stands under `part`; a part that names a member of a union narrows the types instead."""
+    """The types of the value under `part`; a part that names a member of a union narrows the types instead."""
     flat = list(_flat(annotations))
     found: list[Any] = []
     for one in flat:
@@ -213,7 +213,7 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 
 def _tags(model: type[BaseModel]) -> set[Any]:
-    """The values by which a member of a discriminated union is told, and its name, by which a member of another is."""
+    """How pydantic names a member of a union: by its discriminator's value, or by its class name."""
     return {model.__name__, *(tag for info in model.model_fields.values() for tag in _choices(info.annotation))}
 
 
