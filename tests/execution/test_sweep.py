@@ -18,6 +18,7 @@ import pytest
 
 from tests.planning.grids import plan_of
 from wtsbench.contract import schemas
+from wtsbench.contract.measurements import Measurements
 from wtsbench.contract.outbox import Batch, Outbox, read_batch
 from wtsbench.errors import SandboxError
 from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE
@@ -169,7 +170,7 @@ def test_who_is_dead_is_told_from_the_spool(spec: TrialSpec, store: Store, tmp_p
 def test_a_trial_cannot_seal_itself(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
     """A `trials` record that the trial wrote into its outbox is no record: the attempt is sealed as what it was."""
     _, note, outbox = begun(spec, store, tmp_path / "spool")
-    outbox.append("trials", seal_row(note, None, None, 1), sequence=SEAL_SEQUENCE)
+    outbox.append("trials", seal_row(note, None, Measurements(), 1), sequence=SEAL_SEQUENCE)
     sweep(tmp_path / "spool", store)
     (row,) = store.trials().to_pylist()
     assert row["status"] == "failed"

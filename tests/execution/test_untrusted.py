@@ -47,7 +47,7 @@ def in_time(call: Callable[[], Any]) -> Any:
     return got[0]
 
 
-@pytest.mark.parametrize("what", ["folder", "pipe", "zeros", "deep", "list", "threads", "name"])
+@pytest.mark.parametrize("what", ["folder", "pipe", "zeros", "deep", "list", "threads", "steps", "name"])
 def test_a_result_that_is_none_is_a_failure(
     what: str,
     spec: TrialSpec,  # noqa: F811
@@ -64,6 +64,7 @@ def test_a_result_that_is_none_is_a_failure(
         "deep": lambda: folder.trial.result.write_text("[" * 200_000),
         "list": lambda: done(folder, [1]),
         "threads": lambda: done(folder, {"threads": "many"}),
+        "steps": lambda: done(folder, {"steps": "many"}),
         "name": lambda: folder.trial.result.write_text(
             '{"status": "done", "measurements": {"device_name": "\\ud800"}}'
         ),

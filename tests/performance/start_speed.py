@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.sandbox.trials import run
-from tests.trial.folders import made_items, result_of, write_folder
+from tests.trial.folders import last_word_of, made_items, write_folder
 from tests.trial.tiny import write_tiny_model
 from wtsbench.images.pins import resolve_image
 from wtsbench.sandbox.base import Sandbox
@@ -74,7 +74,7 @@ class Starts:
         outcome = run(sandbox, folder)
         over.set()
         thread.join()
-        assert classify(outcome, result_of(folder)) is None, outcome
+        assert classify(outcome, last_word_of(folder)) is None, outcome
         return seen[0] - begun
 
 

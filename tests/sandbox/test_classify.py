@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from wtsbench.contract.measurements import TrialResult
 from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.classify import classify
 from wtsbench.spec.failure import FailureClass
 
-DONE = {"status": "done", "failure": None}
+DONE = TrialResult(status="done")
 SAID = {"failure_class": "diverged", "message": "the loss is NaN", "detail": "trace"}
-DIVERGED = {"status": "failed", "failure": SAID}
+DIVERGED = TrialResult.model_validate({"status": "failed", "failure": SAID})
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,7 @@ DIVERGED = {"status": "failed", "failure": SAID}
         (Outcome(exit_code=1), DONE, FailureClass.INFRASTRUCTURE),
     ],
 )
-def test_every_end_has_its_class(outcome: Outcome, result: dict[str, Any] | None, expected: FailureClass) -> None:
+def test_every_end_has_its_class(outcome: Outcome, result: TrialResult | None, expected: FailureClass) -> None:
     """Limits and stops, faults of the node, crashes and the trial's own failures are told apart."""
     failure = classify(outcome, result)
 
@@ -69,7 +68,10 @@ def test_a_finished_trial_is_no_failure_whatever_came_after() -> None:
 def test_a_failure_keeps_what_the_trial_said() -> None:
     """The trial's own message and traceback are kept; without a traceback the end of its log stands in."""
     said = classify(Outcome(exit_code=1, log_tail="log"), DIVERGED)
-    bare = classify(Outcome(exit_code=1, log_tail="log"), {"status": "failed", "failure": SAID | {"detail": ""}})
+    bare = classify(
+        Outcome(exit_code=1, log_tail="log"),
+        TrialResult.model_validate({"status": "failed", "failure": SAID | {"detail": ""}}),
+    )
 
     assert said is not None
     assert (said.message, said.detail) == ("the loss is NaN", "trace")

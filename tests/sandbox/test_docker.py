@@ -25,7 +25,7 @@ from tests.sandbox.trials import (
     short_trial,
     wait_for_progress,
 )
-from tests.trial.folders import predictions_of, result_of
+from tests.trial.folders import last_word_of, predictions_of
 from tests.trial.processes import environment
 from wtsbench.contract.folder import ExitCode
 from wtsbench.errors import SandboxError
@@ -67,7 +67,7 @@ def test_every_sandbox_gives_the_same_numbers(tmp_path: Path, tiny_model: Path, 
         folder = tmp_path / turn
         short_trial(folder, tiny_model)
         outcome = run(sandbox, folder)
-        assert classify(outcome, result_of(folder)) is None, outcome
+        assert classify(outcome, last_word_of(folder)) is None, outcome
         assert predictions_of(folder, job) == expected
         assert "done: loss" in outcome.log_tail
         assert (folder / "log.txt").read_text().endswith(outcome.log_tail)
@@ -191,7 +191,7 @@ def test_a_failing_trial_tells_its_class(tmp_path: Path, tiny_model: Path, image
             os.chown(path, 12345, 12345, follow_symlinks=False)
 
     outcome = run(DockerSandbox(image, ahead=False), folder)
-    failure = classify(outcome, result_of(folder))
+    failure = classify(outcome, last_word_of(folder))
 
     assert (folder / "outbox" / "result.json").stat().st_uid == folder.stat().st_uid
     assert outcome.exit_code == 1

@@ -9,7 +9,7 @@ import pytest
 
 from tests.sandbox.attack import attack, seen_by, with_attackers
 from tests.sandbox.trials import in_thread, on_a_node_without_a_reaper, run
-from tests.trial.folders import result_of
+from tests.trial.folders import last_word_of
 from tests.trial.processes import wait_for
 from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.docker import DockerSandbox
@@ -58,7 +58,7 @@ def test_every_end_is_told_apart(tmp_path: Path, image: str, name: str) -> None:
     outcome = run(DockerSandbox(image, ahead=False), folder)
 
     result = folder / "outbox" / "result.json"
-    failure = classify(outcome, result_of(folder) if result.exists() else None)
+    failure = classify(outcome, last_word_of(folder) if result.exists() else None)
     assert failure is not None
     assert failure.failure_class is expected
     assert words in failure.message

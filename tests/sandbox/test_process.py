@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.sandbox.trials import endless_trial, in_thread, run, short_trial, wait_for_progress
-from tests.trial.folders import predictions_of, result_of
+from tests.trial.folders import last_word_of, predictions_of
 from tests.trial.processes import environment, is_running
 from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.fork_server import fork_server_for
@@ -39,7 +39,7 @@ def test_trials_of_one_parent_give_the_same_numbers(tmp_path: Path, tiny_model: 
     for name in ("first", "second"):
         job = short_trial(tmp_path / name, tiny_model)
         outcome = run(ProcessSandbox(), tmp_path / name)
-        assert classify(outcome, result_of(tmp_path / name)) is None, outcome
+        assert classify(outcome, last_word_of(tmp_path / name)) is None, outcome
         predictions.append(predictions_of(tmp_path / name, job))
 
     assert predictions[0]
@@ -52,7 +52,7 @@ def test_a_failed_trial_tells_its_class(tmp_path: Path, tiny_model: Path) -> Non
     (tmp_path / "trial" / "inputs" / "items.arrow").write_bytes(b"no arrow")
 
     outcome = run(ProcessSandbox(), tmp_path / "trial")
-    failure = classify(outcome, result_of(tmp_path / "trial"))
+    failure = classify(outcome, last_word_of(tmp_path / "trial"))
 
     assert outcome.exit_code == 1
     assert failure is not None
@@ -142,7 +142,7 @@ def test_a_fork_server_that_dies_hangs_nobody_and_is_replaced(tmp_path: Path, ti
     assert failure is not None
     assert failure.failure_class is FailureClass.INFRASTRUCTURE
     assert "died" in failure.message
-    assert classify(after, result_of(tmp_path / "next")) is None
+    assert classify(after, last_word_of(tmp_path / "next")) is None
 
 
 def test_trials_side_by_side_share_a_fork_server(tmp_path: Path, tiny_model: Path) -> None:
@@ -161,7 +161,7 @@ def test_trials_side_by_side_share_a_fork_server(tmp_path: Path, tiny_model: Pat
     cancelled.set()
     thread.join()
 
-    assert classify(finished, result_of(tmp_path / "finished")) is None
+    assert classify(finished, last_word_of(tmp_path / "finished")) is None
     assert outcomes["stopped"].cancelled
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.sandbox.attack import attack, seen_by, with_attackers
 from tests.sandbox.test_docker import containers_below
 from tests.sandbox.trials import run
-from tests.trial.folders import result_of
+from tests.trial.folders import last_word_of
 from wtsbench.sandbox import container
 from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.classify import classify
@@ -33,7 +33,7 @@ def _attackers(monkeypatch: pytest.MonkeyPatch) -> None:
 def failure_of(outcome: Outcome, folder: Path) -> Failure:
     """Why an attempt failed, as its record will say."""
     said = (folder / "outbox" / "result.json").exists()
-    failure = classify(outcome, result_of(folder) if said else None)
+    failure = classify(outcome, last_word_of(folder) if said else None)
     assert failure is not None
     return failure
 

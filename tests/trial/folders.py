@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pytest
 
+from wtsbench.contract.measurements import TrialResult
 from wtsbench.contract.outbox import Outbox, read_batch
 from wtsbench.models.layout import content_digests, revision_of
 from wtsbench.settings import data_mirror
@@ -164,6 +165,11 @@ def result_of(folder: Path) -> dict[str, Any]:
     loaded = json.loads((folder / "outbox" / "result.json").read_text())
     assert isinstance(loaded, dict)
     return loaded
+
+
+def last_word_of(folder: Path) -> TrialResult:
+    """The same as its supervisor reads it."""
+    return TrialResult.model_validate(result_of(folder))
 
 
 def records_of(folder: Path, job: TrialJob, table: str) -> list[dict[str, Any]]:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from wtsbench.contract import schemas
+from wtsbench.contract.measurements import Measurements, TrialResult
 from wtsbench.contract.outbox import Outbox
 from wtsbench.errors import ScorerError, ScorerUnavailable, StoreError
 from wtsbench.execution.allowed import forbidden, further_splits
@@ -55,7 +55,7 @@ def end(
     note: AttemptNote,
     store: Store,
     failure: Failure | None,
-    result: dict[str, Any] | None,
+    result: TrialResult | None,
     *,
     finished: float | None = None,
 ) -> Ended:
@@ -80,25 +80,25 @@ def _seal_and_deliver(
     note: AttemptNote,
     store: Store,
     failure: Failure | None,
-    result: dict[str, Any] | None,
+    result: TrialResult | None,
     finished: float | None,
 ) -> Ended:
     job = note.job
-    result = result if result is not None else {}
     if not store.sealed(job.trial_id, job.attempt):
         records = Records()
         failure = _claim(folder, job, records) or failure
         outbox = Outbox(folder.trial.outbox, trial_id=job.trial_id, attempt=job.attempt)
         written = {file.sequence for file in outbox.pending()}
         if SEAL_SEQUENCE not in written:
-            measured = result.setdefault("measurements", {})
+            measured = [] if result is None else [result.measurements]
             if failure is None:
                 failure = _append_scores(outbox, records, note, store, measured)
             printed = _log_rows(folder, job)
             if printed.num_rows:
                 _rewrite(outbox, "logs", printed, LOG_SEQUENCE)
             count = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
-            _rewrite(outbox, "trials", seal_row(note, failure, result, count, finished), SEAL_SEQUENCE)
+            sealed = seal_row(note, failure, Measurements.together(measured), count, finished)
+            _rewrite(outbox, "trials", sealed, SEAL_SEQUENCE)
         acks = deliver(folder.trial.outbox, store, records=records)
         return Ended(failure=failure, superseded=any(ack.outcome == "superseded" for ack in acks))
     return Ended(failure=failure)
@@ -155,7 +155,7 @@ def _rewrite(outbox: Outbox, table: str, rows: pa.Table, sequence: int) -> None:
 
 
 def _append_scores(
-    outbox: Outbox, records: Records, note: AttemptNote, store: Store, measured: dict[str, Any]
+    outbox: Outbox, records: Records, note: AttemptNote, store: Store, measured: list[Measurements]
 ) -> Failure | None:
     """Judge and score what the trial made; what is wrong with it is the attempt's failure."""
     job = note.job
@@ -187,14 +187,14 @@ def _scored_predictions(outbox: Outbox, records: Records, job: TrialJob, store: 
 
 
 def _scored_generations(
-    outbox: Outbox, records: Records, note: AttemptNote, store: Store, measured: dict[str, Any]
+    outbox: Outbox, records: Records, note: AttemptNote, store: Store, measured: list[Measurements]
 ) -> pa.Table:
     job = note.job
     assert note.scorer is not None, "a generative task's job says what judges its texts"
     assert job.spec.generation is not None, "a generative task's trial says how texts are drawn"
     made = _written(outbox, records, "generations")
     scores, scorer = judged(made, job.spec, note.scorer)
-    measured["scorer"] = {"name": scorer.name, **scorer.identity()}
+    measured.append(Measurements(scorer={"name": scorer.name, **scorer.identity()}))
     _rewrite(outbox, "scores", scores, SCORES_SEQUENCE)
     items = store.items(job.spec.data_digest)
     return score_generations(

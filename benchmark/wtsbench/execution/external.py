@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wtsbench.contract.measurements import Measurements, TrialResult
 from wtsbench.contract.outbox import Outbox
 from wtsbench.contract.schemas import PREDICTIONS
 from wtsbench.data import Dataset
@@ -65,5 +65,5 @@ def take_labels(folder: AttemptFolder, job: TrialJob, store: Store) -> None:
     }
     outbox = Outbox(folder.trial.outbox, trial_id=job.trial_id, attempt=job.attempt)
     outbox.append("predictions", pa.table([columns[name] for name in PREDICTIONS.names], schema=PREDICTIONS))
-    result = {"status": "done", "failure": None, "measurements": {"supervisor": statistics}}
-    folder.trial.result.write_text(json.dumps(result, sort_keys=True))
+    result = TrialResult(status="done", measurements=Measurements(supervisor=statistics))
+    folder.trial.result.write_text(result.text())

@@ -187,7 +187,7 @@ def _attempt(folder: AttemptFolder, store: str, spool: Path) -> Leftover:
     why = "its supervisor died before it had begun"
     action: Action = "remove"
     if note is not None:
-        finished = result is not None and result["status"] == "done"
+        finished = result is not None and result.status == "done"
         why = f"{'finished' if finished else 'its supervisor died'}; not in the store yet"
         action = "deliver"
         if note.host != platform.node():

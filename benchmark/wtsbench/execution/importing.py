@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wtsbench.contract import schemas
+from wtsbench.contract.measurements import TrialResult
 from wtsbench.contract.outbox import Outbox
 from wtsbench.data import Dataset
 from wtsbench.errors import DataError, SpecError, StoreError
@@ -276,8 +277,8 @@ def _deliver(
             raise StoreError(f"another process holds the new attempt folder {folder.path}", remedy="import again.")
         folder.create(note)
         Outbox(folder.trial.outbox, trial_id=spec.trial_id, attempt=attempt).append(table, pa.table(whole))
-        result: dict[str, Any] = {"status": "done", "failure": None, "measurements": {}}
-        folder.trial.result.write_text(json.dumps(result))
+        result = TrialResult(status="done")
+        folder.trial.result.write_text(result.text())
         return end(folder, note, store, None, result).failure
 
 

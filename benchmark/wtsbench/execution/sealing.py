@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Any
 
 import pyarrow as pa
-from pydantic import BaseModel, Field
 
 from wtsbench.contract import schemas
+from wtsbench.contract.measurements import Measurements, TrialResult
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
 from wtsbench.execution.untrusted import read_json
 from wtsbench.spec.failure import Failure
@@ -18,19 +17,10 @@ from wtsbench.spec.provenance import provenance
 from wtsbench.strategies import registry
 
 
-class _Measured(BaseModel):
-    """What of a trial's measurements has columns of its own."""
-
-    device: str | None = None
-    device_name: str | None = None
-    dtype: str | None = None
-    threads: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = None
-
-
 def seal_row(
     note: AttemptNote,
     failure: Failure | None,
-    result: dict[str, Any] | None,
+    measured: Measurements,
     records: int,
     finished: float | None = None,
 ) -> pa.Table:
@@ -39,12 +29,11 @@ def seal_row(
     Args:
         note: of the attempt.
         failure: how it failed; None where it is done.
-        result: the trial's own last word, where it left one.
+        measured: what the trial said of itself, and what its supervisor adds.
         records: how many records the attempt has, this one included.
         finished: when it ended, in seconds since the epoch; None is now.
     """
     spec = note.job.spec
-    measured = (result or {}).get("measurements") or {}
     finished = time.time() if finished is None else finished
     row = {
         "trial_id": note.job.trial_id,
@@ -71,31 +60,24 @@ def seal_row(
         "isolation": note.isolation,
         "image_digest": note.image_digest,
         "model_revision": spec.model.revision,
-        "device": measured.get("device"),
-        "device_name": measured.get("device_name"),
-        "dtype": measured.get("dtype"),
-        "threads": measured.get("threads"),
+        "device": measured.device,
+        "device_name": measured.device_name,
+        "dtype": measured.dtype,
+        "threads": measured.threads,
         "batch_size": spec.training.batch_size,
         "host": note.host,
         "started_at": datetime.fromtimestamp(note.started_at, UTC),
         "finished_at": datetime.fromtimestamp(finished, UTC),
         "duration_s": finished - note.started_at,
-        "measurements": json.dumps(measured, sort_keys=True),
+        "measurements": json.dumps(measured.stored(), sort_keys=True),
         "records": records,
     }
     return pa.Table.from_pylist([row], schema=schemas.TRIALS)
 
 
-def read_result(folder: AttemptFolder) -> dict[str, Any] | None:
+def read_result(folder: AttemptFolder) -> TrialResult | None:
     """The trial's own last word, or None where it left none that can be trusted."""
     try:
-        result = read_json(folder.trial.result)
-        if not isinstance(result, dict) or result.get("status") not in ("done", "failed"):
-            return None
-        if result.get("failure") is not None:
-            Failure.model_validate(result["failure"])
-        result["measurements"] = result.get("measurements") or {}
-        _Measured.model_validate(result["measurements"])
+        return TrialResult.model_validate(read_json(folder.trial.result))
     except ValueError:  # a ValidationError is a ValueError: such a result is not to be trusted
         return None
-    return dict(result)

@@ -8,8 +8,8 @@ import platform
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
+from wtsbench.contract.measurements import TrialResult
 from wtsbench.errors import ExitCode, ModelError, SandboxError, StoreError, UserError
 from wtsbench.execution.ending import end, writable
 from wtsbench.execution.environment import environment_of
@@ -93,7 +93,7 @@ def sweep(spool: Path, store: Store, *, only: AttemptFolder | None = None) -> li
             with writable(folder):
                 reclaim(folder.trial.path)
                 result = read_result(folder)
-            failure = None if result is not None and result["status"] == "done" else _abandoned(result)
+            failure = None if result is not None and result.status == "done" else _abandoned(result)
             last_activity = folder.last_activity(note)
             ended.append((note, end(folder, note, store, failure, result, finished=last_activity).failure))
     tidy_up(spool, wait=0.0)
@@ -156,10 +156,10 @@ def _require_environment(job: Job, sandbox: Sandbox) -> None:
         )
 
 
-def _unless_finished(folder: AttemptFolder, failure: Failure) -> tuple[Failure | None, dict[str, Any] | None]:
+def _unless_finished(folder: AttemptFolder, failure: Failure) -> tuple[Failure | None, TrialResult | None]:
     """The failure, or none if the trial had finished before it was stopped or its worker was lost."""
     result = read_result(folder)
-    return (None, result) if result is not None and result["status"] == "done" else (failure, None)
+    return (None, result) if result is not None and result.status == "done" else (failure, None)
 
 
 def _note(job: Job, attempt: int, sandbox: Sandbox) -> AttemptNote:
@@ -186,7 +186,7 @@ def _note(job: Job, attempt: int, sandbox: Sandbox) -> AttemptNote:
 
 def _run(
     job: Job, folder: AttemptFolder, note: AttemptNote, sandbox: Sandbox, store: Store, cancelled: threading.Event
-) -> tuple[Failure | None, dict[str, Any] | None]:
+) -> tuple[Failure | None, TrialResult | None]:
     """Prepare the folder and run the sandbox; errors in preparing are failures of the attempt too."""
     try:
         folder.create(note)
@@ -213,9 +213,7 @@ def _run(
     return classify(outcome, result, begun=os.path.lexists(folder.trial.progress)), result
 
 
-def _take_labels(
-    folder: AttemptFolder, note: AttemptNote, store: Store
-) -> tuple[Failure | None, dict[str, Any] | None]:
+def _take_labels(folder: AttemptFolder, note: AttemptNote, store: Store) -> tuple[Failure | None, TrialResult | None]:
     """Take labels in place of running a trial: missing labels are final, a source that does not answer is retried."""
     try:
         take_labels(folder, note.job, store)
@@ -226,9 +224,9 @@ def _take_labels(
     return None, read_result(folder)
 
 
-def _abandoned(result: dict[str, Any] | None) -> Failure:
-    if result is not None and result.get("failure"):
-        return Failure.model_validate(result["failure"])
+def _abandoned(result: TrialResult | None) -> Failure:
+    if result is not None and result.failure is not None:
+        return result.failure
     return Failure(
         failure_class=FailureClass.INFRASTRUCTURE, message="the supervising process was killed during the attempt"
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
-from typing import Any
 
 from wtsbench.contract.folder import ExitCode
+from wtsbench.contract.measurements import TrialResult
 from wtsbench.sandbox.base import Outcome
 from wtsbench.spec.failure import Failure, FailureClass
 
@@ -21,7 +20,7 @@ _MEMORY_WORDS = ("out of memory", "std::bad_alloc", "can't allocate memory", "ca
 _NODE_WORDS = ("nvml", "no space left on device", "nvidia-container-cli", "cuda driver version is insufficient")
 
 
-def classify(outcome: Outcome, result: Mapping[str, Any] | None, *, begun: bool = False) -> Failure | None:
+def classify(outcome: Outcome, result: TrialResult | None, *, begun: bool = False) -> Failure | None:
     """Why an attempt failed, or None where it succeeded.
 
     What the sandbox did to the trial counts first, then what the trial says of itself, then how its process ended.
@@ -32,7 +31,7 @@ def classify(outcome: Outcome, result: Mapping[str, Any] | None, *, begun: bool 
         begun: whether the trial had begun its own work, so that loading Python and wtsbench cannot be what failed.
     """
     engine_lost = outcome.exit_code is None and outcome.signal is None and outcome.error is not None
-    if (outcome.exit_code == ExitCode.DONE or engine_lost) and result is not None and result.get("status") == "done":
+    if (outcome.exit_code == ExitCode.DONE or engine_lost) and result is not None and result.status == "done":
         return None  # finished before a limit, a stop or the loss of its engine could matter
     if outcome.cancelled:
         return _failure(FailureClass.CANCELLED, "stopped by the user", outcome)
@@ -48,8 +47,8 @@ def classify(outcome: Outcome, result: Mapping[str, Any] | None, *, begun: bool 
         return _failure(FailureClass.TRIAL_ERROR, "wrote more to its folder than resources.disk allows", outcome)
     if outcome.error is not None:
         return _failure(FailureClass.INFRASTRUCTURE, outcome.error, outcome)
-    if outcome.exit_code == ExitCode.FAILED and result is not None and result.get("failure"):
-        reported = Failure.model_validate(result["failure"])
+    if outcome.exit_code == ExitCode.FAILED and result is not None and result.failure is not None:
+        reported = result.failure
         return reported if reported.detail else reported.model_copy(update={"detail": outcome.log_tail})
     return _from_exit(outcome, begun=begun and result is None)
 

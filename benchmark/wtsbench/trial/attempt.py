@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from wtsbench.contract.measurements import Measurements
 from wtsbench.contract.outbox import Outbox
 from wtsbench.spec.trial import Split, TrialJob, TrialSpec
 from wtsbench.trial.device import Device
@@ -21,8 +21,8 @@ class Trial:
     items: Mapping[Split, Items]
     device: Device
     outbox: Outbox
-    measured: dict[str, Any]
-    """Filled on the way; ends in `trials.measurements`."""
+    measured: list[Measurements]
+    """What was measured so far, part by part, so that it is told even where the trial fails."""
 
     @property
     def spec(self) -> TrialSpec:

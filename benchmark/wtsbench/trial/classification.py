@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from wtsbench.contract.measurements import Measurements
 from wtsbench.spec.trial import TRAIN_SPLIT, Role, Split
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import Floats
@@ -28,19 +29,26 @@ def run(trial: Trial) -> None:
     made = taught(trial, progress) if trial.spec.recipe is None else supervisors.make(trial, progress)
     model = made.model
     if model is not None:
-        _note_training(trial.measured, model)
+        trial.measured.append(
+            Measurements(
+                parameters=model.parameters,
+                trained_parameters=model.trained_parameters,
+                max_length=model.tokenizer.max_length,
+            )
+        )
+        trial.measured.append(model.curve.measured(model.trained_items))
 
     for split in trial.predicted:
         values = made.predict(split, trial.items[split])
         records.write_predictions(trial.outbox, trial.job, split.value, trial.items[split].item_ids, values)
         if split is Split.VALIDATION:
-            trial.measured["validation_accuracy"] = _agreement(values, made.known)
+            trial.measured.append(Measurements(validation_accuracy=_agreement(values, made.known)))
     for name, item_ids, further in made.further:
         records.write_predictions(trial.outbox, trial.job, name, item_ids, further())
 
     if model is not None:
         records.write_curve(trial.outbox, trial.job, TRAIN_SPLIT[trial.spec.role], model.curve)
-    trial.measured["seconds"] = {name: round(value, 4) for name, value in made.seconds.items()}
+    trial.measured.append(Measurements(seconds={name: round(value, 4) for name, value in made.seconds.items()}))
 
 
 def taught(trial: Trial, progress: Progress) -> Made:
@@ -63,18 +71,3 @@ def taught(trial: Trial, progress: Progress) -> Made:
 def _agreement(values: Floats, labels: np.ndarray[Any, Any] | None) -> float | None:
     """Share of items whose most probable class is the label the role may see."""
     return None if labels is None else float((values.argmax(axis=1) == labels).mean())
-
-
-def _note_training(measured: dict[str, Any], model: TrialModel) -> None:
-    curve = model.curve
-    measured.update(
-        parameters=model.parameters,
-        trained_parameters=model.trained_parameters,
-        max_length=model.tokenizer.max_length,
-        steps=curve.done,
-        train_items=model.trained_items,
-        train_tokens=curve.tokens,
-        padding_share=round(1 - curve.tokens / curve.padded, 6) if curve.padded else None,
-        initial_loss=curve.losses[0] if curve.losses else None,
-        final_loss=curve.losses[-1] if curve.losses else None,
-    )

@@ -6,7 +6,6 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from wtsbench.contract.folder import ITEMS, SUPERVISION, FolderLayout
+from wtsbench.contract.measurements import TrialResult
 from wtsbench.files import replace
 from wtsbench.spec.trial import Split, TrialJob
 from wtsbench.strategies.base import Floats, Supervision
@@ -113,9 +113,9 @@ class TrialFolder(FolderLayout):
         columns = ("parent", "item_id", "split", "sample", "text", "tokens", "logprobs", "base_logprobs", "score")
         return _read(self.inputs / SUPERVISION, columns)
 
-    def write_result(self, result: dict[str, Any]) -> None:
+    def write_result(self, result: TrialResult) -> None:
         """Write the trial's last word, whole or not at all."""
-        replace(self.result, json.dumps(result, sort_keys=True, indent=2), durable=True)
+        replace(self.result, result.text(), durable=True)
 
 
 @dataclass

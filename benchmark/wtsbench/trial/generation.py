@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 
+from wtsbench.contract.measurements import Measurements
 from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.trial import TRAIN_SPLIT, Role, Split
 from wtsbench.strategies import registry
@@ -38,23 +39,25 @@ def run(trial: Trial) -> None:
     spec, settings = trial.spec, settings_of(trial)
     progress = Progress(trial.folder.progress)
     writer = TrialWriter(trial.folder, spec, trial.device, progress)
-    trial.measured.update(
-        parameters=writer.parameters,
-        trained_parameters=writer.trained_parameters,
-        max_length=writer.tokenizer.context,
+    trial.measured.append(
+        Measurements(
+            parameters=writer.parameters,
+            trained_parameters=writer.trained_parameters,
+            max_length=writer.tokenizer.context,
+        )
     )
     decoding = decoding_of(spec.recipe) if spec.role is Role.WEAK else None
     tasks = [(split, samples_of(split, settings)) for split in trial.predicted]
     progress.expect(sum(writer.cost(trial.items[split], samples) for split, samples in tasks))
     learn(trial, writer)
-    _note_training(trial, writer)
+    trial.measured.append(writer.curve.measured(writer.trained_items))
     records.write_curve(trial.outbox, trial.job, TRAIN_SPLIT[spec.role], writer.curve)
 
     drafts = {split: writer.write(trial.items[split], samples, decoding) for split, samples in tasks}
     if isinstance(decoding, ScoredTokens):
         writer.say_logprobs(drafts[Split.TRANSFER])
     seconds = dict(writer.seconds)
-    trial.measured["written_tokens"] = writer.written_tokens
+    trial.measured.append(Measurements(written_tokens=writer.written_tokens))
     del writer
     if spec.reference is not None:
         begun = time.monotonic()
@@ -63,7 +66,7 @@ def run(trial: Trial) -> None:
 
     for split, some in drafts.items():
         records.write_generations(trial.outbox, trial.job, split.value, some)
-    trial.measured["seconds"] = {name: round(value, 4) for name, value in seconds.items()}
+    trial.measured.append(Measurements(seconds={name: round(value, 4) for name, value in seconds.items()}))
 
 
 def settings_of(trial: Trial) -> GenerationSettings:
@@ -105,16 +108,4 @@ def measure_fluency(trial: Trial, drafts: list[Draft], progress: Progress) -> No
     tokenizer = load_text_tokenizer(trial.folder.reference, training.max_length)
     reference_likelihood(
         drafts, model, tokenizer, batch_size=training.eval_batch_size, device=trial.device, progress=progress
-    )
-
-
-def _note_training(trial: Trial, writer: TrialWriter) -> None:
-    curve = writer.curve
-    trial.measured.update(
-        steps=curve.done,
-        train_items=writer.trained_items,
-        train_tokens=curve.tokens,
-        padding_share=round(1 - curve.tokens / curve.padded, 6) if curve.padded else None,
-        initial_loss=curve.losses[0] if curve.losses else None,
-        final_loss=curve.losses[-1] if curve.losses else None,
     )

@@ -13,13 +13,13 @@ import platform
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import transformers
 
 from wtsbench.contract.folder import ExitCode
+from wtsbench.contract.measurements import Measurements, TrialResult
 from wtsbench.contract.outbox import Outbox
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.trial import TRAIN_SPLIT, Split, TrialJob
@@ -38,7 +38,7 @@ def run_folder(path: Path) -> int:
     """Run the trial of a folder and write its result; 0 done, 1 failed, 70 where no result could be written."""
     folder = TrialFolder(path)
     outbox: Outbox | None = None
-    measured: dict[str, Any] = {}
+    measured: list[Measurements] = []
     failure: Failure | None = None
     try:
         job = folder.job()
@@ -52,12 +52,12 @@ def run_folder(path: Path) -> int:
             failure = failure.model_copy(update={"failure_class": FailureClass.INFRASTRUCTURE, "message": words})
     try:
         folder.write_result(
-            {
-                "status": "done" if failure is None else "failed",
-                "last_sequence": outbox.last_sequence if outbox is not None else 0,
-                "failure": None if failure is None else failure.model_dump(mode="json"),
-                "measurements": measured,
-            }
+            TrialResult(
+                status="done" if failure is None else "failed",
+                last_sequence=outbox.last_sequence if outbox is not None else 0,
+                failure=failure,
+                measurements=Measurements.together(measured),
+            )
         )
     except OSError:
         traceback.print_exc()
@@ -71,20 +71,21 @@ def preload() -> None:
     import torch.optim.adamw  # noqa: F401
 
 
-def _run(folder: TrialFolder, job: TrialJob, outbox: Outbox, measured: dict[str, Any]) -> None:
+def _run(folder: TrialFolder, job: TrialJob, outbox: Outbox, measured: list[Measurements]) -> None:
     spec = job.spec
     device = set_up(job)
-    measured.update(_setting(job, device))
+    setting = _setting(job, device)
+    measured.append(setting)
     items = folder.items()
     for split in (TRAIN_SPLIT[spec.role], *ALWAYS_THERE):
         if split not in items:
             raise TrialInputError(f"there is no item of split {split.value}")
-    _say(f"{spec.role.value} {spec.task} {spec.model.name} seed {spec.seed} on {device.name}, {measured['dtype']}")
+    _say(f"{spec.role.value} {spec.task} {spec.model.name} seed {spec.seed} on {device.name}, {setting.dtype}")
     read = [Weights(folder.model, spec.model)]
-    measured["weights_sha256"] = read[0].sha256
+    measured.append(Measurements(weights_sha256=read[0].sha256))
     if spec.reference is not None:
         read.append(Weights(folder.reference, spec.reference))
-        measured["reference_sha256"] = read[1].sha256
+        measured.append(Measurements(reference_sha256=read[1].sha256))
     trial = Trial(folder=folder, job=job, items=items, device=device, outbox=outbox, measured=measured)
     if spec.form == "generation":
         from wtsbench.trial import generation  # the other form needs none of it
@@ -94,26 +95,27 @@ def _run(folder: TrialFolder, job: TrialJob, outbox: Outbox, measured: dict[str,
         classification.run(trial)
     for weights in read:
         weights.require_unchanged()
-    measured["peak_memory_bytes"] = device.peak_memory_bytes()
+    measured.append(Measurements(peak_memory_bytes=device.peak_memory_bytes()))
+    told = Measurements.together(measured)
     _say(
-        f"done: loss {measured['initial_loss']:.4f} to {measured['final_loss']:.4f} in {measured['steps']} steps"
-        if measured.get("steps")
+        f"done: loss {told.initial_loss:.4f} to {told.final_loss:.4f} in {told.steps} steps"
+        if told.steps
         else "done: nothing was trained"
     )
 
 
-def _setting(job: TrialJob, device: Device) -> dict[str, Any]:
-    return {
-        "device": device.torch_device.type,
-        "device_name": device.name,
-        "dtype": str(device.dtype).removeprefix("torch."),
-        "threads": device.threads,
-        "batch_size": job.spec.training.batch_size,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "transformers": transformers.__version__,
-        "numpy": np.__version__,
-    }
+def _setting(job: TrialJob, device: Device) -> Measurements:
+    return Measurements(
+        device=device.torch_device.type,
+        device_name=device.name,
+        dtype=str(device.dtype).removeprefix("torch."),
+        threads=device.threads,
+        batch_size=job.spec.training.batch_size,
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        transformers=transformers.__version__,
+        numpy=np.__version__,
+    )
 
 
 def _say(line: str) -> None:

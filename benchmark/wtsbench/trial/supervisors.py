@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wtsbench.contract.measurements import Measurements
 from wtsbench.spec.budget import budget
 from wtsbench.spec.control_tokens import marked
 from wtsbench.spec.generation import ZeroShot
@@ -155,7 +156,7 @@ def _combined(trial: Trial) -> Made:
     if not trial.spec.parents:
         raise TrialInputError("the vote of no rounds is asked for")
     votes = _boosting(trial).votes
-    trial.measured["votes"] = [round(float(alpha), 6) for alpha in votes]
+    trial.measured.append(Measurements(votes=[round(float(alpha), 6) for alpha in votes]))
     return Made(
         predict=lambda split, items: vote(_of_parents(trial, split, items), votes),
         known=trial.items[Split.VALIDATION].labels,
@@ -175,7 +176,7 @@ def _random_labels(trial: Trial) -> Labelled:
     assert items.labels is not None, "their one-hot form was just made"
     said = _of_parents(trial, Split.TRANSFER, items).mean(axis=0).argmax(axis=1)
     errors = int((said != items.labels).sum())
-    trial.measured["wrong_labels"] = errors
+    trial.measured.append(Measurements(wrong_labels=errors))
     random = np.random.default_rng(derive(trial.spec.seed, "random_labels"))
     return replace(truth, targets=np.eye(classes)[flipped(items.labels, errors, classes, random)])
 
@@ -199,7 +200,7 @@ def _zero_shot(trial: Trial, asked: ZeroShot) -> Made:
         training=trial.spec.training,
         device=trial.device,
     )
-    trial.measured.update(parameters=asker.parameters, max_length=asker.tokenizer.max_length)
+    trial.measured.append(Measurements(parameters=asker.parameters, max_length=asker.tokenizer.max_length))
     further = _of_weak_train(trial, asker.predict) if isinstance(asked, recipes.Prior) else ()
     return Made(predict=lambda _, items: asker.predict(items.texts), known=None, seconds=asker.seconds, further=further)
 

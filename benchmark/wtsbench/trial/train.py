@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from wtsbench.contract.measurements import Measurements
 from wtsbench.spec.training import Training
 from wtsbench.strategies.base import Floats, Labelled, Step, Strategy
 from wtsbench.trial.backward import go_backward, pieces_of
@@ -41,6 +42,17 @@ class Curve:
     def done(self) -> int:
         """Optimisation steps so far."""
         return self.steps[-1] if self.steps else 0
+
+    def measured(self, items: int) -> Measurements:
+        """What a trial tells of its training, on so many items."""
+        return Measurements(
+            steps=self.done,
+            train_items=items,
+            train_tokens=self.tokens,
+            padding_share=round(1 - self.tokens / self.padded, 6) if self.padded else None,
+            initial_loss=self.losses[0] if self.losses else None,
+            final_loss=self.losses[-1] if self.losses else None,
+        )
 
 
 def steps_of(items: int, training: Training) -> int:
