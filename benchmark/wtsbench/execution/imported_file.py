@@ -23,7 +23,6 @@ from wtsbench.data import Dataset
 from wtsbench.data.normalise import comparable
 from wtsbench.data.reading import column_names, read_file
 from wtsbench.errors import DataError, ModelError
-from wtsbench.metrics.score import samples_owed
 from wtsbench.models.label_file import distributions
 from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.model import LabelFile
@@ -220,7 +219,7 @@ def _require_whole(
     expected = {
         (split, item, sample)
         for split, item in places
-        for sample in range(1 if settings is None else samples_owed(settings, split))
+        for sample in range(1 if settings is None else settings.samples_of(split))
     }
     missing, more = sorted(expected - set(found.by_item)), sorted(set(found.by_item) - expected)
     if missing or more:
