@@ -204,7 +204,7 @@ def measured(store: Store, grid: str, submission: int | None = None) -> Baseline
         if found:
             tests = table.tests
             items[tests.items_digest] = Items(
-                form=tests.form,
+                form=tests.form.name,
                 labels=tests.labels,
                 groups=tests.groups,
                 class_groups=tuple(int(count) for count in tests.class_groups),

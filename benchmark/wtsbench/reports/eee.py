@@ -27,10 +27,6 @@ _TOXIC = 0.5
 """Score from which a text is not counted as correct: the format wants every sample to be correct or not."""
 
 
-_Items = Mapping[str, Mapping[str, Any]]
-"""The items of a split, by id."""
-
-
 class _Said(NamedTuple):
     """What a student said of an item: its likeliest class, or one of its texts."""
 
@@ -158,7 +154,7 @@ class EveryEvalEver:
                     "metadata": {"seed": str(seed.seed), "split": row.split, **said.more},
                 }
 
-    def _classes(self, row: Row, trial: str, items: _Items) -> Iterator[_Said]:
+    def _classes(self, row: Row, trial: str, items: dict[str, Any]) -> Iterator[_Said]:
         labels = self.runs.labels[row.data_digest]
         for line in self.runs.store.predictions([trial], splits=[row.split]).to_pylist():
             chances, item = line["probabilities"], line["item_id"]
@@ -167,7 +163,7 @@ class EveryEvalEver:
             correct = labels[best] == truth
             yield _Said(item, "", labels[best], truth, "argmax_probability", float(correct), correct, more)
 
-    def _texts(self, row: Row, trial: str, items: _Items) -> Iterator[_Said]:
+    def _texts(self, row: Row, trial: str, items: dict[str, Any]) -> Iterator[_Said]:
         scored = self.runs.store.scores([trial], splits=[row.split]).filter(pc.field("scorer") == row.scorer)
         scores = {(line["item_id"], line["sample"]): line["value"] for line in scored.to_pylist()}
         for line in self.runs.store.generations([trial], splits=[row.split]).to_pylist():

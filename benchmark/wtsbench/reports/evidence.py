@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -39,20 +39,21 @@ _CLASSES_AT_ONCE, _TEXTS_AT_ONCE = 32, 4
 _DAMAGED = "the store is damaged, or was written by something else; restore it from a copy."
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EvidenceForm:
     """What reports have to know of a form of tasks."""
 
+    name: Form
     metrics: Callable[[Sequence[str]], Mapping[str, Metric[Any]]]
     """Of the class names: all metrics, by name."""
-    strict: Mapping[str, Metric[Any]]
-    """By metric, what a lead is tested by once more."""
-    inheritance: Mapping[str, Metric[Any]]
-    """Metrics of what students take over from their weak supervisors."""
-    judged: bool
-    """Whether a scorer's scores count."""
     read: Callable[[Store, Sequence[str], ScoredItems, str | None], Iterator[tuple[str, Predicted | Samples]]]
     """Of a store, trials, items and a scorer: each trial, and what it made of the items."""
+    strict: Mapping[str, Metric[Any]] = field(default_factory=dict)
+    """By metric, what a lead is tested by once more."""
+    inheritance: Mapping[str, Metric[Any]] = field(default_factory=dict)
+    """Metrics of what students take over from their weak supervisors."""
+    judged: bool = False
+    """Whether the scores are those of a scorer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class ScoredItems:
     task: str
     data_digest: str
     split: Split
-    form: Form
+    form: EvidenceForm
     metric: Metric[Any]
     """What the leaderboard ranks by."""
     metrics: Mapping[str, Metric[Any]]
@@ -81,14 +82,9 @@ class ScoredItems:
     """[N] number of each item's group of near-identical or otherwise related items, counted from 0."""
 
     @property
-    def kind(self) -> EvidenceForm:
-        """What their form is."""
-        return FORMS[self.form]
-
-    @property
     def every(self) -> tuple[Metric[Any], ...]:
         """What is computed of a trial's evidence: all metrics, and the stricter ones."""
-        return (*self.metrics.values(), *self.kind.strict.values())
+        return (*self.metrics.values(), *self.form.strict.values())
 
     @property
     def size(self) -> int:
@@ -146,7 +142,7 @@ def scored_items(store: Store, data_digest: str, split: Split = Split.TEST) -> S
         task=row["task"],
         data_digest=data_digest,
         split=split,
-        form=row["form"],
+        form=form,
         metric=metrics[row["metric"]],
         metrics=metrics,
         labels=tuple(row["labels"]),
@@ -196,7 +192,7 @@ def evidence(store: Store, trial_ids: Sequence[str], tests: ScoredItems, scorer:
     classes: list[NDArray[np.int64]] = []
     probabilities: list[NDArray[np.float64]] = []
     counts: dict[int, str] = {}
-    for trial_id, found in tests.kind.read(store, trial_ids, tests, scorer):
+    for trial_id, found in tests.form.read(store, trial_ids, tests, scorer):
         for function in functions:
             made[function].append(function(found))
         if isinstance(found, Predicted):
@@ -283,12 +279,9 @@ def _told(trial_id: str, tests: ScoredItems) -> str:
     return f"trial {trial_id[:12]} of task {tests.task} is stored as done"
 
 
-FORMS: Mapping[Form, EvidenceForm] = {
-    "classification": EvidenceForm(
-        metrics=classification_metrics, strict={}, inheritance=INHERITANCE, judged=False, read=_predictions
-    ),
-    "generation": EvidenceForm(
-        metrics=lambda labels: GENERATION_METRICS, strict=STRICT, inheritance={}, judged=True, read=_generations
-    ),
-}
-"""By the name that tasks, the store and baselines have of it."""
+_FORMS = (
+    EvidenceForm("classification", classification_metrics, _predictions, inheritance=INHERITANCE),
+    EvidenceForm("generation", lambda labels: GENERATION_METRICS, _generations, strict=STRICT, judged=True),
+)
+FORMS: Mapping[Form, EvidenceForm] = {form.name: form for form in _FORMS}
+"""By name, every form of tasks."""

@@ -95,7 +95,7 @@ class Table:
     @property
     def metrics(self) -> dict[str, Metric[Any]]:
         """All that is reported of students and ceilings."""
-        return {**self.tests.metrics, **self.tests.kind.inheritance}
+        return {**self.tests.metrics, **self.tests.form.inheritance}
 
     @property
     def strategies(self) -> list[str]:
@@ -259,7 +259,7 @@ class Table:
                 weak_probabilities=made.probabilities[weak],
                 student_probabilities=made.probabilities[student],
             )
-            for metric in self.tests.kind.inheritance.values():
+            for metric in self.tests.form.inheritance.values():
                 add([metric], metric.features(supervised))
         scores = self._resampler.scores(blocks, self.tests.groups)
         return {
@@ -276,7 +276,7 @@ class Table:
 
     def _columns(self, metric: Metric[Any], cells: Sequence[Cell], role: str) -> list[int]:
         """Where in `_scores` a role's trials are."""
-        if metric.name in self.tests.kind.inheritance:
+        if metric.name in self.tests.form.inheritance:
             return [self._pair[cell.weak_trial, cell.trials[role]] for cell in cells]
         return [self._column[cell.trials[role]] for cell in cells]
 
@@ -317,7 +317,7 @@ class Table:
 
     def _strict(self, metric: Metric[Any], estimate: Estimate, first: _Side, second: _Side) -> Estimate | None:
         """A difference with texts that say nothing counted as the worst; None where these cannot explain it."""
-        strict = self.tests.kind.strict.get(metric.name)
+        strict = self.tests.form.strict.get(metric.name)
         if strict is None:
             return None
         silence = [sum(self._share(name, *side) for name in ("empty", "copied")) for side in (first, second)]
@@ -333,7 +333,7 @@ class Table:
 
     def _shares(self, side: str, cells: Sequence[Cell], role: str) -> dict[str, Any]:
         """What a comparison of generated texts says of one side's texts."""
-        if not self.tests.kind.strict:
+        if not self.tests.form.strict:
             return {}
         names = ("empty", "copied", "cut_off")
         return {f"{side}_{name}": rounded(self._share(name, cells, role)) for name in names}

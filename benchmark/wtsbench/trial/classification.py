@@ -28,7 +28,12 @@ def run(trial: Trial) -> None:
     made = taught(trial, progress) if trial.spec.recipe is None else supervisors.make(trial, progress)
     model = made.model
     if model is not None:
-        _note_training(trial.measured, model)
+        trial.measured.update(
+            parameters=model.parameters,
+            trained_parameters=model.trained_parameters,
+            max_length=model.tokenizer.max_length,
+            **model.curve.measured(model.trained_items),
+        )
 
     for split in trial.predicted:
         values = made.predict(split, trial.items[split])
@@ -63,18 +68,3 @@ def taught(trial: Trial, progress: Progress) -> Made:
 def _agreement(values: Floats, labels: np.ndarray[Any, Any] | None) -> float | None:
     """Share of items whose most probable class is the label the role may see."""
     return None if labels is None else float((values.argmax(axis=1) == labels).mean())
-
-
-def _note_training(measured: dict[str, Any], model: TrialModel) -> None:
-    curve = model.curve
-    measured.update(
-        parameters=model.parameters,
-        trained_parameters=model.trained_parameters,
-        max_length=model.tokenizer.max_length,
-        steps=curve.done,
-        train_items=model.trained_items,
-        train_tokens=curve.tokens,
-        padding_share=round(1 - curve.tokens / curve.padded, 6) if curve.padded else None,
-        initial_loss=curve.losses[0] if curve.losses else None,
-        final_loss=curve.losses[-1] if curve.losses else None,
-    )

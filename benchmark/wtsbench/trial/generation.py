@@ -46,7 +46,7 @@ def run(trial: Trial) -> None:
     tasks = [(split, settings.samples_of(split)) for split in trial.predicted]
     progress.expect(sum(writer.cost(trial.items[split], samples) for split, samples in tasks))
     learn(trial, writer)
-    _note_training(trial, writer)
+    trial.measured.update(writer.curve.measured(writer.trained_items))
     records.write_curve(trial.outbox, trial.job, TRAIN_SPLIT[spec.role], writer.curve)
 
     drafts = {split: writer.write(trial.items[split], samples, decoding) for split, samples in tasks}
@@ -91,16 +91,4 @@ def measure_fluency(trial: Trial, drafts: list[Draft], progress: Progress) -> No
     tokenizer = load_text_tokenizer(trial.folder.reference, training.max_length)
     reference_likelihood(
         drafts, model, tokenizer, batch_size=training.eval_batch_size, device=trial.device, progress=progress
-    )
-
-
-def _note_training(trial: Trial, writer: TrialWriter) -> None:
-    curve = writer.curve
-    trial.measured.update(
-        steps=curve.done,
-        train_items=writer.trained_items,
-        train_tokens=curve.tokens,
-        padding_share=round(1 - curve.tokens / curve.padded, 6) if curve.padded else None,
-        initial_loss=curve.losses[0] if curve.losses else None,
-        final_loss=curve.losses[-1] if curve.losses else None,
     )

@@ -42,6 +42,17 @@ class Curve:
         """Optimisation steps so far."""
         return self.steps[-1] if self.steps else 0
 
+    def measured(self, items: int) -> dict[str, float | None]:
+        """The measurements of a training on so many items."""
+        return {
+            "steps": self.done,
+            "train_items": items,
+            "train_tokens": self.tokens,
+            "padding_share": round(1 - self.tokens / self.padded, 6) if self.padded else None,
+            "initial_loss": self.losses[0] if self.losses else None,
+            "final_loss": self.losses[-1] if self.losses else None,
+        }
+
 
 def steps_of(items: int, training: Training) -> int:
     """Optimisation steps of a fit; fractions of an epoch are rounded up to whole steps."""
