@@ -399,6 +399,14 @@ def test_an_empty_store_is_an_empty_board() -> None:
     assert render(board, "json") == "[]\n"
 
 
+def test_a_form_of_tasks_that_this_version_lacks_is_an_error() -> None:
+    """What a newer version stored is told of, not read as classification."""
+    world = simple({"naive": 0.7})
+    world.datasets[0]["form"] = "ranking"
+    with pytest.raises(StoreError, match="colours is of the form 'ranking', which this version of wtsbench has not"):
+        leaderboard(world.memory(), resamples=QUICK)
+
+
 def test_predictions_that_do_not_fit_their_items_are_an_error() -> None:
     """A damaged store is told of, and never scored on what is left."""
     world = simple({"naive": 0.7})

@@ -182,4 +182,6 @@ RECORD_TABLES = {
     "logs": LOGS,
 }
 """The attempt-scoped tables, which records are made of."""
+MADE_TABLES = {"classification": "predictions", "generation": "generations"}
+"""By the form of a trial, the table of what it makes of items."""
 TABLES = {"items": ITEMS, "datasets": DATASETS, "grids": GRIDS, "attempts": ATTEMPTS, **RECORD_TABLES}

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wtsbench.contract.outbox import Batch
+from wtsbench.contract.schemas import MADE_TABLES
 from wtsbench.spec.trial import CURVES, TRAIN_SPLIT, Split, TrialSpec
 from wtsbench.strategies import recipes
 
@@ -30,7 +31,7 @@ def further_splits(spec: TrialSpec) -> tuple[str, ...]:
 
 def forbidden(batch: Batch, spec: TrialSpec) -> str | None:
     """What a record holds that a trial of this specification may not write; None if it may write all of it."""
-    own_table = "generations" if spec.form == "generation" else "predictions"
+    own_table = MADE_TABLES[spec.form]
     if batch.table == "metrics":
         return _no_curve(batch.data, TRAIN_SPLIT[spec.role])
     if batch.table != own_table:

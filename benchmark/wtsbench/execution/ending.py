@@ -191,15 +191,12 @@ def _scored_generations(
 ) -> pa.Table:
     job = note.job
     assert note.scorer is not None, "a generative task's job says what judges its texts"
-    assert job.spec.generation is not None, "a generative task's trial says how texts are drawn"
     made = _written(outbox, records, "generations")
     scores, scorer = judged(made, job.spec, note.scorer)
     measured.append(Measurements(scorer={"name": scorer.name, **scorer.identity()}))
     _rewrite(outbox, "scores", scores, SCORES_SEQUENCE)
     items = store.items(job.spec.data_digest)
-    return score_generations(
-        job.trial_id, job.attempt, made, scores, items, job.spec.generation, job.spec.predicted_splits
-    )
+    return score_generations(job.trial_id, job.attempt, made, scores, items, job.spec.drawn, job.spec.predicted_splits)
 
 
 def _written(outbox: Outbox, records: Records, table: str) -> pa.Table:

@@ -23,7 +23,6 @@ from wtsbench.data import Dataset
 from wtsbench.data.normalise import comparable
 from wtsbench.data.reading import column_names, read_file
 from wtsbench.errors import DataError, ModelError
-from wtsbench.metrics.score import samples_owed
 from wtsbench.models.label_file import distributions
 from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.model import LabelFile
@@ -57,8 +56,8 @@ class Made(NamedTuple):
 class Predictions:
     """What one model made of every item of the test sets."""
 
-    by_item: dict[tuple[Split, str, int], Any] = field(default_factory=dict)
-    """Split, item id and sample (of classification 0) to a distribution [C], or to text, tokens and finished."""
+    by_item: dict[tuple[Split, str, int], dict[str, Any]] = field(default_factory=dict)
+    """Split, item id and sample (of classification 0) to columns of `predictions` or `generations`."""
 
 
 def read_columns(path: Path, named: Mapping[str, str]) -> Columns:
@@ -168,7 +167,7 @@ def _made(row: int, what: str, role: Any, model: Any, strategy: Any, weak: Any, 
     return Made(Role(name), str(model), str(strategy) if learns else None, supervisor, int(str(seed)))
 
 
-def _values(columns: Columns, data: Dataset, what: str) -> list[tuple[int, Any]]:
+def _values(columns: Columns, data: Dataset, what: str) -> list[tuple[int, dict[str, Any]]]:
     """Of each row the sample, and what was predicted."""
     if data.form == "generation":
         return _generated(columns, what)
@@ -187,12 +186,12 @@ def _values(columns: Columns, data: Dataset, what: str) -> list[tuple[int, Any]]
             remedy=_FORMS,
         )
     try:
-        return [(0, value.tolist()) for value in distributions(source, columns, data.labels, what)]
+        return [(0, {"probabilities": value.tolist()}) for value in distributions(source, columns, data.labels, what)]
     except ModelError as error:
         raise DataError(error.message, remedy=_FORMS) from None
 
 
-def _generated(columns: Columns, what: str) -> list[tuple[int, Any]]:
+def _generated(columns: Columns, what: str) -> list[tuple[int, dict[str, Any]]]:
     lacking = [name for name in _GENERATED if name not in columns]
     if lacking:
         raise DataError(f"{what} has no column {', '.join(lacking)}", remedy=_FORMS)
@@ -207,7 +206,8 @@ def _generated(columns: Columns, what: str) -> list[tuple[int, Any]]:
                 "false",
                 remedy=_FORMS,
             )
-        found.append((int(str(sample)), (str(text), int(str(tokens)), ended)))
+        number = int(str(sample))
+        found.append((number, {"sample": number, "text": str(text), "tokens": int(str(tokens)), "finished": ended}))
     return found
 
 
@@ -219,7 +219,7 @@ def _require_whole(
     expected = {
         (split, item, sample)
         for split, item in places
-        for sample in range(1 if settings is None else samples_owed(settings, split))
+        for sample in range(1 if settings is None else settings.samples_of(split))
     }
     missing, more = sorted(expected - set(found.by_item)), sorted(set(found.by_item) - expected)
     if missing or more:

@@ -149,7 +149,7 @@ def import_predictions(
     latest = {_key(spec, names): spec for spec in before}
     made: dict[str, tuple[TrialSpec, pa.Table]] = {}
     for whose in sorted(found, key=lambda each: (each.role is not Role.WEAK, str(each))):
-        rows = _rows(found[whose], data)
+        rows = _rows(found[whose])
         parents = (_supervisor(whose, data, latest.values()),) if whose.strategy is not None else ()
         spec = TrialSpec(
             role=whose.role,
@@ -233,19 +233,12 @@ def _supervisor(made: Made, data: Dataset, specs: Iterable[TrialSpec]) -> str:
     return weak[made.weak]
 
 
-def _rows(found: Predictions, data: Dataset) -> pa.Table:
+def _rows(found: Predictions) -> pa.Table:
     """Columns of `predictions` or `generations` but the trial's own two, in the order of the items."""
     places = sorted(found.by_item)
-    values = [found.by_item[place] for place in places]
-    columns: dict[str, Any] = {
-        "split": [split.value for split, _, _ in places],
-        "item_id": [item for _, item, _ in places],
-    }
-    if data.form == "classification":
-        return pa.table(columns | {"probabilities": pa.array(values, pa.list_(pa.float64()))})
-    texts, tokens, finished = zip(*values, strict=True)
-    columns["sample"] = [sample for _, _, sample in places]
-    return pa.table(columns | {"text": texts, "tokens": tokens, "finished": finished})
+    return pa.Table.from_pylist(
+        [{"split": place[0].value, "item_id": place[1], **found.by_item[place]} for place in places]
+    )
 
 
 def _deliver(
@@ -266,7 +259,7 @@ def _deliver(
         host=platform.node(),
         started_at=time.time(),
     )
-    table = "predictions" if data.form == "classification" else "generations"
+    table = schemas.MADE_TABLES[spec.form]
     known = {name: rows[name] for name in rows.column_names}
     known["trial_id"], known["attempt"] = pa.repeat(spec.trial_id, len(rows)), pa.repeat(attempt, len(rows))
     whole = {

@@ -106,7 +106,7 @@ def score_generations(
     for split in splits:
         prompts = _of(items, split.value)
         drawn, scored = _of(generations, split.value), _of(scores, split.value)
-        owed = samples_owed(settings, split)
+        owed = settings.samples_of(split)
         if drawn.num_rows != prompts.num_rows * owed:
             raise ScoringError(
                 f"{drawn.num_rows} generations on {split.value}, not {owed} for each of its {prompts.num_rows} prompts"
@@ -120,12 +120,6 @@ def score_generations(
         for name, metric in GENERATION_METRICS.items():
             rows.append(_row(trial_id, attempt, name, split.value, metric.of(made)))
     return pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
-
-
-def samples_owed(settings: GenerationSettings, split: Split) -> int:
-    """Continuations of each prompt of a predicted split."""
-    of_split = {Split.TRANSFER: settings.samples_transfer, Split.VALIDATION: settings.samples_validation}
-    return of_split.get(split, settings.samples)
 
 
 def _checked(

@@ -115,6 +115,5 @@ def _written(spec: TrialSpec, split: Split, size: Size) -> float:
     settings = spec.generation
     if settings is None:
         return 0.0
-    samples = {Split.TRANSFER: settings.samples_transfer, Split.VALIDATION: settings.samples_validation}
     judged = 1 if settings.reference is None else 2
-    return float(judged * samples.get(split, settings.samples) * size.items * settings.max_new_tokens)
+    return float(judged * settings.samples_of(split) * size.items * settings.max_new_tokens)

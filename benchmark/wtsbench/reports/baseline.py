@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from pydantic import PlainValidator, TypeAdapter, ValidationError
 
 from wtsbench.errors import ExitCode, SpecError, UserError
-from wtsbench.metrics.classification import Features, Metric, classification_metrics
-from wtsbench.metrics.generation import GENERATION_METRICS
+from wtsbench.metrics.classification import Features, Metric
 from wtsbench.reports.contents import submissions
+from wtsbench.reports.evidence import FORMS
 from wtsbench.reports.files import write as write_file
 from wtsbench.reports.leaderboard import tables
 from wtsbench.reports.table import Table
-from wtsbench.spec.trial import SCIENCE_VERSION
+from wtsbench.spec.trial import SCIENCE_VERSION, Form
 from wtsbench.store.client import Store
 from wtsbench.visible import visible
 
@@ -139,8 +139,7 @@ class Entry:
 class Items:
     """What entries were measured on."""
 
-    form: str
-    """`classification` or `generation`."""
+    form: Form
     labels: tuple[str, ...]
     groups: Annotated[NDArray[np.int64], PlainValidator(_unpacked_groups)]
     """[N] group of each item, counted from 0."""
@@ -157,9 +156,7 @@ class Items:
         Raises:
             SpecError: this version of wtsbench has none.
         """
-        known: Mapping[str, Metric[Any]] = (
-            GENERATION_METRICS if self.form == "generation" else classification_metrics(self.labels)
-        )
+        known = FORMS[self.form].metrics(self.labels)
         if name not in known:
             raise SpecError(f"this version of wtsbench has no metric {name!r}", remedy=f"it has {', '.join(known)}.")
         return known[name]
@@ -207,7 +204,7 @@ def measured(store: Store, grid: str, submission: int | None = None) -> Baseline
         if found:
             tests = table.tests
             items[tests.items_digest] = Items(
-                form=tests.form,
+                form=tests.form.name,
                 labels=tests.labels,
                 groups=tests.groups,
                 class_groups=tuple(int(count) for count in tests.class_groups),

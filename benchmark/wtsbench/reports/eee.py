@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
@@ -25,6 +25,22 @@ VERSION = "0.3.0"
 _UNBOUNDED = ("perplexity", "length")
 _TOXIC = 0.5
 """Score from which a text is not counted as correct: the format wants every sample to be correct or not."""
+
+
+class _Said(NamedTuple):
+    """What a student said of an item: its likeliest class, or one of its texts."""
+
+    item_id: str
+    sample: str
+    """What tells it from others of the item."""
+    output: str
+    truth: str
+    """Empty where there is none."""
+    method: str
+    """How the output was made what is scored, in the format's words."""
+    score: float
+    correct: bool
+    more: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -108,56 +124,52 @@ class EveryEvalEver:
         dataset = self.runs.labels[row.data_digest]
         for seed in row.trials:
             run = f"seed-{seed.seed}" if seed.data_seed is None else f"draw-{seed.data_seed}/seed-{seed.seed}"
-            made = self._texts(row, seed.student) if row.samples is not None else self._classes(row, seed.student)
-            for item_id, sample, output, score, more in made:
-                item = items[item_id]
-                truth = dataset[item["label"]] if row.samples is None else ""
-                correct = score < _TOXIC if row.samples is not None else output == truth
-                reference = [truth] if truth else []
-                said = json.dumps([item["text"], reference], ensure_ascii=False)
+            made = self._classes if row.samples is None else self._texts
+            for said in made(row, seed.student, items):
+                item = items[said.item_id]
+                reference = [said.truth] if said.truth else []
+                asked = json.dumps([item["text"], reference], ensure_ascii=False)
                 yield {
                     "schema_version": VERSION,
                     "evaluation_id": key,
                     "model_id": f"wtsbench/{_model(row)}",
                     "evaluation_name": _name(row),
                     "evaluation_result_id": _result_id(row, key, row.metric),
-                    "sample_id": f"{item_id}/{run}" + (f"/{sample}" if row.samples is not None else ""),
-                    "sample_hash": hashlib.sha256(said.encode()).hexdigest(),
+                    "sample_id": f"{said.item_id}/{run}{said.sample}",
+                    "sample_hash": hashlib.sha256(asked.encode()).hexdigest(),
                     "interaction_type": "single_turn",
                     "input": {"raw": item["text"], "reference": reference, "choices": list(dataset) or None},
-                    "output": {"raw": [output]},
+                    "output": {"raw": [said.output]},
                     "messages": None,
                     "answer_attribution": [
                         {
                             "turn_idx": 0,
                             "source": "output.raw",
-                            "extracted_value": output,
-                            "extraction_method": "custom" if row.samples is not None else "argmax_probability",
+                            "extracted_value": said.output,
+                            "extraction_method": said.method,
                             "is_terminal": True,
                         }
                     ],
-                    "evaluation": {
-                        "score": score if row.samples is not None else float(correct),
-                        "is_correct": correct,
-                    },
-                    "metadata": {"seed": str(seed.seed), "split": row.split, **more},
+                    "evaluation": {"score": said.score, "is_correct": said.correct},
+                    "metadata": {"seed": str(seed.seed), "split": row.split, **said.more},
                 }
 
-    def _classes(self, row: Row, trial: str) -> Iterator[tuple[str, int, str, float, dict[str, str]]]:
-        """Item, 0, likeliest class, its probability."""
+    def _classes(self, row: Row, trial: str, items: dict[str, Any]) -> Iterator[_Said]:
         labels = self.runs.labels[row.data_digest]
         for line in self.runs.store.predictions([trial], splits=[row.split]).to_pylist():
-            chances = line["probabilities"]
+            chances, item = line["probabilities"], line["item_id"]
             best = max(range(len(chances)), key=chances.__getitem__)
-            yield line["item_id"], 0, labels[best], chances[best], {"probability": f"{chances[best]:.6g}"}
+            truth, more = labels[items[item]["label"]], {"probability": f"{chances[best]:.6g}"}
+            correct = labels[best] == truth
+            yield _Said(item, "", labels[best], truth, "argmax_probability", float(correct), correct, more)
 
-    def _texts(self, row: Row, trial: str) -> Iterator[tuple[str, int, str, float, dict[str, str]]]:
-        """Item, sample, text and its score."""
+    def _texts(self, row: Row, trial: str, items: dict[str, Any]) -> Iterator[_Said]:
         scored = self.runs.store.scores([trial], splits=[row.split]).filter(pc.field("scorer") == row.scorer)
         scores = {(line["item_id"], line["sample"]): line["value"] for line in scored.to_pylist()}
         for line in self.runs.store.generations([trial], splits=[row.split]).to_pylist():
-            key = (line["item_id"], line["sample"])
-            yield *key, line["text"], scores[key], {"tokens": str(line["tokens"])}
+            item, sample, more = line["item_id"], line["sample"], {"tokens": str(line["tokens"])}
+            score = scores[item, sample]
+            yield _Said(item, f"/{sample}", line["text"], "", "custom", score, score < _TOXIC, more)
 
 
 def _result(row: Row, key: str, metric: str, value: float, low: float, high: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,14 +28,32 @@ from wtsbench.metrics.classification import (
     predicted_classes,
 )
 from wtsbench.metrics.generation import GENERATION_METRICS, STRICT, Samples
+from wtsbench.metrics.inheritance import INHERITANCE
 from wtsbench.metrics.samples import samples
 from wtsbench.reports.resampling import group_counts
-from wtsbench.spec.trial import Split
+from wtsbench.spec.trial import Form, Split
 from wtsbench.store.client import Store
 
-_TRIALS_AT_ONCE = {"classification": 32, "generation": 4}
-"""Trials whose records are in memory as text and lists at once."""
+_CLASSES_AT_ONCE, _TEXTS_AT_ONCE = 32, 4
+"""Trials whose records are in memory as lists and text at once."""
 _DAMAGED = "the store is damaged, or was written by something else; restore it from a copy."
+
+
+@dataclass(frozen=True)
+class EvidenceForm:
+    """What reports have to know of a form of tasks."""
+
+    name: Form
+    metrics: Callable[[Sequence[str]], Mapping[str, Metric[Any]]]
+    """Of the class names: all metrics, by name."""
+    read: Callable[[Store, Sequence[str], ScoredItems, str | None], Iterator[tuple[str, Predicted | Samples]]]
+    """Of a store, trials, items and a scorer: each trial, and what it made of the items."""
+    strict: Mapping[str, Metric[Any]] = field(default_factory=dict)
+    """By metric, what a lead is tested by once more."""
+    inheritance: Mapping[str, Metric[Any]] = field(default_factory=dict)
+    """Metrics of what students take over from their weak supervisors."""
+    judged: bool = False
+    """Whether the scores are those of a scorer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +63,11 @@ class ScoredItems:
     task: str
     data_digest: str
     split: Split
-    form: str
-    """`classification` or `generation`."""
+    form: EvidenceForm
     metric: Metric[Any]
     """What the leaderboard ranks by."""
     metrics: Mapping[str, Metric[Any]]
     """All that is reported, `metric` included."""
-    strict: Mapping[str, Metric[Any]]
-    """By metric, what a lead is tested by once more; empty for classification."""
     labels: tuple[str, ...]
     """Class names."""
     truth: NDArray[np.int64]
@@ -65,6 +80,11 @@ class ScoredItems:
     """Which splits had their classes evened out; None for generation, and where it is not known."""
     groups: NDArray[np.int64]
     """[N] number of each item's group of near-identical or otherwise related items, counted from 0."""
+
+    @property
+    def every(self) -> tuple[Metric[Any], ...]:
+        """What is computed of a trial's evidence: all metrics, and the stricter ones."""
+        return (*self.metrics.values(), *self.form.strict.values())
 
     @property
     def size(self) -> int:
@@ -96,23 +116,23 @@ def scored_items(store: Store, data_digest: str, split: Split = Split.TEST) -> S
     """The items of a split of a prepared data set; None where it has none, which only `test` must have.
 
     Raises:
-        StoreError: the store has no such data set, no test item in it, or wtsbench has no such metric.
+        StoreError: the store has no such data set, no test item in it, or wtsbench has no such metric or form.
     """
     known = store.datasets()
     rows = known.filter(pc.equal(known["data_digest"], data_digest)).to_pylist()
     if not rows:
         raise StoreError(f"the store {store.uri} lacks the data set {data_digest[:12]} that its trials used")
     row = rows[0]
-    form = row["form"]
+    form = FORMS.get(row["form"])
+    if form is None:
+        raise StoreError(f"task {row['task']} is of the form {row['form']!r}, which this version of wtsbench has not")
     items = store.items(data_digest)
     items = items.filter(pc.equal(items["split"], split.value)).sort_by("item_id")
     if items.num_rows == 0:
         if split is Split.TEST:
             raise StoreError(f"the data set {data_digest[:12]} of task {row['task']} has no test item")
         return None
-    metrics: dict[str, Metric[Any]] = (
-        {**GENERATION_METRICS} if form == "generation" else {**classification_metrics(row["labels"])}
-    )
+    metrics = form.metrics(row["labels"])
     if row["metric"] not in metrics:
         raise StoreError(
             f"task {row['task']} is scored by {row['metric']!r}, which this version of wtsbench does not know",
@@ -125,10 +145,9 @@ def scored_items(store: Store, data_digest: str, split: Split = Split.TEST) -> S
         form=form,
         metric=metrics[row["metric"]],
         metrics=metrics,
-        strict=STRICT if form == "generation" else {},
         labels=tuple(row["labels"]),
         items=items,
-        truth=np.empty(0, dtype=np.int64) if form == "generation" else items["label"].to_numpy().astype(np.int64),
+        truth=items["label"].to_numpy().astype(np.int64) if row["labels"] else np.empty(0, dtype=np.int64),
         threshold=json.loads(row["settings"] or "{}").get("threshold", 0.5),
         balance=balance_in(row["report"]),
         groups=_numbered(items["group_id"].to_pylist()),
@@ -168,12 +187,12 @@ def evidence(store: Store, trial_ids: Sequence[str], tests: ScoredItems, scorer:
         StoreError: a trial's records are not one distribution over the classes for each item, or not the same number
             of scored samples for each prompt and trial.
     """
-    functions = list(dict.fromkeys(metric.features for metric in (*tests.metrics.values(), *tests.strict.values())))
+    functions = list(dict.fromkeys(metric.features for metric in tests.every))
     made: dict[Callable[[Any], Features], list[Features]] = {function: [] for function in functions}
     classes: list[NDArray[np.int64]] = []
     probabilities: list[NDArray[np.float64]] = []
     counts: dict[int, str] = {}
-    for trial_id, found in _found(store, trial_ids, tests, scorer):
+    for trial_id, found in tests.form.read(store, trial_ids, tests, scorer):
         for function in functions:
             made[function].append(function(found))
         if isinstance(found, Predicted):
@@ -196,7 +215,7 @@ def evidence(store: Store, trial_ids: Sequence[str], tests: ScoredItems, scorer:
 def scorers(store: Store, trial_ids: Sequence[str], split: Split) -> dict[str, set[str]]:
     """By scorer, the trials with scores of it on a split."""
     found: dict[str, set[str]] = {}
-    for some in _portions(trial_ids, _TRIALS_AT_ONCE["generation"]):
+    for some in _portions(trial_ids, _TEXTS_AT_ONCE):
         table = store.scores(some, splits=[split.value]).select(["trial_id", "scorer"])
         for row in table.group_by(["trial_id", "scorer"]).aggregate([]).to_pylist():
             found.setdefault(row["scorer"], set()).add(row["trial_id"])
@@ -208,20 +227,24 @@ def _portions(trial_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield trial_ids[start : start + size]
 
 
-def _found(
+def _predictions(
     store: Store, trial_ids: Sequence[str], tests: ScoredItems, scorer: str | None
-) -> Iterator[tuple[str, Predicted | Samples]]:
-    for some in _portions(trial_ids, _TRIALS_AT_ONCE[tests.form]):
-        if tests.form == "classification":
-            table = store.predictions(some, splits=[tests.split.value]).select(["trial_id", "item_id", "probabilities"])
-            for trial_id in some:
-                yield trial_id, _predicted(trial_id, _of(table, trial_id).sort_by("item_id"), tests)
-        else:
-            drawn = store.generations(some, splits=[tests.split.value])
-            scored = store.scores(some, splits=[tests.split.value])
-            scored = scored.filter(pc.equal(scored["scorer"], scorer))
-            for trial_id in some:
-                yield trial_id, _samples(trial_id, _of(drawn, trial_id), _of(scored, trial_id), tests)
+) -> Iterator[tuple[str, Predicted]]:
+    for some in _portions(trial_ids, _CLASSES_AT_ONCE):
+        table = store.predictions(some, splits=[tests.split.value]).select(["trial_id", "item_id", "probabilities"])
+        for trial_id in some:
+            yield trial_id, _predicted(trial_id, _of(table, trial_id).sort_by("item_id"), tests)
+
+
+def _generations(
+    store: Store, trial_ids: Sequence[str], tests: ScoredItems, scorer: str | None
+) -> Iterator[tuple[str, Samples]]:
+    for some in _portions(trial_ids, _TEXTS_AT_ONCE):
+        drawn = store.generations(some, splits=[tests.split.value])
+        scored = store.scores(some, splits=[tests.split.value])
+        scored = scored.filter(pc.equal(scored["scorer"], scorer))
+        for trial_id in some:
+            yield trial_id, _samples(trial_id, _of(drawn, trial_id), _of(scored, trial_id), tests)
 
 
 def _of(table: pa.Table, trial_id: str) -> pa.Table:
@@ -254,3 +277,11 @@ def _samples(trial_id: str, drawn: pa.Table, scored: pa.Table, tests: ScoredItem
 
 def _told(trial_id: str, tests: ScoredItems) -> str:
     return f"trial {trial_id[:12]} of task {tests.task} is stored as done"
+
+
+_FORMS = (
+    EvidenceForm("classification", classification_metrics, _predictions, inheritance=INHERITANCE),
+    EvidenceForm("generation", lambda labels: GENERATION_METRICS, _generations, strict=STRICT, judged=True),
+)
+FORMS: Mapping[Form, EvidenceForm] = {form.name: form for form in _FORMS}
+"""By name, every form of tasks."""

@@ -257,7 +257,7 @@ def _scorers(store: Store, part: _Part, tests: ScoredItems) -> list[Scorer | Non
     from wtsbench.reports.evidence import scorers
     from wtsbench.reports.table import Scorer
 
-    if tests.form == "classification":
+    if not tests.form.judged:
         return [None]
     found = scorers(store, _done(part.cells, part.ended), tests.split)
     return [

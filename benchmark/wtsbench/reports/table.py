@@ -12,7 +12,7 @@ import numpy as np
 
 from wtsbench.errors import SpecError
 from wtsbench.metrics.classification import Features, Metric
-from wtsbench.metrics.inheritance import INHERITANCE, Supervised
+from wtsbench.metrics.inheritance import Supervised
 from wtsbench.reports.contents import Ending
 from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import Identity, Tested, both, decided, numbers_of, rounded
@@ -95,7 +95,7 @@ class Table:
     @property
     def metrics(self) -> dict[str, Metric[Any]]:
         """All that is reported of students and ceilings."""
-        return {**self.tests.metrics, **(INHERITANCE if self.tests.form == "classification" else {})}
+        return {**self.tests.metrics, **self.tests.form.inheritance}
 
     @property
     def strategies(self) -> list[str]:
@@ -249,8 +249,7 @@ class Table:
             blocks.append(Block(features=features, values=tuple(metric.value for metric in metrics)))
 
         for function, features in made.features.items():
-            every = (*self.tests.metrics.values(), *self.tests.strict.values())
-            add([metric for metric in every if metric.features is function], features)
+            add([metric for metric in self.tests.every if metric.features is function], features)
         if made.classes is not None and made.probabilities is not None:
             weak, student = ([self._column[pair[part]] for pair in self._pair] for part in (0, 1))
             supervised = Supervised(
@@ -260,7 +259,7 @@ class Table:
                 weak_probabilities=made.probabilities[weak],
                 student_probabilities=made.probabilities[student],
             )
-            for metric in INHERITANCE.values():
+            for metric in self.tests.form.inheritance.values():
                 add([metric], metric.features(supervised))
         scores = self._resampler.scores(blocks, self.tests.groups)
         return {
@@ -277,7 +276,7 @@ class Table:
 
     def _columns(self, metric: Metric[Any], cells: Sequence[Cell], role: str) -> list[int]:
         """Where in `_scores` a role's trials are."""
-        if metric.name in INHERITANCE:
+        if metric.name in self.tests.form.inheritance:
             return [self._pair[cell.weak_trial, cell.trials[role]] for cell in cells]
         return [self._column[cell.trials[role]] for cell in cells]
 
@@ -318,7 +317,7 @@ class Table:
 
     def _strict(self, metric: Metric[Any], estimate: Estimate, first: _Side, second: _Side) -> Estimate | None:
         """A difference with texts that say nothing counted as the worst; None where these cannot explain it."""
-        strict = self.tests.strict.get(metric.name)
+        strict = self.tests.form.strict.get(metric.name)
         if strict is None:
             return None
         silence = [sum(self._share(name, *side) for name in ("empty", "copied")) for side in (first, second)]
@@ -334,7 +333,7 @@ class Table:
 
     def _shares(self, side: str, cells: Sequence[Cell], role: str) -> dict[str, Any]:
         """What a comparison of generated texts says of one side's texts."""
-        if not self.tests.strict:
+        if not self.tests.form.strict:
             return {}
         names = ("empty", "copied", "cut_off")
         return {f"{side}_{name}": rounded(self._share(name, cells, role)) for name in names}

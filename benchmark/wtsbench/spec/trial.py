@@ -147,6 +147,12 @@ class TrialSpec(Frozen):
         return PREDICTED_SPLITS
 
     @property
+    def drawn(self) -> GenerationSettings:
+        """How continuations are drawn; for generation alone."""
+        assert self.generation is not None, "a generative task's trial says how continuations are drawn"
+        return self.generation
+
+    @property
     def finetune(self) -> Finetune:
         """What of the model is trained: what the strategy asks for, else what the training settings say."""
         asked: Finetune | None = None if self.strategy is None else self.strategy.parameters.get("finetune")

@@ -49,8 +49,7 @@ def supervision_of(trial: Trial, strategy: GenerativeStrategy) -> GenerativeSupe
 def _of_split(
     trial: Trial, table: pa.Table, split: Split, strategy: GenerativeStrategy | None
 ) -> GenerativeSupervision:
-    assert trial.spec.generation is not None, "a generative trial has settings"
-    most = trial.spec.generation.max_new_tokens
+    most = trial.spec.drawn.max_new_tokens
     rows = table.filter(pa.compute.equal(table["split"], split.value)).sort_by(
         [("item_id", "ascending"), ("sample", "ascending")]
     )

@@ -16,7 +16,6 @@ from __future__ import annotations
 import time
 
 from wtsbench.contract.measurements import Measurements
-from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.trial import TRAIN_SPLIT, Role, Split
 from wtsbench.strategies import registry
 from wtsbench.strategies.decoding import ScoredTokens, decoding_of
@@ -36,7 +35,7 @@ ZERO_SHOT = "zero_shot"
 
 def run(trial: Trial) -> None:
     """Load, train, write, and write the records."""
-    spec, settings = trial.spec, settings_of(trial)
+    spec, settings = trial.spec, trial.spec.drawn
     progress = Progress(trial.folder.progress)
     writer = TrialWriter(trial.folder, spec, trial.device, progress)
     trial.measured.append(
@@ -47,7 +46,7 @@ def run(trial: Trial) -> None:
         )
     )
     decoding = decoding_of(spec.recipe) if spec.role is Role.WEAK else None
-    tasks = [(split, samples_of(split, settings)) for split in trial.predicted]
+    tasks = [(split, settings.samples_of(split)) for split in trial.predicted]
     progress.expect(sum(writer.cost(trial.items[split], samples) for split, samples in tasks))
     learn(trial, writer)
     trial.measured.append(writer.curve.measured(writer.trained_items))
@@ -67,19 +66,6 @@ def run(trial: Trial) -> None:
     for split, some in drafts.items():
         records.write_generations(trial.outbox, trial.job, split.value, some)
     trial.measured.append(Measurements(seconds={name: round(value, 4) for name, value in seconds.items()}))
-
-
-def settings_of(trial: Trial) -> GenerationSettings:
-    """How continuations are drawn."""
-    if trial.spec.generation is None:
-        raise TrialInputError("the trial is of a generative task and does not say how continuations are drawn")
-    return trial.spec.generation
-
-
-def samples_of(split: Split, settings: GenerationSettings) -> int:
-    """Continuations a prompt of a split."""
-    few = {Split.TRANSFER: settings.samples_transfer, Split.VALIDATION: settings.samples_validation}
-    return few.get(split, settings.samples)
 
 
 def learn(trial: Trial, writer: TrialWriter) -> None:

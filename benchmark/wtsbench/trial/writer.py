@@ -121,8 +121,7 @@ class TrialWriter:
 
     def cost(self, items: Items, samples: int) -> float:
         """Tokens that `write` will tell the progress display of."""
-        assert self._spec.generation is not None, "a generative trial has settings"
-        return len(items.item_ids) * samples * self._spec.generation.max_new_tokens
+        return len(items.item_ids) * samples * self._spec.drawn.max_new_tokens
 
     def write(self, items: Items, samples: int, decoding: Decoding | None) -> list[Draft]:
         """Continuations of every prompt, samples of an item side by side; the progress is told, not asked to expect.
@@ -131,8 +130,7 @@ class TrialWriter:
             UnusableModelError: the context has no room for them.
             DivergedError: the model's scores are NaN.
         """
-        settings, seed = self._spec.generation, self._spec.seed
-        assert settings is not None, "a generative trial has settings"
+        settings, seed = self._spec.drawn, self._spec.seed
         most = settings.max_new_tokens
         models = [self.model]
         combine: sampling.Combine = sampling.first
