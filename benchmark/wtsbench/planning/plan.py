@@ -97,7 +97,7 @@ class Reuse:
     """Trials that are done in the store; they matter only with `grid` or `trusted`."""
 
     def chosen(self, shared_id: str) -> tuple[str, str | None]:
-        """Id and grid of the trial to use: the first finished of its own grid, all grids, trusted ones; else a new one."""
+        """Id and grid of the trial to use: the first finished one of `grid`, all grids or trusted ones; else a new."""
         grids = (self.grid, None, *self.trusted)
         if len(grids) == 2 and self.grid is None:
             return shared_id, None
