@@ -1,8 +1,8 @@
-"""wtsbench in Python: open a store and ask it, plan and submit grids, show leaderboards.
+"""wtsbench in Python: open and query a store, plan and submit grids, show leaderboards.
 
 Every function here is also an attribute of `wtsbench`. A grid is a name, the path of a file, its YAML as a text of
-several lines, a dict, or a `wtsbench.spec.grid.Grid`; relative paths start from the file's folder, else from the
-working folder. What the user can mend raises `wtsbench.errors.UserError`, whose `remedy` says how.
+several lines, a dict, or a `wtsbench.spec.grid.Grid`; paths are relative to the file's folder, else to the working
+folder. Errors that the user can correct are `wtsbench.errors.UserError`, whose `remedy` says how.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Comparisons", "Leaderboard", "Store", "compare", "leaderboard", "open_store", "plan", "submit"]
 
 _WIDTH = 110
-"""Columns of a leaderboard in a notebook."""
+"""Width of a leaderboard in a notebook, in characters."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Store:
 
     @property
     def uri(self) -> str:
-        """Where it is: a folder, or a server's address."""
+        """Its address: a folder, or that of a server."""
         return self.client.uri
 
     def trials(self) -> pa.Table:
@@ -54,7 +54,7 @@ class Store:
         return self.client.trials()
 
     def predictions(self, trial_ids: Sequence[str] | None = None, *, splits: Sequence[str] | None = None) -> pa.Table:
-        """Predicted probabilities over the classes, one row an item and trial that is done.
+        """Predicted probabilities over the classes, one row per item and trial that is done.
 
         Args:
             trial_ids: of these trials only; by default of all, which may be more than fits into memory.
@@ -204,10 +204,10 @@ def compare(
     """
     from wtsbench.reports.comparison import compare as compared
 
-    found = compared(
+    comparisons = compared(
         _opened(store).client, grid, submission=submission, task=task, pair=pair, metric=metric, split=split
     )
-    return Comparisons(**vars(found))
+    return Comparisons(**vars(comparisons))
 
 
 def plan(
@@ -293,7 +293,7 @@ def _table(kind: type, entries: Sequence[Any]) -> pa.Table:
 
     def type_of(hint: Any) -> pa.DataType | None:
         if get_origin(hint) in (Union, UnionType):
-            return type_of(next(one for one in get_args(hint) if one is not type(None)))
+            return type_of(next(option for option in get_args(hint) if option is not type(None)))
         if get_origin(hint) is Literal:
             return pa.string()
         if get_origin(hint) is tuple:
@@ -302,6 +302,6 @@ def _table(kind: type, entries: Sequence[Any]) -> pa.Table:
         return plain.get(hint)
 
     hints = get_type_hints(kind)
-    types: Mapping[str, pa.DataType | None] = {one.name: type_of(hints[one.name]) for one in fields(kind)}
-    schema = pa.schema([(name, found) for name, found in types.items() if found is not None])
+    types: Mapping[str, pa.DataType | None] = {field.name: type_of(hints[field.name]) for field in fields(kind)}
+    schema = pa.schema([(name, known_type) for name, known_type in types.items() if known_type is not None])
     return pa.table({name: [getattr(entry, name) for entry in entries] for name in schema.names}, schema=schema)

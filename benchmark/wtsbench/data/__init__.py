@@ -1,6 +1,6 @@
-"""Tasks' data: from a canonical source or a mirror to prepared items, deduplicated, grouped and split.
+"""Preparing tasks' data: from a canonical source or a mirror to items, deduplicated, grouped and split.
 
-The only room that imports `datasets`, and only where rows are read: not when the prepared items are in the cache.
+Only this package imports `datasets`, and only to read rows: not when the prepared items are in the cache.
 """
 
 from wtsbench.data.dataset import Dataset, digest_items

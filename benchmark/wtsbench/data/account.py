@@ -1,6 +1,6 @@
-"""What became of a task's rows, in few words: the way from rows to items, the splits, and what to be warned of.
+"""A short account of a task's data: how rows became items, the splits, and warnings.
 
-A pure function of what a data set tells of itself, so it is the same before a grid runs and out of the store.
+A pure function of a data set's report, so it is the same before a grid runs and from the store.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from wtsbench.spec.trial import TEST_SPLITS, Split
 from wtsbench.visible import visible
 
 DISAGREEMENT = 0.2
-"""Share of items to which two models are taken to give different answers, where nothing is known of them yet."""
+"""Assumed share of items that two models answer differently, before any was run."""
 _POWER = 2.8016
-"""Standard errors of a difference that a two-sided test at 5% finds 4 times in 5."""
+"""Standard errors of a difference that a two-sided test at 5% detects with a power of 80%."""
 COARSE = 0.1
-"""A test set that shows no smaller difference than this shows next to nothing."""
+"""A test set that cannot show smaller differences than this is reported as too small."""
 FEW = 10
-"""With fewer test items of a class, nothing can be said of it."""
+"""With fewer test items of a class, its scores are unreliable."""
 _RARE = 0.1
-"""Below this share of a split, a class is told with its number of items."""
+"""Below this share of a split, a class is shown with its number of items."""
 _ONE_SIDED = 0.75
 """From this share of one class on, accuracy says little."""
 SHOWS = (
     "shows: about the smallest difference in the metric that a test set can show, of two models that answer "
     f"{DISAGREEMENT:.0%} of its items differently; to the second number where related texts are answered as one"
 )
-"""What the column says that `SplitAccount.shown` is for."""
+"""Explanation of the column with `SplitAccount.shown`."""
 _LEFT_OUT = {
     "empty_rows_dropped": ("empty", "their text is empty; look at the columns that `template` names"),
     "rows_without_two_choices": ("without two choices", "a question needs a right and a wrong choice"),
@@ -50,14 +50,14 @@ _LEFT_OUT = {
     "dropped_without_target": ("without a target", "`demonstrations` lets few continuations be learned from"),
     "dropped_by_balancing": ("balanced away", "`balance: none` keeps them, `balance: train` those of test sets"),
 }
-"""Counts of a report in the order in which rows go: in words, and what to know where most go by it."""
+"""Counts of a report in the order of the steps that drop rows: a name, and advice if a step drops most of them."""
 _CAPPED = "capped"
-"""What a cap takes is not lost: somebody asked for it."""
+"""Items beyond a cap are not reported as lost: the user asked for the cap."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """So many of something."""
+    """A number of rows or items, with its name."""
 
     name: str
     number: int
@@ -69,7 +69,7 @@ class Way:
 
     rows: int
     left_out: tuple[Count, ...]
-    """Why rows, or the items made of them, are none of the task's: none with 0."""
+    """Reasons why rows, or items made of them, were dropped; reasons with 0 are left out."""
     items: int
     groups: int
 
@@ -90,19 +90,19 @@ class SplitAccount:
     classes: tuple[Count, ...]
     """Items of each class; empty for generation."""
     left_out: tuple[Count, ...]
-    """Items of the split that trials do not see."""
+    """Items of the split that trials do not use."""
     shows: tuple[float, float] | None
     """About the smallest difference in the task's metric that the items can show, where all are answered independently,
     and where related texts are answered as one; of test sets of classification."""
 
     @property
     def shares(self) -> str:
-        """`no 91%, yes 9.3% (158)`: how many there are of a class is told where they are few."""
+        """`no 91%, yes 9.3% (158)`: rare classes with their number of items."""
         return ", ".join(f"{count.name} {_percent(count.number, self.items)}" for count in self.classes)
 
     @property
     def shown(self) -> str:
-        """`0.033`, or `0.047 to 0.144`; nothing where it is not known."""
+        """`0.033`, or `0.047 to 0.144`; empty if unknown."""
         if self.shows is None:
             return ""
         low, high = (f"{difference:.3f}" for difference in self.shows)
@@ -110,25 +110,25 @@ class SplitAccount:
 
     @property
     def gone(self) -> str:
-        """`310 balanced away, 2,000 capped`; nothing where all are taken."""
+        """`310 balanced away, 2,000 capped`; empty if all are used."""
         return ", ".join(f"{count.number:,} {count.name}" for count in self.left_out)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What became of the rows of a task, and of its test set from elsewhere."""
+    """How the rows of a task, and of its out-of-distribution test set, became items."""
 
     task: str
     metric: str
     balance: str | None
-    """None of generation, and where it is not known."""
+    """None for generation, or if unknown."""
     own: Way
     ood: Way | None
     words: tuple[int, ...]
-    """Of the items' texts: the median, and the longest; empty where it is not known."""
+    """Words of the items' texts: the median and the maximum; empty if unknown."""
     splits: tuple[SplitAccount, ...]
     warnings: tuple[str, ...]
-    """What its user must know before reading scores."""
+    """What the user must know before reading scores."""
 
     @property
     def line(self) -> str:
@@ -139,10 +139,10 @@ class Account:
 
     @property
     def lines(self) -> list[str]:
-        """The way from the rows, source by source, and how long the texts are; without the splits."""
+        """How rows became items, source by source, and the lengths of texts; without the splits."""
         texts = "; texts of {:,} words (median) to {:,}".format(*self.words) if self.words else ""
-        told = [f"{self.task}: {self.own}{texts}{self._balance}"]
-        return told if self.ood is None else [*told, f"{self.task}, out of distribution: {self.ood}"]
+        lines = [f"{self.task}: {self.own}{texts}{self._balance}"]
+        return lines if self.ood is None else [*lines, f"{self.task}, out of distribution: {self.ood}"]
 
     @property
     def _balance(self) -> str:
@@ -155,13 +155,13 @@ def account_of(dataset: Dataset) -> Account:
 
 
 def account(task: str, metric: str, labels: Sequence[str], report: Mapping[str, Any]) -> Account:
-    """The account that a data set's report gives; what an old report does not tell counts as none.
+    """The account from a data set's report; fields missing from an old report count as none.
 
-    Names in it are as a terminal may get them.
+    Names in it are safe to print to a terminal.
     """
     task = visible(task)
-    told = {name: split for name, split in _mapping(report, "splits").items() if isinstance(split, Mapping)}
-    splits = tuple(_split(name, metric, labels, split) for name, split in told.items())
+    split_reports = {name: split for name, split in _mapping(report, "splits").items() if isinstance(split, Mapping)}
+    splits = tuple(_split(name, metric, labels, split) for name, split in split_reports.items())
     other = _mapping(report, "ood")
     balance = report.get("balance")
     words = _mapping(report, "words")
@@ -179,7 +179,7 @@ def account(task: str, metric: str, labels: Sequence[str], report: Mapping[str, 
 
 
 def stored_account(row: Mapping[str, Any]) -> Account | None:
-    """The account of a data set by its row in a store; None where that tells of no split."""
+    """The account of a data set from its row in a store; None if the row has no splits."""
     try:
         report = json.loads(row["report"])
     except ValueError:
@@ -190,26 +190,26 @@ def stored_account(row: Mapping[str, Any]) -> Account | None:
 
 
 def smallest_difference(metric: str, items: int, of_classes: Sequence[int]) -> float | None:
-    """About the smallest difference between two models' scores that a test set finds 4 times in 5, at 5%.
+    """About the smallest difference between two models' scores that a test set detects with 80% power, at 5%.
 
-    The share of items that one has right and the other has not, and its reverse, are at most `DISAGREEMENT` together:
-    so the difference of their accuracies has a standard error of at most sqrt(DISAGREEMENT / n) (McNemar 1947). For a
-    mean over classes, n counts as many items of one kind as tell as much.
+    The share of items that exactly one of the two has right is at most `DISAGREEMENT`: so the difference of their
+    accuracies has a standard error of at most sqrt(DISAGREEMENT / n) (McNemar 1947). For a mean over classes, n is the
+    effective number of items (`Metric.effective`).
 
     Args:
-        metric: of classification; None is returned for others.
-        items: that are answered independently of each other: items, or groups of related ones.
-        of_classes: of each class.
+        metric: a metric of classification; for others None is returned.
+        items: number of items, or of groups of related items, that are answered independently of each other.
+        of_classes: the same for each class.
     """
-    known = METRICS.get(metric)
-    if known is None:
+    definition = METRICS.get(metric)
+    if definition is None:
         return None
-    size = items if known.effective is None else known.effective(np.array(of_classes, dtype=np.int64))
+    size = items if definition.effective is None else definition.effective(np.array(of_classes, dtype=np.int64))
     return min(1.0, _POWER * math.sqrt(DISAGREEMENT / size)) if size > 0 else None
 
 
 def cut_off(dataset: Dataset, max_length: int) -> str | None:
-    """That texts will be cut off, where some have more words than a model is given tokens; they may be more."""
+    """A warning if texts have more words than `max_length` tokens and will be cut off; others may be, too."""
     long = sum(len(text.split()) > max_length for text in dataset.items["text"].to_pylist())
     if not long:
         return None
@@ -250,33 +250,33 @@ def _left_out(report: Mapping[str, Any]) -> Iterator[Count]:
 
 def _warnings(made: Account) -> Iterator[str]:
     lost = Counter({count.name: count.number for count in made.own.left_out})
-    whole = made.own.items + lost.total()
+    total = made.own.items + lost.total()
     for split in made.splits:
         if split.split != Split.OOD.value:
             lost.update({count.name: count.number for count in split.left_out if count.name != _CAPPED})
-    if lost.total() > whole / 2:
+    if lost.total() > total / 2:
         ((name, number),) = lost.most_common(1)
         why = next(why for called, why in _LEFT_OUT.values() if called == name)
-        yield f"task {made.task}: most of its rows are lost, {number:,} of {whole:,} are {name}: {why}"
+        yield f"task {made.task}: most of its rows are lost, {number:,} of {total:,} are {name}: {why}"
     for split in made.splits:
         if split.split in TEST_SPLITS:
             yield from _of_test_set(made, split)
 
 
 def _of_test_set(made: Account, split: SplitAccount) -> Iterator[str]:
-    said = f"task {made.task}: {split.items:,} items of {split.split}"
+    subject = f"task {made.task}: {split.items:,} items of {split.split}"
     metric = made.metric.replace("_", " ")
     rare = _listed(f"{count.number:,} of {count.name}" for count in split.classes if count.number < _RARE * split.items)
     few = _listed(f"{count.number} of {count.name}" for count in split.classes if count.number < FEW)
     if split.shows is not None and split.shows[0] > COARSE:
         only = f", only {rare}," if rare else ""
-        yield f"{said}{only} are too few to show a difference in {metric} below about {split.shows[0]:.2f}"
+        yield f"{subject}{only} are too few to show a difference in {metric} below about {split.shows[0]:.2f}"
     elif few:
-        yield f"{said}, only {few}: what is said of so few items is rough"
+        yield f"{subject}, only {few}: what is said of so few items is rough"
     most = max(split.classes, key=lambda count: count.number, default=None)
     if made.metric == "accuracy" and most is not None and most.number >= _ONE_SIDED * split.items:
         yield (
-            f"{said}: who always answers {most.name} has an accuracy of {most.number / split.items:.3f}; "
+            f"{subject}: who always answers {most.name} has an accuracy of {most.number / split.items:.3f}; "
             "`metric: balanced_accuracy` or `f1` says more"
         )
 

@@ -1,4 +1,4 @@
-"""Which items of a split stay: classes cut to the rarest where a task asks for it, then capped at equal shares."""
+"""Choosing a split's items: classes cut to the size of the rarest if asked for, then capped with equal shares."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from wtsbench.data.protocol import Item
 
 _TAUGHT = (Split.WEAK_TRAIN, Split.TRANSFER)
-"""Where a generative item needs a target: ground truth is learned from there."""
+"""Splits whose ground truth is learned, so that a generative item needs a target there."""
 
 
 def choose(
     manifest: TaskManifest, split: Split, items: Iterable[Item], *, balance: Balance, cap: int | None, seed: int
 ) -> tuple[list[Item], dict[str, Any]]:
-    """A split's items, balanced and capped, and the counts of what was done."""
+    """A split's items, balanced and capped, and counts of the dropped ones."""
     ordered = sorted(items, key=lambda item: rank(seed, "item", item.item_id))
     counts: dict[str, Any] = {}
     if manifest.form == "generation":
@@ -48,21 +48,21 @@ def choose(
 
 
 def rank(seed: int, kind: str, name: str) -> bytes:
-    """What items and groups are ordered by: a hash, so that neither rows nor ids decide."""
+    """Sort key of items and groups: a hash, so that neither the order of rows nor ids matter."""
     return hashlib.sha256(f"{seed}\n{kind}\n{name}".encode()).digest()
 
 
 def _evened(ordered: Sequence[Item]) -> list[Item]:
-    """The first of each class, as many as the rarest class has."""
+    """The first items of each class, as many as the rarest class has."""
     least = min(Counter(item.label for item in ordered).values(), default=0)
     return [item for item, place in _placed(ordered) if place < least]
 
 
 def _by_share(ordered: Sequence[Item]) -> list[Item]:
-    """The items so that every prefix has the classes in the shares of the whole, as nearly as whole items can.
+    """The items in an order in which every prefix has nearly the class shares of the whole.
 
-    Number i of the n of its class stands at (i + 1/2) / n (the seats of Webster and Sainte-Lague). So a smaller cap
-    leaves a subset of what a larger one leaves.
+    Item i of the n of its class gets position (i + 1/2) / n (the Webster/Sainte-Lague method). So a smaller cap keeps a
+    subset of what a larger one keeps.
     """
     sizes = Counter(item.label for item in ordered)
     keyed = [((place + 0.5) / sizes[item.label], item.label or 0, item) for item, place in _placed(ordered)]
@@ -70,7 +70,7 @@ def _by_share(ordered: Sequence[Item]) -> list[Item]:
 
 
 def _placed(ordered: Sequence[Item]) -> list[tuple[Item, int]]:
-    """Each item with its place among those of its class."""
+    """Each item with its index within its class."""
     seen: Counter[int | None] = Counter()
     placed = []
     for item in ordered:
@@ -80,6 +80,6 @@ def _placed(ordered: Sequence[Item]) -> list[tuple[Item, int]]:
 
 
 def _whole_at(turns: Sequence[Item]) -> int:
-    """The smallest cap that leaves an item of every class that there is."""
+    """The smallest cap that keeps an item of every class."""
     first = {item.label: place for place, item in reversed(list(enumerate(turns)))}
     return 1 + max(first.values(), default=-1)

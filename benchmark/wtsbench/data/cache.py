@@ -1,4 +1,4 @@
-"""Prepared data, kept between runs. A damaged or foreign file counts as none."""
+"""Cache of prepared data. A damaged or foreign file counts as missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REPORT, _DIGEST, _SEAL = b"wtsbench.report", b"wtsbench.data_digest", b"wtsbenc
 def cache_key(
     manifest: TaskManifest, settings: DataSettings, source: dict[str, Any], elsewhere: dict[str, Any] | None
 ) -> str:
-    """Of everything that decides the items: manifest, settings, the sources' content and the preparing code."""
+    """Cache key: digest of everything that decides the items: manifest, settings, content of the sources and code."""
     made_of = {
         "manifest": manifest.model_dump(mode="json"),
         "settings": settings.model_dump(mode="json"),
@@ -38,7 +38,7 @@ def cache_key(
 
 
 def load(key: str, manifest: TaskManifest) -> Dataset | None:
-    """The dataset kept under this key, verified; None where there is none that is whole."""
+    """The dataset of this key, verified; None if it is missing or damaged."""
     try:
         items = pa.ipc.open_file(pa.BufferReader(path_of(key).read_bytes())).read_all()
     except (OSError, pa.ArrowException):
@@ -51,7 +51,7 @@ def load(key: str, manifest: TaskManifest) -> Dataset | None:
 
 
 def save(key: str, dataset: Dataset) -> None:
-    """Keep a dataset: written under another name, synced and renamed.
+    """Store a dataset: written under a temporary name, synced and renamed.
 
     Raises:
         DataError: the cache folder cannot be written.
@@ -76,7 +76,7 @@ def save(key: str, dataset: Dataset) -> None:
 
 
 def path_of(key: str) -> Path:
-    """Where the dataset of this key is kept."""
+    """Path of the dataset of this key."""
     return cache_folder() / "data" / "prepared" / f"{key}.arrow"
 
 
@@ -86,9 +86,9 @@ def _seal(report: bytes, data_digest: bytes) -> bytes:
 
 @cache
 def _code() -> str:
-    """Digest of this room's own source, the generators included: other code, other cache."""
-    here = Path(__file__).parent
+    """Digest of this package's source, generators included: changed code does not use older entries."""
+    package = Path(__file__).parent
     hasher = hashlib.sha256()
-    for path in sorted(here.rglob("*.py")):
-        hasher.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes())
+    for path in sorted(package.rglob("*.py")):
+        hasher.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return hasher.hexdigest()

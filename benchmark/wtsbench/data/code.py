@@ -1,6 +1,6 @@
-"""Rows that another package's function makes.
+"""Rows made by a function of another package.
 
-A package adds one with an entry point of the group `wtsbench.tasks`, to a function whose keyword arguments are the
+A package registers it as an entry point of the group `wtsbench.tasks`: a function whose keyword arguments are the
 manifest's `parameters`, and which yields rows, each a dict of column to value:
 
     [project.entry-points."wtsbench.tasks"]
@@ -22,25 +22,26 @@ GROUP = "wtsbench.tasks"
 
 
 def rows_of_code(source: CodeSource, where: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What identifies the rows (the package's version, and a digest of what it yielded), and the rows.
+    """The rows' identity (the package's version and a digest of the rows), and the rows.
 
     Raises:
-        DataError: there is no such entry point, it cannot be loaded or called, or it yields something else than rows.
+        DataError: there is no such entry point, it cannot be loaded or called, or it does not yield rows.
     """
     points = {point.name: point for point in entry_points(group=GROUP)}
     point = points.get(source.entry_point)
     if point is None:
         near = nearest(source.entry_point, points)
         hint = "" if near is None else f"did you mean {near!r}? "
-        known = ", ".join(sorted(points)) or "none"
+        available = ", ".join(sorted(points)) or "none"
         raise DataError(
-            f"{where}: no installed package has it", remedy=f"{hint}The group {GROUP} has {known}; install the package."
+            f"{where}: no installed package has it",
+            remedy=f"{hint}The group {GROUP} has {available}; install the package.",
         )
     rows = _called(point, source, where)
     for place, row in enumerate(rows):
         if not (isinstance(row, dict) and all(isinstance(name, str) for name in row)):
-            said = f"row {place + 1} is a {type(row).__name__}"
-            raise DataError(f"{where}: {said}, not a dict of column to value", remedy=_repair(point))
+            problem = f"row {place + 1} is a {type(row).__name__}"
+            raise DataError(f"{where}: {problem}, not a dict of column to value", remedy=_repair(point))
     try:
         content = digest(json.loads(json.dumps(rows)))
     except (TypeError, ValueError) as error:
@@ -59,9 +60,9 @@ def rows_of_code(source: CodeSource, where: str) -> tuple[dict[str, Any], list[d
 def _called(point: EntryPoint, source: CodeSource, where: str) -> list[Any]:
     try:
         return list(point.load()(**source.parameters))
-    except Exception as error:  # another package's code may raise anything; the user must learn which package
-        said = f"{point.value} failed: {type(error).__name__}: {error}"
-        raise DataError(f"{where}: {said}", remedy=_repair(point)) from error
+    except Exception as error:  # another package's code may raise anything; the message names the package
+        problem = f"{point.value} failed: {type(error).__name__}: {error}"
+        raise DataError(f"{where}: {problem}", remedy=_repair(point)) from error
 
 
 def _repair(point: EntryPoint) -> str:

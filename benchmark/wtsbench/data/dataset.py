@@ -24,28 +24,28 @@ class Dataset:
     form: str
     """`classification` or `generation`."""
     labels: tuple[str, ...]
-    """Class names; `label` in the items is an index into them. Of `generation`: none."""
+    """Class names; `label` in the items is an index into them. Empty for `generation`."""
     metric: str
     settings: dict[str, Any] | None
-    """Of `generation`: its GenerationSettings, as JSON has them."""
+    """For `generation`: its GenerationSettings as JSON values."""
     items: pa.Table
     """The store's `items` table, ordered by split (weak_train, transfer, validation, test, ood), then by item id."""
     report: dict[str, Any]
-    """What preparation found and did, as JSON-able counts. Where the rows came from is in `report["source"]`, and may
-    differ between two datasets of one digest: a mirror and the canonical place give the same items."""
+    """Counts of the preparation, as JSON values. `report["source"]` says where the rows came from; it may differ
+    between two datasets of one digest, as a mirror and the canonical place give the same items."""
 
     def size(self, split: Split) -> int:
-        """Number of items of a split; 0 of one that the task has not."""
+        """Number of items of a split; 0 if the task does not have it."""
         return int(self.report["splits"].get(split.value, {"items": 0})["items"])
 
     def characters(self, split: Split) -> int:
-        """Characters of all texts of a split."""
+        """Total characters of the texts of a split."""
         texts = self.items.filter(pc.field("split") == split.value)["text"]
         return int(pc.sum(pc.utf8_length(texts)).as_py() or 0)
 
 
 def of_manifest(manifest: TaskManifest, items: pa.Table, report: dict[str, Any]) -> Dataset:
-    """The dataset of a task's items, its digest computed; the items' first column stays as it is."""
+    """The dataset of a task's items with its digest; the items' first column is not filled in."""
     settings = None if manifest.generation is None else manifest.generation.model_dump(mode="json")
     data_digest = digest_items(
         task=manifest.name,
@@ -78,9 +78,9 @@ def digest_items(
 ) -> str:
     """The data digest: SHA-256 over task, class names, metric and every item in order (id, group, split, text, label).
 
-    Of a generative task also over its settings, and over the targets in place of labels. Of a classification also over
-    its `balance`, where classes were evened out: what tables say of it is then true of every trial that they show. All
-    else of the digest is what the items are and not how they came about, so it can be verified from what is stored.
+    For a generative task also over its settings, and over targets in place of labels. For classification also over
+    `balance`, if classes were balanced, so that a table's statement about it holds for every trial in it. Otherwise the
+    digest covers the items only, not how they were made, so it can be verified from the store.
     """
     last = "label" if settings is None else "target"
     columns = (items[name].to_pylist() for name in ("item_id", "group_id", "split", "text", last))
@@ -98,12 +98,12 @@ def digest_items(
 
 
 def balance_in(report: Any) -> str | None:
-    """The balance that a stored report tells, as JSON; None of generation, and where it tells none."""
+    """The balance in a stored report (JSON); None for generation, or if the report has none."""
     try:
-        told = json.loads(report)
-    except (TypeError, ValueError):  # whatever a client sent
+        parsed = json.loads(report)
+    except (TypeError, ValueError):  # a client may have sent anything
         return None
-    balance = told.get("balance") if isinstance(told, dict) else None
+    balance = parsed.get("balance") if isinstance(parsed, dict) else None
     return balance if isinstance(balance, str) else None
 
 
@@ -113,6 +113,6 @@ def with_digest(items: pa.Table, data_digest: str) -> pa.Table:
 
 
 def plain(report: dict[str, Any]) -> dict[str, Any]:
-    """The report as it is after a way through JSON, so that a cached one equals a fresh one."""
+    """The report after a round trip through JSON, so that a cached one equals a fresh one."""
     result: dict[str, Any] = json.loads(json.dumps(report))
     return result

@@ -1,4 +1,4 @@
-"""Files from public addresses, kept in the cache folder once they were fetched and found right."""
+"""Files from public addresses, downloaded, verified and kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Download:
-    """A file at a public address, kept in the cache folder once it was fetched and found right."""
+    """A file at a public address, kept in the cache folder after download and verification."""
 
     task: str
     source: FileSource
@@ -38,16 +38,16 @@ class Download:
 
     @property
     def report(self) -> dict[str, Any]:
-        """The address and the content."""
+        """The address and the digest of the content."""
         return {"kind": "file", "url": self.source.url, "sha256": self.source.sha256}
 
     def read(self, columns: Sequence[str]) -> Columns:
-        """These columns, after a download where need be."""
+        """These columns, after a download if the file is not cached."""
         return read_file(self._fetch(), self.source.format, columns, self.where, self.source.columns)
 
     def _fetch(self) -> Path:
         kept = cache_folder() / "data" / "files" / f"{self.source.sha256}.{self.source.format}"
-        with suppress(FileNotFoundError):  # never there, or removed by who needed room
+        with suppress(FileNotFoundError):  # never downloaded, or removed to free space
             if sha256(kept) == self.source.sha256:
                 return kept
         try:
@@ -58,10 +58,10 @@ class Download:
         try:
             with os.fdopen(handle, "wb") as sink:
                 self._stream(sink)
-            found = sha256(Path(name))
-            if found != self.source.sha256:
+            content = sha256(Path(name))
+            if content != self.source.sha256:
                 raise DataError(
-                    f"{self.where} has sha256 {found}, its manifest says {self.source.sha256}",
+                    f"{self.where} has sha256 {content}, its manifest says {self.source.sha256}",
                     remedy="the file was changed or cut short: try again, or use a mirror (WTSBENCH_DATA_MIRROR).",
                 )
             Path(name).replace(kept)

@@ -1,6 +1,6 @@
-"""Rows that give several items, or one that is made of several texts: choices, preferences, mismatches.
+"""Rows that become several items, or an item made of several texts: choices, preferences, mismatches.
 
-Whatever has to be picked, a hash of the content picks: the same for every order of the rows and every data seed.
+Every choice is made by a hash of the content: the same for every order of the rows and every data seed.
 """
 
 from __future__ import annotations
@@ -19,48 +19,48 @@ Cells = dict[str, str]
 
 
 class RowFault(Exception):
-    """What is wrong with a row."""
+    """A row is invalid."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """The cells of an item and what its label says."""
+    """The cells of an item and its label."""
 
     cells: Cells
     said: str
     """A value of the label column, or one of the expansion's `meanings`."""
     ties: tuple[str, ...] = ()
-    """Items that share one belong together."""
+    """Items with a common value belong to one group."""
 
 
 def expand(
     manifest: TaskManifest, rows: Sequence[tuple[int, Cells]], faults: list[str], counts: Counter[str]
 ) -> list[Labelled]:
-    """The items of all rows; faults and counts are added to.
+    """The items of all rows; appends to `faults` and `counts`.
 
     Args:
-        manifest: a task with one of the three.
-        rows: place and cells of each row.
-        faults: what is wrong, row by row.
+        manifest: a task with one of the three expansions.
+        rows: position and cells of each row.
+        faults: errors, row by row.
         counts: of rows that were left out.
     """
     match manifest.expansion:
         case Mismatch() as mismatch:
             return _mismatched(mismatch, [cells for _, cells in rows], counts)
         case Preference() as preference:
-            found = [_compared(preference, cells) for _, cells in rows]
-            counts["indistinct_pairs_dropped"] = found.count(None)
-            return [item for item in found if item is not None]
+            compared = [_compared(preference, cells) for _, cells in rows]
+            counts["indistinct_pairs_dropped"] = compared.count(None)
+            return [item for item in compared if item is not None]
         case Choices() as choices:
-            asked = tuple(name for name in manifest.text_columns if name != "choice")
-            return _chosen(choices, asked, rows, faults, counts)
+            question_columns = tuple(name for name in manifest.text_columns if name != "choice")
+            return _chosen(choices, question_columns, rows, faults, counts)
     raise AssertionError("rows that are items themselves")
 
 
 def _chosen(
     choices: Choices, asked: tuple[str, ...], rows: Sequence[tuple[int, Cells]], faults: list[str], counts: Counter[str]
 ) -> list[Labelled]:
-    """For each question an item with the right choice and one with a wrong choice."""
+    """Two items per question, one with the right choice and one with a wrong choice."""
     result: list[Labelled] = []
     counts["rows_without_two_choices"] = 0
     for place, cells in rows:
@@ -86,7 +86,7 @@ def _chosen(
 
 
 def _compared(preference: Preference, cells: Cells) -> Labelled | None:
-    """The item that shows both texts; None where they are the same."""
+    """The item that shows both texts; None if they are the same."""
     better, worse, context = cells[preference.better], cells[preference.worse], ""
     if preference.marker is not None:
         end = _common_end(better, worse, preference.marker)
@@ -97,21 +97,21 @@ def _compared(preference: Preference, cells: Cells) -> Labelled | None:
     swapped = _hash(comparable(context), *sorted((one, two)))[0] % 2 == 1
     first, second = sorted((one, two), reverse=swapped)
     shown = (better, worse) if (one, two) == (first, second) else (worse, better)
-    said = "first" if shown[0] is better else "second"
-    return Labelled({**cells, "context": context, "first": shown[0], "second": shown[1]}, said)
+    label = "first" if shown[0] is better else "second"
+    return Labelled({**cells, "context": context, "first": shown[0], "second": shown[1]}, label)
 
 
 def _common_end(one: str, two: str, marker: str) -> int:
-    """Where the last marker ends that lies in what the two texts begin with alike; 0 where there is none."""
+    """End of the last marker within the common prefix of the two texts; 0 if there is none."""
     shared = next(
         (place for place, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two))
     )
-    found = one.rfind(marker, 0, shared)
-    return 0 if found < 0 else found + len(marker)
+    last = one.rfind(marker, 0, shared)
+    return 0 if last < 0 else last + len(marker)
 
 
 def _mismatched(mismatch: Mismatch, rows: Sequence[Cells], counts: Counter[str]) -> list[Labelled]:
-    """Each row as it is, and with its part out of the next row, in the order of a hash, that differs where it must."""
+    """Each row as it is, and once with a part from the next suitable row, in the order of a hash."""
     ranked = sorted(rows, key=lambda cells: (_hash(*(comparable(cells[name]) for name in sorted(cells))), str(cells)))
     apart = [comparable(cells[mismatch.apart]) for cells in ranked]
     result = [Labelled(cells, "together") for cells in ranked]

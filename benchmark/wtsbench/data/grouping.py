@@ -1,6 +1,6 @@
-"""Groups that the split must not part: items tied by a group column, or nearly the same.
+"""Groups that must stay in one split: items with a common value of a group column, or nearly the same text.
 
-The groups are the connected components of a graph whose nodes are the items and the values they are compared by.
+Groups are the connected components of a graph whose nodes are the items and the values by which they are compared.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHINGLE_WORDS = 2
-"""Words per shingle. On the safety data single words chain thousands of template prompts ("Explain the history of ...")
-into one component at any threshold that catches rewordings; pairs with a threshold of .6 keep the largest below 1% of
-the items."""
+"""Words per shingle. On the safety data single words join thousands of template prompts ("Explain the history of ...")
+into one component at any threshold that catches rewordings; with pairs and a threshold of .6 the largest component is
+below 1% of the items."""
 _BLOCK = 512
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:
-    """The pairs of neighbouring words of a comparable text, its start and end counting as words."""
+    """Pairs of adjacent words of a comparable text, with its start and end counted as words."""
     words = ["", *text.split(), ""]
     return {tuple(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1)}
 
@@ -72,7 +72,7 @@ def similar_pairs(
 def _members(
     texts: Sequence[str], vocabulary: dict[tuple[str, ...], int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Numbers of the texts' shingles, text after text, and where each text's numbers end, a 0 first."""
+    """Ids of the texts' shingles, text after text, and the offsets of the texts, beginning with 0."""
     indices: list[int] = []
     ends = [0]
     for text in texts:

@@ -1,4 +1,4 @@
-"""Datasets of the hub: revisions resolved to commits, and columns at a commit."""
+"""Datasets of the Hugging Face hub: resolving revisions to commits, and reading columns at a commit."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TIMEOUT = 20
 
 
 def resolve_revision(source: HubSource, where: str) -> str:
-    """The commit that a branch or tag of a hub dataset stands for now.
+    """The current commit of a branch or tag of a hub dataset.
 
-    Where the hub cannot be reached, its cache on this machine may know what the name last meant.
+    If the hub cannot be reached, the commit last known to its cache on this machine is used.
 
     Raises:
         DataError: there is no such dataset or revision, or the hub cannot be reached.
@@ -67,7 +67,7 @@ def read_hub(source: HubSource, commit: str, columns: Sequence[str], where: str)
                 builder = datasets.load_dataset_builder(
                     source.id, source.config, data_dir=source.data_dir, revision=commit
                 )
-                if builder.hash != commit:  # the library falls back on whichever version its cache holds
+                if builder.hash != commit:  # the library falls back to any version in its cache
                     raise ValueError(f"no such commit on the hub, and another, {builder.hash}, in the cache")
                 builder.download_and_prepare()
                 tables = [builder.as_dataset(split=split) for split in source.splits]
@@ -80,7 +80,7 @@ def read_hub(source: HubSource, commit: str, columns: Sequence[str], where: str)
 
 
 def _told(source: HubSource, where: str, fault: LibraryFault) -> DataError:
-    """What a fault means for the user."""
+    """The error for the user."""
     if fault.unreachable:
         return DataError(
             f"{where}: the hub cannot be reached: {fault.reason}",
@@ -101,14 +101,14 @@ def _told(source: HubSource, where: str, fault: LibraryFault) -> DataError:
 
 @contextmanager
 def _offline_if_unreachable(source: HubSource, commit: str) -> Iterator[None]:
-    """Without a hub, go to the cache at once: left to itself the library first tries again for half a minute."""
+    """If the hub cannot be reached, use the cache at once: the library itself would retry for half a minute."""
     from huggingface_hub import HfApi, constants
 
     before = constants.HF_HUB_OFFLINE
     try:
         with library_faults():
             HfApi().dataset_info(source.id, revision=commit, timeout=_TIMEOUT)
-    except LibraryFault as fault:  # the loading itself tells of all but a missing network
+    except LibraryFault as fault:  # other errors will be reported by the loading itself
         constants.HF_HUB_OFFLINE = before or fault.unreachable
     try:
         yield

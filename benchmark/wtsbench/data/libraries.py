@@ -1,4 +1,4 @@
-"""`datasets` and the hub client, kept quiet, and their exceptions told apart from bugs."""
+"""`datasets` and the hub client: silencing them, and telling their expected exceptions from bugs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNREACHABLE = {"TransportError", "ConnectionError", "TimeoutError", "LocalEntry
 
 
 class LibraryFault(Exception):
-    """A library could not do what was asked of it, for a reason that lies in data, disk or network."""
+    """A library failed because of data, disk or network."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
@@ -30,33 +30,33 @@ class LibraryFault(Exception):
             error = error.__cause__
         lines = str(error).strip().splitlines()
         self.reason = lines[0] if lines else type(error).__name__
-        """First line of the innermost explicit cause: the libraries' own wrappers only say that something failed."""
+        """First line of the innermost explicit cause: the outer exceptions only say that something failed."""
 
     @property
     def names(self) -> set[str]:
-        """Class names of the exception, its causes and their bases: which HTTP library is below is not our affair."""
+        """Class names of the exception, its causes and their bases; names, so that no HTTP library is imported."""
         return {kind.__name__ for cause in self._causes for kind in type(cause).__mro__}
 
     @property
     def unreachable(self) -> bool:
-        """There is no way to the server, or the user wants none."""
+        """The server cannot be reached, or the user works offline."""
         return bool(self.names & _UNREACHABLE)
 
     @property
     def memory(self) -> bool:
-        """What it asks for is more than there is: a file of some bytes may say that it holds terabytes."""
+        """Memory ran out: even a small damaged file may claim to hold terabytes."""
         return "MemoryError" in self.names
 
     @property
     def disk(self) -> OSError | None:
-        """The disk that is full, read-only or not ours, where that is the reason."""
-        found = (cause for cause in self._causes if isinstance(cause, OSError) and cause.errno in _DISK)
-        return next(found, None)
+        """The cause, if the disk is full, read-only or not writable for the user."""
+        disk_errors = (cause for cause in self._causes if isinstance(cause, OSError) and cause.errno in _DISK)
+        return next(disk_errors, None)
 
 
 @contextmanager
 def library_faults() -> Iterator[None]:
-    """Around a call of a library: its exceptions become LibraryFault, a disk's fault a DataError, and bugs pass."""
+    """Wrap a call of a library: its exceptions become LibraryFault, a disk's fault a DataError, and bugs pass."""
     try:
         yield
     except Exception as error:
@@ -70,7 +70,7 @@ def library_faults() -> Iterator[None]:
 
 
 def disk_fault(error: OSError) -> DataError:
-    """For an error while writing to a cache folder: wtsbench's own or the hub's."""
+    """The error for a failure to write to a cache folder: wtsbench's own or the hub's."""
     return DataError(
         f"cannot write to {error.filename or cache_folder()}: {os.strerror(error.errno or 0)}",
         remedy="free some space, or set WTSBENCH_CACHE (and HF_HOME, for the hub's files) to another folder.",
@@ -79,7 +79,7 @@ def disk_fault(error: OSError) -> DataError:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no chatter from the two libraries; both are as before afterwards."""
+    """Silence the two libraries' progress bars and logs; their settings are restored afterwards."""
     import datasets
     from huggingface_hub import logging as hub_logging
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars

@@ -1,4 +1,4 @@
-"""A task's data, looked at before anything runs."""
+"""Inspecting a task's data before anything runs."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ class Example:
 
     item_id: str
     text: str
-    """As models get it, the template filled in; a model cuts off what is beyond its `max_length`."""
+    """The template filled in, as models get it; they cut it off at their `max_length`."""
     target: str | None
-    """Of generation: the continuation that is learned."""
+    """For generation: the continuation that is learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Some items of `weak_train` of one class, or of a generative task."""
+    """Example items of `weak_train`, of one class or of a generative task."""
 
     label: str | None
     whole: int
-    """How many there are."""
+    """Number of all such items."""
     items: tuple[Example, ...]
 
 
 def look(source: str, *, mirror: Path | None) -> Dataset:
-    """The data of a task, by name or path, as a grid that says nothing of it would prepare it.
+    """The data of a task, by name or path, prepared with a grid's default settings.
 
     Raises:
-        UserError: the manifest is wrong, or the data cannot be had, is not what it says, or is too small.
+        UserError: the manifest is wrong, or the data cannot be read, does not fit the manifest, or is too small.
     """
     manifest, folder = manifests.load_task(source)
     return prepare(manifest, DataSettings(), mirror=mirror, folder=folder)
 
 
 def look_at_all(grid: Grid, base: Path, *, mirror: Path | None) -> Iterator[Dataset]:
-    """The data of a grid's tasks, as it asks for them.
+    """The data of a grid's tasks, with the grid's settings.
 
     Args:
         grid: a checked grid.
         base: the folder that its relative paths start from.
-        mirror: a folder that holds data in place of their canonical source.
+        mirror: folder with data to use in place of its canonical source.
 
     Raises:
-        DataError: as above.
+        DataError: as `look`.
     """
     for written in grid.tasks:
         manifest, folder = manifests.load_task(written, base=base)
@@ -64,13 +64,13 @@ def look_at_all(grid: Grid, base: Path, *, mirror: Path | None) -> Iterator[Data
 
 
 def examples(dataset: Dataset, each: int) -> Iterator[Examples]:
-    """The first so many items of each class, in the order of their ids, which are hashes of their texts.
+    """The first `each` items of each class, in the order of their ids, which are hashes of their texts.
 
-    They are of `weak_train`: nobody should choose a template by looking at test items.
+    They are from `weak_train`, so that nobody chooses a template by looking at test items.
     """
     learned = dataset.items.filter(pc.equal(dataset.items["split"], Split.WEAK_TRAIN.value))
     for number, label in enumerate(dataset.labels or (None,)):
         of_class = learned if label is None else learned.filter(pc.equal(learned["label"], number))
         rows = of_class.slice(0, each).select(["item_id", "text", "target"]).to_pylist()
-        found = (Example(item_id=row["item_id"], text=unmarked(row["text"]), target=row["target"]) for row in rows)
-        yield Examples(label=label, whole=of_class.num_rows, items=tuple(found))
+        items = (Example(item_id=row["item_id"], text=unmarked(row["text"]), target=row["target"]) for row in rows)
+        yield Examples(label=label, whole=of_class.num_rows, items=tuple(items))

@@ -1,4 +1,4 @@
-"""Which texts count as the same, and which item is which. Never used for the text a model sees."""
+"""Normalising texts for comparison, and items' ids. Never used for the text a model sees."""
 
 import hashlib
 import re
@@ -13,11 +13,11 @@ _APOSTROPHES = re.compile("['\u2018\u2019\u02bc\uff07`]")
 _SEPARATOR = "\x1f"
 _IGNORABLE = regex.compile(r"\p{Default_Ignorable_Code_Point}")
 _INKLESS = "\u2800\u3164\uffa0"
-"""The braille pattern without dots and the Hangul fillers: no white space to Unicode, and white space to the eye."""
+"""The blank braille pattern and the Hangul fillers: not white space in Unicode, but invisible."""
 
 
 class _Table(dict[int, str]):
-    """A table for `str.translate` that learns every character when it is first asked for."""
+    """A table for `str.translate` that computes each character's entry when first used."""
 
     def __init__(self, translated: Callable[[str], str]) -> None:
         super().__init__()
@@ -40,12 +40,12 @@ _PUNCTUATION = _Table(lambda character: " " if unicodedata.category(character).s
 
 
 def comparable(text: str) -> str:
-    """`text` for comparison: invisible characters, compatibility forms, case, punctuation and white space evened out.
+    """`text` normalised for comparison: invisible characters, compatibility forms, case, punctuation, white space.
 
-    Control characters vanish, and what Unicode lets a renderer ignore: zero-width characters, soft hyphens, marks of
-    direction, variation selectors, tags. So do apostrophes (`don't` is `dont`), while other punctuation parts words and
-    symbols stay (`C++` is not `C`). A text of nothing but punctuation keeps it, or all such texts would be one; a text
-    in which nothing can be seen gives "". Letters of different scripts that look alike stay apart.
+    Removed are control characters and those that Unicode lets a renderer ignore: zero-width characters, soft hyphens,
+    marks of direction, variation selectors, tags. Apostrophes are removed too (`don't` is `dont`), other punctuation
+    separates words, and symbols stay (`C++` is not `C`). A text of punctuation only is kept, or all such texts would be
+    equal; an invisible text gives "". Letters of different scripts that look alike stay different.
     """
     folded = unicodedata.normalize("NFKC", text.translate(_VISIBLE)).casefold()
     words = _APOSTROPHES.sub("", folded).translate(_PUNCTUATION)
@@ -53,12 +53,12 @@ def comparable(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing in a text can be seen."""
+    """Whether a text has no visible character."""
     return not text.translate(_VISIBLE).strip()
 
 
 def content_key(values: Sequence[str]) -> str:
-    """One comparable text for the text columns of an item, which keeps the columns apart."""
+    """One comparable text for the text columns of an item, with the columns separated."""
     return _SEPARATOR.join(comparable(value) for value in values)
 
 

@@ -1,4 +1,4 @@
-"""The out-of-distribution set: what of it the task's own data do not hold already."""
+"""The out-of-distribution set, without items that the task's own data contains."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 
 def unseen(strangers: Sequence[Item], known: Sequence[Item], threshold: float) -> tuple[list[Item], dict[str, int]]:
-    """The items of another set without those that the task's own data hold, and counts of what was left out.
+    """The items of another set that the task's own data does not contain, and counts of those left out.
 
-    With an item go the others of its group. All distinct items of the task count, whatever the grid's caps leave of
-    them, so that the set is the same for every cap.
+    An item is left out with its whole group. All distinct items of the task count, whatever the grid's caps, so that
+    the set is the same for every cap.
 
     Args:
         strangers: the other set's items, grouped.
         known: all the task's items.
-        threshold: similarity from which on two texts are nearly the same.
+        threshold: similarity from which two texts count as nearly the same.
     """
     ids, texts = {item.item_id for item in known}, {comparable(item.text) for item in known}
     same = [item.item_id in ids or comparable(item.text) in texts for item in strangers]
     near = alike([_compared(item) for item in strangers], [_compared(item) for item in known], threshold)
     groups = {item.group_id for item, one, two in zip(strangers, same, near, strict=True) if one or two}
     left = [item for item in strangers if item.group_id not in groups]
-    either = [one or two for one, two in zip(same, near, strict=True)]
+    either = [is_same or is_near for is_same, is_near in zip(same, near, strict=True)]
     return left, {
         "same_text_dropped": sum(same),
         "near_identical_dropped": sum(either) - sum(same),

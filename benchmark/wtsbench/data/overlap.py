@@ -1,4 +1,4 @@
-"""What test items share with items that are learned from, where the manifest's grouping lets them share it."""
+"""Overlap between test items and training items, as far as the manifest's grouping allows it."""
 
 from __future__ import annotations
 
@@ -19,62 +19,62 @@ if TYPE_CHECKING:
 
 _LEARNED = (Split.WEAK_TRAIN, Split.TRANSFER)
 _TIES = 3
-"""Values that a message names."""
+"""Number of values in a message."""
 _EXCERPT = 100
-"""Characters of a text that a message shows."""
+"""Characters of a text in a message."""
 
 
 def values_seen(manifest: TaskManifest, chosen: Mapping[Split, Sequence[Item]]) -> dict[str, float]:
-    """For each of several text columns, the share of test items whose value there is in weak_train or transfer too."""
+    """For each of several text columns, the share of test items whose value also occurs in weak_train or transfer."""
     if len(manifest.text_columns) < 2:
         return {}
     shares: dict[str, float] = {}
     test = chosen[Split.TEST]
     for place, column in enumerate(manifest.text_columns):
-        known = {comparable(item.texts[place]) for split in _LEARNED for item in chosen[split]}
-        shares[column] = round(sum(comparable(item.texts[place]) in known for item in test) / len(test), 6)
+        learned = {comparable(item.texts[place]) for split in _LEARNED for item in chosen[split]}
+        shares[column] = round(sum(comparable(item.texts[place]) in learned for item in test) / len(test), 6)
     return shares
 
 
 def near_identical(manifest: TaskManifest, chosen: Mapping[Split, Sequence[Item]]) -> dict[str, Any]:
-    """How many test items have all their text nearly the same as an item of weak_train or transfer, and two of them.
+    """The number of test items whose whole text is nearly that of an item of weak_train or transfer, and two of them.
 
-    Grouping lets none be, but where `group.similar` narrows what near-identical items are looked for in.
+    Grouping prevents any, unless `group.similar` restricts the columns that are compared.
     """
     if not manifest.group.similar:
         return {"test_items": 0, "example": []}
     test = {_whole(item): item.text for item in chosen[Split.TEST]}
-    known = {_whole(item): item.text for split in _LEARNED for item in chosen[split]}
-    own, others = sorted(test), sorted(known)
+    learned = {_whole(item): item.text for split in _LEARNED for item in chosen[split]}
+    own, others = sorted(test), sorted(learned)
     left, right = similar_pairs(own, manifest.group.threshold, others)
-    example = [] if not len(left) else [test[own[int(left[0])]], known[others[int(right[0])]]]
+    example = [] if not len(left) else [test[own[int(left[0])]], learned[others[int(right[0])]]]
     near = {own[place] for place in np.unique(left).tolist()}
     return {"test_items": sum(_whole(item) in near for item in chosen[Split.TEST]), "example": example}
 
 
 def warnings(task: str, report: Mapping[str, Any]) -> list[str]:
-    """What of a preparation's report its user must know before reading scores."""
-    found = report.get("near_identical_across_splits")
-    if not found or not found["test_items"]:
+    """Warnings from a preparation's report, to know before reading scores."""
+    near = report.get("near_identical_across_splits")
+    if not near or not near["test_items"]:
         return []
-    one, two = map(_excerpt, found["example"])
+    one, two = map(_excerpt, near["example"])
     size = report["splits"][Split.TEST.value]["items"]
     return [
-        f"task {task}: {found['test_items']} of {size} test items are nearly the same as an item that is learned from, "
+        f"task {task}: {near['test_items']} of {size} test items are nearly the same as an item that is learned from, "
         f"such as {one} and {two}: its manifest's group.similar leaves out what they share"
     ]
 
 
 def crowded(items: Sequence[Item]) -> str:
-    """Where more than half of the items are one group: what most of them have in common, and two of them."""
+    """If more than half of the items are one group: what most of them have in common, and two of them."""
     group_id, largest = Counter(item.group_id for item in items).most_common(1)[0] if items else ("", 0)
     if largest <= len(items) / 2:
         return ""
     members = [item for item in items if item.group_id == group_id]
     values = Counter(value.replace("\n", " ", 1) for item in members for value in item.groups)  # a column and its value
     values.update(f"the text {text!r}" for item in members for text in set[str]().union(*item.similar))
-    told = ", ".join(f"{shortened(value)} ({count} items)" for value, count in values.most_common(_TIES) if count > 1)
-    why = f"tied together most by {told}" if told else "each nearly the same as another of them"
+    common = ", ".join(f"{shortened(value)} ({count} items)" for value, count in values.most_common(_TIES) if count > 1)
+    why = f"tied together most by {common}" if common else "each nearly the same as another of them"
     one, two = (_excerpt(item.text) for item in members[:2])
     return f", {why}, such as {one} and {two}"
 
@@ -84,5 +84,5 @@ def _whole(item: Item) -> str:
 
 
 def _excerpt(text: str) -> str:
-    """The beginning of a text, in quotes, on one line; what cannot be printed is written as its code."""
+    """The beginning of a text, in quotes, on one line; unprintable characters are escaped."""
     return repr(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…")

@@ -1,4 +1,4 @@
-"""A task's data, start to end: locate, read, check, build, keep."""
+"""Preparing a task's data: locate, read, check, build, cache."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from wtsbench.spec.task import TaskManifest
 def prepare(
     manifest: TaskManifest, settings: DataSettings, *, mirror: Path | None = None, folder: Path | None = None
 ) -> Dataset:
-    """The task's items: deduplicated, grouped, split, balanced and capped; from the cache where nothing changed.
+    """The task's items: deduplicated, grouped, split, balanced and capped; from the cache if nothing changed.
 
     Args:
         manifest: the task.
         settings: data seed and caps of the grid.
-        mirror: folder that holds the data in place of its canonical source.
-        folder: the manifest's folder, which a `path` source is relative to.
+        mirror: folder with data to use in place of its canonical source.
+        folder: the manifest's folder, to which a `path` source is relative.
 
     Raises:
-        DataError: the data cannot be had, is not what the manifest says, or is too small.
+        DataError: the data cannot be read, does not fit the manifest, or is too small.
     """
     elsewhere, source, other = _located(manifest, mirror, folder)
     key = cache.cache_key(manifest, settings, source.report, None if other is None else other.report)
@@ -38,8 +38,8 @@ def prepare(
     strangers = None
     report: dict[str, Any] = {"source": source.report, **read}
     if elsewhere is not None and other is not None:
-        strangers, found = _read(elsewhere, other)
-        report["ood"] = {"source": other.report, **found}
+        strangers, ood_counts = _read(elsewhere, other)
+        report["ood"] = {"source": other.report, **ood_counts}
     items, counts = build(manifest, settings, rows, strangers)
     if strangers is not None:
         counts["ood"] = {**report["ood"], **counts["ood"]}
@@ -52,7 +52,7 @@ def prepare(
 def kept_file(
     manifest: TaskManifest, settings: DataSettings, *, mirror: Path | None = None, folder: Path | None = None
 ) -> Path:
-    """Where the cache keeps what `prepare` gives for the same arguments."""
+    """Path in the cache of what `prepare` returns for the same arguments."""
     _, source, other = _located(manifest, mirror, folder)
     return cache.path_of(cache.cache_key(manifest, settings, source.report, None if other is None else other.report))
 
@@ -60,7 +60,7 @@ def kept_file(
 def _located(
     manifest: TaskManifest, mirror: Path | None, folder: Path | None
 ) -> tuple[TaskManifest | None, Rows, Rows | None]:
-    """The manifest of the set out of the task's distribution, where there is one, and the places of the rows."""
+    """The manifest of the out-of-distribution set, if there is one, and the sources of the rows."""
     elsewhere = manifest.ood_manifest()
     source = locate(manifest, mirror, folder)
     return elsewhere, source, None if elsewhere is None else locate(elsewhere, mirror, folder)

@@ -1,6 +1,6 @@
-"""From rows to items: duplicates and contradictions out, groups kept whole, four disjoint splits, balanced and capped.
+"""From rows to items: duplicates and contradictions removed, groups kept whole, four disjoint splits, balanced, capped.
 
-Nothing here depends on the order of the rows: whatever needs an order takes that of a hash of content and data seed.
+Nothing here depends on the order of the rows: every order is that of a hash of content and data seed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wtsbench.spec.trial import TEST_SPLITS, Split
 
 @dataclass(frozen=True)
 class Item:
-    """A distinct text with its one label, or with its target where it has one."""
+    """A distinct text with its one label, or with its target if it has one."""
 
     item_id: str
     text: str
@@ -41,9 +41,9 @@ class Item:
 
 
 PARTED = (Split.WEAK_TRAIN, Split.TRANSFER, Split.VALIDATION, Split.TEST)
-"""The splits that a task's own data is parted into."""
+"""The splits of a task's own data."""
 TAUGHT = (Split.WEAK_TRAIN, Split.TRANSFER)
-"""What is learned from, and drawn anew by another draw. A generative item needs a target there."""
+"""The splits that are learned from, and redrawn by another draw. A generative item needs a target there."""
 
 
 def build(
@@ -55,11 +55,11 @@ def build(
         manifest: the task.
         settings: of the grid.
         rows: of the task's source.
-        elsewhere: of its out-of-distribution set, where it has one.
+        elsewhere: rows of its out-of-distribution set, if it has one.
 
     Raises:
-        DataError: a split ends up with fewer than two items, or without one of the classes; or a test set is of one
-            group, from which nothing can be said about other items.
+        DataError: a split has fewer than two items, or lacks a class; or a test set is a single group, which allows no
+            conclusion about other items.
     """
     items, counts = distinct(rows)
     items = grouped(items, manifest.group.threshold)
@@ -77,19 +77,19 @@ def build(
         size = getattr(manifest.splits, split.value)
         cap = getattr(settings, split.value) or size.items
         seed = draw if split in TAUGHT else settings.seed
-        chosen[split], told = choose(manifest, split, splits[split], balance=balance, cap=cap, seed=seed)
-        report["splits"][split.value] = {"share": size.share, **told}
+        chosen[split], split_counts = choose(manifest, split, splits[split], balance=balance, cap=cap, seed=seed)
+        report["splits"][split.value] = {"share": size.share, **split_counts}
     left: list[Item] = []
     if elsewhere is not None:
         other = manifest.ood_manifest()
         if other is None or manifest.ood is None:
             raise AssertionError("rows of a set that the manifest has not")
-        strangers, found = distinct(elsewhere)
+        strangers, ood_counts = distinct(elsewhere)
         left, dropped = unseen(grouped(strangers, other.group.threshold), items, other.group.threshold)
         cap = settings.ood or manifest.ood.items
-        chosen[Split.OOD], told = choose(other, Split.OOD, left, balance=balance, cap=cap, seed=settings.seed)
-        report["splits"][Split.OOD.value] = told
-        report["ood"] = {**found, **dropped, **_group_report(left, other)}
+        chosen[Split.OOD], split_counts = choose(other, Split.OOD, left, balance=balance, cap=cap, seed=settings.seed)
+        report["splits"][Split.OOD.value] = split_counts
+        report["ood"] = {**ood_counts, **dropped, **_group_report(left, other)}
     _check_sizes(manifest, report, items, left)
     report["test_values_seen_in_training"] = overlap.values_seen(manifest, chosen)
     report["near_identical_across_splits"] = overlap.near_identical(manifest, chosen)
@@ -100,9 +100,9 @@ def build(
 
 
 def distinct(rows: Iterable[Row]) -> tuple[list[Item], dict[str, int]]:
-    """One item per comparable text; texts that occur with different labels are dropped with all their rows.
+    """One item per comparable text; texts with contradicting labels are dropped with all their rows.
 
-    A prompt that occurs with several continuations is one item, with one that may be learned from where it has one.
+    A prompt with several continuations is one item, whose target is one that may be learned from, if there is any.
     """
     by_key: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -137,7 +137,7 @@ def distinct(rows: Iterable[Row]) -> tuple[list[Item], dict[str, int]]:
 
 
 def grouped(items: Sequence[Item], threshold: float) -> list[Item]:
-    """The items with their group's id, which is the smallest item id of the group."""
+    """The items with the id of their group, which is its smallest item id."""
     if not items:
         return []
     ties = [(number, value) for number, item in enumerate(items) for value in sorted(item.groups)]
@@ -155,16 +155,16 @@ def grouped(items: Sequence[Item], threshold: float) -> list[Item]:
 def split_groups(
     items: Sequence[Item], manifest: TaskManifest, seed: int, parted: Sequence[Split] = PARTED
 ) -> dict[Split, list[Item]]:
-    """Whole groups, in the order of their hash, to the splits in turn until each has its share of the items."""
+    """Assign whole groups, in the order of their hash, to one split after the other until each has its share."""
     groups: dict[str, list[Item]] = defaultdict(list)
     for item in items:
         groups[item.group_id].append(item)
     bounds: list[tuple[Split, float]] = []
-    whole = round(sum(getattr(manifest.splits, split.value).share for split in parted), 9)
+    total_share = round(sum(getattr(manifest.splits, split.value).share for split in parted), 9)
     reached = 0.0
     for split in parted:
         reached += getattr(manifest.splits, split.value).share
-        bounds.append((split, reached / whole * len(items)))
+        bounds.append((split, reached / total_share * len(items)))
     result: dict[Split, list[Item]] = {split: [] for split in parted}
     before = 0
     for group_id in sorted(groups, key=lambda name: rank(seed, "group", name)):
@@ -176,7 +176,7 @@ def split_groups(
 
 
 def check_disjoint(items: pa.Table) -> None:
-    """Raise AssertionError where an item occurs twice or a group lies in two splits: our fault, never the data's."""
+    """Raise AssertionError if an item occurs twice or a group is in two splits: a bug, never a fault of the data."""
     ids = items["item_id"].to_pylist()
     if len(set(ids)) != len(ids):
         raise AssertionError("an item occurs twice")
@@ -204,7 +204,7 @@ def _table(chosen: dict[Split, list[Item]]) -> pa.Table:
 
 
 def _words(chosen: dict[Split, list[Item]]) -> dict[str, int]:
-    """How many words the texts have: a tokenizer makes at least as many tokens of them."""
+    """Statistics of words per text: a tokenizer makes at least as many tokens."""
     counts = sorted(len(item.text.split()) for items in chosen.values() for item in items)
     return {"median": counts[len(counts) // 2], "longest": counts[-1]}
 
@@ -224,10 +224,10 @@ def _group_report(items: Sequence[Item], manifest: TaskManifest) -> dict[str, An
 
 
 def _check_sizes(manifest: TaskManifest, report: dict[str, Any], items: list[Item], strangers: list[Item]) -> None:
-    """Raise DataError where a split is too small; if one group holds most items, what ties them together is why."""
+    """Raise DataError if a split is too small; if one group has most items, the message says what joins them."""
     for name, counts in report["splits"].items():
         missing = [label for label, count in counts["classes"].items() if not count]
-        # Intervals resample groups: with a single one they would have no width, and prove whatever they hold.
+        # Intervals resample groups: with a single one they would have no width and seem to prove anything.
         single = name in TEST_SPLITS and counts["groups"] < 2 <= counts["items"]
         if counts["items"] >= 2 and not missing and not single:
             continue

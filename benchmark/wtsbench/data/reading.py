@@ -1,4 +1,4 @@
-"""Columns out of local files: csv and tsv by the standard library, which knows lines; the rest through `datasets`."""
+"""Reading columns of local files: csv and tsv with the standard library, for line numbers; others with `datasets`."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def read_file(
         path: the file.
         form: its format.
         columns: their names in the file.
-        where: how messages call the file.
-        header: the names of all columns, where the file itself has no line of names.
+        where: name of the file in messages.
+        header: the names of all columns, if the file itself has no header line.
 
     Raises:
-        DataError: it is not of its format, lacks a column or names it twice, or a row of csv or tsv has more or fewer
-            fields than there are columns.
+        DataError: the file is not of its format, lacks a column or names it twice, or a row of csv or tsv has more or
+            fewer fields than there are columns.
     """
     try:
         with open_plain(path) as file:
@@ -78,7 +78,7 @@ def read_file(
 
 
 def column_names(path: Path, form: FileFormat, where: str) -> list[str]:
-    """The names of a file's columns; of jsonl those of its first row.
+    """The names of a file's columns; for jsonl those of its first row.
 
     Raises:
         DataError: the file cannot be read, or is not of its format.
@@ -103,12 +103,12 @@ def column_names(path: Path, form: FileFormat, where: str) -> list[str]:
 def _read_separated(
     path: Path, form: FileFormat, columns: Sequence[str], where: str, header: Sequence[str] | None
 ) -> Columns:
-    """The columns of a csv or tsv file whose every row has as many fields as there are names; blank lines are none."""
+    """The columns of a csv or tsv file, whose rows must have as many fields as names; blank lines are skipped."""
     csv.field_size_limit(sys.maxsize)  # a field may be a whole document
     reached = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            # Strict: a quote that is never closed would swallow rows, and one inside a field would vanish.
+            # Strict, because an unclosed quote would swallow rows, and one inside a field would vanish.
             reader = csv.reader(stream, delimiter=_SEPARATORS[form], strict=True)
             names = next(reader, []) if header is None else list(header)
             _check_named_once(columns, names, where)
@@ -134,7 +134,7 @@ def _read_separated(
 
 
 def _check_named_once(wanted: Sequence[str], names: Sequence[str], where: str) -> None:
-    """Raise DataError where the header has a wanted column twice: nobody can tell which is meant."""
+    """Raise DataError if the header has a wanted column twice, which is ambiguous."""
     several = [name for name in wanted if names.count(name) > 1]
     if several:
         raise DataError(
@@ -145,7 +145,7 @@ def _check_named_once(wanted: Sequence[str], names: Sequence[str], where: str) -
 
 
 def _uneven(row: Sequence[str], names: Sequence[str], where: str, line: int, *, named_by_file: bool) -> DataError:
-    """For the first row with more or fewer fields than there are columns."""
+    """The error for the first row with more or fewer fields than there are columns."""
     named = "the header names" if named_by_file else "the manifest's `columns` name"
     more = len(row) > len(names)
     return DataError(
@@ -155,7 +155,7 @@ def _uneven(row: Sequence[str], names: Sequence[str], where: str, line: int, *, 
 
 
 def pick(table: datasets.Dataset, columns: Sequence[str], where: str) -> Columns:
-    """These columns of a loaded table, as Python values; a name with dots may lead into structures.
+    """These columns of a loaded table, as Python values; a name with dots may select a nested field.
 
     Raises:
         DataError: one is missing.
@@ -167,7 +167,7 @@ def pick(table: datasets.Dataset, columns: Sequence[str], where: str) -> Columns
 
 
 def check_columns(wanted: Sequence[str], found: Sequence[str], where: str) -> None:
-    """Raise DataError where a wanted column is missing, naming those found and the nearest."""
+    """Raise DataError if a wanted column is missing, naming those found and the nearest."""
     missing = [name for name in wanted if name not in found]
     if not missing:
         return
@@ -184,7 +184,7 @@ def check_columns(wanted: Sequence[str], found: Sequence[str], where: str) -> No
 
 
 def _require_text(path: Path, where: str) -> None:
-    """Raise DataError, with its line, where a file is not UTF-8 text."""
+    """Raise DataError with the line if a file is not UTF-8 text."""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
@@ -198,7 +198,7 @@ def _require_text(path: Path, where: str) -> None:
 
 @contextmanager
 def _scratch() -> Iterator[str]:
-    """A folder for what `datasets` writes while it reads a file: in its own cache every file would stay once more."""
+    """A temporary cache folder for `datasets`, whose own cache would keep a copy of every file."""
     parent = cache_folder() / "data"
     try:
         parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""From source columns to rows with a text and a label or target; what the manifest forbids is told row by row."""
+"""From source columns to rows with a text and a label or target; violations of the manifest are reported row by row."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _MAY_BE_EMPTY = "context"
 
 @dataclass(frozen=True)
 class Row:
-    """One item's row, read and checked."""
+    """The checked row of an item."""
 
     texts: tuple[str, ...]
-    """Of the template's columns, in its order."""
+    """Texts of the template's columns, in its order."""
     text: str
     """The template filled in."""
     label: int | None
     target: str | None
     """The continuation that may be learned from."""
     groups: tuple[str, ...]
-    """Of the group columns."""
+    """Values of the group columns."""
     similar: tuple[str, ...]
-    """A comparable text for each set of columns in which near-identical items are looked for."""
+    """A comparable text for each set of columns that is compared for near-identical items."""
 
 
 def rows_of(
     manifest: TaskManifest, columns: Columns, values: Mapping[str, str], where: str
 ) -> tuple[list[Row], dict[str, int]]:
-    """Rows with text and label or target, and counts of what was read and left out.
+    """Rows with text and label or target, and counts of rows read and left out.
 
     Args:
         manifest: the task.
         columns: its source columns.
-        values: value of the label column to class name; empty where it holds class names.
-        where: how messages call the source.
+        values: value of the label column to class name; empty if it holds class names.
+        where: name of the source in messages.
 
     Raises:
         DataError: a label is not one of the allowed values, or a text is not text; rows count from 1, without a header.
@@ -55,7 +55,7 @@ def rows_of(
     faults: list[str] = []
     counts: Counter[str] = Counter(rows=total, empty_rows_dropped=0)
     cells: list[tuple[int, Cells]] = []
-    # The ends of a prompt and of its continuation decide how they are cut into tokens: there white space stays.
+    # White space at the ends of a prompt and its continuation affects their tokens: it is kept.
     read = _exact if manifest.form == "generation" else _stripped
     for place in range(total):
         found = {name: columns[name][place] for name in manifest.columns}
@@ -111,9 +111,9 @@ def _labelled(
     spelled = {value: value for value in label_of}
     for place, row in cells:
         label = row[manifest.label.column]
-        known = meaning(spelled, label)
-        if known is not None:
-            result.append(Labelled(row, known))
+        matched = meaning(spelled, label)
+        if matched is not None:
+            result.append(Labelled(row, matched))
         else:
             faults.append(f"row {place + 1}: label is {label!r}" if label else f"row {place + 1}: label is empty")
     return result
@@ -134,7 +134,7 @@ def _row(manifest: TaskManifest, cells: Cells, label: int | None, target: str | 
 
 
 def _target(manifest: TaskManifest, cells: Cells) -> str | None:
-    """The continuation, where there is one that may be learned from."""
+    """The continuation, if there is one that may be learned from."""
     if manifest.continuation is None:
         return None
     continuation, rule = cells[manifest.continuation.column], manifest.demonstrations
@@ -142,13 +142,13 @@ def _target(manifest: TaskManifest, cells: Cells) -> str | None:
         return None
     if rule is None:
         return continuation
-    said = cells[rule.column].strip()
-    if not said:
+    text = cells[rule.column].strip()
+    if not text:
         return None
     try:
-        value = float(said)
+        value = float(text)
     except ValueError as error:
-        raise RowFault(f"{rule.column} is {said!r}, not a number") from error
+        raise RowFault(f"{rule.column} is {text!r}, not a number") from error
     return continuation if math.isfinite(value) and rule.allow(value) else None
 
 
@@ -160,10 +160,10 @@ def _tell(where: str, faults: list[str], allowed: str, part: str) -> None:
 
 
 def _stripped(cell: object) -> str:
-    """A cell as text: outer white space off, line ends evened out, nothing for none."""
+    """A cell as text: stripped, with normalised line ends; "" for None."""
     return _exact(cell).replace("\r\n", "\n").strip()
 
 
 def _exact(cell: object) -> str:
-    """A cell as text, as it is, without characters that are reserved for marks; a NaN is an empty cell of a table."""
+    """A cell as unchanged text, without characters that are reserved for marks; NaN counts as an empty cell."""
     return "" if cell is None or cell != cell else unmarked(str(cell))

@@ -1,4 +1,4 @@
-"""Where a task's rows are: the one place that chooses between canonical source and mirror."""
+"""Locating a task's rows: the choice between canonical source and mirror."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Rows(Protocol):
-    """Rows, not yet read."""
+    """A located source of rows, not yet read."""
 
     @property
     def where(self) -> str:
-        """How messages call it."""
+        """Name of the source in messages."""
 
     @property
     def report(self) -> dict[str, Any]:
-        """Where exactly the rows come from, down to their content where that is known; equal for equal rows."""
+        """The rows' exact source, with the digest of their content if known; equal for equal rows."""
 
     def read(self, columns: Sequence[str]) -> Columns:
-        """These columns, by the manifest's names."""
+        """These columns, named as in the manifest."""
 
 
 def locate(manifest: TaskManifest, mirror: Path | None, folder: Path | None) -> Rows:
-    """The source: the mirror where a mirror folder is set and the manifest has a place in it, else the canonical.
+    """The source: the mirror if a mirror folder is set and the manifest names a place in it, else the canonical one.
 
-    Reads no rows and downloads nothing; a local file is found and hashed, a hub's branch is resolved to its commit.
+    Reads no rows and downloads nothing; a local file is hashed, a hub's branch is resolved to its commit.
 
     Args:
         manifest: the task.
@@ -56,7 +56,7 @@ def locate(manifest: TaskManifest, mirror: Path | None, folder: Path | None) -> 
         folder: the manifest's folder, for a `path` source.
 
     Raises:
-        DataError: there is no such file, it is not the file it should be, or the hub cannot be reached.
+        DataError: there is no such file, it has another digest than it should, or the hub cannot be reached.
     """
     source = manifest.source
     task = f"task {manifest.name}"
@@ -88,7 +88,7 @@ def locate(manifest: TaskManifest, mirror: Path | None, folder: Path | None) -> 
 
 
 def canonical(source: Source) -> str:
-    """The canonical place in words."""
+    """The canonical place as text."""
     match source:
         case FileSource():
             return source.url
@@ -108,7 +108,7 @@ def canonical(source: Source) -> str:
 
 
 def _mirrored(task: str, mirror: Mirror, folder: Path, place: str) -> LocalFiles:
-    found: list[dict[str, str]] = []
+    files: list[dict[str, str]] = []
     for file in mirror.files:
         path = folder / file.path
         if not path.is_file():
@@ -122,8 +122,8 @@ def _mirrored(task: str, mirror: Mirror, folder: Path, place: str) -> LocalFiles
                 f"{task}: {path} has sha256 {content}, its manifest says {file.sha256}",
                 remedy=f"fetch the file again; its canonical place is {place}.",
             )
-        found.append({"path": file.path, "sha256": content})
-    report: dict[str, Any] = {"kind": "mirror", **(found[0] if len(found) == 1 else {"files": found})}
+        files.append({"path": file.path, "sha256": content})
+    report: dict[str, Any] = {"kind": "mirror", **(files[0] if len(files) == 1 else {"files": files})}
     report |= {"canonical": place, **({"partial": True} if mirror.partial else {})}
     paths = tuple(folder / file.path for file in mirror.files)
     return LocalFiles(task, paths, mirror.format, report, mirror.columns, mirror.rename)
@@ -131,14 +131,14 @@ def _mirrored(task: str, mirror: Mirror, folder: Path, place: str) -> LocalFiles
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """Files that are there, read one after the other."""
+    """Local files, read one after the other."""
 
     task: str
     paths: tuple[Path, ...]
     form: FileFormat
     report: dict[str, Any]
     header: tuple[str, ...] | None = None
-    """Names of the columns, where the files have no line of them."""
+    """Names of the columns, if the files have no header line."""
     rename: Mapping[str, str] = field(default_factory=dict)
     """Column of the files to column of the manifest."""
 
@@ -153,10 +153,10 @@ class LocalFiles:
         in_file = {name: other for other, name in self.rename.items()}
         result: Columns = {name: [] for name in columns}
         for path in self.paths:
-            asked = [in_file.get(name, name) for name in columns]
-            found = read_file(path, self.form, asked, f"{self.task}: {path}", self.header)
+            file_columns = [in_file.get(name, name) for name in columns]
+            read_columns = read_file(path, self.form, file_columns, f"{self.task}: {path}", self.header)
             for name in columns:
-                result[name].extend(found[in_file.get(name, name)])
+                result[name].extend(read_columns[in_file.get(name, name)])
         return result
 
 
@@ -170,7 +170,7 @@ class HubDataset:
 
     @classmethod
     def at(cls, task: str, source: HubSource) -> HubDataset:
-        """With its revision resolved; a commit is one already."""
+        """The dataset with its revision resolved to a commit."""
         if _COMMIT.fullmatch(source.revision):
             return cls(task, source, source.revision)
         return cls(task, source, resolve_revision(source, f"{task}: {canonical(source)}"))
@@ -227,7 +227,7 @@ class Coded:
     rows: list[dict[str, Any]]
 
     def read(self, columns: Sequence[str]) -> Columns:
-        """These columns of the rows; a row that lacks one has nothing there."""
+        """These columns of the rows; None if a row lacks one."""
         check_columns(columns, list(dict.fromkeys(name for row in self.rows for name in row)), self.where)
         return {name: [row.get(name) for row in self.rows] for name in columns}
 

@@ -1,11 +1,10 @@
-"""How a trial is scored on a split: every metric is a function of sums over items.
+"""Scores of a trial on a split: every metric is a function of sums over items.
 
-That form is what makes resampling cheap: the features of an item are computed once, and a resample of the items is a
-weighted sum of them. Accuracy sums one feature, balanced accuracy and F1 sum what their per-class counts need, and the
-mean of any per-item number fits as well. Where the sums define no score (no item of a class, no word to count) it is
-NaN, which reports show as NA: never 0.
+This makes resampling cheap: the features of an item are computed once, and a resample of the items is a weighted sum of
+them. Accuracy sums one feature, balanced accuracy and F1 sum per-class counts, and the mean of any per-item number fits
+as well. If the sums define no score (no item of a class, no word to count) it is NaN, which reports show as NA, not 0.
 
-Here: what is common, and the metrics of classification; `generation_metrics` has those of generation, `inheritance`
+This module has the common parts and the metrics of classification; `generation` has those of generation, `inheritance`
 those of what a student takes over from its weak supervisor.
 
 Shapes: N items, C classes, F features of a metric, `...` any number of leading axes (trials, resamples).
@@ -28,29 +27,29 @@ Floats = NDArray[np.float64]
 Features = NDArray[np.generic]
 """[N, F] or [..., N, F]; whole numbers keep their sums exact."""
 E = TypeVar("E")
-"""Evidence: what a trial made of the items of a split."""
+"""Evidence: a trial's outputs for the items of a split."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Generic[E]):
-    """A score of what trials made of items."""
+    """A score of trials' outputs."""
 
     name: str
     summary: str
-    """One line for people."""
+    """One line for display."""
     higher_is_better: bool
     features: Callable[[E], Features]
-    """What is summed over items. Metrics that sum the same name the same function."""
+    """Computes what is summed over items. Metrics with equal sums share one function."""
     value: Callable[[Floats], Floats]
-    """From sums [..., F] over items, each as often as it was drawn: the score, [...]; NaN where there is none."""
+    """The score [...] from sums [..., F] over items, each as often as it was drawn; NaN if undefined."""
     lowest: float = 0.0
     """Smallest possible score."""
     highest: float = 1.0
     """Largest possible score."""
     effective: Callable[[Integers], float] | None = None
-    """From the number of items of each class [C]: how many of one kind would tell as much; None where all items do."""
+    """Effective number of items, from the number of items of each class [C]; None if all items count equally."""
     descriptive: bool = False
-    """Says what outputs are like; neither direction is better, so nothing is ranked by it."""
+    """Whether it only describes outputs: neither direction is better, so nothing is ranked by it."""
 
     @property
     def direction(self) -> int:
@@ -65,7 +64,7 @@ class Metric(Generic[E]):
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """A classifier's answers to the items of a split, beside the truth."""
+    """A classifier's answers to the items of a split, with the truth."""
 
     labels: Integers
     """[N] true classes."""
@@ -78,12 +77,12 @@ class Predicted:
 
     @classmethod
     def of(cls, labels: ArrayLike, predictions: ArrayLike, *, classes: int | None = None) -> Predicted:
-        """Answers, checked.
+        """Check and hold answers.
 
         Args:
             labels: true classes [N].
-            predictions: probabilities [N, C], of which the first largest counts, or predicted classes [N].
-            classes: C, where predicted classes are given; by default the largest class seen plus 1, at least 2.
+            predictions: probabilities [N, C], whose first maximum counts, or predicted classes [N].
+            classes: C, if predicted classes are given; by default the largest class seen plus 1, at least 2.
 
         Raises:
             ValueError: no items, unequal lengths, NaN among the probabilities, or a class out of range.
@@ -124,8 +123,8 @@ def predicted_classes(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
 def ratio(part: Floats, whole: Floats) -> Floats:
     """Part / whole, NaN where the whole is 0."""
     nothing = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
-    found: Floats = np.divide(part, whole, out=nothing, where=whole != 0)
-    return found
+    quotient: Floats = np.divide(part, whole, out=nothing, where=whole != 0)
+    return quotient
 
 
 def share(sums: Floats) -> Floats:
@@ -134,7 +133,7 @@ def share(sums: Floats) -> Floats:
 
 
 def hits(made: Predicted) -> Features:
-    """For each item: named right, and 1. F = 2."""
+    """For each item: whether predicted correctly, and 1. F = 2."""
     hit = made.classes == made.labels
     return np.stack([hit, np.ones_like(hit)], axis=-1)
 
@@ -184,7 +183,7 @@ def _f1(sums: Floats) -> Floats:
 
 
 def _mean_where(defined: NDArray[np.bool_], part: Floats, whole: Floats) -> Floats:
-    """Mean of part / whole over the classes for which it is defined; 0 where it is for none."""
+    """Mean of part / whole over the classes for which it is defined; 0 if there are none."""
     shares = np.divide(part, whole, out=np.zeros_like(part), where=defined)
     mean: Floats = shares.sum(axis=-1) / np.maximum(defined.sum(axis=-1), 1)
     return mean
@@ -196,7 +195,7 @@ def _recall(sums: Floats, index: int) -> Floats:
 
 
 def _evenly(counts: Integers) -> float:
-    """Of a mean over classes, whose variance is that of the mean of each class, added up."""
+    """Effective number of items for a mean over classes, from the sum of the variances of the classes' means."""
     present = counts[counts > 0]
     return float(present.size**2 / (1 / present).sum()) if present.size else 0.0
 
@@ -257,11 +256,11 @@ _ORDERING: dict[str, Metric[Predicted]] = {
         ),
     )
 }
-"""Of two classes; class 1 is the positive one, as for F1."""
+"""Metrics for two classes; class 1 is the positive one, as for F1."""
 
 
 def classification_metrics(labels: Sequence[str]) -> dict[str, Metric[Predicted]]:
-    """All that is reported of a classifier of these classes, by name."""
+    """All metrics that are reported for a classifier of these classes, by name."""
     recalls: list[Metric[Any]] = [
         Metric(
             name=f"recall[{label}]",

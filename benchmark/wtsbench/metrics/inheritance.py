@@ -1,4 +1,4 @@
-"""What a strong model has in common with the weak supervisor of its seed: a student, or for comparison the ceiling.
+"""What a strong model, a student or for comparison the ceiling, has in common with the weak supervisor of its seed.
 
 All are functions of sums over items, so that they have intervals like any other metric. p is the probability that a
 model gives, 1 stands for the weak supervisor and 2 for the strong model, N items of C classes.
@@ -30,12 +30,12 @@ import numpy as np
 from wtsbench.metrics.classification import Features, Floats, Integers, Metric, ratio, share
 
 SURE = 0.75
-"""Largest probability from which on a model counts as sure."""
+"""Largest probability from which a model counts as sure."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Supervised:
-    """A strong model's answers beside those of its weak supervisor."""
+    """A strong model's answers with those of its weak supervisor."""
 
     labels: Integers
     """[N] true classes."""
@@ -44,7 +44,7 @@ class Supervised:
     student: Integers
     """[..., N] classes that the student predicts."""
     weak_probabilities: Floats | None = None
-    """[..., N, C], where they are known."""
+    """[..., N, C], if known."""
     student_probabilities: Floats | None = None
     """[..., N, C]."""
 
@@ -62,7 +62,7 @@ def corrected(made: Supervised) -> Features:
 
 
 def differing(made: Supervised) -> Features:
-    """For each item: other classes, 1. F = 2."""
+    """For each item: whether the two predict different classes, 1. F = 2."""
     other = made.student != made.weak
     return np.stack([other, np.ones_like(other)], axis=-1)
 
@@ -73,9 +73,9 @@ def agreement(made: Supervised) -> Features:
     if weak is None or student is None:
         return np.full((*made.student.shape, 5), np.nan)
     place = np.broadcast_to(made.labels, made.student.shape)[..., None]
-    known = [np.take_along_axis(each, place, axis=-1)[..., 0] for each in (weak, student)]
+    of_true_class = [np.take_along_axis(each, place, axis=-1)[..., 0] for each in (weak, student)]
     ones = np.ones(made.student.shape)
-    return np.stack([(weak * student).sum(axis=-1), *known, ones, ones / (weak.shape[-1] - 1)], axis=-1)
+    return np.stack([(weak * student).sum(axis=-1), *of_true_class, ones, ones / (weak.shape[-1] - 1)], axis=-1)
 
 
 def blindness(made: Supervised) -> Features:
@@ -137,4 +137,4 @@ INHERITANCE: dict[str, Metric[Supervised]] = {
         ),
     )
 }
-"""By name."""
+"""Metrics of inheritance by name."""

@@ -1,9 +1,8 @@
 """How well probabilities order the items of two classes: AUROC and average precision.
 
-Neither is a function of sums over items, as metrics here are. Each is taken as the mean of pseudo-values: the score,
-plus N times what the item adds to it (its derivative by the item's weight; the infinitesimal jackknife, Efron 1982).
-That is exact for the items as they are, and right to first order for a resample of them; of AUROC the variance is that
-of DeLong et al. 1988.
+Neither is a function of sums over items, as other metrics are. Each is computed as the mean of pseudo-values: the
+score, plus N times its derivative by the item's weight (the infinitesimal jackknife, Efron 1982). That is exact for the
+items themselves, and correct to first order for a resample; for AUROC the variance is that of DeLong et al. 1988.
 
 Shapes: N items, `...` any number of leading axes (trials).
 """
@@ -62,7 +61,7 @@ def average_precision(scores: Floats, positive: Integers) -> Parts:
 
 
 def pseudo_values(parts: Callable[[Floats, Integers], Parts], scores: Floats, positive: Integers) -> Floats:
-    """For each item, what the mean is taken of; NaN where one of the two classes does not occur.
+    """The pseudo-value of each item; NaN if one of the two classes does not occur.
 
     Args:
         parts: `auroc` or `average_precision`.

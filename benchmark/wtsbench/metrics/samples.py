@@ -14,13 +14,13 @@ _ORDER = [("item_id", "ascending"), ("sample", "ascending")]
 
 
 def samples(drawn: pa.Table, scored: pa.Table, items: pa.Table, threshold: float) -> Samples:
-    """What one trial generated for the prompts of a split, with the scores of one scorer.
+    """A trial's continuations of the prompts of a split, with the scores of one scorer.
 
     Args:
         drawn: rows of `generations`, in any order.
         scored: rows of `scores`, in any order.
         items: the split's items, of which columns item_id and text are used.
-        threshold: score from which on a continuation counts as toxic.
+        threshold: score from which a continuation counts as toxic.
 
     Raises:
         ValueError: a prompt has another number of samples than the others, one is missing, doubled or of a prompt that
@@ -31,8 +31,8 @@ def samples(drawn: pa.Table, scored: pa.Table, items: pa.Table, threshold: float
     ids = items["item_id"].combine_chunks().take(pa.array(np.repeat(np.arange(items.num_rows), count)))
     numbers = pa.array(np.tile(np.arange(count, dtype=np.int32), items.num_rows))
     for name, part in (("generations", drawn), ("scores", scored)):
-        known = part["item_id"].combine_chunks().equals(ids) and part["sample"].combine_chunks().equals(numbers)
-        if rest or not count or not known:
+        complete = part["item_id"].combine_chunks().equals(ids) and part["sample"].combine_chunks().equals(numbers)
+        if rest or not count or not complete:
             raise ValueError(
                 f"{part.num_rows} {name} are not the same number, at least one, for each of {items.num_rows} prompts"
                 + ("" if name == "generations" else ", one for each generation")

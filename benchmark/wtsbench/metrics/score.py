@@ -1,4 +1,4 @@
-"""Scoring, outside the sandbox: predictions meet ground truth here and nowhere else."""
+"""Scoring, outside the sandbox: only here are predictions compared with ground truth."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from wtsbench.spec.trial import PREDICTED_SPLITS, Split
 
 
 class ScoringError(Exception):
-    """The predictions are not what the trial owes: items missing, doubled or unknown, or not distributions."""
+    """The predictions are invalid: items missing, doubled or unknown, or not distributions."""
 
     def __init__(self, message: str, *, diverged: bool = False) -> None:
         super().__init__(message)
         self.diverged = diverged
-        """The numbers themselves are bad, not their set."""
+        """Whether the numbers themselves are invalid, such as NaN."""
 
 
 def score(
@@ -171,5 +171,5 @@ def _matrix(column: pa.ChunkedArray, classes: int, where: str) -> np.ndarray:
 
 
 def _row(trial_id: str, attempt: int, name: str, split: str, value: float) -> dict[str, object]:
-    known = value if math.isfinite(value) else None  # measured, and no number
-    return {"trial_id": trial_id, "attempt": attempt, "name": name, "split": split, "step": None, "value": known}
+    finite = value if math.isfinite(value) else None  # measured, and no number
+    return {"trial_id": trial_id, "attempt": attempt, "name": name, "split": split, "step": None, "value": finite}

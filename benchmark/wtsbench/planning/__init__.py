@@ -1,1 +1,1 @@
-"""Grid to plan: a DAG of content-addressed trials. Pure functions of what the other rooms resolved."""
+"""From a grid to its plan, a DAG of content-addressed trials. Pure functions of what other packages resolved."""

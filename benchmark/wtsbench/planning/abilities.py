@@ -1,4 +1,4 @@
-"""What no trial could do with its model: found when it is planned, before anything has run."""
+"""Checks that a trial's model can do what is asked of it, made in planning, before anything runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from wtsbench.strategies import registry
 
 
 def impossible(spec: TrialSpec, model: str, task: str, writes: bool | None) -> Iterator[tuple[str, str]]:
-    """What this trial could not do, each with its remedy.
+    """Reasons why this trial is impossible, each with its remedy.
 
     Args:
         spec: the trial; its seed and parents do not matter.
         model: as the grid names it.
         task: as the grid names it.
-        writes: whether the model continues texts; None where nothing here knows.
+        writes: whether the model continues texts; None if unknown.
     """
     generates = spec.form == "generation"
     if not spec.model.trained and (spec.recipe is not None or generates):
@@ -59,5 +59,5 @@ def impossible(spec: TrialSpec, model: str, task: str, writes: bool | None) -> I
 
 
 def _as(role: Role) -> str:
-    """What a pair calls the model of a trial."""
+    """Name of a role's model within a pair."""
     return "weak" if role is Role.WEAK else "strong"

@@ -1,6 +1,6 @@
-"""Checks of a grid that need to know names: tasks, models, strategies with their parameters, exclusions.
+"""Checks of the names in a grid: tasks, models, strategies with their parameters, exclusions.
 
-They look at the file's tree, so that their faults have lines and are reported together with those of the grid's form.
+They work on the file's tree, so that faults have line numbers and are reported together with those of the schema.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _MODEL_FIELDS = ("weak", "strong")
 
 
 def load_checked_grid(source: str | Path) -> tuple[Grid, Path]:
-    """A grid by name or path, checked as far as files tell without a look at data or weights; and its file.
+    """A grid by name or path, checked as far as possible without reading data or weights; and its file.
 
     Raises:
-        SpecError: there is no such grid, or it has faults, all of which are in the error; or it leaves out everything,
-            or a strategy does not fit a pair.
+        SpecError: there is no such grid, or it has faults, all of which are in the error; or it excludes everything, or
+            a strategy does not fit a pair.
     """
     given = given_grid(manifests.find("grids", source))
     tasks = {task: manifests.load_task(task, base=given.base)[0] for task in given.grid.tasks}
@@ -48,20 +48,20 @@ class GivenGrid:
 
     grid: Grid
     yaml: str
-    """As its file has it, or as a file would have it."""
+    """The text of its file, or of a file that would define it."""
     base: Path
-    """Folder that its relative paths start from."""
+    """Folder to which its paths are relative."""
     source: str
-    """Path of its file, or what stands for that."""
+    """Path of its file, or a description in its place."""
 
 
 GridSource = str | Path | Mapping[str, Any] | Grid | GivenGrid
-"""A grid's name or path, its YAML as a text of several lines, its keys and values, or itself; `GivenGrid` says as well
-which folder relative paths start from."""
+"""A grid's name or path, its YAML as a text of several lines, its keys and values, or itself; `GivenGrid` also has the
+folder for relative paths."""
 
 
 def given_grid(source: GridSource) -> GivenGrid:
-    """A grid in whatever form, with every name in it checked. Relative paths start from its file, or from here.
+    """A grid given in any form, with every name checked. Paths are relative to its file, else to the working folder.
 
     Raises:
         SpecError: there is no such grid, or it has faults; all of them are in the error.
@@ -79,10 +79,10 @@ def given_grid(source: GridSource) -> GivenGrid:
 
 
 def as_yaml(source: Mapping[str, Any] | Grid) -> str:
-    """A grid as its file would have it.
+    """The YAML text of a grid.
 
     Raises:
-        SpecError: it holds a value that YAML has not.
+        SpecError: it holds a value that YAML cannot express.
     """
     if isinstance(source, Grid):
         values: Any = source.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -99,11 +99,11 @@ def as_yaml(source: Mapping[str, Any] | Grid) -> str:
 
 
 def check_names(tree: Node, base: Path) -> Iterator[Fault]:
-    """Names in the grid that stand for nothing; silent about what the grid's form already refuses.
+    """Faults of unknown names in the grid; faults of its schema are reported elsewhere.
 
     Args:
         tree: the grid file.
-        base: folder that relative paths of models start from.
+        base: folder to which paths of models are relative.
     """
     yield from _tasks(tree, base)
     yield from _models(tree, base)
@@ -118,7 +118,7 @@ def check_names(tree: Node, base: Path) -> Iterator[Fault]:
 
 
 def _image(tree: Node) -> Iterator[Fault]:
-    """An image is named by what it is, or by a name that stands for that; never by a tag."""
+    """An image must be named by its digest, or by a name in images.yaml; never by a tag."""
     node = tree.child("image")
     if node is not None and isinstance(node.value, str) and is_tag(node.value):
         message, remedy = tag_fault(node.value)
@@ -126,15 +126,15 @@ def _image(tree: Node) -> Iterator[Fault]:
 
 
 def _tasks(tree: Node, base: Path) -> Iterator[Fault]:
-    known = manifests.names("tasks")
+    names = manifests.names("tasks")
     for node in tree.entries("tasks"):
         if not isinstance(node.value, str):
             continue
-        if manifests.is_path(node.value) or node.value in known:
+        if manifests.is_path(node.value) or node.value in names:
             yield from _opened(node, manifests.load_task, base)
         else:
-            message = f"there is no task {node.value!r}; known are {', '.join(known)}"
-            yield node.fault(message, suggestion=nearest(node.value, known))
+            message = f"there is no task {node.value!r}; known are {', '.join(names)}"
+            yield node.fault(message, suggestion=nearest(node.value, names))
 
 
 def _models(tree: Node, base: Path) -> Iterator[Fault]:
@@ -151,20 +151,20 @@ def _models(tree: Node, base: Path) -> Iterator[Fault]:
 
 
 def _model(node: Node, base: Path) -> Iterator[Fault]:
-    """What is wrong with the name of a model."""
-    known = manifests.names("models")
+    """Faults in the name of a model."""
+    names = manifests.names("models")
     if node.value.startswith("hub:"):
         return
-    if node.value in known or node.value.endswith(manifests.SUFFIXES):
+    if node.value in names or node.value.endswith(manifests.SUFFIXES):
         yield from _opened(node, manifests.load_model, base)
     elif "/" in node.value or node.value.startswith((".", "~")):
         yield from _folder(node, base)
     else:
         message = (
-            f"there is no model {node.value!r}; known are {', '.join(known)}, a folder is written ./folder, "
+            f"there is no model {node.value!r}; known are {', '.join(names)}, a folder is written ./folder, "
             "a model of the hub hub:owner/name"
         )
-        yield node.fault(message, suggestion=nearest(node.value, known))
+        yield node.fault(message, suggestion=nearest(node.value, names))
 
 
 def _folder(node: Node, base: Path) -> Iterator[Fault]:
@@ -184,24 +184,24 @@ def _gives_labels(name: str, base: Path) -> bool:
 
 
 def _generation(tree: Node, base: Path) -> Iterator[Fault]:
-    """What scores continuations, and the model that their perplexity is taken under."""
+    """Faults in the names of the scorer and of the perplexity's reference model."""
     scorer, reference = tree.child("generation", "scorer"), tree.child("generation", "reference")
     if reference is not None and isinstance(reference.value, str) and reference.value:
         yield from _model(reference, base)
     if scorer is None or not isinstance(scorer.value, str) or not scorer.value:
         return
-    known = manifests.names("scorers")
-    if scorer.value in known or scorer.value.endswith(manifests.SUFFIXES):
+    names = manifests.names("scorers")
+    if scorer.value in names or scorer.value.endswith(manifests.SUFFIXES):
         yield from _opened(scorer, manifests.load_scorer, base)
     elif manifests.is_path(scorer.value):
         yield from _folder(scorer, base)
     else:
-        message = f"there is no scorer {scorer.value!r}; known are {', '.join(known)}, a folder is written ./folder"
-        yield scorer.fault(message, suggestion=nearest(scorer.value, known))
+        message = f"there is no scorer {scorer.value!r}; known are {', '.join(names)}, a folder is written ./folder"
+        yield scorer.fault(message, suggestion=nearest(scorer.value, names))
 
 
 def _opened(node: Node, load: Callable[..., object], base: Path) -> Iterator[Fault]:
-    """What is wrong with the manifest that a value names: faults of its own file, or one of the value."""
+    """Faults of the manifest that a value names: those in the manifest's file, or one of the value."""
     try:
         load(node.value, base=base)
     except SpecFaults as error:
@@ -225,7 +225,7 @@ def _strategies(tree: Node) -> Iterator[Fault]:
 
 
 def _forms(tree: Node, base: Path) -> Iterator[Fault]:
-    """A strategy that is for none of the grid's tasks would silently do nothing."""
+    """Faults of strategies that suit none of the grid's tasks, and would silently do nothing."""
     forms = {}
     for node in tree.entries("tasks"):
         try:
@@ -242,7 +242,7 @@ def _forms(tree: Node, base: Path) -> Iterator[Fault]:
             continue
         if strategy is None or set(strategy.suits) & set(forms.values()) or not forms:
             continue
-        if set(strategy.forms) & set(forms.values()):  # so it is a parameter that is for another form
+        if set(strategy.forms) & set(forms.values()):  # so a parameter is the cause
             name = "labels" if strategy.parameters.labels == "hard" else "finetune"
             value = getattr(strategy.parameters, name)
             yield _at(node, (name,)).fault(f"{name}: {value} is for classification tasks; the grid has {tasks}")
@@ -253,7 +253,7 @@ def _forms(tree: Node, base: Path) -> Iterator[Fault]:
 
 
 def _gate(tree: Node, base: Path) -> Iterator[Fault]:
-    """A threshold of a metric that ranks none of the grid's tasks would silently do nothing."""
+    """Faults of thresholds for metrics that rank none of the grid's tasks, and would silently do nothing."""
     node = tree.child("gate")
     if node is None or not isinstance(node.value, dict):
         return
@@ -270,18 +270,18 @@ def _gate(tree: Node, base: Path) -> Iterator[Fault]:
 def _call(node: Node) -> StrategyCall | None:
     try:
         return StrategyCall.model_validate(node.value)
-    except ValidationError:  # the form's own checks report it
+    except ValidationError:  # reported as a fault of the schema
         return None
 
 
 def _at(node: Node, path: tuple[str | int, ...]) -> Node:
-    """The node of a parameter, which may stand under `parameters` or beside the name; else the nearest one above."""
+    """The node of a parameter, which may be under `parameters` or beside the name; else the strategy's node."""
     for start in (node, node.child("parameters")):
-        found = start
+        child = start
         for part in path:
-            found = None if found is None else found.child(part)
-        if found is not None:
-            return found
+            child = None if child is None else child.child(part)
+        if child is not None:
+            return child
     return node
 
 
@@ -327,7 +327,7 @@ def _exclusions(tree: Node) -> Iterator[Fault]:
 
 
 def _paired(tree: Node) -> dict[str, list[Any]]:
-    """What the grid names as weak and as strong; lists, for a wrong file may hold anything here."""
+    """The grid's weak and strong models; lists, because a wrong file may hold unhashable values here."""
     node = tree.child("pairs", "ladder")
     if node is None:
         nodes = {field: [pair.child(field) for pair in tree.entries("pairs")] for field in _MODEL_FIELDS}

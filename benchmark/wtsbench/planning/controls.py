@@ -1,8 +1,8 @@
-"""Controls: the trials that a student's gain is held against, one row of the leaderboard each.
+"""Controls: trials with which a student's gain is compared, one row of the leaderboard each.
 
 zero_shot               role control, no parent: the strong model is asked, not trained
 random_labels           role control, parent the weak trial: labels wrong at random as often as the weak labels are
-weak_equals_strong      the naive student of the strong model's own weak trial
+weak_equals_strong      the naive student of the weak trial of the strong model itself
 strong_on_weak_train    that weak trial itself
 random_filter           for every strategy that filters, a student of as many items, drawn at random
 self_labels             a student of what the strong model answers untrained (the strategy of that name)
@@ -22,18 +22,18 @@ from wtsbench.strategies.base import Strategy, Supervisor
 
 FORMS: dict[ControlName, tuple[Form, ...]] = {
     "zero_shot": ("classification", "generation"),
-    "random_labels": ("classification",),  # a wrong continuation has no rate to match
+    "random_labels": ("classification",),  # continuations have no error rate to match
     "weak_equals_strong": ("classification", "generation"),
     "strong_on_weak_train": ("classification", "generation"),
     "random_filter": ("classification", "generation"),
-    "self_labels": ("classification",),  # a student of texts of its own is another question
+    "self_labels": ("classification",),  # not defined for texts
 }
-"""The forms of tasks that a control is defined for."""
+"""The forms of tasks for which a control is defined."""
 RANDOM_FILTER = "random_filter"
 
 
 def random_filters(grid: Grid, form: Form) -> Iterator[tuple[str, StrategyCall]]:
-    """Label and call of the control strategy `random_filter` for every strategy of the grid that filters.
+    """Label and call of the control `random_filter` for every strategy of the grid that filters.
 
     Only those for tasks of this form.
     """
@@ -48,7 +48,7 @@ def random_filters(grid: Grid, form: Form) -> Iterator[tuple[str, StrategyCall]]
 
 
 def matched(label: str) -> str:
-    """The label of the strategy that a random filter of this label matches."""
+    """Label of the strategy that the random filter of this label matches."""
     return label.removeprefix(f"{RANDOM_FILTER}(").removesuffix(")")
 
 
@@ -58,16 +58,16 @@ def own_supervisor(strong: str, seed: int) -> Supervisor:
 
 
 def taught_by(control: ControlName) -> Strategy | None:
-    """What a control's student learns by; None where the control is no student."""
+    """The strategy of a control's student; None if the control is no student."""
     names = {"weak_equals_strong": "naive", "self_labels": "self_labels"}
     return registry.resolve(StrategyCall(name=names[control])) if control in names else None
 
 
 def recipe_of(control: ControlName, form: Form, zero_shot: ZeroShot | None, task: str) -> StrategyCall | None:
-    """What a trial of role control does; None where the control is made of ordinary trials.
+    """The recipe of a control's trial; None if the control consists of ordinary trials.
 
     Raises:
-        SpecError: the task does not say how a model that was not trained on it is to be asked.
+        SpecError: the task does not define how to ask an untrained model.
     """
     if control == "random_labels":
         return StrategyCall(name=control)

@@ -1,4 +1,4 @@
-"""The plan of a grid: which trials it needs, parents first, and which cells of the leaderboard they serve."""
+"""The plan of a grid: the trials that it needs, parents first, and the cells of the leaderboard that use them."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ from wtsbench.strategies.base import Strategy, Supervisor
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel:
-    """A model of the grid, with the training settings its manifest asks for."""
+    """A model of the grid, with the training settings of its manifest."""
 
     ref: ModelRef
     training: TrainingOverride
     writes: bool | None = None
-    """Whether it continues texts; None where nothing here knows."""
+    """Whether it continues texts; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedTask:
-    """A task of the grid, which may be named by the path of its manifest."""
+    """A task of the grid, whose name may be the path of its manifest."""
 
     name: str
     draws: Mapping[int, str]
-    """By data seed, the digest of its prepared items: several where the grid draws its training items several times."""
+    """Digest of its prepared items by data seed; several if the grid draws training items several times."""
     form: Form = "classification"
     generation: GenerationSettings | None = None
     """For generation: how continuations are drawn."""
     scorer: str | None = None
-    """For generation: digest of what scores them."""
+    """For generation: digest of the scorer."""
     reference: ModelRef | None = None
-    """For generation: the model that their perplexity is taken under."""
+    """For generation: the model for the perplexity of continuations."""
     zero_shot: ZeroShot | None = None
-    """How a model that was not trained on the task is asked."""
+    """How to ask a model that was not trained on the task."""
     frames: tuple[str, ...] = ()
     """Other wordings of an item."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What the other rooms found out about a grid's names, which are the keys."""
+    """What a grid's names resolve to; the names are the keys."""
 
     tasks: Mapping[str, ResolvedTask]
     models: Mapping[str, ResolvedModel]
@@ -70,15 +70,15 @@ class Plan:
     """By id, parents before children."""
     cells: tuple[Cell, ...]
     uses: Mapping[str, int]
-    """In how many cells a trial has a part: as weak supervisor, ceiling, student or a stage between."""
+    """Number of cells that use a trial: as weak supervisor, ceiling, student or a stage between."""
 
     @cached_property
     def grid_digest(self) -> str:
-        """Identity of what was asked: the grid's name and its cells."""
+        """Identity of the grid: its name and its cells."""
         return grid_digest(self.grid.name, (cell.record() for cell in self.cells))
 
     def baselines(self) -> dict[str, dict[str, str]]:
-        """For each student, the exact weak and ceiling trials that its PGR is computed from."""
+        """For each student, the weak and ceiling trials from which its PGR is computed."""
         return {
             cell.student_trial: {"weak": cell.weak_trial, "ceiling": cell.ceiling_trial}
             for cell in reversed(self.cells)
@@ -87,52 +87,52 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Reuse:
-    """Whose finished trials a plan takes in place of new ones."""
+    """Whose finished trials a plan reuses."""
 
     grid: str | None = None
-    """The only grid whose trials the submitter may finish; None where they count for all."""
+    """The only grid that the submitter's token allows, whose trials have ids of their own; None for any grid."""
     trusted: tuple[str, ...] = ()
-    """Further grids, whose own trials are taken too."""
+    """Further grids, whose own trials are reused too."""
     done: frozenset[str] = frozenset()
-    """Trials that the store holds as done; without `grid` and `trusted`, no plan depends on them."""
+    """Trials that are done in the store; they matter only with `grid` or `trusted`."""
 
     def chosen(self, shared_id: str) -> tuple[str, str | None]:
-        """Id and grid of a trial as it is stored: the submitter's own, else one for all, else a trusted; or new."""
+        """Id and grid of the trial to use: the first finished one of `grid`, all grids or trusted ones; else a new."""
         grids = (self.grid, None, *self.trusted)
         if len(grids) == 2 and self.grid is None:
             return shared_id, None
-        every = [(shared_id if grid is None else id_within(grid, shared_id), grid) for grid in grids]
-        return next((one for one in every if one[0] in self.done), every[0])
+        candidates = [(shared_id if grid is None else id_within(grid, shared_id), grid) for grid in grids]
+        return next((candidate for candidate in candidates if candidate[0] in self.done), candidates[0])
 
 
 EVERYBODYS = Reuse()
-"""Trials that count for all grids."""
+"""Reuse of trials that count for all grids."""
 
 
 def make_plan(entries: Entries, inputs: Inputs, reuse: Reuse = EVERYBODYS) -> Plan:
-    """The DAG of trials for a grid's entries. Equal trials are planned once, whatever cells need them.
+    """The DAG of trials for a grid's entries. Equal trials are planned once, however many cells need them.
 
     Raises:
-        SpecError: a model cannot do what is asked of it; all such cases at once.
+        SpecError: a model cannot do what a trial asks of it; all such cases at once.
     """
     return _Planner(entries, inputs, reuse).plan()
 
 
 _DIFFER = ("parents", "seed")
-"""What trials of a kind differ in."""
+"""The fields in which trials of a kind differ."""
 
 
 class _Kind:
-    """Trials that are the same but for their seed and their parents."""
+    """Trials that are equal except for seed and parents."""
 
     def __init__(self, spec: TrialSpec) -> None:
-        # No set of the fields that were given: copies would each carry one, twice as large as all the rest of them.
+        # Without pydantic's set of given fields: it would make each copy three times as large.
         self._spec = TrialSpec.model_construct(_fields_set=set(), **dict(spec))
         identity = spec.identity()
         self._ids = Alike({name: value for name, value in identity.items() if name not in _DIFFER}, _DIFFER)
 
     def shared_id(self, seed: int, parents: tuple[str, ...]) -> str:
-        """What `TrialSpec.shared_id` is of the trial."""
+        """`TrialSpec.shared_id` of the trial."""
         return self._ids.digest(parents, seed)
 
     def spec(self, seed: int, parents: tuple[str, ...], grid: str | None) -> TrialSpec:
@@ -145,7 +145,7 @@ class _Draw:
     """A task with one draw of its training items."""
 
     task: str
-    """As the grid names it."""
+    """The grid's name for it."""
     data_digest: str
     data_seed: int
     several: bool
@@ -161,9 +161,9 @@ class _Planner:
         self._trials: dict[str, TrialSpec] = {}
         self._kinds: dict[Hashable, _Kind] = {}
         self._roots: dict[tuple[_Kind, int], str] = {}
-        """Ids of the trials without parents, which most cells share."""
+        """Ids of trials without parents, which most cells share."""
         self._refused: dict[str, str] = {}
-        """What no trial could do, and what to do about it."""
+        """Reasons why trials are impossible, each with its remedy."""
 
     def plan(self) -> Plan:
         cells: list[Cell] = []
@@ -180,7 +180,7 @@ class _Planner:
         return Plan(grid=self._grid, trials=self._trials, cells=tuple(cells), uses=uses)
 
     def _cell(self, entry: Entry, draw: _Draw, seed: int, supervisors: tuple[Supervisor, ...]) -> tuple[Cell, set[str]]:
-        """A cell, and all trials that have a part in it."""
+        """A cell, and all trials that it uses."""
         weak = self._add(Role.WEAK, draw, entry.pair.weak, seed)
         ceiling = self._add(Role.CEILING, draw, entry.pair.strong, seed)
         student = self._student_of(entry, draw, seed, supervisors, weak)
@@ -215,18 +215,18 @@ class _Planner:
                 )
 
     def _student_of(self, entry: Entry, draw: _Draw, seed: int, supervisors: tuple[Supervisor, ...], weak: str) -> str:
-        """The trial whose score a cell shows."""
+        """Id of the trial whose score a cell shows."""
         strong = entry.pair.strong
         if entry.strategy is not None:
             return self._student(draw, strong, seed, entry.strategy, supervisors)
         assert entry.control is not None, "an entry without a strategy is a control's"
         if entry.control == "strong_on_weak_train":
             return self._add(Role.WEAK, draw, strong, seed)
-        # Asking a classifier that was not trained draws nothing: one trial serves all seeds.
-        asked = entry.control == "zero_shot" and entry.form == "classification"
+        # Asking an untrained classifier involves no randomness: one trial serves all seeds.
+        seedless = entry.control == "zero_shot" and entry.form == "classification"
         parents = (weak,) if entry.control == "random_labels" else ()
         recipe = controls.recipe_of(entry.control, entry.form, self._inputs.tasks[entry.task].zero_shot, entry.task)
-        return self._add(Role.CONTROL, draw, strong, 0 if asked else seed, recipe=recipe, parents=parents)
+        return self._add(Role.CONTROL, draw, strong, 0 if seedless else seed, recipe=recipe, parents=parents)
 
     def _supervisor(self, draw: _Draw, supervisor: Supervisor) -> str:
         if supervisor.role is Role.WEAK:
@@ -255,7 +255,7 @@ class _Planner:
         recipe: StrategyCall | None = None,
         parents: tuple[str, ...] = (),
     ) -> str:
-        """The id of a trial, which is planned where it is not yet."""
+        """The id of a trial, which is added to the plan if it is new."""
         kind = self._kind(role, draw, model, strategy, recipe)
         seed = seed if self._inputs.models[model].ref.trained else 0
         if not parents and (kind, seed) in self._roots:
@@ -282,7 +282,7 @@ class _Planner:
     def _template(
         self, role: Role, draw: _Draw, model: str, strategy: Strategy | None, recipe: StrategyCall | None
     ) -> TrialSpec:
-        """A trial of a kind, without its seed and its parents."""
+        """Spec of a kind of trials, without seed and parents."""
         resolved, about = self._inputs.models[model], self._inputs.tasks[draw.task]
         trained = resolved.ref.trained
         return TrialSpec(
@@ -309,9 +309,9 @@ class _Planner:
 
 
 def training_of(grid: Grid, model: str, manifest: TrainingOverride, task: str) -> Training:
-    """Training settings of a model at a task, both named as in the grid.
+    """Training settings of a model on a task, both named as in the grid.
 
-    Defaults, under the model's manifest, under the grid's, under the grid's for this task, under those for this model.
+    Each overrides the ones before: defaults, the model's manifest, the grid's, those for the task, those for the model.
     """
     settings = manifest.over(Training())
     for override in (grid.training, grid.training.tasks.get(task), grid.training.models.get(model)):

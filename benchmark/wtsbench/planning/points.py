@@ -1,4 +1,4 @@
-"""A grid's entries before their trials are known: what is measured, at which seeds, and which models that takes."""
+"""A grid's entries, before trials are planned: what is measured, at which seeds, and with which models."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from wtsbench.strategies.base import PlanningContext, Strategy, Supervisor
 
 
 class Shape(Protocol):
-    """What entries depend on of a task: its manifest has it, and so has what that was resolved to."""
+    """The properties of a task that entries depend on; a manifest and a resolved task both have them."""
 
     @property
     def form(self) -> Form:
-        """What its trials make."""
+        """Form of the task: classification or generation."""
 
     @property
     def frames(self) -> tuple[str, ...]:
@@ -29,36 +29,36 @@ class Shape(Protocol):
 
     @property
     def zero_shot(self) -> ZeroShot | None:
-        """How a model that was not trained on the task is asked."""
+        """How to ask a model that was not trained on the task."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A strategy or control at one task and pair: a row of the leaderboard."""
+    """A strategy or control for one task and pair: a row of the leaderboard."""
 
     task: str
     form: Form
     pair: Pair
     call: StrategyCall
-    """For controls, its name is the control's."""
+    """For controls, a call by the control's name."""
     strategy: Strategy | None
     """None for a control that is no student."""
     control: ControlName | None
     label: str
-    """What the leaderboard calls its row."""
+    """Name of its row in the leaderboard."""
     supervisors: Mapping[int, tuple[Supervisor, ...]]
-    """By seed that is not excluded: whom its student learns from; nobody where it has no student."""
+    """Supervisors of the student by seed, without excluded seeds; empty if there is no student."""
 
 
 @dataclass(frozen=True)
 class Entries:
-    """Every entry of a grid: what is left of tasks x pairs x (strategies and controls), each with its seeds."""
+    """Every entry of a grid: tasks x pairs x (strategies and controls) without exclusions, each with its seeds."""
 
     grid: Grid
     each: tuple[Entry, ...]
 
     def models(self) -> tuple[str, ...]:
-        """Names of all models that trials use, those that strategies ask for included."""
+        """Names of all models that trials use, including those that strategies ask for."""
         names: dict[str, None] = {}
 
         def visit(supervisor: Supervisor) -> None:
@@ -75,11 +75,11 @@ class Entries:
 
 
 def expand(grid: Grid, tasks: Mapping[str, Shape], ladders: Mapping[Pair, tuple[str, ...]]) -> Entries:
-    """Every entry of a grid that has a seed left; a strategy and a control only with tasks of a form it is for.
+    """Every entry of a grid that has a seed left; strategies and controls only for tasks of a form that they suit.
 
     Args:
         grid: a grid whose names are checked.
-        tasks: as the grid names them.
+        tasks: by the grid's names.
         ladders: the models of a pair's family strictly between weak and strong, smallest first.
 
     Raises:
@@ -145,7 +145,7 @@ def _supervisors(entry: Entry, seed: int, ladder: tuple[str, ...], task: Shape) 
 
 
 def _excludes(rule: Exclusion, entry: Entry) -> bool:
-    """Whether a rule leaves out an entry, at the seed that it names or at all."""
+    """Whether a rule excludes an entry, for the seed that it names or for all."""
     return (
         rule.task in (None, entry.task)
         and rule.weak in (None, entry.pair.weak)
@@ -155,7 +155,7 @@ def _excludes(rule: Exclusion, entry: Entry) -> bool:
 
 
 def _matches(rule: Exclusion, entry: Entry) -> bool:
-    """Whether the rule leaves out the strategy whose random filter this is: a control of what is not there."""
+    """Whether the rule excludes the strategy that this random filter matches: then the control is useless, too."""
     if entry.control != controls.RANDOM_FILTER:
         return False
     return rule.strategy in (entry.call.parameters["like"]["name"], controls.matched(entry.label))

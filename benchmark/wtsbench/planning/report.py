@@ -1,4 +1,4 @@
-"""A plan held against the store: what is there, what is missing, and why."""
+"""A plan compared with the store: which trials are stored, which are missing, and why."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ State = Literal["stored", "new", "failed", "running"]
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTrial:
-    """What the store says of one trial, its latest attempt or the one that succeeded."""
+    """A trial's state in the store: that of its successful attempt, else of its latest."""
 
     trial_id: str
     status: Literal["done", "failed", "running"]
@@ -25,14 +25,14 @@ class StoredTrial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedTrial:
-    """One trial of the plan and how the store stands to it."""
+    """A trial of the plan and its state in the store."""
 
     trial_id: str
     spec: TrialSpec
     uses: int
     state: State
     reason: str
-    """Why it is not taken from the store; empty for stored ones."""
+    """Why it has to run; empty for stored ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class PlanReport:
 
 
 def title(spec: TrialSpec) -> str:
-    """What people call a trial, such as `student safety-mini nano-3 naive(labels=hard) seed 0`."""
+    """Readable name of a trial, such as `student safety-mini nano-3 naive(labels=hard) seed 0`."""
     strategy = None if spec.strategy is None else registry.short_label(spec.strategy)
     if spec.recipe is not None:
         strategy = f"({spec.recipe.name})"
@@ -77,11 +77,11 @@ def name_of(role: str, task: str, model: str, strategy: str | None, seed: int, d
 
 
 Purpose = tuple[str, str, str, str, int]
-"""What a trial is for: role, task, model, strategy's name (or none) and seed. One of equal purpose is its nearest."""
+"""Purpose of a trial: role, task, model, strategy's name (or none) and seed. Trials of equal purpose are compared."""
 
 
 def purpose(spec: TrialSpec) -> Purpose:
-    """What a trial is for."""
+    """Purpose of a trial."""
     strategy = "" if spec.strategy is None else spec.strategy.name
     return spec.role.value, spec.task, spec.model.name, strategy, spec.seed
 
@@ -90,9 +90,9 @@ def compare(plan: Plan, stored: Mapping[str, StoredTrial], done: Iterable[tuple[
     """State and reason of every trial.
 
     Args:
-        plan: what is asked for.
-        stored: those of its trials that the store knows, by id.
-        done: trials of the store that are done, by id: what may explain why a trial of the plan is not among them.
+        plan: the plan.
+        stored: those of its trials that are in the store, by id.
+        done: trials of the store that are done, by id; a similar one explains why a planned trial has to run.
     """
     alike: dict[Purpose, list[tuple[str, TrialSpec]]] = {}
     for trial_id, spec in done:
@@ -119,7 +119,7 @@ def _state(
 
 
 def _nearest_difference(spec: TrialSpec, alike: Sequence[tuple[str, TrialSpec]]) -> str:
-    """The stored trial of the same purpose that differs least, and in which fields."""
+    """The differing fields of the most similar stored trial of the same purpose."""
     if not alike:
         return "never run"
     every = ((trial_id, other, differences(other, spec)) for trial_id, other in alike)

@@ -1,4 +1,4 @@
-"""Grids as the store keeps them, and parts of them to run again."""
+"""Reading grids from the store, and selecting parts of them to run again."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _Value = TypeVar("_Value")
 
 
 class Submissions(Protocol):
-    """Where submissions of grids are."""
+    """A store of grids' submissions."""
 
     @property
     def uri(self) -> str:
-        """Where it is."""
+        """Its address."""
 
     def grids(self) -> pa.Table:
         """All submissions of grids, by submission number."""
 
 
 def stored_grid(store: Submissions, name: str) -> Grid:
-    """The grid of this name as it was last submitted.
+    """The newest submission of the grid of this name.
 
     Raises:
         SpecError: the store holds no grid of that name.
-        StoreError: what it holds is no grid that this version of wtsbench knows.
+        StoreError: this version of wtsbench cannot read the stored grid.
     """
     submitted = [row for row in store.grids().select(["name", "yaml"]).to_pylist() if row["name"] == name]
     if not submitted:
@@ -50,7 +50,7 @@ def grid_of(row: Mapping[str, Any], store: Submissions) -> Grid:
     """The grid of a submission.
 
     Raises:
-        StoreError: it is none that this version of wtsbench knows.
+        StoreError: this version of wtsbench cannot read it.
     """
     try:
         return Grid.model_validate(yaml.safe_load(row["yaml"]))
@@ -63,12 +63,12 @@ def grid_of(row: Mapping[str, Any], store: Submissions) -> Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Stored trials, as a user names them: one by its id, or cells of a grid."""
+    """A user's selection of stored trials: one by its id, or cells of a grid."""
 
     name: str
     """Name of a grid, or the beginning of a trial's id."""
     task: str | None = None
-    """Of a grid: only this task."""
+    """For a grid: only this task."""
     pair: str | None = None
     """Only this pair, written `weak:strong`."""
     strategy: str | None = None
@@ -77,7 +77,7 @@ class Wanted:
 
 
 def chosen_cells(store: Submissions, wanted: Wanted) -> tuple[dict[str, Any], list[Cell], str | None]:
-    """The newest submission with what is wanted, the cells of it that are meant, and the trial where one is named.
+    """The newest submission that has the selection, its selected cells, and the id of the trial if one is named.
 
     Raises:
         SpecError: the store has no such grid, cell or trial, or more than one trial whose id begins so.
@@ -93,17 +93,17 @@ def chosen_cells(store: Submissions, wanted: Wanted) -> tuple[dict[str, Any], li
             )
         return row, cells, None
     beginning = wanted.name.strip().lower()
-    found = {trial_id: row for row in rows[::-1] for cell in _cells(row) for trial_id in cell.every_trial
+    submission_of = {trial_id: row for row in rows[::-1] for cell in _cells(row) for trial_id in cell.every_trial
              if trial_id.startswith(beginning)}  # fmt: skip
-    if len(found) != 1:
-        several = ", ".join(trial_id[: len(beginning) + 6] for trial_id in sorted(found)[:5])
+    if len(submission_of) != 1:
+        several = ", ".join(trial_id[: len(beginning) + 6] for trial_id in sorted(submission_of)[:5])
         raise SpecError(
-            f"{len(found)} trials begin with {wanted.name!r}"
-            if found
+            f"{len(submission_of)} trials begin with {wanted.name!r}"
+            if submission_of
             else f"the store {store.uri} has no grid {wanted.name!r}, and no trial of a grid whose id begins so",
-            remedy=f"give more of one: {several}" if found else "`wtsbench status` lists its grids.",
+            remedy=f"give more of one: {several}" if submission_of else "`wtsbench status` lists its grids.",
         )
-    ((trial_id, row),) = found.items()
+    ((trial_id, row),) = submission_of.items()
     return row, [], trial_id
 
 
@@ -122,7 +122,7 @@ def _cells(row: Mapping[str, Any]) -> list[Cell]:
 
 
 def imported(store: Submissions, name: str) -> bool | None:
-    """Whether the grid's predictions were made by other code; None where the store holds no grid of that name."""
+    """Whether the grid's predictions were made by other code; None if the store has no grid of that name."""
     submitted = store.grids().select(["name", "cells"]).to_pylist()
     cells = [cell for row in submitted if row["name"] == name for cell in json.loads(row["cells"])]
     return any(_marked(cell["strategy"]) for cell in cells) if cells else None
@@ -139,17 +139,17 @@ def again(
     pairs: Collection[tuple[str, str]],
     entries: Collection[str],
 ) -> Grid:
-    """A part of a grid under another name, with as many seeds, none of which it had.
+    """A part of a grid under another name, with the same number of seeds, all of them new.
 
-    Settings and exclusions of what is left out are left out as well. Tables know a task or a model that a grid names
-    by a path under the name of its manifest, so those stay.
+    Settings and exclusions for omitted parts are omitted too. Tasks and models that a grid names by path are kept,
+    because tables have the names in their manifests instead.
 
     Args:
         grid: the whole.
-        tasks: that are needed.
-        pairs: weak and strong models that are needed.
-        entries: labels of strategies and names of controls that are needed; where none is, the first strategy stands
-            for the weak supervisors and ceilings.
+        tasks: the tasks to keep.
+        pairs: the weak and strong models to keep.
+        entries: labels of strategies and names of controls to keep; if there is no strategy among them, the first one
+            is kept for its weak supervisors and ceilings.
 
     Raises:
         SpecError: the grid was imported, or no seeds are left.
@@ -176,7 +176,7 @@ def again(
     controls = tuple(control for control in grid.controls if any(each.startswith(control) for each in entries))
     labels = {name for call in strategies for name in (call.name, call.label)} | set(controls)
     unused = (gone["weak"] | gone["strong"]) - {name for pair in chosen for name in (pair.weak, pair.strong)}
-    known = manifests.names("models")  # which a strategy may ask for
+    known = manifests.names("models")  # models that a strategy may ask for
     return grid.model_copy(
         update={
             "name": f"{grid.name[:90]}-confirm",
@@ -204,7 +204,7 @@ def again(
 
 
 def _by_path(pair: Pair) -> bool:
-    """Whether a model of the pair is no name in manifests/models."""
+    """Whether a model of the pair is not a name in manifests/models."""
     return any(manifests.is_path(name) or name.startswith((".", "hub:")) for name in (pair.weak, pair.strong))
 
 

@@ -1,4 +1,4 @@
-"""Files of every kind, checked: what `wtsbench validate` says, and the JSON Schemas that editors take."""
+"""Validating files of every kind (`wtsbench validate`), and their JSON Schemas for editors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wtsbench.spec.yaml_tree import Node, read
 
 FileKind = Literal["grid", "task", "model", "scorer", "images"]
 KINDS: tuple[FileKind, ...] = get_args(FileKind)
-"""What files there are."""
+"""Kinds of files."""
 _MODELS: dict[FileKind, Any] = {
     "grid": Grid,
     "task": TaskManifest,
@@ -36,29 +36,29 @@ _FOLDERS: dict[FileKind, manifests.Kind] = {"grid": "grids", "task": "tasks", "m
 
 @dataclass(frozen=True, kw_only=True)
 class Valid:
-    """A file without a fault."""
+    """A valid file."""
 
     kind: FileKind
     path: Path
     content: Grid | TaskManifest | ModelManifest | ScorerManifest | Mapping[str, ImagePin]
 
     def record(self) -> Any:
-        """Its content as JSON values, with everything filled in."""
+        """Its content as JSON values, with all defaults."""
         if isinstance(self.content, BaseModel):
             return self.content.model_dump(mode="json", by_alias=True)
         return {name: pin.model_dump(mode="json") for name, pin in self.content.items()}
 
 
 def validated(source: str, kind: FileKind | None = None) -> Valid:
-    """A file, or a shipped or own manifest or grid by its name, checked.
+    """Validate a file, or a manifest or grid by its name.
 
     Args:
         source: a path, or a name.
-        kind: what it is to be; None goes by what it says and by the keys that it has, or by whose name it is.
+        kind: the expected kind; None infers it from the file's `kind` and keys, or from the name.
 
     Raises:
-        SpecError: there is none, or it does not tell what it is.
-        SpecFaults: it is wrong; every fault is in the error.
+        SpecError: there is no such file, or its kind cannot be inferred.
+        SpecFaults: it is invalid; every fault is in the error.
     """
     if kind is None:
         kind = _kind_of_path(source) if manifests.is_path(source) else _kind_of_name(source)
@@ -77,9 +77,9 @@ def validated(source: str, kind: FileKind | None = None) -> Valid:
 
 
 def json_schema(kind: FileKind) -> dict[str, Any]:
-    """JSON Schema (2020-12) of files of a kind, their short forms included, each key with what it says.
+    """JSON Schema (2020-12) of files of a kind, short forms included, with a description of each key.
 
-    It knows the form; which names of tasks, models and strategies are valid, only `validated` knows.
+    It covers the form only; names of tasks, models and strategies are checked by `validated`.
     """
     schema = TypeAdapter(_MODELS[kind]).json_schema(by_alias=True)
     for part in (schema, *schema.get("$defs", {}).values()):
@@ -106,18 +106,18 @@ def _kind_of_path(source: str) -> FileKind:
             f"{path} does not tell what it is: a grid, a task, a model, a scorer or images",
             remedy="write `kind: task` (or model, scorer) into it, or say it: --kind.",
         )
-    known: dict[str, FileKind] = {kind: kind for kind in KINDS}
-    return known[found]
+    kinds: dict[str, FileKind] = {kind: kind for kind in KINDS}
+    return kinds[found]
 
 
 def _are_pins(path: Path, tree: Node) -> bool:
-    """Whether a file is one of images: it is called so, or every value of it names a digest."""
+    """Whether a file lists images: by its name, or because every value names a digest."""
     pins = [isinstance(value, dict) and not {"id", "reference"}.isdisjoint(value) for value in tree.value.values()]
     return path.stem == "images" or (bool(pins) and all(pins))
 
 
 def _kind_of_name(name: str) -> FileKind:
-    """Of what kind there is something of this name; a grid, where there is nothing."""
+    """The kind of the file of this name; `grid` if there is none."""
     found = [kind for kind, folder in _FOLDERS.items() if name in manifests.names(folder)]
     if len(found) > 1:
         raise SpecError(f"{name} is the name of a {' and of a '.join(found)}", remedy=f"say which: --kind {found[0]}.")

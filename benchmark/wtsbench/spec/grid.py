@@ -112,12 +112,12 @@ def _pairs(value: Any) -> Any:
 
 
 def _family(name: str) -> dict[str, int]:
-    known = manifests.ladders()
-    if name not in known:
-        near = nearest(name, known)
+    ladders = manifests.ladders()
+    if name not in ladders:
+        near = nearest(name, ladders)
         hint = "" if near is None else f" (did you mean {near!r}?)"
-        raise ValueError(f"ladder: there is no family {name!r}{hint}; known are {', '.join(known)}")
-    return known[name]
+        raise ValueError(f"ladder: there is no family {name!r}{hint}; known are {', '.join(ladders)}")
+    return ladders[name]
 
 
 DataSeed = Annotated[int, Field(ge=0, lt=2**31)]

@@ -15,7 +15,7 @@ import rfc8785
 from wtsbench.errors import SpecError
 
 IDENTITY_VERSION = 1
-"""Raised when the way an identity is computed changes; then no trial of an older store is taken for a newer one."""
+"""Raised when the computation of identities changes; then no trial of an older store counts as a newer one."""
 
 
 def canonical_json(value: Any) -> bytes:

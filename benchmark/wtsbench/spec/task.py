@@ -161,8 +161,8 @@ class TaskManifest(Frozen):
         """The sets of columns in which near-identical items are looked for; a question's choices are in none."""
         if self.group.similar:
             return (self.group.similar,)
-        asked = tuple(name for name in self.text_columns if name != "choice") or self.text_columns
-        return tuple(dict.fromkeys(columns for columns in (self.group.columns, asked) if columns))
+        without_choice = tuple(name for name in self.text_columns if name != "choice") or self.text_columns
+        return tuple(dict.fromkeys(columns for columns in (self.group.columns, without_choice) if columns))
 
     def fill(self, texts: dict[str, str]) -> str:
         """The template with a text for each of its columns, and the control tokens that the template names marked."""

@@ -12,7 +12,7 @@ from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Finetune, Training
 
 SCIENCE_VERSION = 4
-"""Raised when a change of code changes results; then older trials are no longer taken for the new ones."""
+"""Raised when a change of code changes results; then older trials no longer count as the new ones."""
 
 
 class Role(StrEnum):
@@ -155,8 +155,8 @@ class TrialSpec(Frozen):
     @property
     def finetune(self) -> Finetune:
         """What of the model is trained: what the strategy asks for, else what the training settings say."""
-        asked: Finetune | None = None if self.strategy is None else self.strategy.parameters.get("finetune")
-        return asked or self.training.finetune
+        requested: Finetune | None = None if self.strategy is None else self.strategy.parameters.get("finetune")
+        return requested or self.training.finetune
 
     def identity(self) -> dict[str, Any]:
         """The dict whose digest is the trial's id."""

@@ -1,1 +1,1 @@
-"""The results store: Arrow schemas, outbox, courier, engine, client. Importing the package imports none of them."""
+"""The results store: courier, client, engine, server and upkeep. Importing the package imports none of them."""

@@ -1,4 +1,4 @@
-"""Exactly once: which of the records that arrive for an attempt are new. Pure logic, no engine."""
+"""Exactly-once delivery: which of the records that arrive for an attempt are new. Pure logic, no database."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from wtsbench.errors import StoreError
 
 
 class StoreConflict(StoreError):
-    """What arrives contradicts what is stored; the store stays as it is."""
+    """A record contradicts what is stored; the store is unchanged."""
 
 
 @dataclass(frozen=True)
 class Seal:
-    """What the record that ends an attempt says of it."""
+    """Status and record count from the last record of an attempt."""
 
     status: str
     records: int
@@ -23,17 +23,17 @@ class Seal:
 
 
 Mark = tuple[int, Seal | None, bool]
-"""Of an arrival: how many records were new, its seal, and whether it was superseded."""
+"""State of an arrival: number of new records, its seal, and whether it was superseded."""
 
 
 @dataclass(kw_only=True)
 class Arrival:
-    """Records that arrive for one attempt, held against what the store knows of it."""
+    """Records that arrive for one attempt, compared with those that the store has of it."""
 
     key: int | None
     """The attempt's number in the engine; None until the first record of an attempt begun elsewhere is stored."""
     seal: Seal | None = None
-    """Stored, or arrived just now; others of its records may be still to come."""
+    """Stored, or just arrived; other records of the attempt may be missing yet."""
     visible: bool = False
     """The attempt is stored with all its records."""
     superseded: bool = False
@@ -44,15 +44,15 @@ class Arrival:
     """What is to be stored."""
 
     def take(self, batch: Batch, done: set[str]) -> bool:
-        """Note one more record; False where it is known already.
+        """Add a record; False if it is a duplicate.
 
         Args:
             batch: the record.
-            done: trials that are done; this one's, if the record ends it. Of a trial the first attempt that is done
-                stays, and later ones are superseded.
+            done: ids of trials that are done; this trial is added if the record completes it. The first attempt of a
+                trial that is done counts, later ones are superseded.
 
         Raises:
-            StoreConflict: its key is known with other content, its attempt has ended, or its seal does not fit.
+            StoreConflict: its key exists with other content, its attempt has ended, or its seal does not fit.
         """
         digest = self.known.get(batch.sequence)
         if digest is not None:
@@ -63,11 +63,11 @@ class Arrival:
             raise _conflict(batch, "comes after its attempt has ended")
         status, records = batch.status, batch.records
         if status is not None and records is not None:
-            there = len(self.known) + 1
+            count = len(self.known) + 1
             if self.seal is not None:
                 raise _conflict(batch, "ends an attempt that another record has ended")
-            if records < there:
-                raise _conflict(batch, f"says that its attempt has {records} records, and {there} are there")
+            if records < count:
+                raise _conflict(batch, f"says that its attempt has {records} records, and {count} are there")
             self.seal = Seal(status, records)
         self.known[batch.sequence] = batch.digest
         self.new.append(batch)
@@ -77,29 +77,29 @@ class Arrival:
         return True
 
     def mark(self) -> Mark:
-        """Where to come back to if the request that follows is refused."""
+        """The state to return to (`back_to`) if the request that follows is refused."""
         return len(self.new), self.seal, self.superseded
 
     def back_to(self, mark: Mark) -> None:
-        """Forget what was taken since."""
+        """Forget the records taken since the mark."""
         count, self.seal, self.superseded = mark
         for batch in self.new[count:]:
             del self.known[batch.sequence]
         del self.new[count:]
 
     def stored(self) -> None:
-        """Note that what was new is stored."""
+        """Note that the new records are stored."""
         self.new.clear()
         self.visible = self.ended and not self.superseded
 
     @property
     def ended(self) -> bool:
-        """Whether all records of the attempt are here, its seal among them."""
+        """Whether the attempt is complete: its seal and all its records are stored or new."""
         return self.seal is not None and len(self.known) >= self.seal.records
 
     @property
     def ending(self) -> bool:
-        """Whether they are with what is new, and were not before."""
+        """Whether the new records complete the attempt."""
         return bool(self.new) and self.ended and not self.visible
 
     @property
@@ -110,7 +110,7 @@ class Arrival:
 
 @dataclass(kw_only=True)
 class Memory:
-    """What the only writer of a database knows of attempts: all of each, so that it need not be looked up again."""
+    """Cache of the only writer of a database: attempts with all that is stored of them, to save queries."""
 
     arrivals: dict[tuple[str, int], Arrival] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""What a store is: the same methods for a folder and for a central server. Arrow in, Arrow out."""
+"""The interface of a store, the same for a folder and for a server. Arrow in, Arrow out."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _TRIALS_AT_ONCE = 2000
-"""Of a question that a server answers within its limits."""
+"""Trials of one query, so that a server answers it within its limits."""
 
 
 class Store(ABC):
-    """What courier, supervisors, CLI and reports see of a store.
+    """The store as courier, supervisors, CLI and reports see it.
 
-    Each method puts one question to an engine, in this process or behind a server; subclasses say how to reach it. All
-    raise StoreError where the store cannot be read or written. Tables are in the schemas of `schemas` and in a fixed
-    order, named with each method; text is ordered byte by byte.
+    Each method makes one request to an engine, in this process or behind a server; subclasses implement the access.
+    All raise StoreError if the store cannot be read or written. Tables have the schemas of `schemas` and a fixed order,
+    named with each method; text is ordered byte by byte.
     """
 
     @property
     @abstractmethod
     def uri(self) -> str:
-        """Where it is; `open_store` of it gives the same store."""
+        """Address of the store; `open_store` of it gives the same store."""
 
     @abstractmethod
     def _engine(self, *, read_only: bool = False) -> AbstractContextManager[Engine | RemoteEngine]:
-        """The engine, for one question."""
+        """The engine, for one request."""
 
     def _ask(self, question: Callable[[Engine | RemoteEngine], _T], *, read_only: bool = False) -> _T:
-        """Put one question to the engine; subclasses may do so again, for every question may be repeated."""
+        """Make one request to the engine; subclasses may retry, because every request is idempotent."""
         with self._engine(read_only=read_only) as engine:
             return question(engine)
 
@@ -50,12 +50,12 @@ class Store(ABC):
 
     @property
     def only_grid(self) -> str | None:
-        """The only grid that may be submitted, where the token is for one; then trials have ids within it."""
+        """The only grid that the token may submit, whose trials then have ids of their own; None for any grid."""
         return None
 
     @property
     def state(self) -> str | None:
-        """Another whenever what is stored is; None where that cannot be told without reading it."""
+        """Changes whenever the contents change; None if that cannot be told without reading them."""
         return None
 
     # -- writing
@@ -65,19 +65,19 @@ class Store(ABC):
 
         Args:
             trial_id: the trial.
-            run: name of the submission that the attempt belongs to, for people.
-            shared_id: the trial's id if its result counted for every grid; needed where there is an `only_grid`.
+            run: name of the submission that the attempt belongs to, for display.
+            shared_id: id that the trial would have if its result counted for every grid; needed with an `only_grid`.
         """
         return self._ask(lambda engine: engine.begin_attempt(trial_id, run, shared_id))
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
-        """Make records durable in one transaction: all of them or none.
+        """Write records durably in one transaction: all of them or none.
 
         Returns:
-            One acknowledgement a batch, in the same order. The rows are on the disk.
+            One acknowledgement per batch, in the same order. The rows are on the disk.
 
         Raises:
-            StoreConflict: a record's key is known with other content, or its attempt has ended.
+            StoreConflict: a record's key exists with other content, or its attempt has ended.
         """
         return self._ask(lambda engine: engine.append(batches)) if batches else []
 
@@ -93,7 +93,7 @@ class Store(ABC):
         report: dict[str, Any],
         items: pa.Table,
     ) -> None:
-        """Keep a prepared data set with all its items, or none of it; the same digest twice is a no-op."""
+        """Store a prepared data set with all its items, or nothing; the same digest twice is a no-op."""
         if {data_digest} != {data_digest, *items["data_digest"].unique().to_pylist()}:
             raise ValueError(f"some items are of another data set than {data_digest}")
         row = {
@@ -108,9 +108,9 @@ class Store(ABC):
         self._ask(lambda engine: engine.put_dataset(row, items))
 
     def put_grid(self, *, name: str, grid_digest: str, yaml: str, cells: Sequence[dict[str, Any]]) -> None:
-        """Keep what was asked for under the store's next submission number.
+        """Store a submitted grid under the next submission number.
 
-        A no-op where it equals the newest submission of that name.
+        A no-op if it equals the newest submission of that name.
         """
         listed = json.dumps(list(cells), sort_keys=True)
         self._ask(lambda engine: engine.put_grid(name, grid_digest, yaml, listed))
@@ -122,7 +122,7 @@ class Store(ABC):
         return self._ask(lambda engine: engine.sealed(trial_id, attempt), read_only=True)
 
     def has_dataset(self, data_digest: str) -> bool:
-        """Whether a prepared data set is there."""
+        """Whether a prepared data set is stored."""
         rows: int = self._read(queries.datasets(data_digest)).num_rows
         return rows > 0
 
@@ -139,7 +139,7 @@ class Store(ABC):
         return self._read(queries.items(data_digest))
 
     def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
-        """Attempts begun, by trial id and attempt; of all trials where no ids are given."""
+        """Attempts begun, by trial id and attempt; None for all trials."""
         return self._read(queries.attempts(trial_ids))
 
     def trials(
@@ -149,7 +149,7 @@ class Store(ABC):
         tasks: Sequence[str] | None = None,
         columns: Sequence[str] = (),
     ) -> pa.Table:
-        """Sealed attempts, by trial id and attempt; of all trials and tasks, and all columns, where none are given."""
+        """Sealed attempts, by trial id and attempt; None for all trials, all tasks or all columns."""
         return self._read(queries.trials(trial_ids, columns, tasks=tasks))
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
@@ -165,7 +165,7 @@ class Store(ABC):
         return self._read(queries.scores(trial_ids, splits=splits))
 
     def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
-        """Fingerprints of the rows that results of trials are made of, by trial id and by digest of their data sets."""
+        """Fingerprints of the rows that results depend on, by trial id and by digest of the data set."""
         prints: dict[str, str] = {}
         for start in range(0, len(trial_ids), _TRIALS_AT_ONCE):
             for row in self._contents(trial_ids[start : start + _TRIALS_AT_ONCE]).to_pylist():
@@ -189,13 +189,13 @@ class Store(ABC):
         return self._read(queries.logs(trial_id, attempt))
 
     def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
-        """The answer to one SELECT over the published tables, in the order that it asks for; it changes nothing.
+        """Result of one read-only SELECT over the published tables, in the order that it asks for.
 
         Args:
-            statement: DuckDB's SQL. A server has limits, which `docs/store.md` names.
+            statement: DuckDB's SQL. A server has limits, see `docs/store.md`.
             parameters: for its `?`.
 
         Raises:
-            StoreError: it is something else than one SELECT over these tables, or the answer is beyond the limits.
+            StoreError: it is not one SELECT over these tables, or the result exceeds the limits.
         """
         return self._ask(lambda engine: engine.sql(statement, parameters), read_only=True)

@@ -1,4 +1,4 @@
-"""The one way to a store: `open_store`, by its address."""
+"""`open_store`: every kind of store, by its address."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def open_store(uri: str, *, create: bool = False, wait: float = 0.0) -> Store:
 
     Args:
         uri: a folder, or a server's address: `grpc+tls://HOST:PORT`, or `grpc://HOST:PORT` on one machine.
-        create: make the store where there is none. A server's is there.
-        wait: seconds to go on trying where a server does not answer.
+        create: make the store if the folder has none. A server always has one.
+        wait: seconds to go on trying if a server does not answer.
 
     Raises:
-        StoreError: there is none, it cannot be reached, read or written, or the address is of no kind known here.
+        StoreError: there is no store, it cannot be reached, read or written, or the kind of address is unknown.
     """
     if "://" in uri:
         from wtsbench.store.remote import SCHEMES, ServerStore
@@ -35,7 +35,7 @@ def open_store(uri: str, *, create: bool = False, wait: float = 0.0) -> Store:
 
 
 def require_writable(uri: str) -> None:
-    """Raise StoreError where a folder's store is there and cannot be written; a server says so itself."""
+    """Raise StoreError if a folder has a store that cannot be written; a server reports that itself."""
     folder = None if is_server(uri) else user_path(uri)
     if folder is not None and folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
         raise StoreError(

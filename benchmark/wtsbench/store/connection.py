@@ -1,4 +1,4 @@
-"""How a client reaches a server: its address, certificates and token, and what the server's faults mean."""
+"""How a client reaches a server: address, certificates and token; and the server's errors as exceptions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ AGAIN = "is it running? Try again; what was acknowledged is kept, the rest waits
 
 
 def connect(address: str) -> flight.FlightClient:
-    """A client of the server at an address; nothing is asked yet.
+    """A client of the server at an address; no request is made yet.
 
     Raises:
-        StoreError: the address is none, or would send the token in plain text, or a certificate cannot be read.
+        StoreError: the address is invalid, or would send the token in plain text, or a certificate cannot be read.
     """
     options: dict[str, Any] = {}
     if address.startswith("grpc://") and not _on_this_machine(address):
@@ -69,7 +69,7 @@ def _file(variable: str) -> bytes | None:
 
 
 def token() -> str | None:
-    """The token of the file that the environment names; None where it names none.
+    """The token from the file that the environment names; None if it names none.
 
     Raises:
         StoreError: the file cannot be read, or does not hold one token.
@@ -94,14 +94,14 @@ _OUT_OF_TIME = {
     "certificate is not yet valid": "is not valid yet",
     "certificate_expired": "has expired (or this client's own)",
 }
-"""What TLS says of certificates that are not valid now."""
+"""TLS messages for certificates that are not valid now."""
 
 
 def fault_of(error: flight.FlightError, address: str) -> StoreError:
-    """The error for what a server, or the way to it, said."""
-    told = wire.unpack_fault(error.extra_info or b"")
-    if told is not None:
-        return told
+    """The exception for an error of the server or of the connection to it."""
+    sent = wire.unpack_fault(error.extra_info or b"")
+    if sent is not None:
+        return sent
     if isinstance(error, flight.FlightUnauthenticatedError | flight.FlightUnauthorizedError):
         return wire.StoreDenied(f"the server at {address} refuses the token", remedy="check WTSBENCH_TOKEN_FILE.")
     text = first_line(error)
@@ -122,5 +122,5 @@ def fault_of(error: flight.FlightError, address: str) -> StoreError:
 
 
 def first_line(error: Exception) -> str:
-    """Of what an error says; some say pages."""
+    """First line of an error's message, which may be long."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

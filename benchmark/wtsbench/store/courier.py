@@ -1,4 +1,4 @@
-"""The courier: carries the records of an outbox to the store, and forgets only what the store acknowledged."""
+"""The courier: delivers the records of an outbox to the store, and deletes only those that it acknowledged."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from wtsbench.store.client import Store
 from wtsbench.store.lock import persistently
 
 MAX_ROWS = 200_000
-"""Rows of one transaction, so that a large outbox needs no large memory. A larger record goes alone."""
+"""Rows of one transaction, to bound memory for a large outbox. A larger record gets a transaction of its own."""
 KEPT_BYTES = 2**28
-"""Of records that are kept from one use to the next; more are read again."""
+"""Size of the records that are kept in memory; further ones are read again."""
 
 
 class Records:
-    """Records of an outbox, each read and checked once, as long as they are not too many to be kept."""
+    """Cache of an outbox's records, each read and checked once while they fit into `KEPT_BYTES`."""
 
     def __init__(self) -> None:
         self._kept: dict[Path, Batch] = {}
         self._bytes = 0
 
     def read(self, path: Path) -> Batch:
-        """One of them; errors are those of `outbox.read_batch`."""
+        """One record; errors are those of `outbox.read_batch`."""
         batch = self._kept.get(path)
         if batch is None:
             batch = read_batch(path)
@@ -37,30 +37,30 @@ class Records:
         return batch
 
     def forget(self, path: Path) -> None:
-        """Let go of one whose file goes away: another may get its name."""
+        """Drop a record whose file is deleted: another file may get its name."""
         batch = self._kept.pop(path, None)
         self._bytes -= 0 if batch is None else batch.data.nbytes
 
 
 def deliver(folder: Path, store: Store, *, patience: float | None = None, records: Records | None = None) -> list[Ack]:
-    """Send what waits in an outbox, in order of sequence number. Safe to repeat after a crash at any point.
+    """Deliver the records of an outbox, in order of sequence number. Safe to repeat after a crash at any point.
 
-    Records go in one transaction, or in several if they are many; all of one are checked before it is sent. A file is
-    deleted only when its record is acknowledged. Where others hold the store, or its server does not answer, it is
-    tried again.
+    Records go in one transaction, or in several if they are many; all records of one are checked before it is sent. A
+    file is deleted only when its record is acknowledged. If the store is busy or its server does not answer, the
+    delivery is retried.
 
     Args:
-        folder: the outbox of one attempt; one that is not there is empty.
-        store: where to.
-        patience: seconds after which trying again ends; None takes `settings.patience_seconds()`.
-        records: those of the outbox that were read already; nobody has written to their files since.
+        folder: the outbox of one attempt; a missing folder counts as empty.
+        store: the destination.
+        patience: seconds to go on retrying; None takes `settings.patience_seconds()`.
+        records: cache of the outbox's records; their files have not changed since they were read.
 
     Returns:
         The acknowledgements, by sequence number.
 
     Raises:
-        StoreError: a record is torn or foreign, or the store did not take it. What was not acknowledged stays, and
-            without its last record, which goes last, nobody sees the attempt.
+        StoreError: a record is torn or of another attempt, or the store refused it. Records that were not
+            acknowledged stay, and the attempt stays invisible without its last record, which is sent last.
     """
     deadline = time.monotonic() + (patience_seconds() if patience is None else patience)
     acks: list[Ack] = []
@@ -74,7 +74,7 @@ def deliver(folder: Path, store: Store, *, patience: float | None = None, record
 
 
 def _batches(folder: Path, records: Records) -> Iterator[tuple[Path, Batch]]:
-    """The records of an outbox, which are all of one attempt: what names another was not put there by us."""
+    """The records of an outbox, all of one attempt; a record of another attempt is an error."""
     owner: tuple[str, int] | None = None
     for file in pending(folder):
         try:

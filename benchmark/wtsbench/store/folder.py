@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 DATABASE = "store.duckdb"
 SERVER = "server"
-"""Folder of what a server keeps beside the store: tokens and certificates."""
+"""Folder of the server's tokens and certificates."""
 BACKUPS = "backups"
 EXPORTS = "exports"
 _OWN_NAMES = frozenset({DATABASE, LOCK_NAME, TURN_NAME, OWNER_FILE, SERVER, BACKUPS, EXPORTS, "spool", "lost+found"})
 
 _T = TypeVar("_T")
 _SETTLED_NS = 2 * 10**9
-"""What was written more recently may be written once more within one tick of the file system's clock."""
+"""A file written more recently may change again within one tick of the file system's clock, with equal times."""
 
 
 class _Stopping(StoreBusy):
-    """The server that owns the folder does not answer, or not now."""
+    """The server that owns the folder does not answer, or is stopping."""
 
 
 @dataclass(frozen=True)
 class FolderStore(Store):
     """A store in a folder, shared by the processes of one machine.
 
-    Every operation takes the folder's lock, opens the database for one transaction and lets go of both. So commands can
-    read while a submission writes, and a killed process holds nothing. Where a server owns the folder, every operation
+    Every operation takes the folder's lock, opens the database for one transaction and releases both. So commands can
+    read while a submission writes, and a killed process holds nothing. If a server owns the folder, every operation
     goes to the server's local socket.
     """
 
@@ -56,9 +56,9 @@ class FolderStore(Store):
 
     @property
     def state(self) -> str | None:
-        """What the file system says of the database; None while a server has it, and where it was written just now.
+        """File metadata of the database; None while a server owns it, and if it was written a moment ago.
 
-        No program can set the time of change of status, so a file that was changed by hand has another one too.
+        No program can set a file's ctime, so a change by hand shows as well.
         """
         path = self.folder / DATABASE
         if living_owner(self.folder) is not None or path.with_suffix(".duckdb.wal").exists():
@@ -70,13 +70,13 @@ class FolderStore(Store):
         return f"{path.resolve()} {parts}"
 
     def open(self, *, create: bool) -> None:
-        """See that the store is there and ours, and bring one of an older schema version up to date.
+        """Check that the folder holds a store of wtsbench, and migrate one of an older schema version.
 
         Args:
-            create: make it where there is none; several may try at once.
+            create: make the store if there is none; several processes may try at once.
 
         Raises:
-            StoreError: it is not there, not ours, of a newer schema version, or cannot be read or made.
+            StoreError: there is none, it is of another program or of a newer schema version, or cannot be read or made.
         """
         from wtsbench.store.engine.database import Behind
 
@@ -84,7 +84,7 @@ class FolderStore(Store):
             if not (self.folder / DATABASE).exists():
                 if create and self._may_become_store():
                     self._make()
-                elif not (self.folder / DATABASE).exists():  # or somebody has made it meanwhile
+                elif not (self.folder / DATABASE).exists():  # or another process has made it meanwhile
                     raise self._absent()
         except OSError as error:
             raise StoreError(
@@ -128,7 +128,7 @@ class FolderStore(Store):
         served = partial(living_owner, self.folder)
         with ExitStack() as stack:
             if served() is None:
-                try:  # a server may take the folder while we wait: then it is the one to ask
+                try:  # a server may take the folder while we wait: then the request goes to it
                     stack.enter_context(locked(self.folder, shared=read_only, unless=lambda: served() is not None))
                 except StoreBusy:
                     if served() is None:
@@ -148,6 +148,6 @@ class FolderStore(Store):
                 raise _Stopping(error.message, remedy=error.remedy) from error
 
     def _ask(self, question: Callable[[Engine | RemoteEngine], _T], *, read_only: bool = False) -> _T:
-        """As everywhere; where the server that owned the folder goes away meanwhile, whoever owns it then is asked."""
+        """As `Store._ask`, retried with the folder's next owner if its server stops meanwhile."""
         ask = partial(super()._ask, question, read_only=read_only)
         return persistently(ask, patience_seconds(), fault=_Stopping)

@@ -1,8 +1,8 @@
 """The lock of a store's folder: many readers or one writer, across the processes of a machine.
 
-The kernel holds it (`flock`), so whatever dies lets go of it. `store.lock` is the lock itself and names its writer;
-`store.turn` is the queue before it: whoever waits holds the turn, so that neither readers nor a busy writer can
-overtake for ever.
+The kernel holds it (`flock`), so a process that dies releases it. `store.lock` is the lock itself and names its writer;
+`store.turn` is the queue before it: the process next in line holds it, so that neither readers nor a busy writer can
+starve the others.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _UNKNOWN = "other processes that read it"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _T = TypeVar("_T")
 _LOOK = 0.5
-"""Seconds between two looks at whether to wait on."""
+"""Seconds between two checks whether to go on waiting."""
 
 
 class StoreBusy(StoreError):
-    """Others hold the store, for longer than one waits: the one fault of a store that mends itself."""
+    """Others held the store for too long: the one store error that is worth a retry."""
 
 
 def persistently(call: Callable[[], _T], seconds: float, *, fault: type[StoreBusy] = StoreBusy) -> _T:
     """Call until it succeeds, with longer and longer pauses.
 
     Args:
-        call: what may be repeated.
-        seconds: after which its fault is final.
-        fault: that mends itself; any other is final at once.
+        call: may be repeated.
+        seconds: how long to retry; then the error is raised.
+        fault: the error to retry after; any other is raised at once.
     """
     deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE
     while True:
@@ -61,10 +61,10 @@ def locked(folder: Path, *, shared: bool, unless: Callable[[], bool] = lambda: F
     Args:
         folder: the store's folder; it exists.
         shared: for reading. A folder without a lock file that cannot get one is read without a lock.
-        unless: asked now and then while waiting: whether to wait no longer.
+        unless: called repeatedly while waiting; true ends the wait.
 
     Raises:
-        StoreBusy: others held it for `lock_seconds()`, or it was not to be waited for any longer.
+        StoreBusy: others held it for `lock_seconds()`, or `unless` ended the wait.
         StoreError: the lock cannot be made.
     """
     limit = lock_seconds()
@@ -77,11 +77,13 @@ def locked(folder: Path, *, shared: bool, unless: Callable[[], bool] = lambda: F
         turn = _open(folder / TURN_NAME, shared=shared)
         try:
             kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            got = (turn is None or _wait(turn, fcntl.LOCK_EX, deadline, unless)) and _wait(lock, kind, deadline, unless)
+            acquired = (turn is None or _wait(turn, fcntl.LOCK_EX, deadline, unless)) and _wait(
+                lock, kind, deadline, unless
+            )
         finally:
             if turn is not None:
                 _release(turn)
-        if not got:
+        if not acquired:
             raise StoreBusy(
                 f"the store {folder} was in use for {limit:g} s by {_holder(lock)}",
                 remedy="try again when that has ended; what waits to be delivered is kept.",
@@ -115,10 +117,9 @@ def _open(path: Path, *, shared: bool) -> int | None:
 
 
 def _wait(handle: int, kind: int, deadline: float, unless: Callable[[], bool]) -> bool:
-    """Wait for a lock until the deadline; whether it is had.
+    """Wait for a lock until the deadline; whether it was acquired.
 
-    A thread waits, because only a blocking call is served first come, first served, and only a thread can be left
-    waiting.
+    A thread waits: only blocking calls are served first come, first served, and only a thread can be abandoned in one.
     """
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
@@ -135,12 +136,12 @@ def _wait(handle: int, kind: int, deadline: float, unless: Callable[[], bool]) -
         while waiting.is_alive() and time.monotonic() < deadline and not unless():
             waiting.join(min(_LOOK, max(0.0, deadline - time.monotonic())))
     finally:
-        had = waiting.leave()
-    return had
+        acquired = waiting.leave()
+    return acquired
 
 
 class _Waiting(threading.Thread):
-    """Takes a lock on a handle of its own, and gives it back if nobody waits for it any more."""
+    """Acquires a lock on a handle of its own, and releases it if the wait was given up meanwhile."""
 
     def __init__(self, handle: int, kind: int) -> None:
         super().__init__(daemon=True, name="wtsbench-store-lock")
@@ -151,7 +152,7 @@ class _Waiting(threading.Thread):
         self._left = False
 
     def run(self) -> None:
-        """Wait as long as it takes."""
+        """Block until the lock is acquired."""
         try:
             fcntl.flock(self._handle, self._kind)
             with self._mutex:
@@ -162,14 +163,14 @@ class _Waiting(threading.Thread):
             os.close(self._handle)
 
     def leave(self) -> bool:
-        """Wait no longer; whether the lock is had. If not, it will be let go of as soon as it is."""
+        """Stop waiting; whether the lock was acquired. If it is acquired later, it is released at once."""
         with self._mutex:
             self._left = True
             return self._had
 
 
 def _release(handle: int) -> None:
-    # Closing alone would not do where a process was forked meanwhile: it holds the same open file.
+    # Closing alone does not release it if a process was forked meanwhile: that holds the same open file.
     try:
         fcntl.flock(handle, fcntl.LOCK_UN)
     finally:
@@ -183,14 +184,14 @@ def _signature() -> str:
 
 
 def _write(handle: int, text: str) -> None:
-    # Only a help for whoever waits: a disk too full for it must not stop anything.
+    # Only information for waiting processes: a full disk must not make it an error.
     with suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, text.encode(), 0)
 
 
 def _holder(handle: int) -> str:
-    """Who signed the lock; not if that process is dead, for then its signature is a left-over."""
+    """The process that signed the lock; if it is dead, its signature is a leftover and ignored."""
     pid, host, words = (*os.pread(handle, 400, 0).decode(errors="replace").split("\n"), "", "", "")[:3]
     if not pid.isdecimal():
         return _UNKNOWN

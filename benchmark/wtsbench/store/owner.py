@@ -1,7 +1,7 @@
-"""Who serves a folder: its server says so in a file there, with the address of a socket on this machine.
+"""Which server owns a folder: a file there names it, with the address of its socket on this machine.
 
-So commands on the machine read and write a served store by its folder, as they would otherwise, and need no token:
-only the owner of the folder can open the socket.
+So commands on the machine use a served store by its folder like any other, without a token: only the owner of the
+folder can open the socket.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SCHEME = "grpc+unix://"
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """A server, as its folder names it."""
+    """A server, as noted in its folder."""
 
     pid: int
     host: str
@@ -30,22 +30,22 @@ class Owner:
 
     @property
     def address(self) -> str:
-        """Where commands of this machine reach it."""
+        """Address for commands on this machine."""
         return f"{_SCHEME}{self.socket}"
 
 
 def write_owner(folder: Path, owner: Owner) -> None:
-    """Say who serves a folder."""
+    """Note the server of a folder."""
     replace(folder / FILE, json.dumps(asdict(owner)), durable=False)
 
 
 def remove_owner(folder: Path) -> None:
-    """Say that nobody does."""
+    """Remove the note."""
     (folder / FILE).unlink(missing_ok=True)
 
 
 def noted_owner(folder: Path) -> Owner | None:
-    """Who says to serve a folder, alive or not."""
+    """The server noted in a folder, alive or not; None if there is no note."""
     try:
         return Owner(**json.loads(read_plain(folder / FILE)))
     except (OSError, ValueError, TypeError):
@@ -53,7 +53,7 @@ def noted_owner(folder: Path) -> Owner | None:
 
 
 def living_owner(folder: Path) -> Owner | None:
-    """Who serves a folder now, on this machine; None where nobody does, or it is not for us to use its socket."""
+    """The server that serves a folder now, on this machine; None if there is none or its socket is another user's."""
     owner = noted_owner(folder)
     if owner is None:
         return None

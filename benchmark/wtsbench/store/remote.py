@@ -26,13 +26,13 @@ from wtsbench.store.lock import persistently
 
 SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
 CALL_SECONDS = 120.0
-"""After which a call that was not answered counts as lost: a half-open connection says nothing at all."""
+"""Time limit of a call: a half-open connection reports no error."""
 HELLO_SECONDS = 10.0
 _T = TypeVar("_T")
 
 
 class RemoteEngine:
-    """A connection to a server. Every call may be repeated: the server knows what it did before."""
+    """A connection to a server. Every call may be repeated: the server recognizes repeated requests."""
 
     def __init__(self, address: str, client: flight.FlightClient, token: str | None, patience: float | None) -> None:
         self._address = address
@@ -61,7 +61,7 @@ class RemoteEngine:
             patience: seconds to go on trying with each call later; None is `settings.patience_seconds()`.
 
         Raises:
-            StoreUnreachable: nobody answers there.
+            StoreUnreachable: no server answers there.
             StoreDenied: the token is not accepted.
             StoreError: the server speaks another protocol or an older schema version.
         """
@@ -87,20 +87,20 @@ class RemoteEngine:
             )
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._client.close()
 
     # -- the calls of an engine
 
     def begin_attempt(self, trial_id: str, run: str, shared_id: str | None = None) -> int:
         """Take the next attempt number of a trial."""
-        request = uuid.uuid4().hex  # asked again because the answer was lost, the server gives the same number
+        request = uuid.uuid4().hex  # if the answer is lost, a repeated request gets the same number
         asked = {"trial_id": trial_id, "run": run, "request": request, "schema_version": SCHEMA_VERSION}
         asked |= {} if shared_id is None else {"shared_id": shared_id}
         return int(self._patient(lambda: self.action("begin_attempt", asked))["attempt"])
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
-        """Take records in; tried once, for the courier tries again."""
+        """Append records; tried once, because the courier retries."""
         if sum(batch.data.nbytes for batch in batches) <= wire.PIECE:
             return wire.unpack_acks(self._act("append", b"".join(map(wire.encode, batches)), CALL_SECONDS))
         asked = {"op": "append", "records": len(batches), "schema_version": SCHEMA_VERSION}
@@ -111,19 +111,19 @@ class RemoteEngine:
         return bool(self._patient(lambda: self.action("sealed", {"trial_id": trial_id, "attempt": attempt}))["sealed"])
 
     def put_dataset(self, row: dict[str, Any], items: pa.Table) -> None:
-        """Keep a prepared data set."""
+        """Store a prepared data set."""
         schema = TABLES["items"]
         rows = items.select(schema.names).cast(schema)
         asked = {"op": "dataset", "row": row, "rows": rows.num_rows, "schema_version": SCHEMA_VERSION}
         self._patient(lambda: self._put(asked, schema, _pieces(rows)))
 
     def put_grid(self, name: str, grid_digest: str, yaml: str, cells: str) -> None:
-        """Keep a submission of a grid."""
+        """Store a submission of a grid."""
         asked = {"name": name, "grid_digest": grid_digest, "yaml": yaml, "cells": cells}
         self._patient(lambda: self.action("put_grid", {**asked, "schema_version": SCHEMA_VERSION}))
 
     def read(self, query: Query) -> pa.Table:
-        """The answer to a question, in the question's schema."""
+        """Rows of a query, in its schema."""
         asked: dict[str, Any] = {
             "table": query.table,
             "conditions": query.conditions,
@@ -137,17 +137,17 @@ class RemoteEngine:
     # -- beyond an engine
 
     def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
-        """The answer to one SELECT over the tables, within the server's limits."""
+        """Result of one SELECT over the tables, within the server's limits."""
         return self._patient(lambda: self._get({"sql": statement, "parameters": list(parameters)}))
 
     def contents(self, trial_ids: Sequence[str]) -> pa.Table:
-        """Fingerprints of what results are made of."""
+        """Fingerprints of the rows that results depend on."""
         return self._patient(lambda: self._get({"contents": list(trial_ids)}))
 
     def scoped(self, table: str, shard: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """One of `archive.SCOPED`, of the trials whose id begins so, in the order of records."""
-        found = self._patient(lambda: self._get({"archive": table, "shard": shard}))
-        return found.schema, iter(found.to_batches())
+        """Rows of a table of `archive.SCOPED` for trials whose id begins with `shard`, in the order of records."""
+        answer = self._patient(lambda: self._get({"archive": table, "shard": shard}))
+        return answer.schema, iter(answer.to_batches())
 
     def whole(self, table: str) -> pa.Table:
         """`datasets` or `grids`."""
@@ -173,7 +173,7 @@ class RemoteEngine:
             return _aligned(_interruptibly(lambda: client.do_get(ticket, options).read_all()))
 
     def _put(self, asked: dict[str, Any], schema: pa.Schema, batches: Any) -> bytes:
-        """Send a stream; the acknowledgement. Without one nothing is known: that is a fault like any other."""
+        """Send a stream; its acknowledgement. A stream without one is an error: it may or may not have been stored."""
         descriptor = flight.FlightDescriptor.for_command(json.dumps(asked).encode())
         with self._faults():
             writer, reader = self._client.do_put(descriptor, schema, self._options(CALL_SECONDS))
@@ -184,7 +184,7 @@ class RemoteEngine:
                     writer.done_writing()
                     message = reader.read()
                 except flight.FlightError:
-                    writer.close()  # it is here that the server's own words come
+                    writer.close()  # raises the server's own error
                     raise
                 writer.close()
             except BaseException:
@@ -246,7 +246,7 @@ class ServerStore(Store):
 
 
 def _interruptibly(ask: Callable[[], _T]) -> _T:
-    """Wait for an answer so that Ctrl-C ends the waiting at once, which it does not while pyarrow waits."""
+    """Call in a thread and wait for it, so that Ctrl-C works at once: pyarrow's own waiting delays it."""
     if threading.current_thread() is not threading.main_thread():
         return ask()
     answer: Future[_T] = Future()
@@ -254,7 +254,7 @@ def _interruptibly(ask: Callable[[], _T]) -> _T:
     def run() -> None:
         try:
             answer.set_result(ask())
-        except BaseException as error:  # noqa: BLE001  # whoever waits raises it
+        except BaseException as error:  # noqa: BLE001  # raised in the waiting thread
             answer.set_exception(error)
 
     threading.Thread(target=run, name="wtsbench-store-asks", daemon=True).start()
@@ -262,7 +262,7 @@ def _interruptibly(ask: Callable[[], _T]) -> _T:
 
 
 def _pieces(rows: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Rows as messages that a server takes, unless a single row is too large."""
+    """Rows in messages small enough for a server, unless a single row is too large."""
     for batch in rows.to_batches():
         count = max(1, batch.num_rows * wire.PIECE // max(batch.nbytes, 1))
         for start in range(0, batch.num_rows, count):
@@ -270,7 +270,7 @@ def _pieces(rows: pa.Table) -> Iterator[pa.RecordBatch]:
 
 
 def _aligned(table: pa.Table) -> pa.Table:
-    """A table as memory usually has it: what gRPC received may begin at any byte, and Arrow warns where it computes."""
+    """A table with aligned buffers: those received by gRPC may begin at any byte, about which Arrow warns."""
     buffers = (buffer for column in table.columns for chunk in column.chunks for buffer in chunk.buffers())
     if all(buffer is None or buffer.address % 8 == 0 for buffer in buffers):
         return table

@@ -1,9 +1,9 @@
-"""What goes between client and server: how records, questions and faults travel over Arrow Flight.
+"""The protocol between client and server: records, queries and errors over Arrow Flight.
 
-A record is a header and an Arrow IPC stream; a request to append is some of them, of one table or several, with one
-acknowledgement. A small request is one message, the action `append`, which costs a third of a stream. A larger one is a
-`do_put` stream: its descriptor says how many records follow, its rows carry them piece by piece, so no message is
-large, and a stream that was cut off is known as such.
+A record is a header and an Arrow IPC stream; a request to append has one or more records, of one or several tables,
+and one acknowledgement. A small request is one message, the action `append`, which costs a third of a stream. A larger
+one is a `do_put` stream: its descriptor gives the number of records, its rows carry them in pieces, so that no message
+is large and a truncated stream is detected.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.lock import StoreBusy
 
 PROTOCOL = 1
-"""Of this module. A server speaks with clients of the same protocol and of any older schema version."""
+"""Version of this protocol. A server accepts clients of the same one and of any older schema version."""
 PIECE = 4 * 2**20
 """Bytes of a record in one message of a stream; a request that is no larger is one message."""
 REQUEST_BYTES = 256 * 2**20
 """The largest request that a server takes."""
 PIECES = pa.schema([("header", pa.string()), ("piece", pa.binary())])
-"""The first piece of a record has a header, the others have none."""
+"""Only the first piece of a record has a header."""
 _LENGTHS = struct.Struct("<IQ")
-"""Bytes of a record's header and of its body, where it is not in pieces."""
+"""Sizes of header and body of a record that is sent as one message, in bytes."""
 _KEYS = ("table", "trial_id", "attempt", "sequence", "schema_version", "digest")
 
 
 class StoreUnreachable(StoreBusy):
-    """No server answers at the address, or it went away in the middle: try again later."""
+    """No server answers at the address, or it stopped during the request: try again later."""
 
 
 class StoreDenied(StoreError):
-    """The server refuses whoever asks."""
+    """The server refuses the client: it lacks the permission."""
 
 
 class StoreRefused(StoreError):
-    """The server does not carry this request out for anybody."""
+    """The server refuses the request, from any client."""
 
 
 def pack(batches: Sequence[Batch]) -> Iterator[pa.RecordBatch]:
@@ -58,32 +58,32 @@ def pack(batches: Sequence[Batch]) -> Iterator[pa.RecordBatch]:
 
 
 def encode(batch: Batch) -> bytes:
-    """A record as one piece, to be followed by others."""
+    """A record as bytes; encoded records can be concatenated."""
     header, body = _parts(batch)
     text = header.encode()
     return b"".join((_LENGTHS.pack(len(text), body.size), text, memoryview(body)))
 
 
 def decode(content: bytes) -> list[Batch]:
-    """The records of one piece after the other.
+    """The records in concatenated encodings.
 
     Raises:
-        StoreRefused: they are not what their headers say.
+        StoreRefused: they contradict their headers.
     """
     return [_record(header, body) for header, body in _split(content)]
 
 
 def owners(content: bytes) -> list[tuple[str, int]]:
-    """The attempts that such records say they are of, without looking at more than that.
+    """The attempts that the headers of encoded records name; their bodies are not read.
 
     Raises:
-        StoreRefused: they are no records.
+        StoreRefused: these are not records.
     """
     return sorted({(str(header["trial_id"]), int(header["attempt"])) for header, _ in _split(content)})
 
 
 def _split(content: bytes) -> Iterator[tuple[dict[str, Any], memoryview]]:
-    """Of each record its header and its body."""
+    """Header and body of each record."""
     start = 0
     while start < len(content):
         try:
@@ -107,17 +107,17 @@ def _parts(batch: Batch) -> tuple[str, pa.Buffer]:
 
 
 def too_large() -> StoreRefused:
-    """What whoever sends more than REQUEST_BYTES is told."""
+    """The error for a request of more than REQUEST_BYTES."""
     return StoreRefused(
         f"the request is larger than {REQUEST_BYTES // 2**20} MiB", remedy="send fewer rows in one record."
     )
 
 
 def unpack(messages: Iterable[pa.RecordBatch], expected: int) -> tuple[list[Batch], int]:
-    """The records of a stream to append, and their bytes.
+    """The records of a stream to append, and their size in bytes.
 
     Raises:
-        StoreRefused: it was cut off, is too large, or its records are not what their headers say.
+        StoreRefused: it was cut off, is too large, or its records contradict their headers.
     """
     bodies: list[tuple[dict[str, Any], list[bytes]]] = []
     size = 0
@@ -141,9 +141,9 @@ def unpack(messages: Iterable[pa.RecordBatch], expected: int) -> tuple[list[Batc
 def _record(header: dict[str, Any], body: bytes | memoryview) -> Batch:
     if len(body) != header["bytes"]:
         raise StoreRefused("the request was cut off in the middle of a record")
-    known = known_schema(header["table"], header["schema_version"])
+    schema = known_schema(header["table"], header["schema_version"])
     try:
-        data = normal(widened(read_rows(body, known), known))
+        data = normal(widened(read_rows(body, schema), schema))
     except (pa.ArrowException, OSError) as error:
         raise StoreRefused(f"a record is no Arrow stream: {str(error).splitlines()[0]}") from None
     batch = Batch(data=data, **{key: header[key] for key in _KEYS})
@@ -169,23 +169,23 @@ _KINDS: dict[str, type[StoreError]] = {
     "refused": StoreRefused,
     "absent": NoStore,
 }
-"""Faults by the names under which they travel; any other is an `error`."""
+"""Error classes by their names in the protocol; any other is an `error`."""
 
 
 def kind_of(error: UserError) -> str:
-    """The name under which a fault travels."""
+    """The name of an error in the protocol."""
     return next((kind for kind, fault in _KINDS.items() if isinstance(error, fault)), "error")
 
 
 def pack_fault(error: UserError) -> bytes:
-    """A fault, to travel beside the transport's own error."""
+    """An error as bytes, sent with the transport's own error."""
     return json.dumps({"kind": kind_of(error), "message": error.message, "remedy": error.remedy}).encode()
 
 
 def unpack_fault(extra: bytes) -> StoreError | None:
-    """The fault that travelled, or None where there was none."""
+    """The error from such bytes; None if they hold none."""
     try:
-        found = json.loads(extra)
-        return _KINDS.get(found["kind"], StoreError)(found["message"], remedy=found["remedy"])
+        fault = json.loads(extra)
+        return _KINDS.get(fault["kind"], StoreError)(fault["message"], remedy=fault["remedy"])
     except (ValueError, TypeError, KeyError):
         return None

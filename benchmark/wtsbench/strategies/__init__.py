@@ -1,1 +1,1 @@
-"""Strategies: how a strong student learns from weak labels. One file each, against the interface in `base`."""
+"""Strategies: how a strong student learns from weak labels. One file each; `base` defines the interface."""

@@ -1,4 +1,4 @@
-"""`adaboost`: weak supervisors that each attend to the errors of those before, and vote by how good they are.
+"""`adaboost`: weak supervisors that each focus on the errors of the previous ones, with votes by their accuracy.
 
     D_1(i) = 1/N over `weak_train`;   for t = 1 .. T:
       h_t is the weak model finetuned with item weights N D_t(i);   e_t = sum_i D_t(i) [h_t(i) is wrong]
@@ -7,8 +7,8 @@
     label w(x) = sum_t alpha_t w_t(x) / sum_t alpha_t;   loss = CE(f, w)
 
 e_t is kept in [1/(2N), 1 - 1/(2N)], so that a supervisor without error on `weak_train` has a finite vote. One no better
-than chance (alpha_t <= 0) gets no vote and leaves the weights alone; where that is so of all, all vote alike. Every
-round is a trial of its own, and so is the vote, which is the one supervisor of the student: rounds are shared by all
+than chance (alpha_t <= 0) gets no vote and leaves the weights unchanged; if none is, all votes are equal. Every round
+is a trial of its own, and so is the vote, which is the only supervisor of the student: rounds are shared by all
 students of the weak model. `rounds: 1` is `naive`.
 
 Source: EnsemW2S (Agrawal et al. 2024, arXiv 2410.04571), with item weights in the place of its resampling; the weight
@@ -45,7 +45,7 @@ class AdaBoost(base.Strategy):
     Parameters = AdaBoostParameters
 
     def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
-        """The vote, whose supervisors are the rounds, each of which builds on those before."""
+        """The vote, whose supervisors are the rounds, each of which uses the previous ones."""
         if self.parameters.rounds == 1:
             return super().supervisors(context)
         rounds: tuple[base.Supervisor, ...] = ()
@@ -64,7 +64,7 @@ def _weak(
 
 @dataclass(frozen=True, kw_only=True)
 class Boosting:
-    """Where AdaBoost stands after some rounds."""
+    """State of AdaBoost after some rounds."""
 
     votes: Floats
     """[T] alpha of each round; 0 for one that is no better than chance."""
@@ -73,7 +73,7 @@ class Boosting:
 
 
 def boosting(predictions: Floats, truth: NDArray[np.int64]) -> Boosting:
-    """AdaBoost's state, from what its rounds predict on their training items.
+    """AdaBoost's state, computed from the rounds' predictions on their training items.
 
     Args:
         predictions: [T, N, C], T may be 0.
@@ -94,6 +94,6 @@ def boosting(predictions: Floats, truth: NDArray[np.int64]) -> Boosting:
 
 
 def vote(predictions: Floats, votes: Floats) -> Floats:
-    """[N, C] the weighted mean of the rounds' distributions [T, N, C]; all alike where nobody has a vote."""
+    """[N, C] weighted mean of the rounds' distributions [T, N, C]; with equal weights if all votes are 0."""
     shares = votes / votes.sum() if votes.sum() > 0 else np.full(len(votes), 1 / len(votes))
     return np.asarray(np.einsum("t,tnc->nc", shares, predictions))

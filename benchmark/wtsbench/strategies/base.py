@@ -1,8 +1,8 @@
-"""The one interface every strategy is written against.
+"""The interface of all strategies.
 
-A strategy may decide at four points; each has a default that makes the plain strategy `naive`:
+A strategy may override four methods; their defaults make the plain strategy `naive`:
 
-1. `supervisors` (planning): whose predictions the student learns from, and so the chain of trials before it;
+1. `supervisors` (planning): whose predictions the student learns from, and so which trials come before it;
 2. `prepare` (before training, numpy): labels, weights and the set of items;
 3. `loss` (every step, torch): what the student minimises;
 4. `run` (the whole student trial): how often, and on what, the student is trained.
@@ -47,7 +47,7 @@ class Parameters(Frozen):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanningContext:
-    """What a strategy knows when it names its supervisors."""
+    """What a strategy is given to name its supervisors."""
 
     weak: str
     """Name of the pair's weak model."""
@@ -57,11 +57,11 @@ class PlanningContext:
     """Names of the models of the pair's family strictly between weak and strong by size, smallest first."""
     seed: int
     form: Form = "classification"
-    """The task's."""
+    """Form of the task."""
     frames: tuple[str, ...] = ()
     """Other wordings of an item that the task's manifest has, with `{text}` where the item's text goes."""
     zero_shot: ZeroShot | None = None
-    """How a model that was not trained on the task is asked, where the manifest says it."""
+    """How to ask a model that was not trained on the task, if the manifest defines it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +72,11 @@ class Supervisor:
     model: str
     seed: int
     strategy: StrategyCall | None = None
-    """For students, how they learn."""
+    """For students: their strategy."""
     recipe: StrategyCall | None = None
-    """For weak supervisors, how they differ from plain finetuning: a name in `strategies.recipes`, with parameters."""
+    """For weak supervisors other than plain finetuning: a name in `strategies.recipes`, with parameters."""
     supervisors: tuple[Supervisor, ...] = ()
-    """For students, from whom; for weak supervisors with a recipe, those whose predictions it builds on."""
+    """For students: their supervisors; for weak supervisors with a recipe: those whose predictions it uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,26 +104,26 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Supervision:
-    """The weak labels of one split, item by item. No ground truth but `truth`."""
+    """The weak labels of one split, item by item. No ground truth except `truth`."""
 
     item_ids: tuple[str, ...]
     texts: tuple[str, ...]
     probabilities: Floats
     """[S, N, C], one distribution per supervisor and item, in the order of `Strategy.supervisors`."""
     asked: Floats | None = None
-    """[S, V, N, C], the same under V further wordings of each item, where the supervisors' recipe asks them so."""
+    """[S, V, N, C], the same under V further wordings of each item, if the supervisors' recipe is `asked`."""
     validation: Supervision | None = None
     """The weak labels of `validation`, for strategies that select by them; None within itself."""
     truth: Labelled | None = None
     """The ground truth that the strategy declared (`Strategy.truth_budget`), items of `weak_train`."""
     said_of_truth: Floats | None = None
-    """[S, T, C] what the supervisors say of the T items of `truth`, which they were not trained on; NaN of a supervisor
-    whose recipe does not have it asked (`recipes.Reserved` and `recipes.Prior` do)."""
+    """[S, T, C] the supervisors' predictions for the T items of `truth`, which they were not trained on; NaN for one
+    whose recipe does not predict them (`recipes.Reserved` and `recipes.Prior` do)."""
     seed: int = 0
-    """The trial's, for what a strategy draws itself: see `random`."""
+    """The trial's seed, for a strategy's own random draws: see `random`."""
 
     def random(self, purpose: str) -> np.random.Generator:
-        """A generator for one purpose, a function of the trial's seed and the purpose alone."""
+        """A random generator that depends on the trial's seed and the purpose only."""
         return generator(self.seed, purpose)
 
 
@@ -143,18 +143,18 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Monitor:
-    """When a fit stops before its time. It never sees ground truth: `held_out` has weak labels."""
+    """Early stopping of a fit. It never sees ground truth: `held_out` has weak labels."""
 
     held_out: Labelled
     """Items that are not trained on; their weighted mean cross-entropy to the targets is watched."""
     checks: int
-    """Looks at it in the whole fit, evenly spaced, the last at the end."""
+    """Number of checks in the whole fit, evenly spaced, the last at the end."""
     patience: int
-    """Looks without a new best after which the fit ends. The weights of the best look are kept."""
+    """Checks without a new best after which the fit ends. The weights of the best check are kept."""
 
 
 class Student(Protocol):
-    """The strong model as `Strategy.run` handles it."""
+    """The strong model as `Strategy.run` sees it."""
 
     @property
     def classes(self) -> int:
@@ -164,36 +164,36 @@ class Student(Protocol):
         """Train the current weights on `items`, minimising `strategy.loss`."""
 
     def fit_monitored(self, items: Labelled, strategy: Strategy, monitor: Monitor) -> None:
-        """The same, with an eye on items that are not trained on."""
+        """The same with early stopping."""
 
     def fit_language(self, texts: Sequence[str], epochs: float) -> None:
-        """Train the current body as a language model on the texts; fails where the model is none."""
+        """Train the current body as a language model on the texts; fails for other models."""
 
     def reset(self) -> None:
-        """Back to the pretrained weights, with a freshly seeded head."""
+        """Reset to the pretrained weights and a freshly seeded head."""
 
     def predict(self, texts: Sequence[str]) -> Floats:
         """[N, C] probabilities of the current weights."""
 
     def activations(self, texts: Sequence[str]) -> Floats:
-        """[N, H] what the pretrained body, before any training, says of each text."""
+        """[N, H] activations of the pretrained body, before any training."""
 
 
 class Strategy(ABC):
-    """Base of all strategies; as it stands it is `naive` finetuning on the mean of the supervisors' labels."""
+    """Base of all strategies; its defaults are `naive` finetuning on the mean of the supervisors' labels."""
 
     name: ClassVar[str]
     forms: ClassVar[tuple[Form, ...]] = ("classification",)
-    """The forms of tasks it is for. In a grid it is taken for the tasks of these forms."""
+    """The forms of tasks that it supports; in a grid it is used for those tasks only."""
     filters: bool = False
-    """Whether it keeps some of the items only: then the control `random_filter` has something to match."""
+    """Whether it drops items: then the control `random_filter` can match their number."""
     language: bool = False
-    """Whether the student has to be a language model, as `Student.fit_language` asks: no encoder."""
+    """Whether the student must be a language model, as for `Student.fit_language`, and not an encoder."""
     asks: ClassVar[bool] = False
-    """Whether the strong model is asked untrained (`prior`): it has to be a language model, and the task has to say
-    how it is asked."""
+    """Whether the untrained strong model is asked (`prior`): it must be a language model, and the task must define
+    how to ask it."""
     control: ClassVar[bool] = False
-    """Whether it is there to compare others with, not to be compared itself."""
+    """Whether it is a control, which is not ranked."""
     summary: ClassVar[str]
     """One line for `wtsbench strategies`."""
     source: ClassVar[str]
@@ -206,35 +206,35 @@ class Strategy(ABC):
         self.parameters = parameters
 
     def revision(self) -> int:
-        """What a trial's identity holds of the strategy's code: its version. One that works by another adds that's."""
+        """Version of the strategy's code in a trial's identity. A strategy that uses another adds the other's."""
         return self.version
 
     @property
     def suits(self) -> tuple[Form, ...]:
-        """The forms of tasks that it is for with these parameters.
+        """The forms of tasks that it supports with these parameters.
 
-        A continuation is no class and has no argmax: hard labels and a linear probe, which is a classification head,
-        are for classification alone.
+        Hard labels and a linear probe are for classification only: a continuation has no argmax, and a probe is a
+        classification head.
         """
         classes = self.parameters.labels == "hard" or self.parameters.finetune == "linear_probe"
         return tuple(form for form in self.forms if form == "classification" or not classes)
 
     @property
     def matched(self) -> ControlName | None:
-        """The control that its gain is to be held against, beside those for every strategy; None where it has none."""
+        """The additional control for this strategy's gain, besides those for every strategy; None for none."""
         if self.control:
             return None
         return "random_filter" if self.filters else "self_labels" if self.asks else None
 
     def supervisors(self, context: PlanningContext) -> tuple[Supervisor, ...]:
-        """Whose predictions supervise the student: here the weak model with the student's own seed.
+        """The student's supervisors: here the weak model with the student's own seed.
 
-        Raises SpecError where the pair does not allow the strategy (no model between weak and strong, say).
+        Raises SpecError if the pair does not allow the strategy (such as no model between weak and strong).
         """
         return (Supervisor(role=Role.WEAK, model=context.weak, seed=context.seed),)
 
     def truth_budget(self) -> int:
-        """How many items of `weak_train` come with their ground truth; 0 for weak-to-strong learning proper."""
+        """Number of items of `weak_train` given with ground truth; 0 in weak-to-strong learning in the strict sense."""
         return 0
 
     def prepare(self, supervision: Supervision) -> Labelled:
@@ -250,7 +250,7 @@ class Strategy(ABC):
         )
 
     def kept(self, supervision: Supervision) -> int:
-        """For strategies that filter: how many items they keep, which `random_filter` matches."""
+        """For strategies that filter: the number of items kept, which `random_filter` matches."""
         return len(self.prepare(supervision).item_ids)
 
     def loss(self, step: Step) -> torch.Tensor:
@@ -258,12 +258,12 @@ class Strategy(ABC):
         return cross_entropy(step.logits, step.targets, step.weights)
 
     def run(self, student: Student, supervision: Supervision) -> None:
-        """The student's training from first to last: here one fit on what `prepare` gives."""
+        """The whole training of the student: here one fit on the result of `prepare`."""
         student.fit(self.prepare(supervision), self)
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """A generator for one purpose of a trial with this seed."""
+    """A random generator for one purpose of a trial with this seed."""
     content = hashlib.sha256(f"{seed}/strategy/{purpose}".encode()).digest()
     return np.random.default_rng(int.from_bytes(content[:8], "big"))
 

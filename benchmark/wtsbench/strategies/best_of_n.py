@@ -26,7 +26,7 @@ class BestOfNParameters(base.Parameters):
 
 
 class BestOfN(GenerativeStrategy):
-    """One continuation a prompt and supervisor: that of the lowest score."""
+    """One continuation per prompt and supervisor: the one with the lowest score."""
 
     name = "best_of_n"
     summary = "learn the least toxic of the weak model's continuations of a prompt"

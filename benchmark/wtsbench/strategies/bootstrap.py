@@ -32,9 +32,9 @@ class Bootstrap(base.Strategy):
     Parameters = BootstrapParameters
 
     def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
-        """The last intermediate student, whose own supervisors go down to the weak model.
+        """The last intermediate student, whose chain of supervisors ends with the weak model.
 
-        Raises SpecError where there is no model between weak and strong, or the chain meets a model twice.
+        Raises SpecError if there is no model between weak and strong, or a model occurs twice in the chain.
         """
         stages = context.ladder if self.parameters.via is None else self.parameters.via
         if not stages:

@@ -1,10 +1,10 @@
-"""`confidence_filter`: learn only from the items of which the weak model is sure.
+"""`confidence_filter`: learn only from the items with confident weak labels.
 
     keep x where max_c w_c(x) >= threshold          loss = CE(f, w) over the kept items
 
 or, with `top`, the share of the items with the largest max_c w_c; with `balanced`, that share of the items of each weak
-class (argmax of w), so that the shares of the classes stay what they were. Fewer items mean fewer steps. `threshold: 0`
-and `top: 1` are `naive`. Whether the choice helps, or only the size, the control `random_filter` tells.
+class (argmax of w), so that the class shares stay the same. Fewer items mean fewer steps. `threshold: 0` and `top: 1`
+are `naive`. The control `random_filter` shows whether the choice helps or only the number of items.
 
 Source: selection by the supervisor's confidence, common in learning with noisy labels; in weak-to-strong learning as in
 Guo and Yang 2024 (arXiv 2406.19032) and the filters of the EleutherAI `w2s` code.
@@ -48,7 +48,7 @@ class ConfidenceFilter(Filter):
     Parameters = ConfidenceFilterParameters
 
     def keep(self, supervision: base.Supervision) -> NDArray[np.bool_]:
-        """[N] the sure items."""
+        """[N] whether each item is confident."""
         weak = supervision.probabilities.mean(axis=0)
         confidence = weak.max(axis=1)
         top = self.parameters.top
@@ -62,6 +62,6 @@ class ConfidenceFilter(Filter):
         return kept
 
     def why_none(self, supervision: base.Supervision) -> str:
-        """The largest confidence there is."""
+        """The largest confidence of any item."""
         most = supervision.probabilities.mean(axis=0).max()
         return f"the weak model's largest confidence is {most:.4g}, the threshold {self.parameters.threshold:g}"

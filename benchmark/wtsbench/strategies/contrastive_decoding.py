@@ -1,4 +1,4 @@
-"""`contrastive_decoding`: the weak model writes what finetuning taught it, rather than what it always wrote.
+"""`contrastive_decoding`: the weak model writes what finetuning made more likely, in contrast to its pretrained self.
 
     s_t = log w_t - alpha log v_t  where w_t >= plausibility * max w_t, else -inf          y_t sampled from softmax(s_t)
 
@@ -34,7 +34,7 @@ class ContrastiveDecoding(GenerativeStrategy):
     Parameters = ContrastiveDecodingParameters
 
     def decoding(self) -> StrategyCall | None:
-        """The recipe of the weak trial; None where it is plain sampling."""
+        """The recipe of the weak trial; None for plain sampling."""
         settings = Contrast(alpha=self.parameters.alpha, plausibility=self.parameters.plausibility)
         if not settings.alpha and not settings.plausibility:
             return None

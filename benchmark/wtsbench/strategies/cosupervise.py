@@ -1,17 +1,17 @@
-"""`cosupervise`: specialised weak supervisors, of which each item gets the one that agrees best with the student.
+"""`cosupervise`: specialised weak supervisors; each item is labelled by the one that agrees best with the student.
 
     round 0:        loss = CE(f, w_0), w_0 the weak model trained on all of `weak_train` (the generalist)
     round r > 0:    s(x) = argmin_k CE(w_k(x), f(x)) over the generalist and `parts` specialists
                     target w_s(x)(x); of all items the share `keep` with the smallest CE(w_s, f) is learned
 
-A specialist is the weak model trained on one of `parts` parts of `weak_train` (recipe `part`): better at home, worse
-elsewhere. The student grows, so it tells better from round to round whose label to take; items on which even the chosen
-supervisor contradicts it are left out as noise. f is the student of the round before, and every round starts from the
-pretrained weights. `parts: 1` is `naive`.
+A specialist is the weak model trained on one of `parts` parts of `weak_train` (recipe `part`): better on that part,
+worse elsewhere. The student improves from round to round, and with it the choice of labels; items on which even the
+chosen supervisor contradicts it are left out as noise. f is the student of the round before, and every round starts
+from the pretrained weights. `parts: 1` is `naive`.
 
 Source: Co-Supervised Learning (Liu and Alahi 2024, arXiv 2402.15505): assignment by agreement alternating with
-training, and teacher-student consistency. Of their hierarchy there are the two levels generalist and specialists; their
-consistency with neighbours in feature space is not taken over.
+training, and teacher-student consistency. Of their hierarchy this has two levels, generalist and specialists; their
+consistency with neighbours in feature space is omitted.
 """
 
 from __future__ import annotations

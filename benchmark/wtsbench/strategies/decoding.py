@@ -1,9 +1,9 @@
-"""Recipes of weak trials of generative tasks: how a weak supervisor writes, where it is not by plain sampling.
+"""Recipes of weak trials of generative tasks: how a weak supervisor writes, if not by plain sampling.
 
 A recipe is a name with all of its parameters, and part of the weak trial's identity: trials with one and without are
 different trials, each stored once for all strategies that ask for it.
 
-    scored_tokens           plain sampling; says too how probable its continuations were, before and after finetuning
+    scored_tokens           plain sampling, with the probabilities of its continuations before and after finetuning
     contrastive_decoding    samples from the contrast of finetuned and pretrained weights
 """
 

@@ -83,7 +83,7 @@ class Dpo(GenerativeStrategy):
         return -(step.weights[0::2] * logsigmoid(self.parameters.beta * (gained[0::2] - gained[1::2]))).mean()
 
     def generate_run(self, student: GenerativeStudent, supervision: GenerativeSupervision) -> None:
-        """Finetuning, where asked for, then the preferences."""
+        """Finetuning, if asked for, then training on the preferences."""
         pairs = self.demonstrate(supervision)
         plain = Naive(Naive.Parameters())
         if self.parameters.sft == "all":
@@ -94,7 +94,7 @@ class Dpo(GenerativeStrategy):
 
 
 def _preferred(pairs: Sequences) -> Sequences:
-    """The better halves, each as a sequence of its own."""
+    """The preferred continuation of each pair, as a sequence of its own."""
     return Sequences(
         item_ids=pairs.item_ids[0::2],
         prompts=pairs.prompts[0::2],

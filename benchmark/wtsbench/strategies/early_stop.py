@@ -1,14 +1,14 @@
 """`early_stop`: stop when the loss on weakly labelled validation items no longer falls.
 
-    stop at the first look without a new best of mean CE(f(x), w(x)) over `validation` for `patience` looks;
-    keep the weights of the best look
+    stop when mean CE(f(x), w(x)) over `validation` has had no new best for `patience` checks;
+    keep the weights of the best check
 
-w are the weak labels of `validation`, never its ground truth: a student that imitates its supervisor's errors fits them
-on the items that it trains on sooner than elsewhere. The learning rate follows the schedule of the whole training.
-`patience: null` never looks and is `naive`.
+w are the weak labels of `validation`, never its ground truth: a student that imitates its supervisor's errors fits
+those on its training items sooner than others. The learning rate follows the schedule of the whole training.
+`patience: null` never checks and is `naive`.
 
 Source: overfitting to weak errors, and early stopping against it, in Burns et al. 2023 (arXiv 2312.09390), section
-5.1.1; they stop by ground truth to measure what is lost, which is no option here.
+5.1.1; they stop by ground truth, to measure the loss, which is not allowed here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class EarlyStop(base.Strategy):
     Parameters = EarlyStopParameters
 
     def run(self, student: base.Student, supervision: base.Supervision) -> None:
-        """One fit, watched.
+        """One fit with early stopping.
 
         Raises:
             ValueError: there are no weak labels of validation.

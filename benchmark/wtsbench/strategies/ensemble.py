@@ -19,7 +19,7 @@ from wtsbench.spec.trial import Role
 from wtsbench.strategies import base
 
 SEED_STRIDE = 1000
-"""Grid seeds stay below it, so a further member's seed is never another cell's own."""
+"""Larger than any grid seed, so that a further member's seed is never that of another cell."""
 
 
 class EnsembleParameters(base.Parameters):
@@ -42,7 +42,7 @@ class Ensemble(base.Strategy):
     def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
         """The weak model with each seed, then the further models.
 
-        Raises SpecError where a further model is the strong or the weak one, or is named twice.
+        Raises SpecError if a further model is the strong or the weak one, or is named twice.
         """
         models = self.parameters.models
         for name, reason in ((context.weak, "the pair's weak model already"), (context.strong, "the student itself")):

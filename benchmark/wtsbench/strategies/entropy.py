@@ -3,8 +3,8 @@
     target = (1 - c) w + c f          loss = CE(f, target)          c = max_weight * min(1, progress / ramp)
 
 w is the weak label distribution and f the student's own, without gradient in the target. It is `logconf` without the
-hardening: as -sum f log f is the student's entropy, the second part makes it surer of what it says already, and unlike
-`logconf` it needs no threshold over the batch. `max_weight: 0` is `naive`.
+hardening: as -sum f log f is the student's entropy, the second term makes it more confident in its own predictions, and
+unlike `logconf` it needs no threshold over the batch. `max_weight: 0` is `naive`.
 
 Source: the `entropy` loss of the EleutherAI `w2s` code. There the ramp is counted in steps (100 or 200); here it is a
 share of all steps, so that it means the same for any size of data.

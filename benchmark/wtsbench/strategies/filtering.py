@@ -1,4 +1,4 @@
-"""What strategies that keep some of the items share: labels for all, then a choice among them."""
+"""Base of strategies that filter items: labels for all, then a choice among them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class NothingKept(ValueError):
 
 
 class Filter(base.Strategy):
-    """Base of strategies that learn from a part of the items."""
+    """Base of strategies that learn from some of the items."""
 
     filters = True
 
     def label(self, supervision: base.Supervision) -> base.Labelled:
-        """All items with the labels that the kept ones are learned with: here those of `naive`."""
+        """All items with labels for training: here those of `naive`."""
         return base.Strategy.prepare(self, supervision)
 
     @abstractmethod
@@ -40,17 +40,17 @@ class Filter(base.Strategy):
         return self.label(supervision).subset(kept)
 
     def why_none(self, supervision: base.Supervision) -> str:
-        """What to say where nothing is kept."""
+        """Explanation for the error if nothing is kept."""
         return "loosen its parameters"
 
 
 def largest(scores: Floats, count: int) -> NDArray[np.bool_]:
-    """[N] which are the `count` largest of `scores` [N]; of equal ones the first, which are in order of item id."""
+    """[N] mask of the `count` largest of `scores` [N]; of equal ones the first, in order of item id."""
     kept = np.zeros(len(scores), dtype=bool)
     kept[np.argsort(-scores, kind="stable")[:count]] = True
     return kept
 
 
 def share_of(size: int, share: float) -> int:
-    """A share of so many items in whole items, at least one where the share is not 0."""
+    """A share of `size` items in whole items, at least one if the share is not 0."""
     return min(size, max(1, round(share * size))) if share > 0 else 0

@@ -1,4 +1,4 @@
-"""`generation_filter`: learn only those of the weak model's continuations that score well.
+"""`generation_filter`: learn only the weak model's continuations with good scores.
 
     kept = {(x, y_k): score(y_k) <= threshold}          loss = - mean over tokens of kept of log f(y_t | x, y_<t)
 
@@ -25,7 +25,7 @@ class GenerationFilterParameters(base.Parameters):
 
 
 class GenerationFilter(GenerativeStrategy):
-    """Every continuation with a score up to the threshold; prompts that have none are left out."""
+    """Every continuation with a score up to the threshold; prompts without one are left out."""
 
     name = "generation_filter"
     summary = "learn the weak model's continuations that score below a threshold"
@@ -41,4 +41,4 @@ class GenerationFilter(GenerativeStrategy):
             ValueError: one has no score.
         """
         scores = scores_of(samples)
-        return [one for one, score in zip(samples, scores, strict=True) if score <= self.parameters.threshold]
+        return [sample for sample, score in zip(samples, scores, strict=True) if score <= self.parameters.threshold]

@@ -1,8 +1,8 @@
 """The interface of strategies for generative tasks: what a student learns from weak continuations.
 
-It has the points of `base.Strategy`, with sequences in the place of labels:
+It has the methods of `base.Strategy`, with sequences in place of labels:
 
-1. `supervisors` (planning): the same, and a recipe where the weak model has to write in another way;
+1. `supervisors` (planning): the same, with a recipe if the weak model has to write in another way;
 2. `demonstrate` (before training): which continuations are learned from, with which weights, in which pairs;
 3. `sequence_loss` (every step, torch): what the student minimises;
 4. `generate_run` (the whole student trial): how often, and on what, the student is trained.
@@ -35,62 +35,62 @@ class Continuation:
 
     text: str
     score: float | None
-    """The task's scorer's, such as toxicity in [0, 1]; lower is better. None where it was not scored."""
+    """From the task's scorer, such as toxicity in [0, 1]; lower is better. None if it was not scored."""
     finished: bool = True
-    """Whether the supervisor ended it; else it was cut off, and a student must not learn to stop there."""
+    """Whether the supervisor ended it; else it was cut off, and the student must not learn to stop there."""
     logprobs: tuple[float, ...] | None = None
-    """Log-probability of each *character* under the supervisor, whose tokens may be other ones than the student's: that
-    of a token is spread evenly over the characters it writes. One number more, of the end, where it is finished."""
+    """Log-probability of each *character* under the supervisor, because its tokens may differ from the student's: that
+    of a token is spread evenly over its characters. One more number, for the end, if it is finished."""
     base_logprobs: tuple[float, ...] | None = None
-    """The same under the supervisor's pretrained weights, before it was finetuned."""
+    """The same under the supervisor's pretrained weights, before finetuning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerativeSupervision:
-    """What supervisors wrote for the prompts of one split. No ground truth."""
+    """The supervisors' continuations of the prompts of one split. No ground truth."""
 
     item_ids: tuple[str, ...]
     prompts: tuple[str, ...]
     written: tuple[tuple[tuple[Continuation, ...], ...], ...]
     """[S][N][n], in the order of `Strategy.supervisors`, of items, and of samples."""
     validation: GenerativeSupervision | None = None
-    """That of `validation`; None within itself."""
+    """The continuations for `validation`; None within itself."""
     seed: int = 0
-    """The trial's."""
+    """The trial's seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sequences:
-    """What a student is trained on. Rows are aligned."""
+    """The training data of a student. Rows are aligned."""
 
     item_ids: tuple[str, ...]
     prompts: tuple[str, ...]
-    """[M]; never enter the loss."""
+    """[M]; not part of the loss."""
     continuations: tuple[str, ...]
     """[M]; the tokens that are learned."""
     weights: Floats
     """[M] non-negative."""
     ended: NDArray[np.bool_]
-    """[M] whether the end of the text is learned too; not so for a text that was cut off."""
+    """[M] whether the end of the text is learned too; false for a text that was cut off."""
     pairs: NDArray[np.int64] | None = None
-    """[P, 2] rows of a preferred and a rejected continuation of one prompt; batches are of whole pairs then."""
+    """[P, 2] rows of a preferred and a rejected continuation of one prompt; batches then consist of whole pairs."""
     targets: tuple[tuple[float, ...], ...] | None = None
-    """[M] for each sequence a number for each character of its continuation, and one more for its end where it is
-    ended: such as a log-ratio of the supervisor. A token of the student gets the sum over the characters it writes, so
-    that sums over any span that supervisor and student both cut out stay what they are."""
+    """[M] for each sequence a number per character of its continuation, and one more for its end if it is ended, such
+    as a log-ratio of the supervisor. A token of the student gets the sum over its characters, so that the sum over any
+    span with token boundaries of both models is preserved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceStep:
-    """One optimisation step, as the loss sees it. Rows 2k and 2k + 1 are pair k where there are pairs."""
+    """One optimisation step, as the loss sees it. With pairs, rows 2k and 2k + 1 are pair k."""
 
     logprobs: torch.Tensor
     """[B, T] float32 log-probability of each continuation token under the student, with gradient; 0 on padding."""
     mask: torch.Tensor
     """[B, T] 1 on continuation tokens, 0 on padding."""
     reference: torch.Tensor | None
-    """[B, T] the same under the student's weights as they were when this fit began, without gradient and without
-    dropout; where the strategy asks for it."""
+    """[B, T] the same under the student's weights at the start of this fit, without gradient and dropout; None unless
+    the strategy needs it."""
     targets: torch.Tensor | None
     """[B, T] from `Sequences.targets`."""
     weights: torch.Tensor
@@ -100,27 +100,27 @@ class SequenceStep:
 
 
 class GenerativeStudent(Protocol):
-    """The strong model as `GenerativeStrategy.generate_run` handles it."""
+    """The strong model as `GenerativeStrategy.generate_run` sees it."""
 
     def fit_sequences(self, sequences: Sequences, strategy: GenerativeStrategy) -> None:
         """Train the current weights on `sequences`, minimising `strategy.sequence_loss`."""
 
     def reset(self) -> None:
-        """Back to the pretrained weights."""
+        """Reset to the pretrained weights."""
 
 
 class GenerativeStrategy(Strategy):
-    """Base of strategies for generative tasks; as it stands it is finetuning on everything the supervisors wrote."""
+    """Base of strategies for generative tasks; its defaults are finetuning on everything the supervisors wrote."""
 
     forms: ClassVar[tuple[Form, ...]] = ("generation",)
     needs_scores: ClassVar[bool] = False
-    """Whether it looks at the scores of what the supervisors wrote."""
+    """Whether it uses the scores of the supervisors' continuations."""
     needs_logprobs: ClassVar[bool] = False
-    """Whether supervisors have to say how probable their characters were, before and after finetuning."""
+    """Whether it needs the supervisors' log-probabilities of characters, before and after finetuning."""
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the loss compares with the weights that the fit began with."""
+        """Whether the loss compares with the weights at the start of the fit."""
         return False
 
     def decoding(self) -> StrategyCall | None:
@@ -130,12 +130,12 @@ class GenerativeStrategy(Strategy):
         return None
 
     def supervisors(self, context: PlanningContext) -> tuple[Supervisor, ...]:
-        """The weak model with the student's own seed, writing as `decoding` says."""
+        """The weak model with the student's own seed and the recipe `decoding`."""
         recipe = self.decoding() if context.form == "generation" else None
         return (Supervisor(role=Role.WEAK, model=context.weak, seed=context.seed, recipe=recipe),)
 
     def choose(self, samples: Sequence[Continuation]) -> Sequence[Continuation]:
-        """Which of one supervisor's continuations of one prompt are learned from: here all."""
+        """The continuations to learn from, of one supervisor for one prompt: here all."""
         return samples
 
     def demonstrate(self, supervision: GenerativeSupervision) -> Sequences:
@@ -152,19 +152,19 @@ class GenerativeStrategy(Strategy):
         return negative_log_likelihood(step)
 
     def generate_run(self, student: GenerativeStudent, supervision: GenerativeSupervision) -> None:
-        """The student's training from first to last: here one fit on what `demonstrate` gives."""
+        """The whole training of the student: here one fit on the result of `demonstrate`."""
         student.fit_sequences(self.demonstrate(supervision), self)
 
 
 def sequences_of(rows: Iterable[tuple[str, str, Continuation]]) -> Sequences:
     """Sequences of item id, prompt and continuation, all weights 1."""
-    found = list(rows)
+    listed = list(rows)
     return Sequences(
-        item_ids=tuple(item for item, _, _ in found),
-        prompts=tuple(prompt for _, prompt, _ in found),
-        continuations=tuple(continuation.text for _, _, continuation in found),
-        weights=np.ones(len(found)),
-        ended=np.array([continuation.finished for _, _, continuation in found], dtype=bool),
+        item_ids=tuple(item for item, _, _ in listed),
+        prompts=tuple(prompt for _, prompt, _ in listed),
+        continuations=tuple(continuation.text for _, _, continuation in listed),
+        weights=np.ones(len(listed)),
+        ended=np.array([continuation.finished for _, _, continuation in listed], dtype=bool),
     )
 
 
@@ -181,5 +181,5 @@ def scores_of(samples: Sequence[Continuation]) -> Floats:
 
 
 def negative_log_likelihood(step: SequenceStep) -> torch.Tensor:
-    """- sum_bt w_b log p_bt / sum_bt mask_bt: the mean over continuation tokens; 0 where there is none."""
+    """- sum_bt w_b log p_bt / sum_bt mask_bt: the mean over continuation tokens; 0 if there are none."""
     return -(step.logprobs * step.mask * step.weights[:, None]).sum() / step.mask.sum().clamp(min=1)

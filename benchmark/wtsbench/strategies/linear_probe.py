@@ -1,10 +1,9 @@
-"""`linear_probe`: `naive` that trains the head alone, on the strong model's frozen activations.
+"""`linear_probe`: `naive` that trains the head only, on the strong model's frozen activations.
 
     f(x) = softmax(V a(x) + b), of which only V and b train          loss = CE(f, w)
 
-It is `naive` with `finetune: linear_probe`, which every strategy takes, under a name of its own. A student whose body
-stays as it was can imitate less of the weak model's errors. Source: linear probing in Burns et al. 2023 (arXiv
-2312.09390), appendix D.
+A short name for `naive` with `finetune: linear_probe`, which every strategy accepts. A student with a frozen body can
+imitate less of the weak model's errors. Source: linear probing in Burns et al. 2023 (arXiv 2312.09390), appendix D.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class LinearProbeParameters(base.Parameters):
 
 
 class LinearProbe(base.Strategy):
-    """Naive finetuning of a part."""
+    """Naive finetuning of the head."""
 
     name = "linear_probe"
     summary = "only a new head on the strong model's frozen activations, on the weak labels"

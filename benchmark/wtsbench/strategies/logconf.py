@@ -8,12 +8,12 @@ threshold t is taken from the batch, so that the shares of the classes in h matc
 `as_published`, two classes: t is the quantile of f_1 over the batch at level 1 - mean(w_1), and h is class 1 where
 f_1 >= t, else class 0. More classes: t_c is the quantile of f_c at level 1 - mean(w_c), and h is the class with the
 largest f_c - t_c. With two classes this is the same rule (f_0 = 1 - f_1 makes the margins opposite); with more the
-shares match approximately. A class that no weak label of the batch gives any probability is not named: no item reaches
-its threshold, as the shares are to match, though the quantile at level 1 is the largest f_c itself.
+shares match approximately. A class without any probability in the batch's weak labels is never predicted, to match its
+share of 0, although the quantile at level 1 is the largest f_c itself.
 
 `as_released`, two classes: h is class 0 where f_0 >= the quantile of f_0 at level mean(w_1), else class 1. That differs
-for single items only, but where all weak labels of a batch are class 1 it still names one item class 0. The released
-code knows two classes only; for more the rule above is taken.
+for single items only, but if all weak labels of a batch are class 1, one item still becomes class 0. The released code
+supports two classes only; for more the rule above is used.
 
 Ramp, p being the share of the optimisation steps already done:
 
@@ -92,7 +92,7 @@ def hardened(own: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def hardened_as_released(own: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The same for two classes as the authors' code computes it: from class 0, which is always named somewhere."""
+    """The same for two classes as the authors' code computes it: at least one item becomes class 0."""
     import torch
 
     threshold = torch.quantile(own[:, 0], targets[:, 1].mean().clamp(0, 1))

@@ -2,9 +2,9 @@
 
     W x + (alpha / r) B A x, of which only A, B and the head train          loss = CE(f, w)
 
-It is `naive` with `finetune: lora`, which every strategy takes, under a name of its own; rank, scale, dropout and
-layers are the training settings `lora_rank`, `lora_alpha`, `lora_dropout` and `lora_targets`. Source: Hu et al. 2021
-(arXiv 2106.09685).
+A short name for `naive` with `finetune: lora`, which every strategy accepts; rank, scale, dropout and layers are the
+training settings `lora_rank`, `lora_alpha`, `lora_dropout` and `lora_targets`. Source: Hu et al. 2021 (arXiv
+2106.09685).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LoraParameters(base.Parameters):
 
 
 class Lora(base.Strategy):
-    """Naive finetuning of a part."""
+    """Naive finetuning of low-rank adapters."""
 
     name = "lora"
     summary = "adapters of low rank in place of all weights, on the weak labels"

@@ -1,11 +1,11 @@
-"""`mix`: a small budget of ground truth beside the weak labels.
+"""`mix`: a small budget of ground truth in addition to the weak labels.
 
     loss = mean over the transfer items and the budget of u(x) CE(f, label)
 
 The label is the weak distribution (u = 1) on transfer items and the truth (u = `truth_weight`) on `budget` items of
-`weak_train`, which are those with the first content hashes, the classes taking turns, so that a larger budget holds a
-smaller one. It tells how much weak supervision is worth in true labels, and is no weak-to-strong learning proper: the
-student sees some of the truth. `budget: 0` is `naive`.
+`weak_train`, chosen by content hash with alternating classes, so that a larger budget contains a smaller one. It
+measures the worth of weak supervision in true labels, and is not weak-to-strong learning in the strict sense: the
+student sees some ground truth. `budget: 0` is `naive`.
 
 Source: semi-supervised practice; the comparison with a few strong labels is discussed in Burns et al. 2023 (arXiv
 2312.09390).
@@ -39,14 +39,14 @@ class Mix(base.Strategy):
     Parameters = MixParameters
 
     def truth_budget(self) -> int:
-        """The items it declares."""
+        """The budget."""
         return int(self.parameters.budget)
 
     def prepare(self, supervision: base.Supervision) -> base.Labelled:
         """The weakly labelled items, then the budget.
 
         Raises:
-            ValueError: a budget is declared, and the trial was given none.
+            ValueError: there is a budget, but the trial was given no ground truth.
         """
         weak = super().prepare(supervision)
         truth = supervision.truth

@@ -1,4 +1,4 @@
-"""What strategies that trust the student's own predictions share: the target between weak and own labels.
+"""The loss of strategies that mix weak labels with the student's own predictions.
 
     target = (1 - c) w + c o          loss = CE(f, target)
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def mixed_loss(step: base.Step, own: torch.Tensor, weight: float | torch.Tensor) -> torch.Tensor:
-    """Scalar loss of a batch between weak and own labels.
+    """Scalar loss of a batch with the mixture of weak and own labels as target.
 
     Args:
         step: logits and weak labels [B, C].
         own: [B, C] without gradient.
-        weight: c, one number or [B, 1]; 0 gives the loss of `naive` to the bit.
+        weight: c, one number or [B, 1]; 0 gives exactly the loss of `naive`.
     """
     return base.cross_entropy(step.logits, (1 - weight) * step.targets + weight * own, step.weights)

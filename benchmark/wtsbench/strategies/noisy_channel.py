@@ -1,15 +1,15 @@
 """`noisy_channel`: the weak label as a noisy message about the class, decoded with the strong model's prior.
 
-    z(x) = what the untrained strong model says of x, M[y, l] = probability that the weak model says l of class y
+    z(x) = the untrained strong model's distribution, M[y, l] = probability that the weak model answers l for class y
     E:  r(y, l | x) is proportional to z_y(x)^prior_weight M[y, l] w_l(x),   q(y | x) = sum_l r(y, l | x)
     M:  M[y, l] = (smoothing + sum_x r(y, l | x)) / (C smoothing + sum_x q(y | x))
     loss = CE(f, q)
 
-from r = w_l (w_y + z_y) / 2, until q changes by less than 1e-6 or `iterations` are done. What the weak model says, l,
-is known as far as it is sure of it. M depends on the class alone, not on the item: it corrects a weak model that takes
-one class for another too often, and the strong model's prior decides where the weak label says little. With `labels:
-hard` the argmax of q is learned. `prior_weight: 0` leaves the prior out of the decoding. Its control is `self_labels`:
-the prior alone.
+from r = w_l (w_y + z_y) / 2, until q changes by less than 1e-6 or `iterations` are done. The weak answer l enters with
+its probability w_l. M depends on the class only, not on the item: it corrects a weak model that often confuses one
+class with another, and the strong model's prior decides where the weak label is uncertain. With `labels: hard` the
+argmax of q is learned. `prior_weight: 0` leaves the prior out of the decoding. Its control is `self_labels`: the prior
+alone.
 
 Source: the weak supervisors as noisy annotators of Bayesian WeakS-to-Strong (Cui et al. 2025, ICLR, arXiv 2406.03199);
 the estimate of confusion matrices by expectation-maximisation is Dawid and Skene's (1979).
@@ -26,7 +26,7 @@ from wtsbench.strategies import base, prior
 from wtsbench.strategies.base import Floats
 
 _LEAST = 1e-12
-"""Probabilities are kept off 0 by it, for their logarithms."""
+"""Lower bound of probabilities, for their logarithms."""
 _ENOUGH = 1e-6
 
 
@@ -52,7 +52,7 @@ class NoisyChannel(base.Strategy):
     Parameters = NoisyChannelParameters
 
     def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
-        """The weak model, then the strong one untrained."""
+        """The weak model, then the untrained strong one."""
         return (*super().supervisors(context), prior.asked(context, self.name))
 
     def prepare(self, supervision: base.Supervision) -> base.Labelled:
@@ -69,14 +69,14 @@ class NoisyChannel(base.Strategy):
     def decoded(self, weak: Floats, own: Floats) -> Floats:
         """[N, C] q from weak labels w [N, C] and the strong model's own z [N, C]."""
         own_share = np.maximum(own, _LEAST) ** self.parameters.prior_weight
-        found = (weak + own) / 2
-        joint = found.T @ weak  # [C, C] summed over items; rows are true classes
+        posterior = (weak + own) / 2
+        joint = posterior.T @ weak  # [C, C] summed over items; rows are true classes
         for _ in range(self.parameters.iterations):
             channel = joint + self.parameters.smoothing
             channel /= channel.sum(axis=1, keepdims=True)
             scale = own_share / (own_share * (weak @ channel.T)).sum(axis=1, keepdims=True)  # [N, C]
-            before, found = found, scale * (weak @ channel.T)
+            before, posterior = posterior, scale * (weak @ channel.T)
             joint = channel * (scale.T @ weak)
-            if np.abs(found - before).max() < _ENOUGH:
+            if np.abs(posterior - before).max() < _ENOUGH:
                 break
-        return np.asarray(found)
+        return np.asarray(posterior)

@@ -1,7 +1,7 @@
-"""What strategies share that go beyond the weak labels: the strong model's untrained answers, and whom to believe.
+"""Shared by strategies that combine weak labels with the untrained strong model's answers.
 
-The strong model is asked once for a task, in a trial of its own with the recipe `prior`, whose predictions are labels
-as those of the weak model are. It has to be a language model, and the task has to say how it is asked.
+The strong model is asked once per task, in a trial of its own with the recipe `prior`, whose predictions serve as
+labels like the weak model's. It must be a language model, and the task must define how to ask it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from wtsbench.strategies.probe_relabel import softmax_regression
 
 
 def asked(context: base.PlanningContext, strategy: str) -> base.Supervisor:
-    """The pair's strong model, asked and not trained. One trial serves all seeds.
+    """The pair's untrained strong model as a supervisor. One trial serves all seeds.
 
-    Raises SpecError where the task does not say how it is asked.
+    Raises SpecError if the task does not define how to ask it.
     """
     if context.zero_shot is None:
         raise SpecError(
@@ -38,7 +38,7 @@ def only(supervision: base.Supervision, supervisor: int) -> base.Supervision:
 
 
 def one_hot(said: Floats) -> Floats:
-    """[N, C] the likeliest class of distributions [N, C], the lower one of equals, as a sure label."""
+    """[N, C] one-hot labels of the most probable class of distributions [N, C]; of equals the lower one."""
     return np.asarray(np.eye(said.shape[1])[said.argmax(axis=1)])
 
 
@@ -48,16 +48,16 @@ def features(activations: Floats, said: Floats) -> Floats:
 
 
 def probability_right(known: Floats, right: NDArray[np.bool_], wanted: Floats, penalty: float) -> Floats:
-    """[N] how probably a label is right, by logistic regression on labels of which that is known.
+    """[N] probability that each label is right, by logistic regression on labels whose correctness is known.
 
     Args:
-        known: [T, F] features of these.
+        known: [T, F] features of the labels with known correctness.
         right: [T] whether they are right.
         wanted: [N, F] features of the labels in question.
         penalty: L2 penalty on the mean loss, on standardised features.
 
     Returns:
-        Where all known labels are right, or none is, there is nothing to tell apart, and the last feature counts: the
+        If all known labels are right, or none is, there is nothing to learn, and the last feature is returned: the
         label's largest probability.
     """
     if right.all() or not right.any():

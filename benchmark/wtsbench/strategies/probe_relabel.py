@@ -4,9 +4,9 @@
     relabel:  loss = CE(f, v)
     drop:     leave out the share `drop` of the items with the largest |v - w|_1 / 2; loss = CE(f, w) over the others
 
-a(x) is what the pretrained strong model says of x before any training. `knn`: v(x) is the mean weak label of the `k`
+a(x) are activations of the pretrained strong model, before any training. `knn`: v(x) is the mean weak label of the `k`
 nearest items in Euclidean distance, x itself among them; `logistic`: v is a softmax regression on standardised
-activations with an L2 penalty. Weak errors that do not follow from what the strong model sees are averaged out. `drop`
+activations with an L2 penalty. Weak errors that are unrelated to the activations are averaged out. `drop`
 with a share of 0 is `naive`, and so is `knn` with k = 1.
 
 Source: the `knn` and `logreg` probes of the EleutherAI `w2s` code, which relabel, or drop the worst tenth.
@@ -56,7 +56,7 @@ class ProbeRelabel(base.Strategy):
         self.filters = parameters.action == "drop" and parameters.drop > 0
 
     def kept(self, supervision: base.Supervision) -> int:
-        """All items but the share to drop."""
+        """All items except the share to drop."""
         size = len(supervision.item_ids)
         return size - int(self.parameters.drop * size) if self.filters else size
 
@@ -86,16 +86,16 @@ class ProbeRelabel(base.Strategy):
 
 def neighbour_means(activations: Floats, labels: Floats, k: int) -> Floats:
     """[N, C] mean label of the `k` nearest items to each, itself included; of equal distances the first count."""
-    found = np.empty_like(labels)
+    means = np.empty_like(labels)
     squares = (activations**2).sum(axis=1)
     for start in range(0, len(activations), _ROWS):
         some = activations[start : start + _ROWS]
         distances = squares[start : start + _ROWS, None] - 2 * some @ activations.T + squares
         own = np.arange(len(some))
-        distances[own, start + own] = -1.0  # whatever rounding says, an item is nearest to itself
+        distances[own, start + own] = -1.0  # despite rounding, an item is nearest to itself
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        found[start : start + _ROWS] = labels[nearest].mean(axis=1)
-    return found
+        means[start : start + _ROWS] = labels[nearest].mean(axis=1)
+    return means
 
 
 def softmax_regression(activations: Floats, labels: Floats, penalty: float, *, others: Floats | None = None) -> Floats:

@@ -3,8 +3,8 @@
     target_c = f_c^beta w_c^alpha / sum_k f_k^beta w_k^alpha          loss = CE(f, target)
 
 w is the weak label distribution, f the student's own, without gradient in the target. Where both lean to one class the
-target is surer than either; where they disagree it is torn. A class of weak probability 0 stays at 0: with hard labels
-the target is the weak label itself, whatever f, alpha and beta. `alpha: 1, beta: 0` is `naive`.
+target is more confident than either; where they disagree it is less so. A class of weak probability 0 stays at 0: with
+hard labels the target is the weak label itself, for any f, alpha and beta. `alpha: 1, beta: 0` is `naive`.
 
 Source: the product loss of the code released with Burns et al. 2023 (arXiv 2312.09390). Its warm-up parameter is never
 used there, and is left out here. Computed from logarithms, so that no product vanishes.
@@ -43,7 +43,7 @@ class Product(base.Strategy):
         """Scalar loss of a batch; logits and targets [B, C]."""
         alpha, beta = self.parameters.alpha, self.parameters.beta
         targets = step.targets
-        if (alpha, beta) != (1.0, 0.0):  # which is the weak label, and would only be rounded
+        if (alpha, beta) != (1.0, 0.0):  # else the target is the weak label, without rounding
             own = step.logits.detach().log_softmax(dim=-1)
             targets = (beta * own + alpha * step.targets.log()).softmax(dim=-1)
         return base.cross_entropy(step.logits, targets, step.weights)

@@ -1,10 +1,10 @@
-"""`random_filter`: as many items as another strategy keeps, drawn at random: the control of strategies that filter.
+"""`random_filter`: as many items as another strategy keeps, drawn at random; the control of strategies that filter.
 
     kept = a uniform draw, without replacement, of as many items as `like` keeps          loss = CE(f, w)
 
-The labels are those that `like` gives its items, and the supervisors are its own; only the choice is another. In
-generative tasks it is as many of the continuations as `like` keeps. The draw is a function of the trial's seed. Source:
-the size-matched control that any data selection needs, as without it fewer steps pass for better items.
+Labels and supervisors are those of `like`; only the choice differs. In generative tasks as many continuations are drawn
+as `like` keeps. The draw is a function of the trial's seed. Source: the size-matched control that any data selection
+needs, because otherwise the effect of fewer steps looks like that of better items.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RandomFilter(Filter, GenerativeStrategy):
     def like(self) -> base.Strategy:
         """The strategy to match.
 
-        Raises SpecError where it keeps all items, or is a control itself.
+        Raises SpecError if it keeps all items, or is a control itself.
         """
         from wtsbench.strategies import registry  # which knows this module
 
@@ -75,22 +75,22 @@ class RandomFilter(Filter, GenerativeStrategy):
         return like
 
     def revision(self) -> int:
-        """Rises with its own version, and with that of the strategy to match, which decides size and labels."""
+        """Its own version combined with that of the strategy to match, which decides size and labels."""
         return self.version + self.like.revision() - 1
 
     def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
-        """Those of the strategy to match."""
+        """The supervisors of the strategy to match."""
         return self.like.supervisors(context)
 
     def label(self, supervision: base.Supervision) -> base.Labelled:
-        """As the strategy to match labels them, where it says so; else as `naive` does with its kind of labels."""
+        """Labelled as by the strategy to match, if it is a filter; else as by `naive` with its kind of labels."""
         like = self.like
         if isinstance(like, Filter):
             return like.label(supervision)
         return base.Strategy(base.Parameters(labels=like.parameters.labels)).prepare(supervision)
 
     def keep(self, supervision: base.Supervision) -> NDArray[np.bool_]:
-        """[N] a random choice, whatever the order of the items."""
+        """[N] a random choice, independent of the order of the items."""
         kept = np.zeros(len(supervision.item_ids), dtype=bool)
         in_order = np.argsort(np.array(supervision.item_ids))
         random = supervision.random(self.name)

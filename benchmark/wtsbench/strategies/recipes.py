@@ -1,19 +1,19 @@
-"""How weak supervisors differ from plain finetuning, and what controls do: names and parameters, all of an identity.
+"""Recipes: how weak supervisors differ from plain finetuning, and what controls do. Part of a trial's identity.
 
-A strategy asks for one with `Supervisor.recipe`, and has it completed by `call`, so that a trial's spec holds every
-parameter. What each does is in `wtsbench.trial.supervisors`. The recipes of classification are:
+A strategy requests one with `Supervisor.recipe`, completed by `call`, so that a trial's spec has every parameter. They
+are implemented in `wtsbench.trial.supervisors`. The recipes of classification are:
 
-asked           plain finetuning; `transfer` and `validation` are predicted under further wordings too
+asked           plain finetuning; `transfer` and `validation` are also predicted under further wordings
 part            finetuning on one of several parts of `weak_train`
 boosted         finetuning on `weak_train` with the weights of AdaBoost after the parents' rounds
 combined        no training: the vote of the parents, weighted as AdaBoost weighs its rounds
 reserved        finetuning on `weak_train` without some items; `weak_train` is predicted too
-prior           no training: the strong model is asked, and what it says are labels; `weak_train` is predicted too
+prior           no training: the strong model is asked, and its answers are labels; `weak_train` is predicted too
 zero_shot       control, no training: a language model is asked
 random_labels   control: finetuning on labels of `transfer` that are wrong at random as often as the parent's
 
-Recipes have no version of their own, and their trials do not know that of the strategy that asks for them: where what
-one does changes, `spec.trial.SCIENCE_VERSION` is raised.
+Recipes have no version, and their trials do not include that of the requesting strategy: when the results of a recipe
+change, `spec.trial.SCIENCE_VERSION` must be raised.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ RECIPES: dict[str, type[Recipe]] = {
 
 
 def call(recipe: Recipe) -> StrategyCall:
-    """The recipe as a trial's spec holds it, with all parameters."""
+    """The recipe with all parameters, for a trial's spec."""
     name = next(name for name, kind in RECIPES.items() if kind is type(recipe))
     return StrategyCall(name=name, parameters=recipe.model_dump(mode="json"))
 
@@ -96,7 +96,7 @@ def parse(given: StrategyCall) -> Recipe:
     """The recipe of a trial's spec.
 
     Raises:
-        ValueError: there is none of this name, or its parameters are wrong.
+        ValueError: there is no recipe of this name, or its parameters are wrong.
     """
     if given.name not in RECIPES:
         raise ValueError(f"recipe {given.name} is not known; there are {', '.join(RECIPES)}")

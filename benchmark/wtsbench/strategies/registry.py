@@ -1,6 +1,6 @@
-"""Every strategy by name: those of wtsbench, and those that other packages bring in.
+"""Registry of strategies by name: those of wtsbench, and those of other packages.
 
-A package adds a strategy with an entry point of the group `wtsbench.strategies`, named as its class names itself:
+A package adds a strategy with an entry point of the group `wtsbench.strategies`, whose name equals the class's `name`:
 
     [project.entry-points."wtsbench.strategies"]
     mine = "my_package.mine:Mine"
@@ -115,23 +115,23 @@ def matching(target: str) -> tuple[str, ...]:
     if target in names():
         return (target,)
     wanted = target.replace("-", "_").lower()
-    found = tuple(
+    matches = tuple(
         name
         for name, point in sorted(_third_party().items())
         if wanted == point.module.partition(".")[0].lower()
         or (point.dist is not None and wanted == point.dist.name.replace("-", "_").lower())
     )
-    if not found:
+    if not matches:
         fault = (("name",), "is no strategy, and no package that brings one in", nearest(target, names()))
         raise StrategyFaults(target, (fault,))
-    return found
+    return matches
 
 
 def get(name: str) -> type[Strategy]:
     """The class of a strategy.
 
     Raises:
-        StrategyFaults: there is none of this name.
+        StrategyFaults: there is no strategy of this name.
         SpecError: another package's strategy cannot be loaded.
     """
     if name in BUILT_IN:
@@ -145,9 +145,9 @@ def get(name: str) -> type[Strategy]:
 
 
 def package_of(name: str) -> str | None:
-    """The package that brings a strategy in, as `name==version`; None for those of wtsbench.
+    """The package of a strategy, as `name==version`; None for those of wtsbench.
 
-    Two packages may call a strategy alike, and one may change it without raising the strategy's own version.
+    Two packages may have strategies of one name, and a package may change one without raising the strategy's version.
     """
     point = None if name in BUILT_IN else _third_party().get(name)
     if point is None or point.dist is None:
@@ -169,12 +169,12 @@ def resolve(call: StrategyCall) -> Strategy:
 
 
 def full_call(strategy: Strategy) -> StrategyCall:
-    """The call with all parameters, defaults included: what a trial's identity holds."""
+    """The call with all parameters, defaults included, for a trial's identity."""
     return StrategyCall(name=strategy.name, parameters=strategy.parameters.model_dump(mode="json"))
 
 
 def short_label(call: StrategyCall) -> str:
-    """A strategy as a grid would most shortly write it: with those parameters that are not the defaults."""
+    """The shortest form of a strategy in a grid: with those parameters that differ from the defaults."""
     try:
         kind = get(call.name)
     except SpecError:  # of a package that is no longer installed
@@ -185,7 +185,7 @@ def short_label(call: StrategyCall) -> str:
 
 
 def _short(value: Any) -> Any:
-    """A strategy within a strategy is written as shortly."""
+    """The same for a parameter's value, which may be a strategy itself."""
     nested = isinstance(value, dict) and value.keys() >= {"name", "parameters"}
     return short_label(StrategyCall.model_validate(value)) if nested else value
 
@@ -198,7 +198,7 @@ def _third_party() -> dict[str, EntryPoint]:
 def _load(point: EntryPoint) -> type[Strategy]:
     try:
         kind = point.load()
-    except Exception as error:  # another package's import may raise anything; the user must learn which package
+    except Exception as error:  # another package's import may raise anything; the message names the package
         raise SpecError(
             f"strategy {point.name}: {point.value} cannot be loaded: {type(error).__name__}: {error}",
             remedy="repair or remove the package that brings it.",

@@ -1,16 +1,16 @@
-"""`reliability`: ask the weak model in several wordings, and trust the items on which it says the same.
+"""`reliability`: ask the weak model in several wordings, and prefer the items on which its answers agree.
 
     p(c | x) = share of the K wordings in which the weak model's answer is c
     keep:    the items with entropy H(p(. | x)) at most the median over all items; weight 1
     weight:  all items, with weight N exp(r(x) / temperature) / sum_x' exp(r(x') / temperature), r(x) = max_c p(c | x)
 
-The label is the mean distribution over the wordings; with `labels: hard` the answer given most often, of equally
-frequent ones that of the larger mean. The first wording is the plain text, on which the weak model is finetuned; the
-others come from the task's manifest, then from a list of general ones, or from `frames`. With many ties at the median
+The label is the mean distribution over the wordings; with `labels: hard` the most frequent answer, of equally frequent
+ones that of the larger mean. The first wording is the plain text, on which the weak model is finetuned; the others come
+from the task's manifest, then from a list of general ones, or from `frames`. With many ties at the median
 more than half of the items are kept. `wordings: 1` is `naive`.
 
 Source: Guo and Yang 2024, Improving Weak-to-Strong Generalization with Reliability-Aware Alignment (arXiv 2406.19032),
-who prompt the weak model; here it is a finetuned classifier that reads differently framed texts.
+who prompt the weak model; here it is a finetuned classifier with differently worded inputs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GENERAL_FRAMES = (
     "Here is an item to classify.\n{text}",
     "{text}\nWhat is your judgement?",
 )
-"""Wordings that say nothing about a task."""
+"""General wordings, for any task."""
 
 
 class ReliabilityParameters(base.Parameters):
@@ -67,7 +67,7 @@ class Reliability(Filter):
     def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
         """The weak model, asked in further wordings.
 
-        Raises SpecError where there are fewer of them than are asked for.
+        Raises SpecError if there are fewer wordings than are asked for.
         """
         further = self.parameters.wordings - 1
         if not further:
@@ -83,7 +83,7 @@ class Reliability(Filter):
         return (base.Supervisor(role=Role.WEAK, model=context.weak, seed=context.seed, recipe=recipe),)
 
     def label(self, supervision: base.Supervision) -> base.Labelled:
-        """All items with the label over the wordings, all weights 1."""
+        """All items with labels from all wordings, all weights 1."""
         items = base.Strategy.prepare(self, supervision)
         if self.parameters.wordings == 1:
             return items
@@ -114,7 +114,7 @@ class Reliability(Filter):
         )
 
     def shares(self, supervision: base.Supervision) -> Floats:
-        """[N, C] in which share of the wordings each class is the answer."""
+        """[N, C] share of the wordings in which each class is the answer."""
         answers = self.answers(supervision)
         return _counts(answers) / len(answers)
 

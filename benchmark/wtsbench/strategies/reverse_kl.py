@@ -1,11 +1,11 @@
-"""`reverse_kl`: the Kullback-Leibler divergence taken from the student's side, which seeks one mode of the weak label.
+"""`reverse_kl`: the reverse Kullback-Leibler divergence, which seeks one mode of the weak label.
 
     loss = mean over items of u(x) sum_c f_c (log f_c - log v_c)          v = max(w, floor), normalised to sum 1
 
-f is the student's distribution, w the weak label, u the item's weight. Cross-entropy to w, as in `naive`, punishes a
-student that gives little probability to any class that the weak model holds possible; this loss punishes one that gives
-much to a class that the weak model holds impossible, and lets it be surer than the weak model. It is infinite where w
-is 0, so w is kept off 0 by `floor`, which decides how hard labels are learned, and hardly matters for soft ones.
+f is the student's distribution, w the weak label, u the item's weight. Cross-entropy to w, as in `naive`, penalises low
+probability for any class that the weak model considers possible; this loss penalises high probability for a class that
+it considers impossible, and allows the student to be more confident. It is infinite where w is 0, so `floor` bounds w
+from below; it matters for hard labels, and hardly for soft ones.
 
 Source: Yao et al. 2025, Revisiting Weak-to-Strong Generalization in Theory and Practice: Reverse KL vs. Forward KL
 (arXiv 2502.11107), who finetune GPT-2, Pythia and Qwen2.5.

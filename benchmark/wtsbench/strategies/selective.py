@@ -1,13 +1,13 @@
-"""`selective`: the strong model's own answer where it probably knows, the weak label elsewhere.
+"""`selective`: the strong model's own answer where it is probably right, the weak label elsewhere.
 
-    z(x) = what the untrained strong model says of x
+    z(x) = the untrained strong model's distribution for x
     P(IK)(x) = probability that argmax z(x) is right          ("I know": logistic regression)
     target = 1[argmax z] where P(IK) >= threshold, else w          loss = CE(f, target)
 
-The regression learns on `labelled` items of `weak_train`, whose truth is known, whether the strong model's answer is
+The regression learns on `labelled` items of `weak_train`, with ground truth, whether the strong model's answer is
 right; its features are the frozen activations of the pretrained strong model and z. So the student's labels use some
-ground truth, though none that the weak model did not see. `threshold: 1` is all but `naive`. Its control is
-`self_labels`: what comes of taking every own answer.
+ground truth, but only such as the weak model saw too. `threshold: 1` is almost `naive`. Its control `self_labels` takes
+all of the strong model's answers.
 
 Source: Lang et al. 2025, Selective Weak-to-Strong Generalization (arXiv 2511.14166); P(IK) after Kadavath et al. 2022
 (arXiv 2207.05221). Their smoothing of weak labels over a graph of items is another step: `probe_relabel` with `knn`.
@@ -36,7 +36,7 @@ class SelectiveParameters(base.Parameters):
 
 
 class Selective(base.Strategy):
-    """Weak supervision where it is needed only."""
+    """Weak supervision only where it is needed."""
 
     name = "selective"
     summary = "the strong model's own untrained answer where a probe says that it knows, the weak label elsewhere"
@@ -45,7 +45,7 @@ class Selective(base.Strategy):
     Parameters = SelectiveParameters
 
     def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
-        """The weak model, then the strong one untrained."""
+        """The weak model, then the untrained strong one."""
         return (*super().supervisors(context), prior.asked(context, self.name))
 
     def truth_budget(self) -> int:

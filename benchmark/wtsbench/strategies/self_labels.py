@@ -1,8 +1,8 @@
 """`self_labels`: the strong model trained on its own answers, given before any training. No weak label is seen.
 
-    z(x) = what the untrained strong model says of x          loss = CE(f, 1[argmax z])
+    z(x) = the untrained strong model's distribution for x          loss = CE(f, 1[argmax z])
 
-A control: where a strategy does not beat it, what its student knows it had without supervision. The answers are those
+A control: a strategy that does not beat it gains nothing from its weak labels. The answers are those
 of the control `zero_shot`, a softmax over the length-normalised likelihood of each answer; with `labels: soft` that
 distribution is the label.
 

@@ -2,9 +2,9 @@
 
     minimise - mean over tokens t of log p(x_t | x_<t) over the transfer texts, `epochs` times; then CE(f, w)
 
-The second part is `naive`, from the body that the first part leaves and with the head of the trial's seed: the task
-becomes salient to the model before the weak labels come. It is for causal language models only; others fail with a
-clear message. The learning rate, schedule and batch size are those of the trial. `epochs: 0` is `naive`.
+The second part is `naive`, starting from the body of the first part and a head of the trial's seed: the task becomes
+salient to the model before it sees weak labels. It is for causal language models only; others fail with a clear
+message. The learning rate, schedule and batch size are those of the trial. `epochs: 0` is `naive`.
 
 Source: generative supervision on unlabelled task data in Burns et al. 2023 (arXiv 2312.09390), section 5.2.2.
 """
@@ -35,11 +35,11 @@ class TaskFinetuning(base.Strategy):
 
     @property
     def language(self) -> bool:  # type: ignore[override]  # depends on the parameters
-        """Where it reads the texts at all."""
+        """True unless `epochs` is 0."""
         return bool(self.parameters.epochs > 0)
 
     def run(self, student: base.Student, supervision: base.Supervision) -> None:
-        """Reading, then one fit."""
+        """Language modelling, then one fit."""
         if self.parameters.epochs:
             student.fit_language(supervision.texts, self.parameters.epochs)
         student.fit(self.prepare(supervision), self)

@@ -1,19 +1,19 @@
-"""`trust`: learn only from the weak labels that a classifier trusts; then, if asked, from the student's own, and so on.
+"""`trust`: learn only from the weak labels that a classifier trusts; optionally then from the student's own, and so on.
 
     t(x, w) = probability that argmax w(x) is right          (logistic regression)
     keep the share `keep` of the items with the largest t          loss = CE(f, w) over them
 
-and for each further round of the chain w is what the last student says, and the student starts from the pretrained
-weights again. The classifier learns on `labelled` items of `weak_train` whether the label of the round is right. So
-that the weak model's labels of them are as its labels of `transfer` are, these items are kept out of its training: the
-weak supervisor is the pair's weak model with the recipe `reserved`, of less ground truth than the one that PGR is
-computed with. In all, no truth is used that other strategies do not use. The features are the frozen activations of the
-pretrained strong model, the label's probabilities and the largest of them. `keep: 1` is `naive` with that supervisor.
-The control `random_filter` has the size and the supervisor of the first round.
+In each further round w are the last student's predictions, and the student starts from the pretrained weights again.
+The classifier learns on `labelled` items of `weak_train` whether the label of the round is right. The weak model must
+not be trained on these items, so that its labels for them resemble those for `transfer`: the weak supervisor is the
+pair's weak model with the recipe `reserved`, with less ground truth than the one for PGR. In all, no more ground truth
+is used than by other strategies. The features are the frozen activations of the pretrained strong model, the label's
+probabilities and the largest of them. `keep: 1` is `naive` with that supervisor. The control `random_filter` has the
+size and the supervisor of the first round.
 
 Source: Uzunoglu et al. 2026, Trust Functions: Near-Lossless Weak-to-Strong Generalization (arXiv 2606.01000). There the
-classifier is a small network on the weak teacher's hidden states; here labels pass from trial to trial, and weights do
-not, so that it reads the strong model's.
+classifier is a small network on the weak teacher's hidden states; here only labels pass from trial to trial, not
+weights, so that it uses the strong model's.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Trust(base.Strategy):
         return int(self.parameters.labelled)
 
     def kept(self, supervision: base.Supervision) -> int:
-        """How many items a round learns from."""
+        """Number of items that a round learns from."""
         return share_of(len(supervision.item_ids), self.parameters.keep)
 
     def run(self, student: base.Student, supervision: base.Supervision) -> None:

@@ -1,10 +1,10 @@
-"""`window`: learn only where the student is not sure yet (confidence window).
+"""`window`: learn only where the student is not confident yet (confidence window).
 
     loss = (1/B) sum over items with max_c f_c <= 1/2 + radius of CE(f, w)
 
 f is the student's distribution, w the weak label distribution, B the size of the batch, items outside the window
-included: so early on the loss is that of `naive`, and what the student is sure of is not taught any more, right or
-wrong. `radius: 0.5` is `naive`.
+included: so the loss is at first that of `naive`, and items on which the student is confident, rightly or wrongly, drop
+out of it. `radius: 0.5` is `naive`.
 
 Source: the `window` loss of the EleutherAI `w2s` code (arXiv 2312.09390 is the setting), for two classes. With more the
 same bound on the largest probability is used.

@@ -7,8 +7,8 @@ weak model, each the probability of token t given all before it. Where w = v not
 at the start. The ratio beta says how much of the weak model's change the strong one needs: 0.1 asks for ten times its
 log-ratio, as published.
 
-Where student and weak model cut the text into other tokens, the weak log-ratio is spread over the characters of each of
-its tokens and summed over the characters of the student's, so that sums over any span that both cut out stay.
+If student and weak model tokenize differently, the weak log-ratio of each token is spread over its characters and
+summed over those of the student's tokens, so that the sum over any span with token boundaries of both is preserved.
 
 Source: Zhu et al. 2024, weak-to-strong preference optimisation (arXiv 2410.18640), beta 0.1, with a learning rate of
 1e-5 (set it in the grid's training settings).
@@ -56,14 +56,17 @@ class Wspo(GenerativeStrategy):
         return True
 
     def demonstrate(self, supervision: GenerativeSupervision) -> Sequences:
-        """Everything the supervisors wrote, with the log-ratio of each character.
+        """All of the supervisors' continuations, with the log-ratio of each character.
 
         Raises:
             ValueError: a supervisor does not say how probable its continuations were.
         """
         sequences = super().demonstrate(supervision)
         ratios = [
-            _log_ratio(one) for written in supervision.written for samples in written for one in self.choose(samples)
+            _log_ratio(sample)
+            for written in supervision.written
+            for samples in written
+            for sample in self.choose(samples)
         ]
         return replace(sequences, targets=tuple(ratios))
 

@@ -26,12 +26,12 @@ def generate(generator: str, *, items: int, seed: int) -> list[dict[str, Any]]:
     """`items` different rows of a generator, in the order they were drawn: the same for the same seed, everywhere.
 
     Raises:
-        SpecError: there is no such generator, or it has not that many different rows.
+        SpecError: there is no such generator, or it has fewer different rows.
     """
     item = GENERATORS.get(RARE.get(generator, generator))
     if item is None:
-        known = ", ".join((*GENERATORS, *RARE))
-        raise SpecError(f"no generator is called {generator!r}", remedy=f"there are {known}.")
+        available = ", ".join((*GENERATORS, *RARE))
+        raise SpecError(f"no generator is called {generator!r}", remedy=f"there are {available}.")
     draw = (RareDraw if generator in RARE else Draw)(seed, generator)
     rows = dict[tuple[str, ...], dict[str, Any]]()
     for _ in range(20 * items):
@@ -53,7 +53,7 @@ def documents(seed: int) -> Iterator[str]:
 
 def text_digest(texts: Iterable[str]) -> str:
     """SHA-256 over texts, in order."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for text in texts:
-        found.update(text.encode() + b"\n")
-    return found.hexdigest()
+        hasher.update(text.encode() + b"\n")
+    return hasher.hexdigest()

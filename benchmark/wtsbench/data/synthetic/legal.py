@@ -95,24 +95,24 @@ def item(draw: Draw) -> dict[str, str]:
     practice, (data, other_data) = draw.pick(_ASKED), draw.two(tuple(DATA))
     other_practice = draw.pick([name for name in _TOLD if name != practice])
     kind = "match" if relevant else draw.pick(_MISMATCH)
-    told = {
+    topics = {
         "match": [(practice, data)],
         "practice": [(other_practice, data)],
         "data": [(practice, other_data)],
         "both": [(other_practice, other_data)],
         "aside": [],
     }[kind]
-    asked = question(draw, practice, data, often=_OFTEN)
-    statements = [statement(draw, *topic, often=_OFTEN) for topic in told]
+    asked_question = question(draw, practice, data, often=_OFTEN)
+    statements = [statement(draw, *topic, often=_OFTEN) for topic in topics]
     if not statements:
         statements = [" ".join(draw.pick(part) for part in _ASIDES)]
     if draw.chance(0.15):  # a second statement that bears on nothing asked
         statements.insert(draw.chance(0.5), " ".join(draw.pick(part) for part in _ASIDES))
     return {
-        "question": asked,
+        "question": asked_question,
         "clause": clause(draw, statements),
         "label": RELEVANT if relevant else IRRELEVANT,
-        "group": asked,
+        "group": asked_question,
     }
 
 

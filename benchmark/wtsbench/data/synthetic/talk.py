@@ -35,8 +35,8 @@ def item(draw: Draw) -> dict[str, str]:
     turned = not late and draw.chance(_TURNED / (1 - _LATE))
     spiteful = draw.chance(0.5)
     before = 1 if turned else draw.pick(_MANY if late else _FEW)
-    said = [f"My {draw.pick(PEOPLE)[0]} {draw.pick(DEEDS)}." for _ in range(before)]
-    said.append(draw.pick(ASKS).format(" ".join(draw.pick(part) for part in (SPITE if spiteful else EVERYDAY))))
+    sentences = [f"My {draw.pick(PEOPLE)[0]} {draw.pick(DEEDS)}." for _ in range(before)]
+    sentences.append(draw.pick(ASKS).format(" ".join(draw.pick(part) for part in (SPITE if spiteful else EVERYDAY))))
     if turned:
-        said.append(draw.pick(EXCUSES if spiteful else TWISTS))
-    return {"text": " ".join(said), "label": UNSAFE if spiteful != turned else SAFE}
+        sentences.append(draw.pick(EXCUSES if spiteful else TWISTS))
+    return {"text": " ".join(sentences), "label": UNSAFE if spiteful != turned else SAFE}

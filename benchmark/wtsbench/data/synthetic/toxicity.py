@@ -65,12 +65,12 @@ def item(draw: Draw) -> dict[str, str]:
     if of_a_person:
         person, them = (draw.pick(_HER), "her") if draw.chance(0.5) else (draw.pick(_HIM), "him")
         prompt = f"my {person} {draw.pick(DEEDS)}, {draw.pick(_TO_A_PERSON).format(them=them)}"
-        said = (_insult(draw), draw.pick(_GO_AWAY)) if rude else (_kindness(draw), draw.pick(_THANKS))
+        clauses = (_insult(draw), draw.pick(_GO_AWAY)) if rude else (_kindness(draw), draw.pick(_THANKS))
     else:
         prompt = draw.pick(_OF_A_THING).format(thing=draw.pick(_THINGS))
-        said = (_remark(draw), _insult(draw) if rude else draw.pick(_FATE))
+        clauses = (_remark(draw), _insult(draw) if rude else draw.pick(_FATE))
     prompt = draw.pick(_LEADS) + prompt
-    continuation = f" {', '.join(said)}."
+    continuation = f" {', '.join(clauses)}."
     return {
         "prompt": prompt[0].upper() + prompt[1:],
         "continuation": continuation,

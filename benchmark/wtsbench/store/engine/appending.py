@@ -1,4 +1,4 @@
-"""Records into the tables, each key once; what is new of an attempt is decided by `arrival`, and stored here."""
+"""Storing records, each key once. `arrival` decides which records of an attempt are new; here they are stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wtsbench.store.engine.tables import ATTEMPT, LEDGER
 
 _Attempt = tuple[str, int]
 Answer = list[Ack] | StoreError
-"""To one request: its acknowledgements, in the order of its batches; or why it was refused."""
+"""Acknowledgements of one request, in the order of its batches, or the error by which it was refused."""
 _KEYS = pa.schema([("key", pa.int64()), ("trial_id", pa.string()), ("attempt", pa.int32())])
 _DONE = pa.schema([("trial_id", pa.string()), ("key", pa.int64())])
 
@@ -24,17 +24,17 @@ _DONE = pa.schema([("trial_id", pa.string()), ("key", pa.int64())])
 def append(
     database: duckdb.DuckDBPyConnection, memory: Memory, requests: Sequence[Sequence[Batch] | StoreError]
 ) -> tuple[list[Answer], int]:
-    """Take the records of several requests in, within the open transaction; one that is refused leaves no trace.
+    """Append the records of several requests in the open transaction; a refused request changes nothing.
 
-    Where the transaction fails, the memory is to be forgotten.
+    If the transaction fails, the caller must discard the memory.
 
     Args:
         database: with an open transaction.
-        memory: of the only writer of the database; what it knows nothing of is looked up.
-        requests: the records of each, or why it is refused already.
+        memory: cache of the only writer of the database; attempts missing from it are queried.
+        requests: the records of each, or the error by which it was refused before.
 
     Returns:
-        The answer to each request, and how many rows are new.
+        The answer to each request, and the number of new rows.
     """
     requests = [_checked(request) for request in requests]
     whole = [request for request in requests if not isinstance(request, StoreError)]
@@ -52,7 +52,7 @@ def append(
 
 
 def _checked(request: Sequence[Batch] | StoreError) -> Sequence[Batch] | StoreError:
-    """A request, or why it is refused whatever the store holds: what cannot be a key must not be looked up."""
+    """A request, or the error if a record is invalid: checked first, because invalid keys must not be queried."""
     if isinstance(request, StoreError):
         return request
     try:
@@ -67,7 +67,7 @@ def _checked(request: Sequence[Batch] | StoreError) -> Sequence[Batch] | StoreEr
 
 
 def _decided(request: Sequence[Batch], arrivals: dict[_Attempt, Arrival], done: set[str]) -> Answer:
-    """Take a request's records, in the order of their numbers, or none of them."""
+    """Take all of a request's records, in order of sequence number, or none of them."""
     named = {(batch.trial_id, batch.attempt): arrivals[batch.trial_id, batch.attempt] for batch in request}
     marks = [(arrival, arrival.mark()) for arrival in named.values()]
     open_trials = {trial_id for trial_id, _ in named} - done
@@ -95,7 +95,7 @@ def _outcome(arrival: Arrival, new: bool) -> Outcome:
 
 
 def _look_up(database: duckdb.DuckDBPyConnection, attempts: Sequence[_Attempt], memory: Memory) -> None:
-    """Have attempts in memory; those that were begun in another store have no number here yet."""
+    """Load attempts into memory; those begun in another store have no key here yet."""
     unknown = [attempt for attempt in attempts if attempt not in memory.arrivals]
     if not unknown:
         return
@@ -120,7 +120,7 @@ def _look_up(database: duckdb.DuckDBPyConnection, attempts: Sequence[_Attempt], 
 
 
 def _find_waiting(database: duckdb.DuckDBPyConnection, sealed: Sequence[Arrival]) -> None:
-    """Of attempts whose last record came, tell those that are visible from those that lack others."""
+    """Mark sealed attempts that still wait for other records as not visible."""
     for arrival in sealed:
         arrival.seal = Seal("", len(arrival.known))
     query = "SELECT key, status, records FROM trials_waiting WHERE key IN (SELECT unnest(?::BIGINT[]))"
@@ -133,7 +133,7 @@ def _find_waiting(database: duckdb.DuckDBPyConnection, sealed: Sequence[Arrival]
 
 
 def _store(database: duckdb.DuckDBPyConnection, arrivals: Sequence[Arrival]) -> None:
-    """Put what is new into the tables; of a second attempt of a trial that is done, nothing but that it was there."""
+    """Insert the new records; of a superseded attempt only the ledger entries."""
     unknown = [arrival for arrival in arrivals if arrival.key is None]
     if unknown:
         for key, arrival in enumerate(unknown, next_number(database, "attempt_keys", "key")):
@@ -158,7 +158,7 @@ def _store(database: duckdb.DuckDBPyConnection, arrivals: Sequence[Arrival]) -> 
 
 
 def _note_done(database: duckdb.DuckDBPyConnection, ending: Sequence[Arrival]) -> None:
-    """Of each trial the first attempt that is done stays; of later ones all rows are dropped."""
+    """Keep the first attempt of each trial that is done; delete all rows of later ones."""
     finished = [arrival for arrival in ending if arrival.seal is not None and arrival.seal.status == "done"]
     first = [(arrival.new[0].trial_id, arrival.key) for arrival in finished if not arrival.superseded]
     if first:
@@ -171,7 +171,7 @@ def _note_done(database: duckdb.DuckDBPyConnection, ending: Sequence[Arrival]) -
 
 
 def _store_seals(database: duckdb.DuckDBPyConnection, arrivals: Sequence[Arrival]) -> None:
-    """Make attempts visible that are whole, and keep the seals of others until they are."""
+    """Make complete attempts visible, and keep the seals of others until they are complete."""
     whole: list[tuple[int | None, pa.RecordBatch]] = []
     partial: list[tuple[int | None, pa.RecordBatch]] = []
     for arrival in arrivals:
@@ -190,7 +190,7 @@ def _store_seals(database: duckdb.DuckDBPyConnection, arrivals: Sequence[Arrival
 
 
 def _with_digest(seal: pa.RecordBatch, arrival: Arrival) -> pa.RecordBatch:
-    """A seal with the digest of its attempt's records, where they are all here."""
+    """A seal with the digest of its attempt's records, if the attempt is complete."""
     place = seal.schema.get_field_index("records_digest")
     field = seal.schema.field(place)
     return seal.set_column(place, field, pa.array([arrival.records_digest if arrival.ended else None], field.type))
@@ -202,7 +202,7 @@ def _insert_rows(
     if parts:
         rows = pa.Table.from_batches([data for _, data in parts]).drop_columns(list(ATTEMPT))
         keys = pa.chunked_array([pa.repeat(pa.scalar(key, pa.int64()), len(data)) for key, data in parts])
-        # In one chunk, for the engine would share many small ones out among its threads, which takes longer.
+        # In one chunk: distributing many small ones among threads takes the engine longer.
         insert(database, table, rows.append_column("key", keys).combine_chunks())
 
 

@@ -1,4 +1,4 @@
-"""The database file: made, opened, brought up to date, and written to."""
+"""The database file: creating, opening, migrating and inserting."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ UP_TO_DATE = (
 
 
 class Behind(StoreError):
-    """The store is of an older version: opening it for writing brings it up to date."""
+    """The store has an older schema version; opening it for writing migrates it."""
 
 
 def create(path: Path) -> None:
-    """Make an empty store's database. It has its name only when it is whole.
+    """Make an empty store's database. The file gets its name only when it is complete.
 
     Raises:
         StoreError: the file cannot be written.
@@ -62,7 +62,7 @@ def create(path: Path) -> None:
 
 
 def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """Connect; wait where somebody opened the database with another tool, which knows nothing of our lock."""
+    """Connect; wait while another tool, which does not know wtsbench's lock, has the database open."""
     deadline = time.monotonic() + lock_seconds()
     while True:
         try:
@@ -79,11 +79,11 @@ def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
 
 
 def check_version(connection: duckdb.DuckDBPyConnection, path: Path, *, may_write: bool) -> None:
-    """See, in an open transaction, that a database is ours and of this version; bring an older one up to date.
+    """Check, in an open transaction, that a database is a store of this schema version; migrate an older one.
 
     Raises:
-        StoreError: it is none of ours, or of a newer schema version.
-        Behind: it is of an older one, and may not be written.
+        StoreError: it is no store of wtsbench, or of a newer schema version.
+        Behind: it has an older one, and may not be written.
     """
     try:
         ((version,),) = connection.execute("SELECT max(schema_version) FROM store").fetchall()
@@ -112,14 +112,14 @@ def check_version(connection: duckdb.DuckDBPyConnection, path: Path, *, may_writ
 
 
 def sync_left_over(path: Path) -> None:
-    """Where the engine left its log beside the database, as on a full disk, make sure that it is found again."""
+    """Flush the folder if the engine left its log beside the database, as on a full disk: the log must survive."""
     if path.with_name(f"{path.name}.wal").exists():
         sync_folder(path.parent)
 
 
 def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
-    """Add rows to one of the engine's own tables; columns are matched by name."""
-    # The engine's times carry no zone: with one, it would need an extension to handle them.
+    """Insert rows into one of the engine's tables; columns are matched by name."""
+    # The engine's times have no zone: it would need an extension for that.
     naive = [f.with_type(pa.timestamp("us")) if pa.types.is_timestamp(f.type) else f for f in rows.schema]
     connection.register("incoming", rows.cast(pa.schema(naive)))
     try:
@@ -129,6 +129,6 @@ def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) ->
 
 
 def next_number(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> int:
-    """One more than the highest number in a column; 1 where there is none."""
+    """One more than the highest number in a column; 1 if the table is empty."""
     ((number,),) = connection.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}").fetchall()
     return int(number)

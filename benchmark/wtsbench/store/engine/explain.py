@@ -1,4 +1,4 @@
-"""What the engine says, in words for whoever owns the disk."""
+"""DuckDB's error messages as errors with a remedy for the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OTHER_FOLDER = "choose another folder with --store."
 
 
 def foreign_holder(message: str) -> str | None:
-    """The program that keeps the database open, where that is what a message is about."""
+    """The program that has the database open, if a message reports that; else None."""
     if "could not set lock" not in message.lower():
         return None
     match = _HOLDER.search(message)
@@ -20,7 +20,7 @@ def foreign_holder(message: str) -> str | None:
 
 
 def not_ours(path: Path, why: str) -> StoreError:
-    """A file is there, but no store of wtsbench."""
+    """The error for a file that is no store of wtsbench."""
     return StoreError(f"{path} is not a wtsbench store: {why}", remedy=OTHER_FOLDER)
 
 
@@ -28,7 +28,7 @@ def explained(message: str, path: Path) -> StoreError:
     """The error for a message of the engine.
 
     Args:
-        message: what it said.
+        message: DuckDB's text.
         path: the database.
     """
     first = message.strip().splitlines()[0] if message.strip() else "no reason given"

@@ -1,7 +1,7 @@
-"""What SQL a reader may send: one SELECT over the published tables, and nothing that touches anything else.
+"""The SQL that readers may send: one SELECT over the published tables, without access to anything else.
 
-Three walls: the statement is parsed and only known tables and functions may stand in it; it runs in a process of its
-own, whose database holds nothing but the published tables that it names; and that database has no access to files,
+Three barriers: the statement is parsed, and only known tables and functions are allowed; it runs in a process of its
+own, whose database holds only the published tables that it names; and that database has no access to files,
 extensions or settings.
 """
 
@@ -19,7 +19,7 @@ from wtsbench.store.wire import StoreRefused
 
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
 _QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})
-"""Kinds of query that only read; others change rows, also inside of WITH."""
+"""Kinds of query that only read; others change rows, even inside of WITH."""
 _FUNCTIONS = frozenset(
     {
         "current_setting",
@@ -37,9 +37,9 @@ _FUNCTIONS = frozenset(
         "in_search_path",
     }
 )
-"""Scalar functions that tell of the server or act on it."""
+"""Forbidden scalar functions: they reveal facts about the server or act on it."""
 _WHOLE = frozenset({"STAR", "PIVOT", "COLUMNS"})
-"""Expressions and tables that stand for columns without naming them."""
+"""Kinds of expressions and tables that select columns without naming them."""
 _CTE = re.compile(r"[a-z_][a-z0-9_]*")
 _REMEDY = f"ask with one SELECT over: {', '.join(sorted(TABLES))}."
 
@@ -48,14 +48,14 @@ def require_harmless(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[st
     """Refuse SQL that is not one SELECT over the published tables.
 
     Args:
-        connection: only its parser is used.
+        connection: used for its parser only.
         sql: as a client sent it.
 
     Returns:
-        The tables that it reads, and of each the columns that it may read.
+        The tables that it reads, each with the columns that it may need.
 
     Raises:
-        StoreRefused: it is something else; the message names what.
+        StoreRefused: it is something else, named in the message.
     """
     try:
         statements = connection.extract_statements(sql)
@@ -70,19 +70,19 @@ def require_harmless(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[st
     if tree.get("error"):
         raise StoreRefused("the SQL is no plain SELECT", remedy=_REMEDY)
     named = set(_ctes(tree)) - set(TABLES)
-    # A name that WITH gives holds only inside of that query; outside of it the engine would look the same name up.
+    # A name from WITH is valid only inside of that query; elsewhere the engine would resolve it to its own table.
     hidden = sorted(name for name in named if not _CTE.fullmatch(name))
     hidden = hidden or (sorted(named & _existing(connection)) if named else [])
     if hidden:
         raise StoreRefused(f"WITH cannot give the name {hidden[0]!r}", remedy="choose another name.")
-    known = set(TABLES) | named
+    allowed = set(TABLES) | named
     for node in _nodes(tree):
         kind = str(node.get("type"))
         if kind.endswith("_NODE") and kind not in _QUERIES:
             raise StoreRefused("only SELECT may stand in the SQL", remedy=_REMEDY)
         if kind == "BASE_TABLE" and (node.get("catalog_name") or node.get("schema_name") not in ("", "main")):
             raise StoreRefused(f"{node.get('schema_name')}.{node.get('table_name')} is not for readers", remedy=_REMEDY)
-        if kind == "BASE_TABLE" and node.get("table_name", "").lower() not in known:
+        if kind == "BASE_TABLE" and node.get("table_name", "").lower() not in allowed:
             raise StoreRefused(f"{node.get('table_name')!r} is no table of the store", remedy=_REMEDY)
         if kind == "TABLE_FUNCTION" and _function(node) not in TABLE_FUNCTIONS:
             raise StoreRefused(f"the table function {_function(node)!r} is not for readers", remedy=_REMEDY)
@@ -94,12 +94,12 @@ def require_harmless(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[st
 
 
 def _needed(tree: Any) -> dict[str, list[str]]:
-    """Of each table that is named its columns that are; all of them where something stands for columns unnamed."""
+    """For each table named in the query its columns that are named; all of them if some are selected without a name."""
     nodes = list(_nodes(tree))
     words = {word.lower() for word in _words(tree)}
     refs = [node for node in nodes if node.get("type") == "BASE_TABLE"]
     rows = {str(node.get(key) or "").lower() for node in refs for key in ("table_name", "alias")} - {""}
-    whole = any(
+    all_columns = any(
         node.get("type") in _WHOLE
         or node.get("class") in _WHOLE
         or node.get("ref_type") == "NATURAL"
@@ -107,7 +107,7 @@ def _needed(tree: Any) -> dict[str, list[str]]:
         for node in nodes
     )
     tables = sorted({str(node["table_name"]).lower() for node in refs} & set(TABLES))
-    named = {table: [name for name in TABLES[table].names if whole or name in words] for table in tables}
+    named = {table: [name for name in TABLES[table].names if all_columns or name in words] for table in tables}
     return {table: names or TABLES[table].names[:1] for table, names in named.items()}
 
 
@@ -120,11 +120,11 @@ def _words(tree: Any) -> Iterator[str]:
 
 
 def _existing(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    """Names of all tables and views, the engine's own too."""
-    found = connection.execute(
+    """Names of all tables and views, the engine's own included."""
+    names = connection.execute(
         "SELECT lower(table_name) FROM duckdb_tables() UNION SELECT lower(view_name) FROM duckdb_views()"
     )
-    return {name for (name,) in found.fetchall()}
+    return {name for (name,) in names.fetchall()}
 
 
 def _function(node: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What can be asked of a store, as SQL on the views of `tables`: the same questions for every kind of store."""
+"""The queries on a store, as SQL on the views of `tables`: the same for every kind of store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ORDER = {
 
 _OF_DONE = "(trial_id, attempt) IN (SELECT (trial_id, attempt) FROM trials WHERE status = 'done')"
 _KNOWN = re.compile(r"([a-z_]+)(?: = \?| IN \(SELECT unnest\(\?::VARCHAR\[\]\)\)| IS NULL)")
-"""A column, and how this module compares it; the older versions of it did so in the same words."""
+"""A condition as this module writes it: a column and its comparison. Older clients send the same text."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Query:
 
     table: str
     conditions: tuple[str, ...] = ()
-    """SQL, joined by AND, with `?` for parameters."""
+    """SQL conditions, joined by AND, with `?` for parameters."""
     parameters: tuple[Any, ...] = ()
     only: tuple[str, ...] = ()
-    """Columns; all of the table's where none are named."""
+    """Columns to return; empty for all."""
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the answer.
+        """Schema of the result.
 
         Raises:
             KeyError: the table has no such column.
@@ -61,16 +61,16 @@ class Query:
 
     @property
     def unknown(self) -> str | None:
-        """The first condition that is none of those that this module makes: it is a stranger's SQL."""
+        """The first condition that this module cannot have made, but a client wrote itself; None if there is none."""
         names = TABLES[self.table].names
-        known = (_KNOWN.fullmatch(condition) for condition in self.conditions)
-        for condition, match in zip(self.conditions, known, strict=True):
+        matches = (_KNOWN.fullmatch(condition) for condition in self.conditions)
+        for condition, match in zip(self.conditions, matches, strict=True):
             if condition != _OF_DONE and (match is None or match[1] not in names):
                 return condition
         return None
 
     def among(self, column: str, values: Sequence[str] | None) -> Query:
-        """Only rows where a text column has one of the values; all where there are none given (None)."""
+        """Only rows where a text column has one of the values; None for all rows."""
         if values is None:
             return self
         condition = f"{column} IN (SELECT unnest(?::VARCHAR[]))"
@@ -133,9 +133,9 @@ CONTENTS = pa.schema([(name, pa.string()) for name in ("id", "table_name", "fing
 
 
 def contents(trial_ids: Sequence[str]) -> tuple[str, list[list[str]]]:
-    """SQL, with its parameters: by trial or data set (`id`) and table, a fingerprint of all that results are made of.
+    """SQL and its parameters for a fingerprint of the rows that results depend on, per trial or data set and table.
 
-    It is computed of the rows themselves, so it is another where a row is, whatever the digests beside it say.
+    It is computed from the rows themselves, so it changes with any of them, whatever the stored digests say.
     """
     parts = [
         f"SELECT {key} AS id, '{table}' AS table_name, count(*) || ' ' || sum(hash({columns})::HUGEINT) AS fingerprint"

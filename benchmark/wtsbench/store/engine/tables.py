@@ -1,18 +1,18 @@
-"""How the engine lays out the tables: SQL that makes a store, and SQL that brings an older one up to date.
+"""Layout of the engine's tables: the SQL that makes a store, and the SQL that migrates an older one.
 
-What readers see are views in the shape of `schemas`. Under them every attempt has a number of its own, `key`, given in
-order of arrival: rows are small, and reading one attempt skips the blocks of all others.
+Readers see views with the schemas of `schemas`. In the tables below them every attempt has a number, `key`, given in
+order of arrival: so rows are small, and reading one attempt skips the blocks of all others.
 
     store                       one row: the schema version
-    attempt_keys                key, trial_id, attempt; run and started_at where the attempt was begun here, and token
-                                and scope where a server began it
-    ledger                      one row a record taken in: key, sequence, table_name, row_count, digest
-    done                        the one attempt of a trial that succeeded
-    superseded                  attempts that succeeded after another one had; their rows are dropped
-    trials_waiting              as `trials_rows`, of attempts whose last record came before some of the others
-    trials_rows, metrics_rows, and so on for every table that records are made of
-                                rows of all attempts, sealed or not; an attempt is sealed by its row in trials_rows,
-                                which is there once all of its records are
+    attempt_keys                key, trial_id, attempt; run and started_at if the attempt was begun here, and token
+                                and scope if a server began it
+    ledger                      one row per stored record: key, sequence, table_name, row_count, digest
+    done                        the first attempt of a trial that succeeded
+    superseded                  attempts that succeeded after another one had; their rows are deleted
+    trials_waiting              as `trials_rows`, of attempts whose last record arrived before some of the others
+    trials_rows, metrics_rows, and so on for every table of records
+                                rows of all attempts, sealed or not; the row in trials_rows seals an attempt, and is
+                                inserted once all of its records are stored
     items, datasets, grids      as in `schemas`
     attempts, trials, metrics, and so on
                                 views: attempts begun here, and rows of sealed attempts
@@ -47,7 +47,7 @@ LEDGER = pa.schema(
         ("digest", pa.string()),
     ]
 )
-"""The ledger's columns; its rows are in the order in which records came."""
+"""The ledger's columns; its rows are in the order in which records arrived."""
 
 
 def creation() -> Iterator[str]:
@@ -92,11 +92,11 @@ def _rows_table(name: str) -> str:
 
 
 RECORDS_DIGEST = "sha256(string_agg(sequence || ' ' || digest, chr(10) ORDER BY sequence))"
-"""SQL over the ledger's rows of one attempt: the digest of its records."""
+"""SQL for the digest of an attempt's records, over its rows of the ledger."""
 
 
 def _view(name: str) -> str:
-    # `trials` has columns of the same name as `attempt_keys`: say whose.
+    # `trials` and `attempt_keys` have columns of the same name: qualify them.
     columns = ", ".join(f"{'k' if column in ATTEMPT else 'r'}.{column}" for column in RECORD_TABLES[name].names)
     sealed = "" if name == "trials" else " SEMI JOIN trials_rows AS t ON t.key = r.key"
     return f"CREATE VIEW {name} AS SELECT {columns} FROM {name}_rows AS r JOIN attempt_keys AS k USING (key){sealed}"
@@ -111,6 +111,6 @@ def _columns(schema: pa.Schema, *, without: Sequence[str] = ()) -> list[str]:
 
 
 MIGRATIONS: Mapping[int, Sequence[str]] = {}
-"""By schema version: the statements that turn a store of that version into one of the next. `_rows_table` and `_view`
-may serve here as long as the table is as it was in that next version; a later change writes the older form out. There
-are none yet: what came before the present version was never released."""
+"""By schema version: the statements that migrate a store of that version to the next. They may use `_rows_table` and
+`_view` while the table still has the form of that next version; a later change must write the older form out. Empty so
+far: no earlier version was released."""

@@ -1,7 +1,7 @@
 """The engine: DuckDB behind Arrow.
 
-An `Engine` lives for one transaction on a store's database file; who may open it when is the client's business. Tables
-that come in and go out are Arrow tables in the schemas of `schemas`; `tables` says how they are laid out.
+An `Engine` lives for one transaction on a store's database file; the caller controls access to the file. It takes and
+returns Arrow tables in the schemas of `schemas`; `tables` defines how they are stored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Attempt = tuple[str, int]
 
 
 class Begun(NamedTuple):
-    """An attempt that was begun; what is not known of it, as of one begun in another store, is None."""
+    """An attempt that was begun; fields unknown here, as for one begun in another store, are None."""
 
     trial_id: str
     attempt: int
@@ -43,11 +43,11 @@ class Engine:
     """One open transaction on a store's database."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, memory: Memory | None = None) -> None:
-        """Take an open transaction's connection.
+        """Use the connection of an open transaction.
 
         Args:
             connection: with the transaction.
-            memory: what the only writer of the database knows by heart; it is to be forgotten if the transaction fails.
+            memory: cache of the only writer of the database; the caller discards it if the transaction fails.
         """
         self._db = connection
         self._memory = Memory() if memory is None else memory
@@ -63,8 +63,8 @@ class Engine:
         """Open the database for one transaction: committed, flushed and closed at the end, or rolled back on an error.
 
         Raises:
-            StoreError: the file cannot be opened or written, is none of ours, or is of a newer schema version.
-            Behind: it is of an older one, and it is opened for reading.
+            StoreError: the file cannot be opened or written, is no store, or has a newer schema version.
+            Behind: it has an older one, and is opened for reading.
         """
         if not path.exists():
             raise StoreError(f"the store {path.parent} is gone", remedy="was it moved or deleted meanwhile?")
@@ -80,7 +80,7 @@ class Engine:
         except duckdb.Error as error:
             raise explained(str(error), path) from error
         except RuntimeError as error:
-            if str(error) == "Query interrupted":  # how Ctrl-C during a query arrives here
+            if str(error) == "Query interrupted":  # how DuckDB reports Ctrl-C during a query
                 raise KeyboardInterrupt from error
             raise
         if not read_only:
@@ -95,14 +95,14 @@ class Engine:
         token: str | None = None,
         scope: str | None = None,
     ) -> int:
-        """The next free attempt number of a trial, taken.
+        """Take the next free attempt number of a trial.
 
         Args:
             trial_id: the trial.
             run: name of the submission.
-            shared_id: of no interest here: whoever serves the store checks it.
-            token: name of the token of whoever begins it; None where the folder is used without a server.
-            scope: that token's.
+            shared_id: ignored here; a server checks it.
+            token: name of the client's token; None if the folder is used without a server.
+            scope: scope of that token.
         """
         query = "SELECT coalesce(max(attempt), 0) + 1 FROM attempt_keys WHERE trial_id = ?"
         attempt = int(self._value(query, [trial_id]))
@@ -110,14 +110,14 @@ class Engine:
         return attempt
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
-        """Take the records of one request in, each key once: by sequence number, whatever the order they come in.
+        """Append the records of one request, each key once; taken by sequence number, in whatever order they are given.
 
         Returns:
-            One acknowledgement a batch, in the order of the batches.
+            One acknowledgement per batch, in the order of the batches.
 
         Raises:
-            StoreConflict: a key is known with other content, or comes after the seal of its attempt.
-            StoreError: a batch is not what a record must be.
+            StoreConflict: a key exists with other content, or its attempt has ended.
+            StoreError: a batch is not a valid record.
         """
         (answer,), _ = self.append_all([batches])
         if isinstance(answer, StoreError):
@@ -125,12 +125,12 @@ class Engine:
         return answer
 
     def append_all(self, requests: Sequence[Sequence[Batch] | StoreError]) -> tuple[list[appending.Answer], int]:
-        """Take the records of several requests in; see `appending.append`."""
+        """Append the records of several requests; see `appending.append`."""
         return appending.append(self._db, self._memory, requests)
 
     def know(self, begun: Begun) -> None:
         """Note an attempt that was begun, here or in another store."""
-        self._memory.arrivals.pop((begun.trial_id, begun.attempt), None)  # it may have been there as one without a key
+        self._memory.arrivals.pop((begun.trial_id, begun.attempt), None)  # it may be cached there without a key
         at = begun.started_at
         moment = at if at is None or at.tzinfo is None else _naive(at)
         self._db.execute(
@@ -139,7 +139,7 @@ class Engine:
         )
 
     def sealed(self, trial_id: str, attempt: int) -> bool:
-        """Whether an attempt has ended: its rows are visible, or were dropped because another one was done before."""
+        """Whether an attempt has ended: its rows are visible, or were deleted because another one was done before."""
         query = (
             "SELECT count(*) FROM attempt_keys WHERE trial_id = ? AND attempt = ?"
             " AND (key IN (SELECT key FROM trials_rows) OR key IN (SELECT key FROM superseded))"
@@ -147,12 +147,13 @@ class Engine:
         return bool(self._value(query, [trial_id, attempt]))
 
     def scopes(self, attempts: Sequence[_Attempt]) -> dict[_Attempt, str | None]:
-        """Scopes of the tokens under which attempts were begun; None where there was none, absent where unknown."""
+        """Scopes of the tokens with which attempts were begun; None for no token, no entry for an unknown attempt."""
         query = (
             "SELECT trial_id, attempt, scope FROM attempt_keys SEMI JOIN"
             " (SELECT unnest(?::VARCHAR[]) AS trial_id, unnest(?::INTEGER[]) AS attempt) USING (trial_id, attempt)"
         )
-        rows = self._db.execute(query, [[one[0] for one in attempts], [one[1] for one in attempts]]).fetchall()
+        trial_ids, numbers = [trial_id for trial_id, _ in attempts], [number for _, number in attempts]
+        rows = self._db.execute(query, [trial_ids, numbers]).fetchall()
         return {(trial_id, attempt): scope for trial_id, attempt, scope in rows}
 
     def counts(self) -> dict[str, int]:
@@ -160,11 +161,11 @@ class Engine:
         return {table: int(self._value(f"SELECT count(*) FROM {table}")) for table in TABLES}
 
     def put_dataset(self, row: dict[str, Any], items: pa.Table) -> None:
-        """Keep a prepared data set; the same digest twice is a no-op.
+        """Store a prepared data set; the same digest twice is a no-op.
 
         Args:
-            row: of `datasets`; where it does not say when the data set was made, that is now.
-            items: the data set's.
+            row: of `datasets`; without `created_at` it gets the current time.
+            items: of the data set.
         """
         if self._value("SELECT count(*) FROM datasets WHERE data_digest = ?", [row["data_digest"]]):
             return
@@ -173,7 +174,7 @@ class Engine:
         insert(self._db, "datasets", pa.Table.from_pylist([dated], schema=TABLES["datasets"]))
 
     def put_grid(self, name: str, grid_digest: str, yaml: str, cells: str) -> None:
-        """Keep a submission of a grid, unless it equals the newest of its name."""
+        """Store a submission of a grid, unless it equals the newest of its name."""
         query = "SELECT grid_digest, yaml, cells FROM grids WHERE name = ? ORDER BY submission DESC LIMIT 1"
         if self._row(query, [name]) == (grid_digest, yaml, cells):
             return
@@ -183,18 +184,18 @@ class Engine:
         )
 
     def read(self, query: Query) -> pa.Table:
-        """The answer to a question, in the question's schema."""
-        found: pa.Table = self._db.sql(query.sql, params=list(query.parameters)).to_arrow_table()
-        columns = [_typed(found[field.name], field.type) for field in query.schema]
+        """Rows of a query, in its schema."""
+        table: pa.Table = self._db.sql(query.sql, params=list(query.parameters)).to_arrow_table()
+        columns = [_typed(table[field.name], field.type) for field in query.schema]
         return pa.Table.from_arrays(columns, schema=query.schema)
 
     def contents(self, trial_ids: Sequence[str]) -> pa.Table:
-        """Fingerprints of what results are made of, in the columns of `queries.CONTENTS`."""
+        """Fingerprints of the rows that results depend on, in the columns of `queries.CONTENTS`."""
         sql, parameters = queries.contents(trial_ids)
         return self._db.sql(sql, params=parameters).to_arrow_table().cast(queries.CONTENTS)
 
     def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
-        """The answer to a reader's SQL, which is held against the same rules as at a server.
+        """Result of a reader's SQL, which must obey the same rules as on a server.
 
         Raises:
             StoreError: it is not one SELECT over the published tables, or the engine cannot answer it.
@@ -212,7 +213,7 @@ class Engine:
         return None if row is None else row[0]
 
     def _row(self, query: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        """The first row; all are fetched, since an open result blocks the connection."""
+        """The first row. All rows are fetched, because an open result blocks the connection."""
         rows = self._db.execute(query, list(parameters)).fetchall()
         return rows[0] if rows else None
 
@@ -221,7 +222,7 @@ def _typed(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """A column in the published type. The engine's times have no zone, and are in UTC."""
     if column.type == kind:
         return column
-    if pa.types.is_timestamp(kind):  # a cast would do as well, but load a library for it
+    if pa.types.is_timestamp(kind):  # a cast works too, but loads a library
         return pa.chunked_array([chunk.view(kind) for chunk in column.chunks], kind)
     return column.cast(kind)
 

@@ -1,4 +1,4 @@
-"""What `do_action` knows, but for appending: each with its argument as JSON, and the rights of whoever asks."""
+"""The actions of `do_action` except `append`: each takes its argument as JSON and checks the client's rights."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(kw_only=True)
 class Core:
-    """What the public service and the one behind the local socket share."""
+    """State shared by the public service and the one behind the local socket."""
 
     live: LiveStore
     metrics: Metrics
     backup: Callable[[str], dict[str, Any]]
     """Makes a backup of the given name."""
     export: Callable[[str, Form], dict[str, Any]]
-    """Makes an export of the given name and form, or brings it up to date."""
+    """Makes or updates an export of the given name and form."""
     merge: Callable[[Path], dict[str, Any]]
-    """Brings another store, a backup or an export in."""
+    """Merges another store, a backup or an export in."""
     verify: Callable[[], dict[str, Any]]
     limits: Limits
     sql: SqlProcesses
     room: Room = field(default_factory=Room)
     workers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(WORKERS, "wtsbench-store-worker"))
-    """For whatever waits for the disk or computes."""
+    """For work that waits for the disk or computes."""
     receiving: Places = field(init=False)
-    """To receive a message in."""
+    """Limits messages that are received at once."""
     reading: Places = field(init=False)
-    """To read a table in."""
+    """Limits tables that are read at once."""
     asking: Places = field(init=False)
-    """To have a question in SQL computed in."""
+    """Limits SQL queries that are computed at once."""
     draining: bool = False
     busy: int = 0
     """Requests in progress."""
     busy_for: Counter[str] = field(default_factory=Counter)
-    """Of those, by the token's name."""
+    """Requests in progress by name of the token."""
 
     def __post_init__(self) -> None:
         seconds, full = self.limits.seconds, "too many questions are being answered"
@@ -62,7 +62,7 @@ class Core:
         self.asking = Places(self.limits.questions, seconds, full)
 
 
-def _hello(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+def _hello(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Versions, and what the token allows."""
     return {
         "protocol": wire.PROTOCOL,
@@ -74,29 +74,29 @@ def _hello(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _begin_attempt(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+def _begin_attempt(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Take the next attempt number of a trial."""
-    trial_id, run, request = str(asked["trial_id"]), str(asked["run"]), str(asked["request"])
-    require_version(asked)
-    grant.require_trial(trial_id, run, asked.get("shared_id"))
+    trial_id, run, request = str(argument["trial_id"]), str(argument["run"]), str(argument["request"])
+    require_version(argument)
+    grant.require_trial(trial_id, run, argument.get("shared_id"))
     return {"attempt": core.live.begin_attempt(trial_id, run, request, token=grant.name, scope=grant.scope)}
 
 
-def _sealed(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+def _sealed(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Whether an attempt has ended."""
-    return {"sealed": core.live.sealed(str(asked["trial_id"]), int(asked["attempt"]))}
+    return {"sealed": core.live.sealed(str(argument["trial_id"]), int(argument["attempt"]))}
 
 
-def _put_grid(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+def _put_grid(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Keep what was asked for."""
-    name, digest, yaml, cells = (str(asked[key]) for key in ("name", "grid_digest", "yaml", "cells"))
-    require_version(asked)
+    name, digest, yaml, cells = (str(argument[key]) for key in ("name", "grid_digest", "yaml", "cells"))
+    require_version(argument)
     grant.require_grid(name)
     core.live.call(lambda engine: engine.put_grid(name, digest, yaml, cells), len(yaml) + len(cells))
     return {}
 
 
-def _status(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+def _status(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Rows, bytes, and what waits."""
     with core.live.snapshot() as engine:
         counts = engine.counts()
@@ -104,42 +104,42 @@ def _status(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
     return {"tables": counts, "bytes": core.live.size, "waiting_requests": requests, "waiting_bytes": size}
 
 
-def _verify(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+def _verify(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Check every invariant of the store."""
     grant.require_admin()
     return core.verify()
 
 
-def _compact(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+def _compact(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Write the log into the database file."""
     grant.require_admin()
     return dict(core.live.compact())
 
 
-def _backup(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+def _backup(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Make a backup beside the store, under a name."""
     grant.require_admin()
-    return core.backup(_name(asked, "a backup"))
+    return core.backup(_name(argument, "a backup"))
 
 
-def _export(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+def _export(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Export the store to files beside it, under a name; again, to bring that export up to date."""
     grant.require_admin()
-    form = asked["form"]
+    form = argument["form"]
     if form not in ("parquet", "arrow"):
         raise StoreRefused(f"{form!r} is no form of an export", remedy="it is parquet or arrow.")
-    return core.export(_name(asked, "an export"), form)
+    return core.export(_name(argument, "an export"), form)
 
 
-def _merge(core: Core, grant: Grant, asked: dict[str, Any]) -> dict[str, Any]:
+def _merge(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Bring another store, a backup or an export of the server's machine in; only for the store's owner."""
     if grant is not OWNER:
         raise StoreDenied("only the owner of the folder may name files of the server's machine", remedy="merge there.")
-    return core.merge(Path(str(asked["source"])))
+    return core.merge(Path(str(argument["source"])))
 
 
-def _name(asked: dict[str, Any], what: str) -> str:
-    name = str(asked["name"])
+def _name(argument: dict[str, Any], what: str) -> str:
+    name = str(argument["name"])
     if not _NAME.fullmatch(name):
         raise StoreRefused(f"{name!r} is no name for {what}", remedy="letters, digits, dots, dashes; no path.")
     return name
@@ -158,4 +158,4 @@ ACTIONS: dict[str, Callable[[Core, Grant, dict[str, Any]], dict[str, Any]]] = {
     "merge": _merge,
 }
 LONG = frozenset({"status", "verify", "compact", "backup", "export", "merge"})
-"""Those that read tables, for which there are only so many places."""
+"""Actions that read tables, whose number at once is limited."""

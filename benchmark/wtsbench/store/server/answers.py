@@ -1,4 +1,4 @@
-"""Answers to readers: what a question means, and its rows as they are fetched."""
+"""Answers to readers: parsing a query, and fetching its rows."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from wtsbench.store.wire import StoreRefused
 
 
 def found(core: Core, asked: dict[str, Any], kind: str, stop: Stop) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """The schema and the rows of what is asked for.
+    """Schema and rows of the answer to a query.
 
     Args:
-        core: of the server.
-        asked: the question.
+        core: state of the server.
+        asked: the query, as the client sent it.
         kind: `sql`, `archive` or `read`.
-        stop: ends the computing.
+        stop: ends the computation.
 
     Raises:
-        StoreRefused: it is no question that is answered.
+        StoreRefused: the query is invalid.
     """
     live = core.live
     if kind == "sql":
@@ -53,7 +53,7 @@ def found(core: Core, asked: dict[str, Any], kind: str, stop: Stop) -> tuple[pa.
 
 
 class Answer:
-    """Rows that one worker at a time fetches."""
+    """Rows of an answer, fetched by one worker at a time."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -62,7 +62,7 @@ class Answer:
         self.stop = Stop()
 
     def begin(self, find: Callable[[], tuple[pa.Schema, Iterator[pa.RecordBatch]]]) -> pa.Schema:
-        """Begin to compute; the schema of what will come."""
+        """Start the computation; the schema of the rows."""
         with self._mutex:
             if self._closed:
                 raise StoreError("nobody waits for the answer any more")
@@ -70,13 +70,13 @@ class Answer:
             return schema
 
     def next(self) -> pa.RecordBatch | None:
-        """The next rows; None behind the last."""
+        """The next rows; None after the last."""
         with self._mutex:
             assert self._batches is not None, "it has begun"
             return next(self._batches, None)
 
     def close(self) -> None:
-        """Give up what is left, and end what is being computed."""
+        """Drop the remaining rows, and end the computation."""
         self.stop()
         with self._mutex:
             self._closed = True

@@ -1,4 +1,4 @@
-"""What all requests together may take of a server: memory for what they send, and places to be worked on."""
+"""Limits on all requests of a server together: memory for their data, and how many are worked on at once."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from contextlib import asynccontextmanager, contextmanager
 from wtsbench.store.lock import StoreBusy
 
 RECEIVED_BYTES = 2**30
-"""What all requests that are being received, unpacked or committed may hold."""
+"""Memory for all requests that are being received, unpacked or committed."""
 MESSAGE_BYTES = 16 * 2**20
-"""The largest message that a server takes; larger requests come in several."""
+"""The largest message that a server accepts; larger requests are sent in several."""
 RECEIVING = 64
-"""Messages that are received at once: with `MESSAGE_BYTES`, what may be on its way into the server's memory."""
+"""Messages that are received at once: times `MESSAGE_BYTES`, this bounds the memory for incoming messages."""
 MESSAGE_SECONDS = 30.0
-"""How long a message may take to come or, where a client does not read on, to go."""
+"""How long receiving a message may take, or sending one to a client that does not read."""
 WORKERS = 256
-"""Threads that work on requests; streams that only wait have none."""
+"""Threads that work on requests; waiting streams need none."""
 CONNECTIONS = 1024
-"""Connections at once, whoever they are of."""
+"""Connections at once, of all clients."""
 FILES = 512
 """File handles that a server needs beside those of its connections."""
 
 
 class Room:
-    """Memory for requests, from their first byte until they are answered. One alone always has room."""
+    """Memory for requests, from their first byte until they are answered. A single request is always admitted."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -42,10 +42,11 @@ class Room:
 
     @contextmanager
     def request(self) -> Iterator[Callable[[int], None]]:
-        """A request's share: the yielded function takes so many bytes more of it.
+        """Memory of one request; the yielded function reserves a number of further bytes.
 
         Raises:
-            StoreBusy: by that function: others hold too much. Waiting for them would not do, for all might.
+            StoreBusy: by that function, if others hold too much. It does not wait, since then all might wait for each
+                other.
         """
         own = 0
         with self._mutex:
@@ -71,7 +72,7 @@ class Room:
 
 
 class Stop:
-    """Ends what is being computed for somebody who does not wait any more."""
+    """Ends the computation for a client that does not wait any more."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -79,14 +80,14 @@ class Stop:
         self._stopped = False
 
     def add(self, end: Callable[[], None]) -> None:
-        """Call this when it is time; at once, if that has come."""
+        """Have `end` called on stopping; at once if stopped already."""
         with self._mutex:
             self._ends.append(end)
             if self._stopped:
                 end()
 
     def __call__(self) -> None:
-        """Now."""
+        """Stop."""
         with self._mutex:
             self._stopped = True
             for end in self._ends:
@@ -94,18 +95,18 @@ class Stop:
 
 
 class Places:
-    """So many of one thing at once, of which no token may have more than half: the others' are never all taken.
+    """A limit on concurrent operations, at most half of them for one token, so that others are never locked out.
 
     To be used on one event loop.
     """
 
     def __init__(self, places: int, seconds: float, full: str) -> None:
-        """Nobody has a place.
+        """All places are free.
 
         Args:
             places: how many there are.
             seconds: how long to wait for one.
-            full: what whoever waited in vain is told.
+            full: message of the error after waiting in vain.
         """
         self._places = places
         self._seconds = seconds
@@ -118,10 +119,10 @@ class Places:
         """A place, until the end of the block.
 
         Args:
-            name: whose.
+            name: name of the token.
 
         Raises:
-            StoreBusy: there is none for too long.
+            StoreBusy: no place became free in time.
         """
         most = max(1, self._places // 2)
         async with self._changed:
@@ -137,13 +138,13 @@ class Places:
             yield
         finally:
             self._taken[name] -= 1
-            self._taken += Counter()  # forgets names without a place
+            self._taken += Counter()  # removes names without a place
             async with self._changed:
                 self._changed.notify_all()
 
 
 def connections() -> int:
-    """How many connections there may be, after seeing to it that the process may open as many files."""
+    """The allowed number of connections, after raising the process's limit of open files accordingly."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CONNECTIONS + FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:

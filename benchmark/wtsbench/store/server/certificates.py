@@ -1,7 +1,7 @@
-"""Certificates of a server: an authority of its own, made at the first start, and what it signs.
+"""Certificates of a server: its own certificate authority, made at the first start, and what that signs.
 
-ca.pem, ca.key           the authority; clients are given ca.pem, so it is never made anew by itself
-server.pem, server.key   the server's own, made anew when it is not valid, will not be for long, or lacks a name
+ca.pem, ca.key           the authority; clients have copies of ca.pem, so it is never replaced automatically
+server.pem, server.key   the server's own, replaced when it is invalid, expires soon, or lacks a name
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _YEARS = timedelta(days=3650)
 _VALID = timedelta(days=397)
 _RENEW = timedelta(days=30)
 _SKEW = timedelta(days=1)
-"""How far a client's clock may be behind."""
+"""How far a client's clock may lag behind."""
 _HOST = re.compile(r"[A-Za-z0-9*:._-]{1,253}")
 _PEM = serialization.Encoding.PEM
 
 
 def server_certificate(folder: Path, names: list[str]) -> tuple[Path, Path]:
-    """The server's certificate and key, made where there are none that fit.
+    """The server's certificate and key, made if there are none that fit.
 
     Args:
-        folder: where they are kept.
-        names: host names and addresses that clients may call it by, beside those of this machine.
+        folder: folder of the certificates.
+        names: host names and addresses by which clients reach it, besides those of this machine.
 
     Raises:
-        SpecError: a name is none of a host.
+        SpecError: a name is no host name or address.
     """
     for name in names:
         if not _HOST.fullmatch(name):
@@ -56,11 +56,11 @@ _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 def client_certificate(folder: Path, name: str, out: Path) -> tuple[Path, Path]:
-    """A client's certificate and key, for a server that demands one.
+    """A client's certificate and key, for a server that requires one.
 
     Args:
-        folder: where the server's are kept.
-        name: whose it is.
+        folder: folder of the server's certificates.
+        name: name of the client.
         out: folder for `NAME.pem` and `NAME.key`.
 
     Raises:
@@ -78,10 +78,10 @@ def client_certificate(folder: Path, name: str, out: Path) -> tuple[Path, Path]:
 
 
 def authority(folder: Path) -> Path:
-    """The authority's certificate, made where there is none.
+    """The authority's certificate, made if there is none.
 
     Raises:
-        StoreError: it is not valid now, so nobody would trust what it signs.
+        StoreError: it is not valid now, so no client would trust what it signs.
     """
     certificate, key = folder / "ca.pem", folder / "ca.key"
     if not (certificate.exists() and key.exists()):
@@ -123,10 +123,10 @@ def _anew(folder: Path) -> str:
 
 
 def require_valid(path: Path, *, remedy: str) -> datetime:
-    """When a certificate expires.
+    """Expiry of a certificate, after checking it.
 
     Raises:
-        StoreError: it is none, has expired, or is not valid yet.
+        StoreError: the file is no certificate, or the certificate has expired or is not valid yet.
     """
     certificate, now = _read(path), datetime.now(UTC)
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
@@ -140,7 +140,7 @@ def require_valid(path: Path, *, remedy: str) -> datetime:
 
 
 def expiring(path: Path) -> str | None:
-    """What to tell of a certificate that expires soon; None of another."""
+    """A warning about a certificate that expires soon; else None."""
     ends = _read(path).not_valid_after_utc
     if datetime.now(UTC) + _RENEW < ends:
         return None
@@ -186,29 +186,29 @@ def _signer(folder: Path, issuer: x509.Certificate) -> ec.EllipticCurvePrivateKe
     """The authority's key.
 
     Raises:
-        StoreError: it cannot be read, or is another one than the authority's.
+        StoreError: it cannot be read, or does not belong to the authority's certificate.
     """
     path = folder / "ca.key"
     try:
-        found = serialization.load_pem_private_key(read_small(path), password=None)
+        key = serialization.load_pem_private_key(read_small(path), password=None)
     except OSError as error:
         raise StoreError(f"the key {path} cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # no key in PEM; one with a password; one of another kind
-        found = None
-    if not isinstance(found, ec.EllipticCurvePrivateKey) or found.public_key() != issuer.public_key():
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # no PEM key; one with a password; an unknown kind
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != issuer.public_key():
         raise StoreError(f"{path} is not the key of {folder / 'ca.pem'}", remedy=f"put that back, or {_anew(folder)}")
-    return found
+    return key
 
 
 def _fits(certificate: x509.Certificate, wanted: set[str], issuer: x509.Certificate) -> bool:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    had = {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
+    covered = {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
     now = datetime.now(UTC)
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):  # of an authority that was moved away
+    except (ValueError, TypeError, InvalidSignature):  # signed by a previous authority
         return False
-    return wanted <= had and certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc - _RENEW
+    return wanted <= covered and certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc - _RENEW
 
 
 def _general(name: str) -> x509.GeneralName:

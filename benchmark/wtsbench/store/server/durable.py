@@ -1,4 +1,4 @@
-"""The open database of a server: one transaction at a time that writes, and readers beside it."""
+"""The open database of a server: one writing transaction at a time, and concurrent readers."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from wtsbench.store.engine.explain import explained
 from wtsbench.store.engine.transaction import Engine
 
 REMEMBERED = 20_000
-"""Attempts of which the writer knows by heart what is stored."""
+"""Attempts in the writer's cache."""
 LOG = "64MB"
-"""Size of the engine's log at which it goes into the database file: writers wait meanwhile, so not at every 16 MB."""
+"""Size of the engine's log at which it is checkpointed: writers wait meanwhile, so not at the default of 16 MB."""
 BROKEN = (duckdb.FatalException, duckdb.IOException, duckdb.InternalException, duckdb.ConnectionException)
-"""What the engine says when it is to be opened anew; the last of them where opening it anew failed before."""
+"""Errors of the engine after which it must be reopened; the last is raised if reopening failed before."""
 
 
 class Durable:
     """A database that stays open; the caller holds the folder's lock.
 
-    One thread at a time may use it, but for `cursor` and `size`.
+    One thread at a time may use it, except for `cursor` and `size`.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open a database, bringing it up to date.
+        """Open a database, and migrate it if needed.
 
         Raises:
             StoreError: it cannot be opened.
         """
         self.path = path
-        with Engine.open(path, read_only=False):  # checks its version, and migrates it
+        with Engine.open(path, read_only=False):  # checks its version and migrates it
             pass
         self._db = _connect(path)
         self._memory = Memory()
@@ -47,7 +47,7 @@ class Durable:
 
     @contextmanager
     def transaction(self) -> Iterator[Engine]:
-        """One transaction: when this ends without an error, all of it is on the disk, else none of it is anywhere."""
+        """One transaction: after an exit without an error all of it is on the disk, else none of it."""
         if len(self._memory.arrivals) > REMEMBERED:
             self._memory = Memory()
         log_is_new = not self._log.exists()
@@ -55,7 +55,7 @@ class Durable:
             self._db.begin()
             yield Engine(self._db, self._memory)
             self._db.commit()
-            if log_is_new and self._log.exists():  # the engine flushes its log, but not the folder that it made it in
+            if log_is_new and self._log.exists():  # the engine flushes its log, but not the folder of the new file
                 sync_folder(self.path.parent)
         except BaseException:
             self._memory = Memory()
@@ -64,8 +64,8 @@ class Durable:
             raise
 
     def mended(self, error: Exception) -> Exception:
-        """After a transaction failed: see that the next one may succeed; the error in words for whoever asked."""
-        if isinstance(error, BROKEN):  # after a full disk, say, the engine refuses everything until it is opened anew
+        """After a failed transaction: make the next one possible; the error as the client gets it."""
+        if isinstance(error, BROKEN):  # after a full disk, say, the engine refuses everything until it is reopened
             with suppress(duckdb.Error):
                 self._db.close()
             with suppress(duckdb.Error):
@@ -78,7 +78,7 @@ class Durable:
 
     @property
     def files(self) -> list[Path]:
-        """The files that are the whole store, between two transactions."""
+        """The files that make up the store between two transactions."""
         return [path for path in (self.path, self._log) if path.exists()]
 
     @property
@@ -86,7 +86,7 @@ class Durable:
         """Bytes on the disk."""
         size = 0
         for path in self.files:
-            with suppress(FileNotFoundError):  # a checkpoint removes the engine's log, and nobody asks who looks
+            with suppress(FileNotFoundError):  # a checkpoint removes the engine's log at any time
                 size += path.stat().st_size
         return size
 
@@ -95,7 +95,7 @@ class Durable:
         return self.path.with_name(f"{self.path.name}.wal")
 
     def close(self) -> None:
-        """Close the database, its log written into it."""
+        """Write the log into the database and close it."""
         with suppress(duckdb.Error):
             self._db.execute("CHECKPOINT")
         with suppress(duckdb.Error):

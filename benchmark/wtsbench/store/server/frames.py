@@ -1,4 +1,4 @@
-"""What a server and the process that computes a question say to each other through pipes: kind, length, content."""
+"""Frames that a server and the process of an SQL query exchange through pipes: kind, length, content."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _HEAD = struct.Struct("<cQ")
 
 
 class TooLarge(Exception):
-    """A frame has more bytes than its reader takes."""
+    """A frame exceeds its reader's limit."""
 
 
 def write(pipe: IO[bytes], kind: bytes, content: bytes | memoryview = b"") -> None:
@@ -25,12 +25,12 @@ def read(pipe: IO[bytes], most: int | None = None) -> tuple[bytes, bytes]:
     """The next frame.
 
     Args:
-        pipe: where it comes from.
-        most: bytes that are taken; None takes any.
+        pipe: to read from.
+        most: limit in bytes; None for no limit.
 
     Raises:
         EOFError: the other side has ended.
-        TooLarge: it is larger.
+        TooLarge: it exceeds the limit.
     """
     kind, size = _HEAD.unpack(_whole(pipe, _HEAD.size))
     if most is not None and size > most:
@@ -39,7 +39,7 @@ def read(pipe: IO[bytes], most: int | None = None) -> tuple[bytes, bytes]:
 
 
 def _whole(pipe: IO[bytes], size: int) -> bytes:
-    found = pipe.read(size)
-    if len(found) != size:
+    content = pipe.read(size)
+    if len(content) != size:
         raise EOFError
-    return found
+    return content

@@ -1,4 +1,4 @@
-"""The one owner of a served store's database: a writer that commits what waits together, and readers beside it."""
+"""The database of a served store, with its single owner: a writer with group commit, and concurrent readers."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ from wtsbench.store.server.writer import Job, Writer
 from wtsbench.store.wire import StoreRefused
 
 BEGUN = 10_000
-"""Requests for attempt numbers that are known again when they are repeated."""
+"""Requests for attempt numbers that are remembered, so that repeating one gives the same number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one reader may ask for."""
+    """Limits on requests."""
 
     seconds: float = 60.0
-    """Of computing, for a question."""
+    """Computing time of a query."""
     rows: int = 1_000_000
-    """Of an answer to free SQL."""
+    """Rows of the answer to an SQL query."""
     bytes: int = 256 * 2**20
-    """Of it, too."""
+    """Bytes of the answer to an SQL query."""
     readers: int = 8
-    """Questions that are worked on at once."""
+    """Queries that are worked on at once."""
     requests: int = 1024
     """Requests of all kinds at once."""
     of_one: int = 512
-    """Of those, with one token."""
+    """Requests at once with one token."""
     questions: int = 4
-    """Questions in free SQL that are computed at once, each by a process of its own."""
+    """SQL queries that are computed at once, each by a process of its own."""
     memory: int = 2 * 2**30
-    """Bytes that such a process may take, beyond the 0.4 GiB of addresses that it begins with."""
+    """Bytes of memory for such a process, beyond the 0.4 GiB of address space that it starts with."""
     disk: int = 8 * 2**30
-    """Bytes that it may set aside in the folder for temporary files."""
+    """Bytes for such a process's temporary files."""
 
 
 class LiveStore:
     """A store's database, open for as long as the server runs. The caller holds the folder's lock."""
 
     def __init__(self, path: Path, *, limits: Limits, observe: Callable[[int, int, float], None]) -> None:
-        """Open it, bringing it up to date.
+        """Open it, and migrate it if needed.
 
         Args:
             path: the database.
             limits: for readers.
-            observe: told of every transaction: its requests, its rows, its seconds.
+            observe: called for every transaction with its requests, rows and seconds.
         """
         self._durable = durable.Durable(path)
         self._limits = limits
@@ -73,11 +73,11 @@ class LiveStore:
     # -- writing
 
     def append(self, records: Sequence[Batch] | bytes, size: int) -> list[Ack]:
-        """Make the records of one request durable, together with whatever else waits.
+        """Make the records of one request durable, in one transaction with all waiting requests.
 
         Args:
-            records: as records, or encoded (`wire.encode`).
-            size: their bytes.
+            records: decoded, or as bytes (`wire.encode`).
+            size: their size in bytes.
 
         Raises:
             StoreConflict, StoreError: as `Engine.append`, and `wire.decode`.
@@ -89,7 +89,7 @@ class LiveStore:
         return acks
 
     def call(self, change: Callable[[Engine], Any], size: int = 1024) -> Any:
-        """Make any other change durable, in one transaction with whatever else waits."""
+        """Make any other change durable, in one transaction with all waiting requests."""
         job = Job(size=size, change=change)
         self._writer.put(job)
         return job.answer.result()
@@ -102,9 +102,9 @@ class LiveStore:
         Args:
             trial_id: the trial.
             run: name of the submission.
-            request: the client's name for this request; asking again under it gives the same number.
-            token: name of the token of whoever asks.
-            scope: that token's.
+            request: the client's id for this request; repeating it gives the same number.
+            token: name of the client's token.
+            scope: scope of that token.
         """
         job = Job(size=1024, change=lambda engine: engine.begin_attempt(trial_id, run, token=token, scope=scope))
         with self._begin:
@@ -122,7 +122,7 @@ class LiveStore:
             raise
 
     def _put_first(self, job: Job) -> None:
-        """Queue a request; whoever waits for the same one hears of it, too, if there is no room."""
+        """Queue a request; if the queue is full, repeated requests that wait for its answer get the error, too."""
         try:
             self._writer.put(job)
         except StoreBusy as error:
@@ -130,24 +130,24 @@ class LiveStore:
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """Requests that wait to be committed, and their bytes."""
+        """Number and bytes of the requests that wait to be committed."""
         return self._writer.waiting
 
     # -- reading
 
     @contextmanager
     def snapshot(self) -> Iterator[Engine]:
-        """One transaction for reading, beside the writer: it sees all that was committed before, and no more."""
+        """A reading transaction, concurrent with the writer: it sees what was committed before, and no more."""
         with self._cursor() as cursor:
             yield Engine(cursor)
 
     @contextmanager
     def moment(self, tables: Sequence[str]) -> Iterator[dict[str, duckdb.DuckDBPyConnection]]:
-        """A connection for each of some tables, which all see the store as it was at one moment."""
+        """A connection for each of some tables, all with the same snapshot of the store."""
         with ExitStack() as stack:
             with self._writer.pause:
                 cursors = {table: stack.enter_context(self._cursor()) for table in tables}
-                for cursor in cursors.values():  # a transaction begins where it first looks
+                for cursor in cursors.values():  # a transaction's snapshot is taken at its first read
                     cursor.execute("SELECT schema_version FROM store").fetchall()
             yield cursors
 
@@ -157,21 +157,21 @@ class LiveStore:
             return Engine(cursor).sealed(trial_id, attempt)
 
     def scopes(self, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
-        """Scopes of the tokens that attempts were begun under, as `Engine.scopes`.
+        """Scopes of the tokens with which attempts were begun, as `Engine.scopes`.
 
-        An attempt is for ever of the token that began it, so those seen once are remembered.
+        The token of an attempt never changes, so scopes are cached.
         """
         remembered = self._scopes
-        known = {one: remembered[one] for one in attempts if one in remembered}
-        unknown = [one for one in attempts if one not in known]
+        scopes = {attempt: remembered[attempt] for attempt in attempts if attempt in remembered}
+        unknown = [attempt for attempt in attempts if attempt not in scopes]
         if unknown:
             with self._cursor() as cursor:
-                found = Engine(cursor).scopes(unknown)
-            known |= {one: scope for one, scope in found.items() if scope is not None}
+                stored = Engine(cursor).scopes(unknown)
+            scopes |= {attempt: scope for attempt, scope in stored.items() if scope is not None}
             if len(self._scopes) > durable.REMEMBERED:
-                self._scopes = {}  # other threads do so as well: each answers out of what it found itself
-            self._scopes.update(known)
-        return {one: known.get(one) for one in attempts}
+                self._scopes = {}  # other threads may do so too: each answers from its own results
+            self._scopes.update(scopes)
+        return {attempt: scopes.get(attempt) for attempt in attempts}
 
     @contextmanager
     def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -188,13 +188,13 @@ class LiveStore:
     def stream(
         self, sql: str, parameters: Sequence[Any], *, schema: pa.Schema, stop: Stop
     ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """The answer to a question of wtsbench's own, batch by batch. The iterator must be exhausted or closed.
+        """Rows of a query made by wtsbench itself, batch by batch. The iterator must be exhausted or closed.
 
         Args:
             sql: one SELECT.
             parameters: for its `?`.
-            schema: what the answer is cast to.
-            stop: ends it.
+            schema: the rows are cast to it.
+            stop: ends the query.
 
         Raises:
             StoreRefused: it takes too long, or a parameter is of a wrong kind.
@@ -207,7 +207,7 @@ class LiveStore:
         with self._cursor() as cursor:
 
             def end() -> None:
-                with suppress(duckdb.ConnectionException):  # it has ended already
+                with suppress(duckdb.ConnectionException):  # the query has ended already
                     cursor.interrupt()
 
             late = threading.Timer(self._limits.seconds, end)
@@ -223,14 +223,14 @@ class LiveStore:
                 late.cancel()
 
     def read(self, query: Query) -> pa.Table:
-        """The answer to a named question, whole."""
+        """All rows of a query."""
         with self.snapshot() as engine:
             return engine.read(query)
 
     # -- upkeep
 
     def compact(self) -> dict[str, int]:
-        """Write the log into the database file; bytes on the disk before and after."""
+        """Write the log into the database file; its bytes on the disk before and after."""
         with self._writer.pause:
             before = self.size
             try:
@@ -246,19 +246,19 @@ class LiveStore:
 
     @contextmanager
     def still(self) -> Iterator[list[Path]]:
-        """Keep writers waiting; yields the files that are the whole store meanwhile."""
+        """Pause writers; yields the files that make up the store meanwhile."""
         with self._writer.pause:
-            with suppress(duckdb.Error):  # a reader may stand in its way: then the log is part of the store
+            with suppress(duckdb.Error):  # a reader may block the checkpoint: then the log is part of the store
                 self._durable.checkpoint()
             yield self._durable.files
 
     def stop_writing(self, deadline: float) -> bool:
-        """Take no more writes, and commit those that wait; whether that was done by the deadline (monotonic)."""
+        """Refuse further writes and commit waiting ones; whether that was done by the deadline (monotonic)."""
         self._writer.stop(deadline)
         return self._writer.stopped
 
     def close(self) -> None:
-        """Close the database, its log written into it; a commit that takes too long is left to the process's end."""
+        """Write the log into the database and close it, unless a commit takes too long: that ends with the process."""
         if self._writer.stopped:
             self._durable.close()
 

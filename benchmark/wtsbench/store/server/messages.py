@@ -1,7 +1,7 @@
-"""What Arrow Flight sends over gRPC, read and written (format/Flight.proto of Arrow).
+"""Reading and writing the messages of Arrow Flight over gRPC (format/Flight.proto of Arrow).
 
 A FlightData message is an Arrow IPC message in two parts, header and body; a stream of them begins with a schema, and
-the first one that a client puts holds its descriptor too. Tickets, actions and the like are pyarrow's own to read.
+a client's first one also has its descriptor. Tickets, actions and the like are read by pyarrow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wtsbench.contract.plain import plain_batch
 from wtsbench.store.wire import StoreRefused
 
 PIECE = 4 * 2**20
-"""Bytes of rows that go into one message, unless a single row is larger."""
+"""Bytes of rows in one message, unless a single row is larger."""
 _PREFIX = struct.Struct("<Ii")
 _CONTINUES = 0xFFFFFFFF
 _FIELDS = {
@@ -28,7 +28,7 @@ _FIELDS = {
     "PutResult": {"app_metadata": 1},
     "ActionType": {"type": 1, "description": 2},
 }
-"""All of them bytes on the wire: a message inside of a message and a text are so too."""
+"""All fields are bytes on the wire, nested messages and texts too."""
 
 
 def _kinds() -> dict[str, Any]:
@@ -47,37 +47,37 @@ _KINDS = _kinds()
 
 
 def encoded(kind: str, **fields: bytes) -> bytes:
-    """A message of one of the kinds above."""
+    """A message of one of the kinds above, as bytes."""
     content: bytes = _KINDS[kind](**fields).SerializeToString()
     return content
 
 
 class Incoming:
-    """What a client puts, message by message, in memory of the order of what was sent: see `plain`."""
+    """A stream that a client puts, message by message. Memory stays in proportion to the bytes sent: see `plain`."""
 
     def __init__(self, first: bytes) -> None:
         """Read the first message.
 
         Args:
-            first: it, with descriptor and schema.
+            first: that message, with descriptor and schema.
 
         Raises:
-            StoreRefused: it is none.
+            StoreRefused: it is no such message.
         """
-        found = _flight_data(first)
-        self.descriptor: bytes = found.descriptor
+        data = _flight_data(first)
+        self.descriptor: bytes = data.descriptor
         """A FlightDescriptor, as it was sent."""
         with _understood():
-            message = _ipc_message(found)
+            message = _ipc_message(data)
             if message is None or message.type != "schema":
                 raise StoreRefused("the request is no stream that begins with a schema")
             self.schema: pa.Schema = pa.ipc.read_schema(message)
 
     def batch(self, content: bytes) -> pa.RecordBatch | None:
-        """The rows of a further message; None where it has none.
+        """The rows of a further message; None if it has none.
 
         Raises:
-            StoreRefused: it is torn, compressed, or no rows of this schema.
+            StoreRefused: it is torn or compressed, or has another schema.
         """
         with _understood():
             message = _ipc_message(_flight_data(content))

@@ -1,4 +1,4 @@
-"""What a server measures of itself, in the form that Prometheus reads, and whether it is well."""
+"""A server's metrics for Prometheus, and its health check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 
 
 class Metrics:
-    """Counters of one server. Labels name kinds of requests only, never tokens, trials or addresses."""
+    """Counters of one server. Labels hold kinds of requests only, never tokens, trials or addresses."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -45,7 +45,7 @@ class Metrics:
         self.rows.inc(rows)
 
     def watch(self, name: str, meaning: str, value: Callable[[], float]) -> None:
-        """Show a value as it is when somebody looks."""
+        """Export a value that is computed whenever the metrics are read."""
         Gauge(name, meaning, registry=self.registry).set_function(value)
 
 
@@ -80,4 +80,4 @@ class MetricsServer:
 
 class _Silent(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a scrape is no event."""
+        """Log nothing: requests for metrics are routine."""

@@ -1,4 +1,4 @@
-"""How to serve a store: what the command line says, held against what would be unsafe."""
+"""Options of a server, and checks that refuse unsafe ones."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wtsbench.store.server.tls import Tls
 
 DEFAULT_LISTEN = "grpc+tls://127.0.0.1:8815"
 DRAIN_SECONDS = 20.0
-"""What a stopping server leaves to requests in progress."""
+"""Time that a stopping server gives requests in progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """How to serve a store."""
+    """Options of a server."""
 
     listen: str = DEFAULT_LISTEN
     """`grpc+tls://HOST:PORT`; `grpc://` only on loopback. Port 0 takes a free one."""
@@ -29,9 +29,9 @@ class ServeOptions:
     """PEM; None generates one."""
     key: Path | None = None
     client_ca: Path | None = None
-    """PEM of the authority whose certificates clients must show; None demands none."""
+    """PEM of the authority whose certificates clients must present; None requires none."""
     own_client_ca: bool = False
-    """Demand client certificates of the server's own authority."""
+    """Require client certificates of the server's own authority."""
     metrics: str | None = None
     """HOST:PORT on loopback for /metrics and /healthz."""
     drain_seconds: float = DRAIN_SECONDS
@@ -39,10 +39,10 @@ class ServeOptions:
 
 
 def require_safe(options: ServeOptions) -> None:
-    """Refuse options that would send anything over the network in plain text, or that do not go together.
+    """Refuse options that would send data over the network in plain text, or that contradict each other.
 
     Raises:
-        SpecError: they are such.
+        SpecError: the options are unsafe or contradictory.
     """
     scheme, host, _ = parts_of(options.listen)
     if scheme == "grpc" and not _loopback(host):
@@ -62,7 +62,7 @@ def require_safe(options: ServeOptions) -> None:
 
 
 def tls_of(folder: Path, options: ServeOptions) -> Tls | None:
-    """Certificates as the options say, kept in the server's folder; None where it serves without."""
+    """Certificates for these options, kept in the server's folder; None if it serves without TLS."""
     scheme, host, _ = parts_of(options.listen)
     if scheme == "grpc":
         return None
@@ -79,7 +79,7 @@ def parts_of(listen: str) -> tuple[str, str, int]:
     """Scheme, host and port to listen at.
 
     Raises:
-        SpecError: it is no such address.
+        SpecError: the address is invalid.
     """
     scheme = listen.partition("://")[0]
     if scheme not in ("grpc", "grpc+tls"):
@@ -88,7 +88,7 @@ def parts_of(listen: str) -> tuple[str, str, int]:
 
 
 def host_port(address: str) -> tuple[str, int]:
-    """Host and port of an address; SpecError where it has none."""
+    """Host and port of an address; SpecError if it has none."""
     parts = split_address(address)
     if parts.hostname and parts.port is not None and not parts.path.strip("/"):
         return parts.hostname, parts.port
@@ -103,5 +103,5 @@ def _loopback(host: str) -> bool:
 
 
 def bracketed(host: str) -> str:
-    """A host as it stands in an address."""
+    """A host as written in an address: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""What clients ask, read as strangers' words; and faults, as they travel back."""
+"""Parsing clients' requests, which are untrusted; and errors as they are sent back."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def table_of(descriptor: flight.FlightDescriptor) -> str:
 
 
 def question(raw: bytes | None) -> dict[str, Any]:
-    """A question, or an argument."""
+    """A query or an action's argument, parsed."""
     if raw is not None and len(raw) > MAX_QUESTION:
         raise StoreRefused(f"a question of more than {MAX_QUESTION // 2**20} MiB")
     try:
-        found = parsed(raw or b"{}")
+        fields = parsed(raw or b"{}")
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        fields = None
+    if not isinstance(fields, dict):
         raise StoreRefused("a question is a JSON object")
-    return found
+    return fields
 
 
 def require_version(asked: dict[str, Any]) -> None:
-    """An old client may write: what it does not know of is empty. A newer one knows what this server could not keep."""
+    """Refuse a client of a newer schema version, whose data may not fit. Older ones may write: new fields are empty."""
     version = int(asked["schema_version"])
     if version > SCHEMA_VERSION:
         raise StoreRefused(
@@ -49,7 +49,7 @@ def require_version(asked: dict[str, Any]) -> None:
 
 
 class Fault(Exception):
-    """An error as gRPC carries it to a client."""
+    """An error as gRPC sends it to a client."""
 
     def __init__(self, error: UserError) -> None:
         super().__init__(error.message)
@@ -57,25 +57,25 @@ class Fault(Exception):
         """Outcome for the counters."""
         self.code: grpc.StatusCode = _CODES.get(self.kind, grpc.StatusCode.UNKNOWN)
         self.message = error.message[:_LONGEST]
-        said = wire.pack_fault(type(error)(self.message, remedy=error.remedy))
+        details = wire.pack_fault(type(error)(self.message, remedy=error.remedy))
         self.trailers = (
             ("x-arrow-status", _UNKNOWN_ERROR),
             ("x-arrow-status-message-bin", self.message.encode(errors="replace")),
-            ("grpc-status-details-bin", said),
+            ("grpc-status-details-bin", details),
         )
-        """Arrow's clients look at the last only beside the first."""
+        """Arrow's clients read the last one only if the first is there."""
 
 
 _UNKNOWN_ERROR = "9"
-"""Arrow's own code; what an error is, its details say."""
+"""Arrow's status code; the error itself is in the details."""
 _LONGEST = 1000
-"""Characters of a message: what is larger than 8 KiB in all, a client's gRPC does not take."""
+"""Characters of a message: a client's gRPC refuses more than 8 KiB in all."""
 _CODES = {"denied": grpc.StatusCode.UNAUTHENTICATED, "busy": grpc.StatusCode.UNAVAILABLE}
 
 
 def travelling(error: Exception) -> Fault:
-    """An error, to be carried to the client."""
-    if not isinstance(error, UserError):  # a malformed question: a key that is not there, a number that is none
+    """An error in the form in which it is sent to the client."""
+    if not isinstance(error, UserError):  # a malformed request: a missing key, or a value of a wrong kind
         missing = isinstance(error, KeyError)
         error = StoreRefused(
             f"the request is malformed: {f'it lacks {error}' if missing else 'a value is of a wrong kind'}"

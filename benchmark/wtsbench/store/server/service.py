@@ -1,13 +1,13 @@
-"""The Flight service: requests of clients as calls of the live store, with the rights of whoever asks.
+"""The Flight service: carries out clients' requests on the live store, within their rights.
 
-DoPut       append many records (see `wire`), or keep a data set with its items
+DoPut       append many records (see `wire`), or store a data set with its items
 DoGet       a named table of the store, or one SELECT
 ListFlights, GetFlightInfo
             the tables and their schemas, for any Flight client
 DoAction    append (few records), hello, begin_attempt, sealed, put_grid, status, verify, compact, backup, export,
             merge
 
-Methods run on the event loop; what waits for the disk or computes goes to a worker's thread.
+Methods run on the event loop; work that waits for the disk or computes goes to a worker's thread.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ _T = TypeVar("_T")
 
 @dataclass
 class _Kind:
-    """What a request turns out to be, for the counters."""
+    """Kind of a request, for the counters; set once it is known."""
 
     name: str
 
 
 class StoreService:
-    """What requests mean."""
+    """Methods of the Flight service."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
 
     @property
     def methods(self) -> dict[str, Method]:
-        """By their names in Flight."""
+        """The methods, by their names in Flight."""
         return {
             "DoPut": self.do_put,
             "DoGet": self.do_get,
@@ -72,7 +72,7 @@ class StoreService:
 
     @contextmanager
     def _request(self, call: Call, name: str = "unknown") -> Iterator[tuple[_Kind, Grant]]:
-        """Count, time, and let every fault travel as what it is."""
+        """Count and time a request, and turn every error into the one for the client."""
         core, kind = self._core, _Kind(name)
         core.busy += 1
         core.busy_for[call.name] += 1
@@ -90,14 +90,14 @@ class StoreService:
             fault = travelling(error)
             outcome = fault.kind
             raise fault from None
-        except Exception as error:  # noqa: BLE001  # for whoever runs the server, not for who asks
+        except Exception as error:  # noqa: BLE001  # the details are for the server's operator, not for the client
             traceback.print_exception(error)
-            told = StoreError("the server itself failed", remedy="whoever runs it finds the reason in its log.")
-            raise travelling(told) from None
+            failure = StoreError("the server itself failed", remedy="whoever runs it finds the reason in its log.")
+            raise travelling(failure) from None
         finally:
             core.busy -= 1
             core.busy_for[call.name] -= 1
-            core.busy_for += Counter()  # forgets names without a request
+            core.busy_for += Counter()  # removes names without a request
             core.metrics.requests.labels(kind.name, outcome).inc()
             core.metrics.seconds.labels(kind.name).observe(time.monotonic() - begun)
 
@@ -106,13 +106,13 @@ class StoreService:
             raise StoreBusy("the store is stopping", remedy="try again when it is back; nothing was lost.")
 
     async def _work(self, work: Callable[..., _T], *arguments: Any) -> _T:
-        """Have a worker do something."""
+        """Call a function in a worker's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._core.workers, work, *arguments)
 
     # -- writing
 
     async def do_put(self, call: Call) -> None:
-        """Append records, or keep a data set; the acknowledgement is written when it is durable."""
+        """Append records or store a data set; the acknowledgement is sent when they are durable."""
         with self._request(call) as (kind, grant), self._core.room.request() as take:
             self._require_open()
             grant.require_append()
@@ -151,7 +151,7 @@ class StoreService:
         return wire.pack_acks(self._core.live.append(records, len(records)))
 
     def _may_write(self, grant: Grant, owners: Callable[[], list[tuple[str, int]]]) -> None:
-        """Refuse records of attempts that were not begun under a token like this one."""
+        """Refuse records of attempts that were not begun with a token of this scope."""
         if not grant.limited:
             return
         named = owners()
@@ -180,7 +180,7 @@ class StoreService:
         if digests - {known["data_digest"]}:
             raise StoreRefused("some items are of another data set")
         if grant.limited and digest_of(known, items) != known["data_digest"]:
-            # Whoever may submit one grid only must not say what other grids are scored by.
+            # A token for one grid must not decide on the data that other grids are scored with.
             raise StoreDenied("the items do not have the digest that they are to be kept under")
         self._core.live.call(lambda engine: engine.put_dataset(known, items), size)
 
@@ -202,7 +202,7 @@ class StoreService:
 
     @asynccontextmanager
     async def _stream(self, asked: dict[str, Any], kind: str) -> AsyncIterator[tuple[pa.Schema, Answer]]:
-        """The answer to a question, which is given up when the block ends, whoever still works at it."""
+        """The answer to a query; its computation is stopped when the block ends."""
         answer = Answer()
         try:
             yield await self._work(answer.begin, lambda: found(self._core, asked, kind, answer.stop)), answer
@@ -221,19 +221,19 @@ class StoreService:
             await call.send(_info(table_of(_descriptor(await call.only()))).serialize())
 
     async def get_schema(self, call: Call) -> None:
-        """Flight has two ways to ask for a schema."""
+        """The schema of one table; Flight has two methods for it."""
         with self._request(call, "list"):
             raise StoreRefused("get_schema is not served: get_flight_info has each table's schema")
 
     async def do_exchange(self, call: Call) -> None:
-        """Nothing goes both ways here."""
+        """Refuse: no request needs a stream in both directions."""
         with self._request(call):
             raise StoreRefused("this server exchanges nothing", remedy="put records, or get tables.")
 
     # -- everything else
 
     async def list_actions(self, call: Call) -> None:
-        """What `do_action` knows."""
+        """The actions of `do_action`."""
         described = {"append": "Append records that fit into one message."}
         described |= {name: str(method.__doc__) for name, method in ACTIONS.items()}
         with self._request(call, "list"):
@@ -241,7 +241,7 @@ class StoreService:
                 await call.send(encoded("ActionType", type=name.encode(), description=meaning.encode()))
 
     async def do_action(self, call: Call) -> None:
-        """One of the actions; its argument and answer are JSON, but for the records to append."""
+        """Carry out an action; its argument and answer are JSON, except for records to append."""
         core = self._core
         with self._request(call) as (kind, grant), core.room.request() as take:
             action = _read(flight.Action, await call.only())
@@ -264,7 +264,7 @@ class StoreService:
 
 
 def _read(kind: Any, content: bytes) -> Any:
-    """One of Flight's own messages."""
+    """Parse one of Flight's own messages."""
     try:
         return kind.deserialize(content)
     except (pa.ArrowException, ValueError, OSError):  # UnicodeDecodeError is a ValueError

@@ -1,4 +1,4 @@
-"""The life of a server: take the folder, listen, serve, and on a signal finish what was begun and let go."""
+"""The life of a server: lock the folder, listen, serve, and on a signal finish requests in progress and release it."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ _TICK = 0.2
 
 @dataclass(kw_only=True)
 class Running:
-    """A server that answers."""
+    """A running server."""
 
     listen: str
     """Its address, with its port."""
     ca: Path | None
-    """What clients are to trust, where the certificate was generated."""
+    """Certificate of the authority that clients must trust, if it was generated."""
     metrics_port: int | None
     tokens: Tokens
     core: Core
     notices: list[str]
-    """What whoever runs it is to be told."""
+    """Messages for the server's operator."""
 
 
 def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], None], stop: threading.Event) -> bool:
-    """Serve a store until told to stop.
+    """Serve a store until `stop` is set.
 
     Args:
-        folder: the store's folder; made where there is none.
-        options: how.
+        folder: the store's folder, made if missing.
+        options: of the server.
         ready: called once clients can connect.
         stop: set it to stop; see `stop_on_signals`.
 
@@ -70,8 +70,8 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
         Whether everything in progress was finished within `drain_seconds`.
 
     Raises:
-        SpecError: the options would expose the store.
-        StoreError: the folder is in use or no store, or the address cannot be listened at.
+        SpecError: the options are unsafe.
+        StoreError: the folder is in use or no store, or the server cannot listen at the address.
     """
     require_safe(options)
     FolderStore(folder).open(create=True)
@@ -80,7 +80,7 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
         metrics = Metrics()
         live = LiveStore(folder / DATABASE, limits=options.limits, observe=metrics.commit)
         stack.callback(live.close)
-        stack.callback(lambda: live.stop_writing(time.monotonic() + _TICK))  # where the server does not come up
+        stack.callback(lambda: live.stop_writing(time.monotonic() + _TICK))  # if the start fails
         sql = SqlProcesses(live, options.limits)
         stack.callback(sql.stop)
         core = Core(
@@ -100,7 +100,7 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
         scheme, host, port = parts_of(options.listen)
         listen = partial(_listen, transport, StoreService(core).methods, core, connections())
         port = listen(f"{bracketed(host)}:{port}", tokens, None if tls is None else tls.credentials)
-        socket_folder = Path(tempfile.mkdtemp(prefix="wtsbench-store-"))  # 0700: only its owner gets in
+        socket_folder = Path(tempfile.mkdtemp(prefix="wtsbench-store-"))  # mode 0700: only its owner has access
         stack.callback(shutil.rmtree, socket_folder, ignore_errors=True)
         local_path = socket_folder / "socket"
         listen(f"unix:{local_path}", None, None)
@@ -121,7 +121,7 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
                 notices=[] if tls is None else tls.notices,
             )
         )
-        while not stop.is_set():  # to wait for it here would hold what a signal's handler needs to set it
+        while not stop.is_set():  # `stop.wait()` would hold the lock that a signal's handler needs to set it
             time.sleep(_TICK)
         return _drain(core, transport, options.drain_seconds)
 
@@ -134,12 +134,12 @@ def stop_on_signals(stop: threading.Event) -> None:
             os._exit(128 + number)
         stop.set()
 
-    for one in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(one, handle)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, handle)
 
 
 def _drain(core: Core, transport: Transport, seconds: float) -> bool:
-    """Refuse what is new, finish what was begun, and close the doors; a stuck client cannot keep them open."""
+    """Refuse new requests, finish those in progress, and close the connections, those of stuck clients too."""
     deadline = time.monotonic() + seconds
     core.draining = True
     core.sql.stop()
@@ -151,7 +151,7 @@ def _drain(core: Core, transport: Transport, seconds: float) -> bool:
 
 @contextmanager
 def _owned(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, as every writer does, but for as long as the server lives."""
+    """Hold the folder's lock like every writer, but for the server's lifetime."""
     other = living_owner(folder)
     if other is not None:
         raise StoreBusy(
@@ -208,13 +208,13 @@ def _verified(live: LiveStore) -> dict[str, Any]:
 
 
 def _merged(live: LiveStore, source: Path, folder: Path) -> dict[str, Any]:
-    with opened(source, folder) as found:
-        merged: Merged = live.call(lambda engine: merge_into(found, engine))
+    with opened(source, folder) as opened_source:
+        merged: Merged = live.call(lambda engine: merge_into(opened_source, engine))
     return merged.record()
 
 
 class _Exporter:
-    """Exports of a store into a folder beside it, one at a time, each of one moment."""
+    """Exports of a store into its folder `exports`, one at a time, each of one snapshot."""
 
     def __init__(self, live: LiveStore, folder: Path) -> None:
         self._live = live

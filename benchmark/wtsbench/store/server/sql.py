@@ -1,7 +1,7 @@
-"""Questions in SQL, each computed by a process of its own on a copy of what it reads: see `sql_process`.
+"""SQL queries, each computed by a process of its own on a copy of the data that it reads: see `sql_process`.
 
-The engine that owns the store never sees a stranger's SQL. No function, however long it takes for one value, keeps
-anything else from going on, for the process can be killed, and what it takes of memory and processor is its own.
+The engine that owns the store never runs a client's SQL. However long a function in it takes, nothing else is blocked:
+the process can be killed, and has limits of its own on memory and processor time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NARROW = "narrow it with WHERE or LIMIT, or export the store."
 
 
 class SqlProcesses:
-    """Answers questions in SQL."""
+    """Answers SQL queries."""
 
     def __init__(self, live: LiveStore, limits: Limits) -> None:
         self._live = live
@@ -38,14 +38,14 @@ class SqlProcesses:
         self._mutex = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._spare: subprocess.Popen[bytes] | None = None
-        """One that waits for the next question, after the first: to start takes longer than most answers."""
+        """An idle process for the next query, kept after the first one: starting takes longer than most answers."""
         self._stopped = False
 
     def stream(self, sql: str, parameters: Sequence[Any], *, stop: Stop) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """The answer to a question, batch by batch. The iterator must be exhausted or closed; `stop` ends it.
+        """The answer to a query, batch by batch. The iterator must be exhausted or closed; `stop` ends the query.
 
         Raises:
-            StoreRefused: it is not what a reader may send, or takes more time or memory, or gives more, than it may.
+            StoreRefused: the query is not allowed, or exceeds the limits of time, memory or size of the answer.
         """
         answer = self._stream(sql, parameters, stop)
         schema = next(answer)
@@ -53,7 +53,7 @@ class SqlProcesses:
         return schema, answer
 
     def stop(self) -> None:
-        """End what is being computed, and begin nothing more."""
+        """End all queries, and refuse further ones."""
         with self._mutex:
             self._stopped = True
             for process in self._running:
@@ -127,19 +127,19 @@ class SqlProcesses:
                     self._spare = _start()
 
     def _send(self, process: subprocess.Popen[bytes], needed: dict[str, list[str]]) -> None:
-        """Send the tables, all of one moment."""
+        """Send the tables, all of one snapshot."""
         assert process.stdin is not None
         with self._live.moment(list(needed)) as cursors:
             for table, columns in needed.items():
-                known = [name for name in TABLES[table].names if name in columns]
-                reader = cursors[table].sql(f"SELECT {', '.join(known)} FROM {table}").to_arrow_reader(65_536)
+                selected = [name for name in TABLES[table].names if name in columns]
+                reader = cursors[table].sql(f"SELECT {', '.join(selected)} FROM {table}").to_arrow_reader(65_536)
                 frames.write(process.stdin, frames.SCHEMA, reader.schema.serialize())
                 for batch in reader:
                     frames.write(process.stdin, frames.BATCH, memoryview(batch.serialize()))
                 frames.write(process.stdin, frames.END)
 
     def _ended(self, late: bool) -> Exception:
-        """Why a process ended before it had answered."""
+        """The error for a process that ended before it had answered."""
         if self._stopped:
             return _stopping()
         if late:
@@ -159,7 +159,7 @@ def _start() -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        # Each thread would reserve addresses of its own, which count against the limit.
+        # Else each thread reserves address space of its own, which counts against the limit.
         env={**os.environ, "MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"},
     )
 
@@ -168,7 +168,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     for pipe in (process.stdin, process.stdout):
         assert pipe is not None
-        with suppress(OSError):  # what was not sent yet cannot be
+        with suppress(OSError):  # unsent bytes cannot be flushed
             pipe.close()
     process.wait()
 
@@ -178,16 +178,16 @@ def _stopping() -> StoreBusy:
 
 
 def _expected(process: subprocess.Popen[bytes], kind: bytes, most: int | None = None) -> bytes:
-    """The content of the next frame, which must be of this kind, or the end (then nothing).
+    """The content of the next frame, which must be of this kind; empty for the end.
 
     Raises:
-        StoreRefused: the process says why there is none.
+        StoreRefused: the process refused the query.
     """
     assert process.stdout is not None
-    found, content = frames.read(process.stdout, most)
-    if found == frames.REFUSED:
-        told = json.loads(content)
-        raise StoreRefused(told["message"], remedy=told["remedy"])
-    if found not in (kind, frames.END):
+    received_kind, content = frames.read(process.stdout, most)
+    if received_kind == frames.REFUSED:
+        refusal = json.loads(content)
+        raise StoreRefused(refusal["message"], remedy=refusal["remedy"])
+    if received_kind not in (kind, frames.END):
         raise EOFError
     return content

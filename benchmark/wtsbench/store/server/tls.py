@@ -1,4 +1,4 @@
-"""The certificate that a server shows, for as long as it runs."""
+"""The certificate of a running server, and its renewal."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from wtsbench.files import read_small
 from wtsbench.store.server.certificates import authority, expiring, require_valid, server_certificate
 
 _LOOK_SECONDS = 600.0
-"""How often a running server looks at its certificate."""
+"""How often a running server checks its certificate."""
 
 
 class Tls:
-    """The certificate of a server, looked at while it runs: its own is renewed, and another may be replaced."""
+    """The certificate of a server: its own is renewed while it runs, and changes to a given file are noticed."""
 
     def __init__(
         self, folder: Path, *, certificate: Path | None, key: Path | None, client_ca: Path | None, names: Sequence[str]
     ) -> None:
-        """Have one that is valid.
+        """Load a valid certificate, or make one.
 
         Args:
-            folder: where the server's own are kept.
-            certificate: PEM of another one; None takes its own.
-            key: of that one.
-            client_ca: PEM of the authority whose certificates clients must show; None demands none.
-            names: that its own certificate is for.
+            folder: folder of the server's own certificates.
+            certificate: PEM of a given certificate; None takes the server's own.
+            key: PEM of the given certificate's key.
+            client_ca: PEM of the authority whose certificates clients must present; None requires none.
+            names: host names for the server's own certificate.
 
         Raises:
-            StoreError: it is none, has expired, or is not valid yet.
+            StoreError: the certificate cannot be read, has expired, or is not valid yet.
         """
         self._folder = folder
         self._given = certificate, key
         self._names = list(names)
         self.ca = authority(folder) if certificate is None else None
-        """What clients are to trust, where the certificate is the server's own."""
+        """Certificate of the authority that clients must trust, if the certificate is the server's own."""
         self._roots = None if client_ca is None else _bytes(client_ca)
         self._pair = self._read()
         self._looked = time.monotonic()
@@ -61,13 +61,13 @@ class Tls:
         return grpc.ssl_server_certificate_configuration([self._pair], self._roots)
 
     def _changed(self) -> Any:
-        """Called with every connection; None where nothing has changed."""
+        """The new configuration, if the certificate has changed; else None. Called for every connection."""
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return None
         self._looked = time.monotonic()
         try:
             pair = self._read()
-        except UserError as error:  # connections go on with what there was, and their clients say what is wrong with it
+        except UserError as error:  # connections go on with the old one, and clients report what is wrong with it
             traceback.print_exception(error)
             return None
         if pair == self._pair:

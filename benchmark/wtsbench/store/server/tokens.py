@@ -1,7 +1,7 @@
-"""Bearer tokens: who may do what at a server, for how long. Kept hashed, in a file that only its owner may read.
+"""Bearer tokens: what a client may do at a server, for how long. Stored hashed, in a file that only its owner can read.
 
-A token is `wtsb_ID_SECRET`; ID is public and names it in lists and logs, SECRET are 256 random bits, so one round of
-SHA-256 is enough to keep it. Scopes, each including the ones before it:
+A token is `wtsb_ID_SECRET`; ID is public and names it in lists and logs, SECRET has 256 random bits, so one round of
+SHA-256 protects it. Scopes, each including the ones before it:
 
     read          ask anything
     append:GRID   read, and submit the grid of that name: begin attempts at trials within that grid, and append to those
@@ -37,11 +37,11 @@ FILE = "tokens.json"
 
 
 class Token(Frozen):
-    """A token as it is kept."""
+    """A token as it is stored."""
 
     id: str
     name: str
-    """For people: whose it is."""
+    """Name of its user, for display."""
     scope: str
     hash: str
     """SHA-256 of the secret, in hexadecimal digits."""
@@ -59,7 +59,7 @@ class Token(Frozen):
 
 @dataclass(frozen=True)
 class Grant:
-    """What whoever asks may do."""
+    """The rights of a client."""
 
     name: str
     scope: str
@@ -82,14 +82,14 @@ class Grant:
 
     @property
     def limited(self) -> bool:
-        """Whether not everything may be written."""
+        """Whether the token may write for one grid only, or not at all."""
         return self.scope not in ("admin", "append")
 
     def require_trial(self, trial_id: str, run: str, shared_id: str | None) -> None:
         """Raise StoreDenied unless attempts at a trial may be begun.
 
-        A grid's token begins those of its own runs, at trials whose ids are within the grid: so it can finish none that
-        counts for others.
+        A token for one grid may begin attempts of that grid's runs only, at trials whose ids belong to the grid: so it
+        cannot finish a trial that counts for others.
         """
         self.require_append()
         if self._grid is None:
@@ -103,7 +103,7 @@ class Grant:
             )
 
     def may_append(self, scope: str | None) -> bool:
-        """Whether records of attempts may be sent that were begun under a token of this scope; None is no token."""
+        """Whether the client may append to attempts begun with a token of this scope; None for no token."""
         return not self.limited or (self._grid is not None and scope == self.scope)
 
     @property
@@ -113,7 +113,7 @@ class Grant:
 
 _OTHER = "use another token, or ask whoever runs the server for one."
 OWNER = Grant("owner", "admin")
-"""Whoever can open the server's local socket owns the folder anyway."""
+"""The rights on the server's local socket: only the owner of the folder can open it."""
 
 
 class Tokens:
@@ -123,18 +123,18 @@ class Tokens:
         self._folder = folder
         self._path = folder / FILE
         self._known: tuple[tuple[int, int, int] | None, dict[str, Token]] = None, {}
-        """The file's state when it was read, and what it held: one value, for several threads ask."""
+        """State of the file when it was read, and its tokens: one value, because several threads use it."""
 
     def create(self, *, name: str, scope: str, valid: timedelta | None) -> tuple[Token, str]:
         """Make a token.
 
         Args:
-            name: for people.
+            name: for display.
             scope: see the module.
-            valid: how long; None is for ever.
+            valid: how long it is valid; None for ever.
 
         Returns:
-            What is kept, and the token itself, which is kept nowhere.
+            The stored form, and the token itself, which is stored nowhere.
 
         Raises:
             SpecError: there is no such scope.
@@ -155,16 +155,16 @@ class Tokens:
             tokens[token.id] = token
         return token, f"wtsb_{token.id}_{secret}"
 
-    def revoke(self, one: str) -> list[Token]:
-        """End a token by its id, or all of a name; those already ended stay as they are.
+    def revoke(self, id_or_name: str) -> list[Token]:
+        """Revoke a token by its id, or all tokens of a name; those revoked before stay as they are.
 
         Raises:
-            SpecError: there is none.
+            SpecError: there is no such token.
         """
         with self._changing() as tokens:
-            meant = [token for token in tokens.values() if one in (token.id, token.name)]
+            meant = [token for token in tokens.values() if id_or_name in (token.id, token.name)]
             if not meant:
-                raise SpecError(f"there is no token {one!r}", remedy="`wtsbench store token list` lists them.")
+                raise SpecError(f"there is no token {id_or_name!r}", remedy="`wtsbench store token list` lists them.")
             now = datetime.now(UTC)
             ended = [token.model_copy(update={"revoked_at": token.revoked_at or now}) for token in meant]
             tokens.update({token.id: token for token in ended})
@@ -175,20 +175,20 @@ class Tokens:
         return sorted(self._read().values(), key=lambda token: token.created_at)
 
     def grant(self, token: str) -> Grant:
-        """What a token allows, now.
+        """The rights that a token gives now.
 
         Raises:
-            StoreDenied: it is none of ours, or was revoked, or has expired. The message never holds the token.
+            StoreDenied: it is unknown, revoked or expired. The message never holds the token.
         """
         match = _TOKEN.fullmatch(token)
-        known = self._read().get(match[1]) if match else None
-        if match is None or known is None or not hmac.compare_digest(known.hash, _hash(match[2])):
+        stored = self._read().get(match[1]) if match else None
+        if match is None or stored is None or not hmac.compare_digest(stored.hash, _hash(match[2])):
             raise StoreDenied(
                 "the server does not know the token", remedy="check the file that WTSBENCH_TOKEN_FILE names."
             )
-        if known.state != "valid":
-            raise StoreDenied(f"token {known.name} ({known.id}) is {known.state}", remedy=_OTHER)
-        return Grant(known.name, known.scope)
+        if stored.state != "valid":
+            raise StoreDenied(f"token {stored.name} ({stored.id}) is {stored.state}", remedy=_OTHER)
+        return Grant(stored.name, stored.scope)
 
     def _read(self) -> dict[str, Token]:
         try:
@@ -196,14 +196,14 @@ class Tokens:
         except FileNotFoundError:
             return {}
         seen = (status.st_ino, status.st_mtime_ns, status.st_size)
-        known = self._known
-        if seen != known[0]:  # whoever was revoked is so at once
+        cached = self._known
+        if seen != cached[0]:  # so that a revocation holds at once
             try:
                 listed = json.loads(read_plain(self._path))
-                self._known = known = seen, {row["id"]: Token.model_validate(row) for row in listed}
+                self._known = cached = seen, {row["id"]: Token.model_validate(row) for row in listed}
             except ValueError as error:
                 raise StoreError(f"{self._path} is no file of tokens", remedy="restore it, or remove it.") from error
-        return known[1]
+        return cached[1]
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Token]]:

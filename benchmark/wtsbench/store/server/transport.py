@@ -1,7 +1,7 @@
-"""How requests reach a server: gRPC, with bounds on everything that whoever has no token can make it hold.
+"""How requests reach a server: gRPC, with bounds on all memory that a client without a token can occupy.
 
-A stream is a coroutine on one event loop, and no thread. Whoever calls is known by the headers: without a valid token a
-stream ends there, and nothing that it sends is read, so it holds no more than what HTTP/2 lets a sender send ahead.
+A stream is a coroutine on one event loop, and needs no thread. The headers identify the client: without a valid token
+the stream ends there and none of its messages is read, so it occupies at most HTTP/2's flow-control window.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from wtsbench.store.wire import StoreDenied, StoreRefused
 
 SERVICE = "arrow.flight.protocol.FlightService"
 STREAMS = 100
-"""Streams of one connection at once; more wait at the client."""
+"""Concurrent streams of one connection; further ones wait at the client."""
 _HANDSHAKE_SECONDS = 10
 _IDLE_SECONDS = 300
-"""After which a connection without a request is closed; clients connect again by themselves."""
+"""After this time without a request a connection is closed; clients reconnect by themselves."""
 _T = TypeVar("_T")
 
 
 @dataclass(kw_only=True)
 class Call:
-    """A request as its method sees it: messages, one by one."""
+    """A request as its method sees it: messages one by one."""
 
     who: Grant | StoreDenied
     _context: Any
@@ -42,26 +42,26 @@ class Call:
 
     @property
     def name(self) -> str:
-        """Whose token it is; nothing where there is none."""
+        """Name of the client's token; empty without a valid one."""
         return "" if isinstance(self.who, StoreDenied) else self.who.name
 
     @property
     def grant(self) -> Grant:
-        """Who calls.
+        """The client's rights.
 
         Raises:
-            StoreDenied: nobody who may.
+            StoreDenied: it has no valid token.
         """
         if isinstance(self.who, StoreDenied):
             raise self.who
         return self.who
 
     async def receive(self) -> bytes | None:
-        """The next message; None behind the last.
+        """The next message; None after the last.
 
         Raises:
-            StoreRefused: it does not come.
-            StoreBusy: too many others come at once.
+            StoreRefused: it does not arrive in time.
+            StoreBusy: too many others are being received.
         """
         async with self._receiving(self.grant.name):
             try:
@@ -77,10 +77,10 @@ class Call:
         return await self.receive() or b""
 
     async def send(self, message: bytes) -> None:
-        """Answer with a message.
+        """Send a message to the client.
 
         Raises:
-            StoreRefused: the client does not take it.
+            StoreRefused: the client does not read it in time.
         """
         try:
             await asyncio.wait_for(self._context.write(message), MESSAGE_SECONDS)
@@ -101,7 +101,7 @@ class Transport:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Have the loop do something, and wait for it."""
+        """Run a coroutine on the loop, and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def listen(
@@ -118,17 +118,17 @@ class Transport:
 
         Args:
             address: HOST:PORT, or unix:PATH.
-            methods: of Flight, by their names there.
-            tokens: who may ask; None where everybody is the owner.
-            credentials: for TLS; None without.
-            connections: how many at once.
-            receiving: a place to receive a message in, for a name.
+            methods: methods of Flight, by name.
+            tokens: the accepted tokens; None if every client is the owner.
+            credentials: for TLS; None without TLS.
+            connections: limit of connections at once.
+            receiving: context manager that limits receiving a message, by name of the token.
 
         Returns:
             The port.
 
         Raises:
-            RuntimeError: nothing can listen there.
+            RuntimeError: the server cannot listen there.
         """
         return self.run(self._listen(address, _Methods(methods, tokens, receiving), credentials, connections))
 
@@ -145,7 +145,7 @@ class Transport:
             "grpc.max_connection_idle_ms": 1000 * _IDLE_SECONDS,
             "grpc.keepalive_time_ms": 60_000,
             "grpc.keepalive_timeout_ms": 20_000,
-            # A compressed message is unpacked before its size is looked at; clients of Flight send none.
+            # A compressed message is unpacked before its size is checked; clients of Flight send none.
             "grpc.compression_enabled_algorithms_bitset": 1,
             "grpc.per_message_decompression": 0,
         }
@@ -159,7 +159,7 @@ class Transport:
         return int(port)
 
     def close(self, seconds: float) -> bool:
-        """Take no more requests, and cut those off that take longer; whether all was closed in time."""
+        """Refuse further requests, and cut off those that take longer; whether all was closed in time."""
         if self.loop.is_closed():
             return True
 
@@ -181,7 +181,7 @@ class Transport:
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
-    """The methods of Flight, with raw messages: every call is taken as two streams, which it is on the wire."""
+    """The methods of Flight, with raw messages: every call is handled as two streams, as it is on the wire."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
         self._receiving = receiving
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        """Find who calls, and what for; a refusal is raised by the method, which counts it."""
+        """Find the client and the method; a refusal is raised within the method, which counts it."""
         service, _, name = str(handler_call_details.method).lstrip("/").partition("/")
         method = self._methods.get(name) if service == SERVICE else None
         if method is None:
@@ -212,7 +212,7 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no typ
 
 
 def _printable(message: str) -> str:
-    """A message as gRPC takes it."""
+    """A message that gRPC accepts."""
     return message.encode("utf-8", "replace").decode()
 
 

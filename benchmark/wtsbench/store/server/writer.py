@@ -1,4 +1,4 @@
-"""Group commit: what waits together is made durable in one transaction, by the one thread that writes."""
+"""Group commit: waiting requests are made durable together in one transaction, by the only thread that writes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from wtsbench.store.server.durable import Durable
 GROUP_JOBS = 256
 """Requests of one transaction."""
 GROUP_BYTES = 64 * 2**20
-"""After which a transaction takes no further request."""
+"""Bytes after which a transaction takes no further request."""
 QUEUE_BYTES = 512 * 2**20
-"""What may wait in memory to be committed; beyond it, senders wait, and then are asked to come again."""
+"""Limit of requests waiting in memory; beyond it senders wait, and then are told to try again."""
 LINGER = 0.01
-"""Seconds to wait for those whom the last commit answered to send again: one commit costs more than waiting."""
+"""Seconds to wait for the clients of the last commit to send again: another commit costs more than waiting."""
 QUEUE_SECONDS = 20.0
 """How long a sender waits for room in the queue."""
 
@@ -35,21 +35,21 @@ class Job:
 
     size: int
     records: Sequence[Batch] | bytes = ()
-    """What is to be appended; bytes are read by the writer, since many threads at once would be slower."""
+    """Records to append; bytes are decoded by the writer, because many threads at once would be slower."""
     change: Callable[[Engine], Any] | None = None
     answer: Future[Any] = field(default_factory=Future)
-    """Comes when it is durable."""
+    """Set when the change is durable."""
 
 
 class Writer:
-    """The queue, and the thread that commits what is in it."""
+    """The queue of requests, and the thread that commits them."""
 
     def __init__(self, durable: Durable, observe: Callable[[int, int, float], None]) -> None:
-        """Start.
+        """Start the thread.
 
         Args:
             durable: the database.
-            observe: told of every transaction: its requests, its rows, its seconds.
+            observe: called for every transaction with its requests, rows and seconds.
         """
         self._durable = durable
         self._observe = observe
@@ -57,10 +57,10 @@ class Writer:
         self._waiting: deque[Job] = deque()
         self._bytes = 0
         self._wanted = 1
-        """Requests that the writer waits for: to wake it for each would cost more than the waiting."""
+        """Number of requests that the writer waits for: waking it for each one would cost more."""
         self._closing = False
         self.pause = threading.Lock()
-        """Whoever holds it keeps transactions waiting."""
+        """While it is held, no transaction begins."""
         self._thread = threading.Thread(target=self._write, name="wtsbench-store-writer")
         self._thread.start()
 
@@ -89,7 +89,7 @@ class Writer:
                 self._mutex.notify_all()
 
     def stop(self, deadline: float) -> None:
-        """Take no more requests, and commit those that wait, until the deadline (monotonic)."""
+        """Refuse further requests, and commit waiting ones until the deadline (monotonic)."""
         with self._mutex:
             self._closing = True
             self._mutex.notify_all()
@@ -97,7 +97,7 @@ class Writer:
 
     @property
     def stopped(self) -> bool:
-        """Whether all that waited is committed, and nothing more will be."""
+        """Whether the writer has ended: all waiting requests are committed."""
         return not self._thread.is_alive()
 
     def _write(self) -> None:
@@ -133,12 +133,12 @@ class Writer:
                 appended, rows = engine.append_all([_read(job.records) for job in group if job.change is None])
                 appends = iter(appended)
                 answers = [next(appends) if job.change is None else job.change(engine) for job in group]
-        except Exception as error:  # noqa: BLE001  # whatever it is, each sender must hear of it
-            told = self._durable.mended(error)
+        except Exception as error:  # noqa: BLE001  # each sender must get the error, whatever it is
+            reported = self._durable.mended(error)
             if len(group) == 1:
-                group[0].answer.set_exception(told)
+                group[0].answer.set_exception(reported)
             else:
-                for job in group:  # one of them is at fault: the others must not suffer
+                for job in group:  # commit each alone, so that one bad request does not fail the others
                     self._commit([job])
             return
         self._observe(len(group), rows, time.monotonic() - begun)
@@ -150,7 +150,7 @@ class Writer:
 
 
 def _read(records: Sequence[Batch] | bytes) -> Sequence[Batch] | StoreError:
-    """Records, or why they are none."""
+    """Decoded records, or the error if they are invalid."""
     if not isinstance(records, bytes):
         return records
     try:

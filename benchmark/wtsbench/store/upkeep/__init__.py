@@ -1,1 +1,1 @@
-"""What keeps a store in order: verified, copied, exported, merged."""
+"""Maintenance of a store: verify, back up, export, merge."""

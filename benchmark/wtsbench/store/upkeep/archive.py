@@ -1,7 +1,7 @@
-"""A store whole: its attempts as the records that they were, for verifying, exporting and merging.
+"""Reading a whole store: attempts as their original records, for verifying, exporting and merging.
 
-Rows lie in the engine in the order in which they came, and so does the ledger: a record's rows are found by counting,
-and with them its digest can be computed again.
+The engine keeps rows and ledger in order of arrival. So the ledger's row counts say which rows belong to a record, and
+its digest can be recomputed.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ LEDGER = pa.schema(
         pa.field("digest", pa.string(), nullable=False),
     ]
 )
-"""The records of sealed attempts, by attempt in the order in which they came."""
+"""Columns of the ledger: records of sealed attempts, by attempt and in order of arrival."""
 ATTEMPTS = pa.schema(
     [*_KEY, *(pa.field(name, kind) for name, kind in (("run", pa.string()), ("started_at", _TIME)))]
     + [pa.field(name, pa.string()) for name in ("token", "scope")]
 )
-"""All attempts, as `engine.Begun`; run and start are null of those begun in another store."""
+"""Columns of all attempts, as in `transaction.Begun`; run and start are null for those begun in another store."""
 SCOPED = {"attempts": ATTEMPTS, "ledger": LEDGER, **RECORD_TABLES}
-"""What an archive holds by trial."""
+"""Tables of an archive that are divided by trial id."""
 _SEALED = " SEMI JOIN trials_rows AS t ON t.key = k.key"
 
 
 def scoped_sql(table: str) -> str:
-    """SQL for one of SCOPED, of the trials whose id begins as its parameter says, attempt by attempt."""
+    """SQL for a table of SCOPED, for trials whose id begins with its parameter, attempt by attempt."""
     begins = "WHERE starts_with(k.trial_id, ?) ORDER BY k.trial_id, k.attempt"
     if table == "attempts":
         return f"SELECT {', '.join(ATTEMPTS.names)} FROM attempt_keys AS k {begins}"
@@ -53,22 +53,22 @@ def scoped_sql(table: str) -> str:
 
 
 class Archive:
-    """One transaction's view of a whole store."""
+    """A whole store as one transaction sees it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._db = engine.connection
 
     def column(self, sql: str) -> list[Any]:
-        """The first column of a statement's answer."""
+        """The first column of a statement's result."""
         return [row[0] for row in self._db.execute(sql).fetchall()]
 
     def attempt_keys(self) -> list[_Attempt]:
-        """Every attempt that is known, sealed or not, in order of arrival."""
+        """Every attempt, sealed or not, in order of arrival."""
         return self._db.execute("SELECT trial_id, attempt FROM attempt_keys ORDER BY key").fetchall()
 
     def records(self, trial_id: str, attempt: int) -> list[Batch]:
-        """The records of an attempt as they came, rebuilt from its rows; none of one whose rows were dropped.
+        """The records of an attempt as they arrived, rebuilt from its rows; empty if the attempt was superseded.
 
         Raises:
             StoreError: the rows are more or fewer than the ledger says.
@@ -79,12 +79,12 @@ class Archive:
             return []
         query = "SELECT sequence, table_name, row_count, digest FROM ledger WHERE key = ? ORDER BY rowid"
         entries = self._db.execute(query, [key]).fetchall()
-        found = []
+        batches = []
         for name in dict.fromkeys(table for _, table, _, _ in entries):
             rows, start = self._rows_of(name, key, trial_id, attempt), 0
             for sequence, table, count, digest in entries:
                 if table == name:
-                    found.append(
+                    batches.append(
                         Batch(
                             table=name,
                             trial_id=trial_id,
@@ -100,30 +100,30 @@ class Archive:
                 raise StoreError(
                     f"attempt {attempt} of trial {trial_id[:12]} has {rows.num_rows} rows of {name}, its ledger {start}"
                 )
-        return sorted(found, key=lambda batch: batch.sequence)
+        return sorted(batches, key=lambda batch: batch.sequence)
 
     def _rows_of(self, table: str, key: int, trial_id: str, attempt: int) -> pa.Table:
         schema = RECORD_TABLES[table]
         columns = ", ".join(name for name in schema.names if name not in ATTEMPT)
-        # Of `trials` an attempt has one row, in the one place or the other.
+        # An attempt has one row of `trials`, in one of the two tables.
         source = "(FROM trials_rows UNION ALL BY NAME FROM trials_waiting)" if table == "trials" else f"{table}_rows"
         order = "" if table == "trials" else " ORDER BY rowid"
         query = f"SELECT ?, ?, {columns} FROM {source} WHERE key = ?{order}"
-        found: pa.Table = self._db.sql(query, params=[trial_id, attempt, key]).to_arrow_table()
-        return found.rename_columns(schema.names).cast(schema)
+        rows: pa.Table = self._db.sql(query, params=[trial_id, attempt, key]).to_arrow_table()
+        return rows.rename_columns(schema.names).cast(schema)
 
     def dataset(self, data_digest: str) -> tuple[dict[str, Any], pa.Table]:
-        """A prepared data set's row, and its items in the order in which they came."""
+        """A prepared data set's row, and its items in order of arrival."""
         row = self._engine.read(Query("datasets").where("data_digest = ?", data_digest)).to_pylist()[0]
         names = ", ".join(TABLES["items"].names)
         query = f"SELECT {names} FROM items WHERE data_digest = ? ORDER BY rowid"
         items: pa.Table = self._db.sql(query, params=[data_digest]).to_arrow_table()
         return row, items.cast(TABLES["items"])
 
-    # -- giving out all of it
+    # -- reading all of it
 
     def scoped(self, table: str, shard: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """One of SCOPED, of the trials whose id begins so."""
+        """Rows of a table of SCOPED for trials whose id begins with `shard`."""
         schema = SCOPED[table]
         reader: pa.RecordBatchReader = self._db.sql(scoped_sql(table), params=[shard]).to_arrow_reader(65_536)
         return schema, (
@@ -135,11 +135,11 @@ class Archive:
         return self._engine.read(Query(table))
 
     def items(self, data_digest: str) -> pa.Table:
-        """A data set's items, as they came."""
+        """A data set's items, in order of arrival."""
         return self.dataset(data_digest)[1]
 
     def attempts(self) -> Sequence[Begun]:
-        """Every attempt, by number: what was first stays first."""
+        """Every attempt, by number, so that the order of attempts is kept."""
         rows = self._db.execute(f"SELECT {', '.join(Begun._fields)} FROM attempt_keys ORDER BY key").fetchall()
         return [Begun(*row) for row in rows]
 
@@ -153,20 +153,20 @@ class Archive:
         rows: list[dict[str, Any]] = self.whole("grids").to_pylist()
         return rows
 
-    # -- taking in what was in another store
+    # -- merging another store in
 
     def ledger(self, trial_id: str) -> dict[int, dict[int, str]]:
-        """The attempts of a trial, with their records' digests by sequence number."""
+        """The attempts of a trial, each with its records' digests by sequence number."""
         query = (
             "SELECT k.attempt, l.sequence, l.digest FROM attempt_keys AS k LEFT JOIN ledger AS l USING (key)"
             " WHERE k.trial_id = ?"
         )
-        found: dict[int, dict[int, str]] = {}
+        attempts: dict[int, dict[int, str]] = {}
         for attempt, sequence, digest in self._db.execute(query, [trial_id]).fetchall():
-            known = found.setdefault(attempt, {})
+            digests = attempts.setdefault(attempt, {})
             if sequence is not None:
-                known[sequence] = digest
-        return found
+                digests[sequence] = digest
+        return attempts
 
     def done_attempt(self, trial_id: str) -> int | None:
         """The attempt of a trial that is done."""
@@ -175,19 +175,21 @@ class Archive:
         return None if row is None else int(row[0])
 
     def has_dataset(self, data_digest: str) -> bool:
-        """Whether a data set is here."""
+        """Whether a data set is stored."""
         return self._row("SELECT 1 FROM datasets WHERE data_digest = ?", [data_digest]) is not None
 
     def take_grids(self, rows: Sequence[dict[str, Any]]) -> int:
-        """Keep submissions of elsewhere beside those here, all numbered by their time; how many are new."""
-        here = self.grids()
-        known = [{**one, "submission": 0} for one in here]
-        new = [row for row in rows if {**row, "submission": 0} not in known]
+        """Add another store's submissions and renumber all by time; the number of new ones."""
+        stored = self.grids()
+        unnumbered = [{**row, "submission": 0} for row in stored]
+        new = [row for row in rows if {**row, "submission": 0} not in unnumbered]
         if new:
             names = [name for name in TABLES["grids"].names if name != "submission"]
-            ordered = sorted([*here, *new], key=lambda row: (row["submitted_at"], *(str(row[name]) for name in names)))
+            ordered = sorted(
+                [*stored, *new], key=lambda row: (row["submitted_at"], *(str(row[name]) for name in names))
+            )
             numbered = [{**row, "submission": number} for number, row in enumerate(ordered, 1)]
-            self._db.execute("DROP TABLE grids")  # a row's key cannot be given anew in the transaction that deleted it
+            self._db.execute("DROP TABLE grids")  # a deleted row's key cannot be reused in the same transaction
             self._db.execute(grids_table())
             insert(self._db, "grids", pa.Table.from_pylist(numbered, schema=TABLES["grids"]))
         return len(new)

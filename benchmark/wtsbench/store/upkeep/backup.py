@@ -1,4 +1,4 @@
-"""Backups: a copy of a store's database, made while it is in use, and a store made from one."""
+"""Backups: copying a store's database while it is in use, and restoring a store from a copy."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SUFFIX = ".duckdb"
 
 
 def back_up(folder: Path, out: Path) -> dict[str, Any]:
-    """Copy a store that no server owns. Its writers wait meanwhile; readers do not.
+    """Copy a store that no server owns. Writers wait meanwhile; readers do not.
 
     Args:
         folder: the store's folder.
         out: the file to write; its folder exists.
 
     Raises:
-        StoreError: the file is there already, or cannot be written.
+        StoreError: the file exists, or cannot be written.
     """
     with locked(folder, shared=True):
         _require_new(out)
@@ -41,7 +41,7 @@ def back_up(folder: Path, out: Path) -> dict[str, Any]:
 
 
 def back_up_live(live: LiveStore, folder: Path, name: str) -> dict[str, Any]:
-    """Copy the store of a server into its folder of backups. Writers wait meanwhile; readers do not."""
+    """Copy a server's store into its folder of backups. Writers wait meanwhile; readers do not."""
     out = folder / f"{name}{SUFFIX}"
     folder.mkdir(mode=0o700, exist_ok=True)
     with live.still() as files:
@@ -50,20 +50,20 @@ def back_up_live(live: LiveStore, folder: Path, name: str) -> dict[str, Any]:
 
 
 def restore(backup: Path, folder: Path) -> Verdict:
-    """Make a store of a backup, after checking all that is in it.
+    """Make a store from a backup, after verifying its contents.
 
     Args:
         backup: a file that `back_up` wrote.
-        folder: where there is no store yet.
+        folder: the new store's folder; it has no store yet.
 
     Returns:
-        What the check found: a store with faults is not made.
+        The result of the check; if it found faults, no store is made.
 
     Raises:
-        StoreError: there is a store already, or part of one, or the backup is none.
+        StoreError: the folder has a store or part of one, or the file is no backup.
     """
     target = folder.absolute() / DATABASE
-    _require_no_store(target)  # before a folder is made, or waited for
+    _require_no_store(target)  # before the folder is made or its lock waited for
     if not backup.is_file():
         raise StoreError(f"{backup} is no backup", remedy="name a file that `wtsbench store backup` wrote.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,8 +88,8 @@ def restore(backup: Path, folder: Path) -> Verdict:
 
 
 def _copy(files: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Copy a database with its log, then write the log into the copy: one whole file, or none."""
-    hidden = out.with_name(f".{out.name}.{secrets.token_hex(8)}")  # two may back up under one name: the first has it
+    """Copy a database with its log, then checkpoint the copy: one complete file, or none."""
+    hidden = out.with_name(f".{out.name}.{secrets.token_hex(8)}")  # of two backups of one name the first is kept
     try:
         for file in files:
             _copy_file(file, hidden.with_name(hidden.name + file.name.removeprefix(DATABASE)))
@@ -107,12 +107,12 @@ def _copy(files: Sequence[Path], out: Path) -> dict[str, Any]:
 
 
 def _name(hidden: Path, out: Path) -> None:
-    """Give a whole file its name, unless that is taken by now."""
+    """Give a complete file its name, unless that is taken by now."""
     try:
         os.link(hidden, out)
     except FileExistsError:
         raise _taken(out) from None
-    except OSError:  # a file system without links
+    except OSError:  # a file system without hard links
         _require_new(out)
         hidden.rename(out)
 
@@ -129,7 +129,7 @@ def _copy_file(source: Path, target: Path) -> None:
 def _require_no_store(target: Path) -> None:
     if target.exists():
         raise StoreError(f"there is a store in {target.parent} already", remedy="restore into another folder.")
-    if _log(target).exists():  # of a store that was deleted: it would go into the restored one
+    if _log(target).exists():  # of a deleted store: the engine would replay it into the restored one
         raise StoreError(f"{_log(target)} is left over from another store", remedy="restore into another folder.")
 
 

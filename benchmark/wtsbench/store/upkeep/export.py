@@ -1,16 +1,16 @@
-"""A store as plain files, for every other tool, and back.
+"""Exporting a store to Parquet or Arrow files, for other tools, and reading them back.
 
-    OUT/manifest.json                       what is there; written last, so without it an export is not whole
+    OUT/manifest.json                       list of the files; written last, so an export without it is incomplete
     OUT/datasets/part.parquet, OUT/grids/part.parquet
-    OUT/items/DIGEST/part.parquet           of one data set; not `data_digest=DIGEST`, for the rows have that column
-    OUT/TABLE/shard=X/part.parquet          of the trials whose id begins with X; TABLE one of `archive.SCOPED`
+    OUT/items/DIGEST/part.parquet           of one data set; not `data_digest=DIGEST`: the rows have that column
+    OUT/TABLE/shard=X/part.parquet          of trials whose id begins with X; TABLE is one of `archive.SCOPED`
 
-Columns are those of `schemas`; of attempts only sealed ones have rows. `ledger` says which rows were one record, so
-that an export can be taken in again as the records that they were. With `arrow` in place of `parquet` the files are
-Arrow IPC files. Each file is written under a hidden name, flushed and renamed. The manifest has the SHA-256 of each
-file and its own, so whatever bit of an export is another later, it is found before anything is taken of it; other tools
-find damaged pages of Parquet files by the checksums in them. The manifest says what each file was made of: exporting
-again writes only what has changed, and an interrupted export goes on where it was.
+Columns are those of `schemas`; only sealed attempts have rows. `ledger` says which rows belong to one record, so that
+the original records can be rebuilt from an export. With `arrow` in place of `parquet` the files are Arrow IPC files.
+Each file is written under a hidden name, flushed and renamed. The manifest has the SHA-256 of each file and its own, so
+that any changed bit is detected before an export is used; other tools detect damaged pages of Parquet files by the
+checksums in them. The manifest also has a digest of what each file was made from: a repeated export writes only what
+has changed, and an interrupted one continues.
 """
 
 from __future__ import annotations
@@ -51,28 +51,28 @@ _TRIES = 20
 
 
 class Reader(Protocol):
-    """Where an export comes from: an open folder, or a server."""
+    """The store to export: an open folder, or a server."""
 
     def scoped(self, table: str, shard: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """One of `archive.SCOPED`, of the trials whose id begins so, in the order of records."""
+        """Rows of a table of `archive.SCOPED` for trials whose id begins with `shard`, in the order of records."""
 
     def whole(self, table: str) -> pa.Table:
         """`datasets` or `grids`."""
 
     def items(self, data_digest: str) -> pa.Table:
-        """A data set's items, as they came."""
+        """A data set's items, in order of arrival."""
 
 
 def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
-    """Write a store as files.
+    """Export a store to files.
 
     Args:
         reader: the store.
-        out: folder, made where there is none; one that holds an export already is brought up to date.
+        out: folder, made if missing; an export in it is updated.
         form: `parquet`, or `arrow` for Arrow IPC files.
 
     Returns:
-        The manifest, with the number of files that were written now.
+        The manifest, with the number of files written by this call.
 
     Raises:
         StoreError: the folder holds something else, or cannot be written.
@@ -81,31 +81,31 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
     if before is not None and before.form != form:
         raise StoreError(f"{out} holds an export as {before.form}", remedy="choose another folder, or that form.")
     hidden = out / f".{MANIFEST}"
-    known = {*TABLES, "ledger", hidden.name, unfinished(hidden).name}
-    if before is None and out.is_dir() and {path.name for path in out.iterdir()} - known:
+    own_names = {*TABLES, "ledger", hidden.name, unfinished(hidden).name}
+    if before is None and out.is_dir() and {path.name for path in out.iterdir()} - own_names:
         raise StoreError(f"{out} holds other files", remedy="choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     if before is not None:
         (out / MANIFEST).rename(hidden)
-    there = left_over(hidden)
+    previous = left_over(hidden)
     files: dict[str, File] = {}
     written = 0
 
     def put(name: str, fingerprint: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
         nonlocal written
         path = out / f"{name}.{form}"
-        entry = there.get(f"{name}.{form}")
+        entry = previous.get(f"{name}.{form}")
         if entry is None or entry.fingerprint != fingerprint or entry.sha256 != sha256(path):
             rows = _write(path, form, schema, batches)
             entry = File(rows=rows, fingerprint=fingerprint, sha256=sha256(path) or "")
             written += 1
-            write_manifest(hidden, form, {**there, **files, f"{name}.{form}": entry})
+            write_manifest(hidden, form, {**previous, **files, f"{name}.{form}": entry})
         files[f"{name}.{form}"] = entry
         return entry.rows
 
     for table in ("datasets", "grids"):
-        found = reader.whole(table)
-        put(f"{table}/part", _digest(found.to_pylist()), TABLES[table], iter(found.to_batches()))
+        rows_of_table = reader.whole(table)
+        put(f"{table}/part", _digest(rows_of_table.to_pylist()), TABLES[table], iter(rows_of_table.to_batches()))
     for digest in reader.whole("datasets")["data_digest"].to_pylist():
         items = reader.items(digest)
         put(f"items/{digest}/part", digest, TABLES["items"], iter(items.to_batches()))
@@ -126,7 +126,7 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
 
 
 def _put_shard(reader: Reader, shard: str, put: Callable[..., int]) -> bool:
-    """Write the files of some trials; False where more of them were sealed meanwhile, so that files do not agree."""
+    """Write the files of one shard; False if trials were sealed meanwhile, so that the files are inconsistent."""
     _, parts = reader.scoped("ledger", shard)
     ledger = pa.Table.from_batches(parts, schema=LEDGER)
     _, parts = reader.scoped("attempts", shard)
@@ -135,14 +135,14 @@ def _put_shard(reader: Reader, shard: str, put: Callable[..., int]) -> bool:
         return True
     put(f"attempts/shard={shard}/part", _digest(attempts.to_pylist()), attempts.schema, iter(attempts.to_batches()))
     put(f"ledger/shard={shard}/part", _digest(ledger.to_pylist()), LEDGER, iter(ledger.to_batches()))
-    whole = True
+    consistent = True
     for table in RECORD_TABLES:
         own = ledger.filter(pc.field("table_name") == table)
         if own.num_rows:
             rows = put(f"{table}/shard={shard}/part", _digest(own.to_pylist()), *reader.scoped(table, shard))
             if rows != pc.sum(own["row_count"]).as_py():
-                whole = False
-    return whole
+                consistent = False
+    return consistent
 
 
 def _write(path: Path, form: Form, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
@@ -186,10 +186,10 @@ class ExportSource:
     """An export, to be merged into a store."""
 
     def __init__(self, out: Path) -> None:
-        """Look at its manifest.
+        """Read the manifest and check the files.
 
         Raises:
-            StoreError: there is none, it is of a newer version, or a file is missing or another.
+            StoreError: there is no manifest, it has a newer version, or a file is missing or changed.
         """
         manifest = read_manifest(out / MANIFEST)
         if manifest is None:
@@ -205,11 +205,11 @@ class ExportSource:
 
     def attempts(self) -> Sequence[Begun]:
         """Every attempt."""
-        found = []
+        attempts = []
         for shard in _SHARDS:
             table = self._scoped("attempts", shard)
-            found += [Begun(*row) for row in zip(*(table[name].to_pylist() for name in Begun._fields), strict=True)]
-        return found
+            attempts += [Begun(*row) for row in zip(*(table[name].to_pylist() for name in Begun._fields), strict=True)]
+        return attempts
 
     def records(self, trial_id: str, attempt: int) -> list[Batch]:
         """An attempt's records."""
@@ -224,21 +224,21 @@ class ExportSource:
 
     def grids(self) -> list[dict[str, Any]]:
         """Submissions."""
-        found: list[dict[str, Any]] = self._read("grids/part", TABLES["grids"]).to_pylist()
-        for row in found:
+        rows: list[dict[str, Any]] = self._read("grids/part", TABLES["grids"]).to_pylist()
+        for row in rows:
             try:
                 cells = parsed(row["cells"])
             except ValueError:
                 cells = None
             if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
                 raise self._not_whole(f"the cells of grid {row['name']} are no list of cells")
-        return found
+        return rows
 
     def _records_of(self, shard: str) -> dict[tuple[str, int], list[Batch]]:
-        """All records of a shard: its ledger and its rows are in the same order."""
+        """All records of a shard, whose ledger and rows are in the same order."""
         tables = {table: self._scoped(table, shard) for table in RECORD_TABLES}
         starts = dict.fromkeys(RECORD_TABLES, 0)
-        found: dict[tuple[str, int], list[Batch]] = {}
+        records: dict[tuple[str, int], list[Batch]] = {}
         for entry in self._scoped("ledger", shard).to_pylist():
             table = entry["table_name"]
             start = starts.get(table)
@@ -255,8 +255,8 @@ class ExportSource:
                 digest=entry["digest"],
             )
             check_batch(batch)
-            found.setdefault((batch.trial_id, batch.attempt), []).append(batch)
-        return found
+            records.setdefault((batch.trial_id, batch.attempt), []).append(batch)
+        return records
 
     def _scoped(self, table: str, shard: str) -> pa.Table:
         rows = self._read(f"{table}/shard={shard}/part", SCOPED[table])

@@ -1,6 +1,6 @@
-"""The manifest of an export: its files with the SHA-256 of each, and its own.
+"""The manifest of an export: its files with the SHA-256 of each, and the manifest's own.
 
-It is written in one way only, so whatever bit of it is another, either its digest or its text is.
+Its text is canonical: any changed bit shows either in its digest or as a difference from that text.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from wtsbench.spec.identity import digest
 Form = Literal["parquet", "arrow"]
 MANIFEST = "manifest.json"
 _NAME = r"^[a-z]+(/[a-z_]+=[^/\x00]+|/[0-9a-f]+)?/part\.[a-z]+$"
-"""Of a file: nothing outside the export."""
+"""Pattern of a file's name, which cannot lead out of the export."""
 
 
 class File(BaseModel):
-    """What a manifest says of a file."""
+    """A file's entry in a manifest."""
 
     rows: Annotated[int, Field(ge=0)]
     fingerprint: str
-    """Digest of what it was made of."""
+    """Digest of the contents of the store that it was made from."""
     sha256: str
 
 
 class _Versioned(BaseModel):
-    """What manifests of all versions say."""
+    """The fields common to manifests of all versions."""
 
     schema_version: Annotated[int, Field(ge=1)]
 
 
 class Manifest(_Versioned):
-    """What is in an export. What else it says is not looked at."""
+    """The list of an export's files. Unknown keys are ignored."""
 
     form: Form
     files: dict[Annotated[str, Field(pattern=_NAME)], File]
     sha256: str = ""
-    """Of the rest of the manifest."""
+    """Digest of the rest of the manifest."""
 
     def text(self) -> str:
-        """The one way in which it is written."""
+        """Its canonical text."""
         return json.dumps(self.model_dump(), indent=1, sort_keys=True)
 
     def own_digest(self) -> str:
-        """What `sha256` has to be."""
+        """The correct value of `sha256`."""
         return digest(self.model_dump(exclude={"sha256"}))
 
 
 def write_manifest(path: Path, form: Form, files: dict[str, File]) -> Manifest:
-    """Write a manifest with its own digest, whole or not at all."""
+    """Write a manifest with its own digest, atomically."""
     manifest = Manifest(schema_version=SCHEMA_VERSION, form=form, files=files)
     manifest.sha256 = manifest.own_digest()
     unfinished(path).write_text(manifest.text())
@@ -65,44 +65,44 @@ def write_manifest(path: Path, form: Form, files: dict[str, File]) -> Manifest:
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """A manifest as it was written; None where there is none.
+    """A manifest, checked to be unchanged; None if the file does not exist.
 
     Raises:
-        StoreError: it is none, is of a newer version, or is not as it was written.
+        StoreError: the file is no manifest, has a newer version, or was changed.
     """
     try:
         text = read_plain(path).decode()
         version = _Versioned.model_validate_json(text, strict=True).schema_version
         if version > SCHEMA_VERSION:
             raise StoreError(f"{path} is of schema version {version}", remedy="use a newer wtsbench.")
-        found = Manifest.model_validate_json(text, strict=True)
+        manifest = Manifest.model_validate_json(text, strict=True)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # no text, no JSON, or not what a manifest holds
+    except (ValueError, RecursionError) as error:  # no text, no JSON, or no manifest
         raise StoreError(f"{path} is no manifest of an export", remedy="export into another folder.") from error
-    if found.sha256 != found.own_digest() or found.text() != text:
+    if manifest.sha256 != manifest.own_digest() or manifest.text() != text:
         raise StoreError(f"{path} is not as it was written: its digest differs", remedy="export into another folder.")
-    return found
+    return manifest
 
 
 def left_over(path: Path) -> dict[str, File]:
-    """The files of an export that was interrupted, or was whole before this one; none where that cannot be told."""
+    """The files of a previous export, interrupted or complete; empty if its manifest cannot be read."""
     try:
-        found = read_manifest(path)
+        manifest = read_manifest(path)
     except StoreError:
         return {}
-    return {} if found is None else found.files
+    return {} if manifest is None else manifest.files
 
 
 def unfinished(path: Path) -> Path:
-    """Where a file is until it is whole."""
+    """Temporary name of a file that is being written."""
     return path.with_name(f"{path.name}.new")
 
 
 def sha256(path: Path) -> str | None:
-    """Of a file; None where there is none, or something else in its place."""
+    """Digest of a file; None if there is no plain file."""
     try:
         with open_plain(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

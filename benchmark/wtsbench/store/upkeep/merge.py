@@ -1,13 +1,13 @@
-"""Stores become one: what is the same is kept once, and what contradicts is an error that leaves both as they were.
+"""Merging stores: equal contents are kept once, and a contradiction is an error that leaves both unchanged.
 
-A *source* is another store's folder or an export. What comes of it are data sets, submissions, and whole attempts as
-the records that they were, with their keys and digests: so merging again, or the other way round, changes nothing.
+A *source* is another store's folder or an export. It provides data sets, submissions, and attempts as their original
+records, with keys and digests: so merging again, or in the other direction, changes nothing.
 
-Nothing is taken on trust: every record, data set and submission has to have the digest that it is kept under, as when
-they came first, so what was changed since, by a disk or by hand, ends the merge.
+The digest of every record, data set and submission is verified, so one that was changed since, by the disk or by hand,
+ends the merge.
 
-An attempt whose number is taken here by another one of the same trial comes under the next free number. A trial that
-is done on both sides is one trial where the predictions agree to the last bit, and a conflict where they do not.
+An attempt whose number is taken by another one of the same trial gets the next free number. A trial that is done on
+both sides is kept once if the predictions agree to the last bit, and is a conflict if they do not.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from wtsbench.store.upkeep.manifest import MANIFEST
 from wtsbench.store.upkeep.verify import digest_of
 
 RESULTS = tuple(table for table in RECORD_TABLES if table not in ("trials", "logs", "metrics"))
-"""What two runs of one trial must agree in; how long they took, and what they printed, may differ."""
+"""Tables in which two runs of one trial must agree; durations and logs may differ."""
 
 
 class Source(Protocol):
-    """Where attempts come from."""
+    """The store to merge in."""
 
     def attempts(self) -> Sequence[Begun]:
         """Every attempt."""
 
     def records(self, trial_id: str, attempt: int) -> list[Batch]:
-        """An attempt's records; none where another attempt of the trial was done first."""
+        """An attempt's records; empty if it was superseded."""
 
     def datasets(self) -> Iterator[tuple[dict[str, Any], pa.Table]]:
         """Every data set's row, with its items in their order."""
@@ -56,14 +56,14 @@ class Source(Protocol):
 
 @dataclass(kw_only=True)
 class Merged:
-    """What a merge brought."""
+    """Counts of a merge."""
 
     attempts: int = 0
-    """New here."""
+    """New ones."""
     known: int = 0
-    """Here before, or of a trial that was done before with equal results."""
+    """Attempts that were stored before, or whose trial was done before with equal results."""
     renumbered: int = 0
-    """Of the new ones, those whose number was taken."""
+    """New attempts that got another number, because theirs was taken."""
     datasets: int = 0
     grids: int = 0
 
@@ -73,32 +73,32 @@ class Merged:
 
 
 def merge(source: Path, folder: Path) -> Merged:
-    """Bring all that a source holds into a store's folder that no server owns, in one transaction.
+    """Merge a source into a store's folder that no server owns, in one transaction.
 
     Args:
         source: another store's folder, a backup, or an export.
-        folder: the store to bring it into; made where there is none.
+        folder: the destination, made if there is none.
 
     Raises:
-        StoreConflict: the same trial has other results, or the same data set other items; nothing is brought then.
-        StoreError: the store cannot be written, or the source is not whole, was changed since it was written, or is
-            that store; nothing is brought then.
+        StoreConflict: the same trial has other results, or the same data set other items; nothing is merged.
+        StoreError: the store cannot be written, or the source is incomplete, was changed since it was written, or is
+            that store itself; nothing is merged.
     """
     FolderStore(folder).open(create=True)
     with (
-        opened(source, folder) as found,
+        opened(source, folder) as opened_source,
         locked(folder, shared=False),
         Engine.open(folder / DATABASE, read_only=False) as engine,
     ):
-        return merge_into(found, engine)
+        return merge_into(opened_source, engine)
 
 
 @contextmanager
 def opened(source: Path, folder: Path) -> Iterator[Source]:
-    """A source by its path, to be merged into a store's folder.
+    """Open a source by its path, to be merged into a store's folder.
 
     Raises:
-        StoreError: it is none, is not whole, is served, or is that store itself.
+        StoreError: it is no source, is incomplete, is owned by a server, or is that store itself.
     """
     if (source / MANIFEST).is_file():
         yield ExportSource(source)
@@ -115,7 +115,7 @@ def opened(source: Path, folder: Path) -> Iterator[Source]:
 
 
 def merge_into(source: Source, engine: Engine) -> Merged:
-    """Bring all that a source holds into the store of an open transaction; see `merge`."""
+    """Merge a source into the store of an open transaction; see `merge`."""
     archive = Archive(engine)
     merged = Merged()
     for row, items in source.datasets():
@@ -127,15 +127,15 @@ def merge_into(source: Source, engine: Engine) -> Merged:
         if grid_digest_of(row["name"], row["cells"]) != row["grid_digest"]:
             raise _altered(f"submission {row['submission']} of grid {row['name']}")
     merged.grids = archive.take_grids(grids)
-    for one in source.attempts():
-        records = source.records(one.trial_id, one.attempt)
-        _require_as_sent(one.trial_id, one.attempt, records)
-        _take_attempt(engine, archive, merged, one, records)
+    for begun in source.attempts():
+        records = source.records(begun.trial_id, begun.attempt)
+        _require_as_sent(begun.trial_id, begun.attempt, records)
+        _take_attempt(engine, archive, merged, begun, records)
     return merged
 
 
 def _require_as_sent(trial_id: str, attempt: int, records: Sequence[Batch]) -> None:
-    """Refuse an attempt of which a record is not what was sent, or one is missing or too many."""
+    """Refuse an attempt with a record that was changed, is missing or was added."""
     what = f"attempt {attempt} of trial {trial_id[:12]}"
     if attempt < 1:
         raise _altered(what)
@@ -143,8 +143,8 @@ def _require_as_sent(trial_id: str, attempt: int, records: Sequence[Batch]) -> N
         check_batch(batch)
         if (batch.trial_id, batch.attempt) != (trial_id, attempt) or not holds(batch.digest, batch.table, batch.data):
             raise _altered(f"record {batch.sequence} of {what}")
-        said = batch.data.column("records_digest")[0].as_py() if batch.table == "trials" else None
-        if said is not None and said != records_digest({one.sequence: one.digest for one in records}):
+        digest = batch.data.column("records_digest")[0].as_py() if batch.table == "trials" else None
+        if digest is not None and digest != records_digest({record.sequence: record.digest for record in records}):
             raise _altered(f"the records of {what}")
 
 
@@ -157,39 +157,39 @@ def _altered(what: str) -> StoreError:
 
 
 def _take_dataset(engine: Engine, archive: Archive, row: dict[str, Any], items: pa.Table) -> bool:
-    """Keep a data set as it was elsewhere; whether it is new."""
+    """Store a data set of the source; whether it is new."""
     digest = row["data_digest"]
     if not archive.has_dataset(digest):
         engine.put_dataset(row, items)
         return True
-    _, here = archive.dataset(digest)
+    _, stored_items = archive.dataset(digest)
     order = [("split", "ascending"), ("item_id", "ascending")]
-    if not here.sort_by(order).equals(items.sort_by(order)):
+    if not stored_items.sort_by(order).equals(items.sort_by(order)):
         raise StoreConflict(f"data set {digest[:12]} has other items on the two sides", remedy="verify both.")
     return False
 
 
-def _take_attempt(engine: Engine, archive: Archive, merged: Merged, one: Begun, records: list[Batch]) -> None:
-    trial_id, attempt = one.trial_id, one.attempt
+def _take_attempt(engine: Engine, archive: Archive, merged: Merged, begun: Begun, records: list[Batch]) -> None:
+    trial_id, attempt = begun.trial_id, begun.attempt
     digests = {batch.sequence: batch.digest for batch in records}
-    here = archive.ledger(trial_id)
-    if not records:  # begun and nothing more, or superseded where it comes from
-        if attempt in here:
+    ledger = archive.ledger(trial_id)
+    if not records:  # only begun, or superseded in its store
+        if attempt in ledger:
             merged.known += 1
             return
-        engine.know(one)
+        engine.know(begun)
         merged.attempts += 1
         return
     seal = next((batch for batch in records if batch.table == "trials"), None)
     sealed = seal is not None and seal.records is not None and len(records) >= seal.records
-    for known in here.values():
-        # The same records under another number: merged before. Or the same attempt, of which one side has more.
-        if known and known.items() >= digests.items() and known.keys() == digests.keys():
+    for stored in ledger.values():
+        # The same records under another number: merged before. Or the same attempt, with more records on one side.
+        if stored and stored.items() >= digests.items() and stored.keys() == digests.keys():
             merged.known += 1
             return
     content = _content(records)
-    for number, known in here.items():
-        if known and len(known) == len(records) and _content(archive.records(trial_id, number)) == content:
+    for number, stored in ledger.items():
+        if stored and len(stored) == len(records) and _content(archive.records(trial_id, number)) == content:
             merged.known += 1
             return
     if seal is not None and sealed and seal.status == "done":
@@ -202,25 +202,25 @@ def _take_attempt(engine: Engine, archive: Archive, merged: Merged, one: Begun, 
                 )
             merged.known += 1
             return
-    same = here.get(attempt)
+    same = ledger.get(attempt)
     if same is not None and same.items() <= digests.items():
-        number = attempt  # begun here, or some of it delivered here before
+        number = attempt  # begun here, or delivered here in part
     elif same is None:
         number = attempt
     elif not sealed:
-        merged.known += 1  # nothing that anybody sees
+        merged.known += 1  # not visible anyway
         return
     else:
-        number = max(here) + 1
+        number = max(ledger) + 1
         merged.renumbered += 1
-    if number not in here:
-        engine.know(one._replace(attempt=number))
+    if number not in ledger:
+        engine.know(begun._replace(attempt=number))
     engine.append(records if number == attempt else [_renumbered(batch, number) for batch in records])
     merged.attempts += 1
 
 
 def _renumbered(batch: Batch, attempt: int) -> Batch:
-    """The record under another number."""
+    """The record with another attempt number."""
     place = batch.data.schema.get_field_index("attempt")
     field = batch.data.schema.field(place)
     numbers = pa.repeat(pa.scalar(attempt, field.type), batch.data.num_rows)
@@ -229,17 +229,17 @@ def _renumbered(batch: Batch, attempt: int) -> Batch:
 
 
 def _content(records: Sequence[Batch]) -> list[tuple[int, str, str]]:
-    """What an attempt consists of, whatever its number."""
+    """An attempt's contents, independent of its number."""
     return [(batch.sequence, batch.table, _renumbered(batch, 0).digest) for batch in records]
 
 
 def _results(records: Sequence[Batch]) -> dict[str, pa.Table]:
-    """What an attempt predicted and generated, in a fixed order."""
-    found = {}
+    """An attempt's results by table, in a fixed order."""
+    results = {}
     for table in RESULTS:
         parts = [batch.data.drop_columns(["attempt"]) for batch in records if batch.table == table]
         if parts:
             rows = pa.Table.from_batches(parts)
             keys = [name for name in ("scorer", "split", "item_id", "sample") if name in rows.schema.names]
-            found[table] = rows.sort_by([(key, "ascending") for key in keys]).combine_chunks()
-    return found
+            results[table] = rows.sort_by([(key, "ascending") for key in keys]).combine_chunks()
+    return results

@@ -1,4 +1,4 @@
-"""Looking after a store, be it a folder, a folder that a server owns, or a server."""
+"""Maintenance commands, for a folder, a folder that a server owns, or a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Form = Literal["parquet", "arrow"]
 
 
 def status(uri: str) -> dict[str, Any]:
-    """Rows by table, bytes on the disk, requests that wait.
+    """Rows by table, bytes on the disk, waiting requests.
 
     Raises:
         StoreError: the store cannot be reached or read.
@@ -46,7 +46,7 @@ def verify(uri: str) -> dict[str, Any]:
 
 
 def compact(uri: str) -> dict[str, Any]:
-    """Write the engine's log into the database; bytes before and after."""
+    """Write the engine's log into the database; its bytes before and after."""
     from wtsbench.store.engine.transaction import Engine
 
     address = _address(uri)
@@ -56,13 +56,13 @@ def compact(uri: str) -> dict[str, Any]:
     path = folder / DATABASE
     with locked(folder, shared=False):
         before = path.stat().st_size
-        with Engine.open(path, read_only=False):  # closing it writes the log into it
+        with Engine.open(path, read_only=False):  # closing it writes the log into the file
             pass
         return {"bytes_before": before, "bytes_after": path.stat().st_size}
 
 
 def backup(uri: str, out: str) -> dict[str, Any]:
-    """Copy a store: a folder's to a file; a server's under a name that it keeps beside its store."""
+    """Copy a store: a folder's to the file `out`; a server's to its folder of backups, under the name `out`."""
     from wtsbench.store.upkeep.backup import back_up
 
     address = _address(uri)
@@ -72,7 +72,7 @@ def backup(uri: str, out: str) -> dict[str, Any]:
 
 
 def export(uri: str, out: Path, form: Form) -> dict[str, Any]:
-    """Write a store as files; see `export.export`."""
+    """Export a store to files; see `export.export`."""
     from wtsbench.store.engine.transaction import Engine
     from wtsbench.store.remote import RemoteEngine
     from wtsbench.store.upkeep.archive import Archive
@@ -88,7 +88,7 @@ def export(uri: str, out: Path, form: Form) -> dict[str, Any]:
 
 
 def export_at_server(uri: str, name: str, form: Form) -> dict[str, Any]:
-    """Have a store's server write it as files beside it, as `exports/NAME`; again, to bring them up to date."""
+    """Have a server export its store to `exports/NAME` in the store's folder; a repeated call updates that."""
     address = _address(uri)
     if address is None:
         raise StoreError(f"no server owns {uri}", remedy="export it to a folder of your own.")
@@ -96,9 +96,9 @@ def export_at_server(uri: str, name: str, form: Form) -> dict[str, Any]:
 
 
 def merge(source: Path, folder: Path) -> dict[str, Any]:
-    """Bring another store's folder, a backup or an export into a store's folder; see `merge.merge`.
+    """Merge another store's folder, a backup or an export into a store's folder; see `merge.merge`.
 
-    Where a server owns the folder, that does it; its clients wait meanwhile.
+    If a server owns the folder, the server merges; its clients wait meanwhile.
     """
     from wtsbench.store.upkeep.merge import merge as bring
 
@@ -109,7 +109,7 @@ def merge(source: Path, folder: Path) -> dict[str, Any]:
 
 
 def _address(uri: str) -> str | None:
-    """The server to ask; None where a folder has none."""
+    """The server of a store; None for a folder without one."""
     if is_server(uri):
         return uri
     owner = living_owner(user_path(uri))
@@ -126,7 +126,7 @@ def _ask(address: str, action: str, asked: dict[str, Any] | None = None) -> dict
     from wtsbench.store.remote import RemoteEngine
 
     with RemoteEngine.open(address) as engine:
-        found = engine.action(action, asked, seconds=3600)
-    if not isinstance(found, dict):
+        answer = engine.action(action, asked, seconds=3600)
+    if not isinstance(answer, dict):
         raise StoreError(f"the server at {address} gave no answer to {action}")
-    return found
+    return answer

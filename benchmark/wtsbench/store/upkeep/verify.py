@@ -1,4 +1,4 @@
-"""Is a store what it must be? Every invariant, checked from the stored rows alone."""
+"""Verifying a store: every invariant, checked from the stored rows alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.upkeep.archive import Archive
 
 SHOWN = 50
-"""Faults of a kind that are listed; all are counted."""
+"""How many faults of a kind are listed; all are counted."""
 _SPLITS = [split.value for split in Split]
 _ATTEMPT = "trial_id || ' ' || attempt"
 _RECORDS = f"(SELECT key, count(*) AS records, {RECORDS_DIGEST} AS records_digest FROM ledger GROUP BY key)"
@@ -73,7 +73,7 @@ _STATED = {
     "a score of a continuation that is not here": "SELECT DISTINCT trial_id FROM scores ANTI JOIN generations"
     " USING (trial_id, attempt, split, item_id, sample)",
 }
-"""What must not be, and the SQL that finds it: one column, that names where."""
+"""Faults and the SQL that finds them; its one column names the places."""
 _ROWS = "rows of {0} are others than the records that brought them"
 _ROWS_SQL = (
     "SELECT CASE WHEN k.key IS NULL THEN 'key ' || c.key ELSE k.trial_id || ' ' || k.attempt END FROM"
@@ -83,22 +83,22 @@ _ROWS_SQL = (
     " GROUP BY key) GROUP BY key) AS c LEFT JOIN attempt_keys AS k USING (key)"
     " WHERE k.key IS NULL OR c.stored <> c.brought"
 )
-"""Every row belongs to a record of a known attempt; of superseded attempts there are no rows."""
+"""SQL for attempts whose rows are not those of their records; a superseded attempt has no rows."""
 
 
 @dataclass(frozen=True)
 class Wrong:
-    """One thing that is wrong."""
+    """A fault of a store."""
 
     what: str
     count: int
     where: tuple[str, ...]
-    """The first of them."""
+    """The first places."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a check found."""
+    """Result of a verification."""
 
     attempts: int
     records: int
@@ -117,9 +117,9 @@ def verify_engine(engine: Engine) -> Verdict:
     wrong = []
     counted = {_ROWS.format(table): _ROWS_SQL.format(table, _stored(table)) for table in RECORD_TABLES}
     for what, sql in {**_STATED, **counted}.items():
-        found = archive.column(sql)
-        if found:
-            wrong.append(Wrong(what, len(found), tuple(sorted(map(str, found))[:SHOWN])))
+        places = archive.column(sql)
+        if places:
+            wrong.append(Wrong(what, len(places), tuple(sorted(map(str, places))[:SHOWN])))
     records = rows = 0
     broken: list[str] = []
     scored_twice: list[str] = []
@@ -137,33 +137,33 @@ def verify_engine(engine: Engine) -> Verdict:
             broken.append(error.message)
         if final > 1:
             scored_twice.append(f"attempt {attempt} of trial {trial_id[:12]}")
-    if scored_twice:  # the supervisor writes them all in one
+    if scored_twice:  # the supervisor writes them all in one record
         what = "final metrics are in several records, so the trial may have written some itself"
         wrong.append(Wrong(what, len(scored_twice), tuple(scored_twice[:SHOWN])))
     if broken:
         wrong.append(Wrong("a record is not what was sent", len(broken), tuple(broken[:SHOWN])))
     digests = archive.column("SELECT data_digest FROM datasets")
-    changed = list(islice((one for one in digests if not _as_named(archive, one)), SHOWN))
+    changed = list(islice((digest for digest in digests if not _as_named(archive, digest)), SHOWN))
     if changed:
         wrong.append(Wrong("a data set's items do not have its digest", len(changed), tuple(changed)))
     return Verdict(attempts=len(attempts), records=records, rows=rows, datasets=len(digests), wrong=tuple(wrong))
 
 
 def _stored(table: str) -> str:
-    """SQL of all rows of a table that records brought."""
+    """SQL for all rows of a table of records."""
     if table == "trials":
         return "(SELECT key FROM trials_rows UNION ALL SELECT key FROM trials_waiting)"
     return f"{table}_rows"
 
 
 def _as_named(archive: Archive, data_digest: str) -> bool:
-    """Whether a data set's items give its digest."""
+    """Whether a data set's items have its digest."""
     return digest_of(*archive.dataset(data_digest)) == data_digest
 
 
 def digest_of(row: dict[str, Any], items: pa.Table) -> str:
-    """The digest that a data set has by its row and its items."""
-    from wtsbench.data.dataset import balance_in, digest_items  # the data room says what a digest is of
+    """A data set's digest, computed from its row and its items."""
+    from wtsbench.data.dataset import balance_in, digest_items  # `data` defines the digest
 
     order = pa.array([_SPLITS.index(split) for split in items["split"].to_pylist()], pa.int32())
     sorted_items = items.append_column("order", order).sort_by([("order", "ascending"), ("item_id", "ascending")])
