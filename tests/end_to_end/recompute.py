@@ -397,7 +397,7 @@ class Table:
         every = store.items(digest).to_pylist()
         items = [item for item in every if item["split"] == split]
         lessons = Counter(item["label"] for item in every if item["split"] == "weak_train")
-        self.commonest = min(lessons, key=lambda label: (-lessons[label], label)) if not self.generative else None
+        self.commonest = min(lessons, key=lambda label: (-lessons[label], label), default=None)
         self.items = sorted(items, key=lambda item: str(item["item_id"]))
         named = sorted({cell[f"{role}_trial"] for cell in cells for role in ("weak", "ceiling", "student")})
         done = {row["trial_id"] for row in store.trials(named).to_pylist() if row["status"] == "done"}

@@ -116,6 +116,7 @@ def test_the_terminal_closes(executor: str, bench: Bench) -> None:
     """
     pid, terminal = pty.fork()
     if pid == 0:  # the child's standard streams are the terminal
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may do so under nohup
         command = bench.command("submit", bench.grid(), "--executor", executor, "--sandbox", "process")
         environment = {name: value for name, value in bench.environment.items() if name != "CI"}
         os.execve(command[0], command, {**environment, "TERM": "xterm-256color"})
