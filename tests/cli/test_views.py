@@ -17,6 +17,7 @@ import pytest
 
 from tests.cli.watched import events, session
 from wtsbench.execution.events import Planned
+from wtsbench.execution.session import Session
 from wtsbench.planning.report import PlanReport
 from wtsbench_cli.plan import MOST_LINES, _show
 from wtsbench_cli.views import LineView, QuietView
@@ -129,8 +130,11 @@ def test_live_in_a_narrow_window(environment: dict[str, str]) -> None:
     assert max(len(line) for line in re.split(r"[\r\n]+", text)) <= 30
 
 
-def test_a_plan_of_many_models_is_told_in_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_of_many_models_is_told_in_few_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where roles, tasks and models make more lines than anybody reads, trials are counted by role."""
+    monkeypatch.setattr(Session, "work", "about a minute")  # of data sets, which this session has none of
     few = session()
     trials = [
         replace(trial, spec=trial.spec.model_copy(update={"task": f"task-{number}"}), reason=f"differs in {number}")

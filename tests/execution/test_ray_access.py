@@ -165,7 +165,7 @@ def test_trials_know_no_token(guarded: str, homes: dict[str, Path], token: str, 
         for pid in bench.trial_processes():
             try:
                 names = Path(f"/proc/{pid}/cmdline").read_bytes()
-                if b"wtsbench.trial" in names:  # and not its supervisor, a worker of Ray
+                if b"wtsbench.worker" in names:  # and not its supervisor, a worker of Ray
                     seen[pid] = Path(f"/proc/{pid}/environ").read_bytes()
             except OSError:  # it has ended
                 continue
