@@ -119,7 +119,7 @@ def test_an_attempt_that_was_refused_before_it_was_begun_is_taken(served: LiveSt
 def test_what_the_tables_cannot_hold_is_not_acknowledged(served: LiveStore, key: dict[str, Any]) -> None:
     """It is refused before it is looked up, and stands in nobody's way."""
     wrong = wire.encode(replace(predictions(A, 1, 1, "a"), **key))
-    with pytest.raises(StoreError, match=f"is no {next(iter(key))} number"):
+    with pytest.raises(StoreError, match=f"is not a valid {next(iter(key))} number"):
         served.append(wrong, len(wrong))
     good = wire.encode(predictions(A, 1, 1, "a"))
     assert served.append(good, len(good))[0].outcome == "stored"
