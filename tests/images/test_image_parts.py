@@ -222,7 +222,7 @@ def test_packages_of_others_bring_nothing_along_unnoticed(tmp_path: Path) -> Non
     (tmp_path / "lock.txt").write_text("numpy==2.0\n")
     for wanted, said in (
         (str(wheel_of(tmp_path, "greedy", "pandas>2")), "--with pandas==VERSION"),
-        ("numpy", "--with numpy: which version"),
+        ("numpy", "--with numpy names no exact version"),
         ("./absent.whl", "no such file"),
     ):
         with pytest.raises(SpecError) as refused:

@@ -194,6 +194,8 @@ def test_a_recipe_comes_back_from_its_call(name: str) -> None:
         "part": recipes.Part(part=0, parts=2, by="hash"),
         "boosted": recipes.Boosted(),
         "combined": recipes.Combined(),
+        "reserved": recipes.Reserved(items=3),
+        "prior": recipes.Prior(answers={"a": "b", "c": "d"}),
         "zero_shot": ZeroShot(answers={"a": "b", "c": "d"}),
         "random_labels": recipes.RandomLabels(),
     }
