@@ -58,7 +58,9 @@ def test_what_could_not_be_cleared_is_told(wtsbench: Wtsbench, tmp_path: Path) -
     places["DOCKER_HOST"] = f"unix://{tmp_path}/none.sock"
     done = wtsbench("gc", "--force", "--json", **places)
     assert done.returncode == 4
-    [found] = json.loads(done.stdout)["leftovers"]
+    leftovers = json.loads(done.stdout)["leftovers"]
+    assert [found["name"] for found in leftovers] == [str(folder)]
+    [found] = leftovers
     assert found["action"] == "deliver"
     assert "no store" in found["problem"]
     assert folder.exists()

@@ -19,8 +19,10 @@ from wtsbench.strategies.base import Labelled, Step, Strategy, Supervision
 from wtsbench.trial.run import run_folder
 
 ITEMS = made_items(30)
+MORE = {"bootstrap", "noisy_channel", "selective", "self_labels", "trust"}
+"""Strategies that take more than one answer an item: `test_supervisors` and `test_knowledge` have them."""
 CLASSIFIES = sorted(
-    name for name, kind in registry.BUILT_IN.items() if "classification" in kind.forms and name != "bootstrap"
+    name for name, kind in registry.BUILT_IN.items() if "classification" in kind.forms and name not in MORE
 )
 
 
