@@ -16,6 +16,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 _SMALL = 2**20
 _KINDS = {
@@ -246,26 +247,25 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def replace(path: Path, content: str | bytes, *, mode: int = 0o644, durable: bool = True) -> None:
-    """Write a file completely or not at all: under a temporary name first, then renamed.
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to be written completely or not at all: under a temporary name, which is renamed at the end.
 
     Args:
         path: the file; an existing one stays until the new content is complete.
-        content: text is written as UTF-8.
         mode: permissions, regardless of the umask.
         durable: whether it must survive a power failure: content and name are flushed to the disk.
 
     Raises:
         OSError: it cannot be written; the error names the path, and no temporary file is left.
     """
-    data = content.encode() if isinstance(content, str) else content
     # The name cannot be guessed: others who may write to the folder could put a link in its place.
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     handle = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with naming(path), os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), mode)
-            file.write(data)
+            yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
@@ -275,6 +275,12 @@ def replace(path: Path, content: str | bytes, *, mode: int = 0o644, durable: boo
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def replace(path: Path, content: str | bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Write a whole file as `replacing` does; text is written as UTF-8."""
+    with replacing(path, mode=mode, durable=durable) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wtsbench.trial.batching import pad, padding_share, prediction_batches, training_batches
+from wtsbench.trial.batching import Rows, pad, prediction_batches, training_batches
+
+
+def padding_share(lengths: Sequence[int], batches: Sequence[Rows]) -> float:
+    """Share of the padded tokens among all that the model computes on."""
+    size = np.asarray(lengths)
+    computed = sum(int(size[rows].max()) * len(rows) for rows in batches)
+    return 1 - sum(int(size[rows].sum()) for rows in batches) / computed
+
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=300)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +19,7 @@ from wtsbench.contract.digests import content_digest, holds
 from wtsbench.contract.plain import FILE_MAGIC, read_rows
 from wtsbench.contract.schemas import RECORD_TABLES, SCHEMA_VERSION
 from wtsbench.errors import StoreError
-from wtsbench.files import open_plain, sync_folder
+from wtsbench.files import open_plain, replacing
 
 _NAME = re.compile(r"(\d{6})-([a-z]+)\.arrow")
 _KEYS = ("schema_version", "table", "trial_id", "attempt", "sequence", "digest")
@@ -121,19 +120,11 @@ class Outbox:
         values = (SCHEMA_VERSION, table, self.trial_id, self.attempt, sequence, content_digest(table, batch))
         metadata = {f"wtsbench.{key}": str(value) for key, value in zip(_KEYS, values, strict=True)}
         schema = batch.schema.with_metadata(metadata)
-        # a trial may write to this folder: it could put a link in the place of a name that it can guess
-        hidden = self.folder / f".{name}.{secrets.token_hex(8)}"
-        try:
-            with hidden.open("xb") as file:
-                with pa.ipc.new_file(file, schema) as writer:
-                    writer.write_batch(batch.replace_schema_metadata(metadata))
-                file.flush()
-                os.fsync(file.fileno())
-            hidden.rename(self.folder / name)
-        except BaseException:
-            hidden.unlink(missing_ok=True)
-            raise
-        sync_folder(self.folder)
+        with (
+            replacing(self.folder / name) as file,
+            pa.ipc.new_file(file, schema) as writer,
+        ):
+            writer.write_batch(batch.replace_schema_metadata(metadata))
 
     def pending(self) -> list[OutboxFile]:
         """The records that wait, by sequence number."""

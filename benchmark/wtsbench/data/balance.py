@@ -14,8 +14,8 @@ from wtsbench.spec.trial import TEST_SPLITS, Split
 if TYPE_CHECKING:
     from wtsbench.data.protocol import Item
 
-_TAUGHT = (Split.WEAK_TRAIN, Split.TRANSFER)
-"""Splits whose ground truth is learned, so that a generative item needs a target there."""
+TAUGHT = (Split.WEAK_TRAIN, Split.TRANSFER)
+"""The splits that are learned from, and drawn anew by another draw. A generative item needs a target there."""
 
 
 def choose(
@@ -26,7 +26,7 @@ def choose(
     counts: dict[str, Any] = {}
     if manifest.form == "generation":
         before = len(ordered)
-        ordered = [item for item in ordered if item.target is not None or split not in _TAUGHT]
+        ordered = [item for item in ordered if item.target is not None or split not in TAUGHT]
         counts["dropped_without_target"] = before - len(ordered)
     balanced = _evened(ordered) if balance == "all" or (balance == "train" and split not in TEST_SPLITS) else ordered
     turns = _by_share(balanced)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pyarrow as pa
 from wtsbench.contract.schemas import ITEMS
 from wtsbench.data.dataset import Dataset, of_manifest
 from wtsbench.data.libraries import disk_fault
+from wtsbench.files import replacing
 from wtsbench.settings import cache_folder
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.identity import digest
@@ -61,16 +60,8 @@ def save(key: str, dataset: Dataset) -> None:
     path = path_of(key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".prepared-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as sink:
-                with pa.ipc.new_file(sink, ITEMS.with_metadata(kept)) as writer:
-                    writer.write_table(dataset.items.replace_schema_metadata(kept))
-                sink.flush()
-                os.fsync(sink.fileno())
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with replacing(path) as sink, pa.ipc.new_file(sink, ITEMS.with_metadata(kept)) as writer:
+            writer.write_table(dataset.items.replace_schema_metadata(kept))
     except OSError as error:
         raise disk_fault(error) from error
 

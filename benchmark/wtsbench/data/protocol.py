@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from wtsbench.contract.schemas import ITEMS
 from wtsbench.data import overlap
-from wtsbench.data.balance import choose, rank
+from wtsbench.data.balance import TAUGHT, choose, rank
 from wtsbench.data.grouping import SHINGLE_WORDS, group_items
 from wtsbench.data.normalise import content_key, item_id
 from wtsbench.data.ood import unseen
@@ -42,8 +42,6 @@ class Item:
 
 PARTED = (Split.WEAK_TRAIN, Split.TRANSFER, Split.VALIDATION, Split.TEST)
 """The splits of a task's own data."""
-TAUGHT = (Split.WEAK_TRAIN, Split.TRANSFER)
-"""The splits that are learned from, and redrawn by another draw. A generative item needs a target there."""
 
 
 def build(

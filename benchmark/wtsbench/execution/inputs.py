@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
+from wtsbench.contract.folder import ITEMS, MODEL, REFERENCE, SUPERVISION
 from wtsbench.errors import StoreError
 from wtsbench.execution.spool import AttemptFolder
 from wtsbench.models.fetch import fetch
@@ -61,7 +62,7 @@ def _truth_budget(spec: TrialSpec) -> int:
 def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> None:
     """Write `items.arrow`, and for trials with parents `supervision.arrow`, from the store."""
     items = visible_items(store.items(spec.data_digest), spec)
-    _write(folder, "items.arrow", items)
+    _write(folder, ITEMS, items)
     if not spec.parents:
         return
     made = (
@@ -75,7 +76,7 @@ def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> None:
             f"the store has no predictions of parent trial {min(missing)[:12]}",
             remedy="run `wtsbench plan` on the grid; the parent has to run first.",
         )
-    _write(folder, "supervision.arrow", made)
+    _write(folder, SUPERVISION, made)
 
 
 def predictions_of(spec: TrialSpec, made: pa.Table, items: pa.Table) -> pa.Table:
@@ -133,9 +134,9 @@ def link_models(folder: AttemptFolder, spec: TrialSpec) -> None:
 
     Weights that are not on this node are fetched.
     """
-    _link(folder, "model", spec.model)
+    _link(folder, MODEL, spec.model)
     if spec.reference is not None:
-        _link(folder, "reference", spec.reference)
+        _link(folder, REFERENCE, spec.reference)
 
 
 def _link(folder: AttemptFolder, name: str, model: ModelRef) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wtsbench.errors import ExitCode, ModelError
-from wtsbench.files import read_small
+from wtsbench.files import read_small, replace
 from wtsbench.models.http import Answer as Said
 from wtsbench.models.http import BadAnswer, NoAnswer, Service, without
 from wtsbench.settings import cache_folder, user_path
@@ -285,10 +285,8 @@ def _read_kept(path: Path) -> Answer | None:
 
 
 def _keep(path: Path, answer: Answer) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"content": answer.content, "first": answer.first}))
-        temporary.replace(path)
+        replace(path, json.dumps({"content": answer.content, "first": answer.first}), durable=False)
     except OSError:
         return  # only a cache: the text is sent again next time

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wtsbench.errors import ModelError
-from wtsbench.files import open_plain, read_plain
+from wtsbench.files import open_plain, read_plain, replace
 from wtsbench.settings import cache_folder
 from wtsbench.spec.identity import digest
 
@@ -210,10 +210,8 @@ def _read_cache(path: Path) -> dict[str, list[int | str]]:
 
 
 def _write_cache(path: Path, entries: dict[str, list[int | str]]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(entries))
-        temporary.replace(path)
+        replace(path, json.dumps(entries), durable=False)
     except OSError:
         return  # only a cache: the digest is computed again next time

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import wtsbench
+from wtsbench.files import replace
 from wtsbench.reports.rows import Comparison, Leaderboard, Measured, Row, SeedFailure, SeedTrials
 from wtsbench.settings import cache_folder
 from wtsbench.store.client import Store
@@ -101,13 +101,7 @@ class KeptTables:
         path = self._path(key)
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".table-", dir=path.parent)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(_seal(key, content) + b"\n" + content)
-                Path(name).replace(path)
-            finally:
-                Path(name).unlink(missing_ok=True)
+            replace(path, _seal(key, content) + b"\n" + content, durable=False)
 
     def tidy(self) -> None:
         """Remove what nobody has used for a month."""

@@ -36,7 +36,7 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class SiteReport:
     """One report of a site."""
 
     name: str
@@ -86,7 +86,7 @@ def add(store: Store, board: Leaderboard, site: Path) -> tuple[Path, Path]:
     return site / "index.html", made
 
 
-def published(site: Path) -> list[Published]:
+def published(site: Path) -> list[SiteReport]:
     """The reports of a site, newest first.
 
     Raises:
@@ -95,7 +95,7 @@ def published(site: Path) -> list[Published]:
     found = []
     for path in site.glob(f"*/{_ENTRY}"):
         try:
-            one = Published(**json.loads(path.read_text(encoding="utf-8")))
+            one = SiteReport(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise SpecError(
                 f"{path} is no entry of a site: {error}", remedy="remove its folder from the site."
@@ -105,7 +105,7 @@ def published(site: Path) -> list[Published]:
     return sorted(found, key=lambda one: (one.at, one.name), reverse=True)
 
 
-def index(reports: Sequence[Published], site: Path) -> Document:
+def index(reports: Sequence[SiteReport], site: Path) -> Document:
     """The page of a site.
 
     Args:
@@ -124,7 +124,7 @@ def index(reports: Sequence[Published], site: Path) -> Document:
     return Document(title="wtsbench reports", lead=(), sections=tuple(sections))
 
 
-def _changes(before: Published, now: Published, site: Path) -> Iterator[Block]:
+def _changes(before: SiteReport, now: SiteReport, site: Path) -> Iterator[Block]:
     """Each grid of the newest report beside the same one of the report before it."""
     for grid, file in now.grids.items():
         if grid not in before.grids:
@@ -139,7 +139,7 @@ def _changes(before: Published, now: Published, site: Path) -> Iterator[Block]:
         yield Prose(text=f"Grid {grid} is no longer there.", tone="warn")
 
 
-def _listed(reports: Sequence[Published]) -> Iterator[Block]:
+def _listed(reports: Sequence[SiteReport]) -> Iterator[Block]:
     yield Table(
         caption="Newest first",
         columns=(Column(heading="last trial"), Column(heading="grids"), Column(heading="entries", numeric=True)),

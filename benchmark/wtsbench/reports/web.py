@@ -50,12 +50,13 @@ def application(live: Live, key: str) -> Starlette:
 
     def show(request: Request) -> Response:
         cookie = f"wtsbench-{request.url.port}"  # cookies of one host are shared by all of its ports
-        if "key" in request.query_params:
-            answer: Response = RedirectResponse(request.url.path, status_code=303)
-            answer.set_cookie(cookie, request.query_params["key"], httponly=True, samesite="strict")
-            return answer
-        if not secrets.compare_digest(request.cookies.get(cookie, "").encode(), key.encode()):
+        brought = request.query_params.get("key", request.cookies.get(cookie, ""))
+        if not secrets.compare_digest(brought.encode(), key.encode()):
             return PlainTextResponse("Open the address that `wtsbench web` printed: it holds the key.", 403, _HEADERS)
+        if "key" in request.query_params:  # out of the address, which a browser keeps
+            answer: Response = RedirectResponse(request.url.path, status_code=303, headers=_HEADERS)
+            answer.set_cookie(cookie, key, httponly=True, samesite="strict")
+            return answer
         found = live.page(request.path_params.get("trial", ""))
         if found is None:
             return PlainTextResponse("The store has no such trial.", 404, _HEADERS)

@@ -63,10 +63,3 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
     return torch.from_numpy(ids), torch.from_numpy(mask)
-
-
-def padding_share(lengths: Sequence[int], batches: Sequence[Rows]) -> float:
-    """Share of the padded tokens among all that the model computes on."""
-    size = np.asarray(lengths)
-    computed = sum(int(size[rows].max()) * len(rows) for rows in batches)
-    return 1 - sum(int(size[rows].sum()) for rows in batches) / computed if computed else 0.0

@@ -100,7 +100,7 @@ class TrialFolder(FolderLayout):
 
         None where none of them has. Errors are those of `supervision`.
         """
-        table = _read(self.path / "inputs" / "supervision.arrow", ("parent", "item_id", "split", "probabilities"))
+        table = _read(self.inputs / SUPERVISION, ("parent", "item_id", "split", "probabilities"))
         split = Split.WEAK_TRAIN.value
         table = table.filter(pa.compute.equal(table["split"], split))
         asked = {*table["parent"].to_pylist()}
