@@ -17,8 +17,8 @@ from tests.reports.worlds import World, right_with, simple, trial_name
 from wtsbench.errors import SpecError, StoreError
 from wtsbench.metrics import classification as metrics
 from wtsbench.metrics.classification import METRICS
+from wtsbench.reports.anchors import source_of
 from wtsbench.reports.comparison import compare
-from wtsbench.reports.compose import source_of
 from wtsbench.reports.findings import findings
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.leaderboard import leaderboard

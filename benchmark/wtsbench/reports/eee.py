@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 
 from wtsbench import __version__
-from wtsbench.reports.compose import anchor_of, source_of
+from wtsbench.reports.anchors import anchor_of, source_of
 from wtsbench.reports.rows import RESAMPLES, Leaderboard, Row
 from wtsbench.reports.runs import Runs, numbers
 

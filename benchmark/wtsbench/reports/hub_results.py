@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 from yaml import safe_dump
 
-from wtsbench.reports.compose import anchor_of
+from wtsbench.reports.anchors import anchor_of
 from wtsbench.reports.rows import Leaderboard, Row
 from wtsbench.reports.runs import numbers
 

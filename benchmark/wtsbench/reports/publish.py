@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import chain, groupby
 from pathlib import Path
 
-from wtsbench.reports import compose
+from wtsbench.reports import blocks, compose
+from wtsbench.reports.anchors import anchor_of
 from wtsbench.reports.document import Block, Document, Prose, Section
 from wtsbench.reports.eee import EveryEvalEver
 from wtsbench.reports.exchange import Exchange
@@ -80,24 +81,24 @@ def _grid(
 ) -> Section:
     return Section(
         title=f"Grid {grid}",
-        anchor=compose.anchor_of("grid", grid),
+        anchor=anchor_of("grid", grid),
         blocks=(*compose.opening(board, grid, len(tables)), *_across([group for group, _ in tables], runs)),
         sections=tuple(_table(group, compared, runs, notes) for group, compared in tables),
     )
 
 
 def _table(group: Group, compared: Sequence[Comparison], runs: Runs, notes: Notes) -> Section:
-    drawn = [chart for chart in (compose.forest(group), compose.inheritance(group)) if chart is not None]
-    verdicts = compose.matrix(compared)
-    more = [*([verdicts] if verdicts else []), *compose.metrics(group)]
+    drawn = [chart for chart in (blocks.forest(group), blocks.inheritance(group)) if chart is not None]
+    verdicts = blocks.matrix(compared)
+    more = [*([verdicts] if verdicts else []), *blocks.metrics(group)]
     folded = {"Comparisons and further metrics": more, "Training and outputs": [*runs.extra(group)]}
     whole = compose.table_section(group, notes, (Prose(text=compose.sentence(group, compared)), *drawn))
     return replace(
         whole,
         sections=tuple(
-            Section(title=title, anchor=f"{whole.anchor}-{place}", blocks=tuple(blocks), folded=True)
-            for place, (title, blocks) in enumerate(folded.items())
-            if blocks
+            Section(title=title, anchor=f"{whole.anchor}-{place}", blocks=tuple(shown), folded=True)
+            for place, (title, shown) in enumerate(folded.items())
+            if shown
         ),
     )
 
@@ -118,6 +119,6 @@ def _across(tables: Sequence[Group], runs: Runs) -> Iterator[Block]:
         if chart is not None:
             yield chart
     for _, some in groupby(sorted(tables, key=pair), key=pair):
-        chart = compose.sets(list(some))
+        chart = blocks.sets(list(some))
         if chart is not None:
             yield chart

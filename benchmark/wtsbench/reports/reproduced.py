@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wtsbench.reports.compose import source_of
+from wtsbench.reports.anchors import source_of
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.rows import RESAMPLES
 from wtsbench.store.base import Store

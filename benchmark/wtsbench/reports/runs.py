@@ -65,8 +65,8 @@ class Runs:
         return {row["data_digest"]: tuple(row["labels"]) for row in rows}
 
     def sources(self) -> dict[str, dict[str, Any]]:
-        """By the key of `compose.source_of`: data, seeds and trials of a row."""
-        from wtsbench.reports.compose import source_of
+        """By the key of `anchors.source_of`: data, seeds and trials of a row."""
+        from wtsbench.reports.anchors import source_of
 
         return {
             source_of(row): {

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from wtsbench.errors import SpecError
 from wtsbench.reports import outcome
+from wtsbench.reports.anchors import anchor_of
 from wtsbench.reports.baseline import SUFFIX, measured, read
 from wtsbench.reports.baseline import write as write_baseline
-from wtsbench.reports.compose import anchor_of, grids
+from wtsbench.reports.compose import grids
 from wtsbench.reports.document import Block, Cell, Column, Document, Line, Prose, Section, Table
 from wtsbench.reports.files import write
 from wtsbench.reports.gate import Limits, gate
