@@ -126,7 +126,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
     (tmp_path / "dangling.yaml").symlink_to("nowhere.yaml")
     open_store("store", create=True)
-    monkeypatch.setattr("uvicorn.Server.run", lambda _: None)  # `web` with good words would serve until Ctrl-C
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)  # `web` with good words would serve until Ctrl-C
     return tmp_path
 
 
