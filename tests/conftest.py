@@ -23,7 +23,7 @@ REQUIRE = "WTSBENCH_TESTS_REQUIRE"
 def _no_settings_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The store, manifests and cluster of whoever runs the tests are not touched."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("WTSBENCH_STORE", "RAY_ADDRESS", "WTSBENCH_LEASE_SECONDS"):
+        for name in ("WTSBENCH_STORE", "RAY_ADDRESS", "WTSBENCH_LEASE_SECONDS", "WTSBENCH_POD_IMAGE"):
             patch.delenv(name, raising=False)
         patch.setenv("WTSBENCH_MANIFESTS", str(tmp_path_factory.mktemp("manifests")))
         yield

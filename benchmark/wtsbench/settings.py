@@ -6,6 +6,7 @@ README has the same table for users.
 import errno
 import hashlib
 import os
+import re
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,9 @@ from wtsbench.visible import shortened
 _Default = TypeVar("_Default", int, None)
 _PACKAGE = Path(wtsbench.__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
+IMAGE_BY_DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
+"""An image in a registry, named by its digest."""
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def shipped(name: str) -> Path:
@@ -140,6 +144,31 @@ def lock_seconds() -> float:
 def patience_seconds() -> float:
     """`WTSBENCH_STORE_PATIENCE_SECONDS`, or 300: how long to go on trying while a server does not answer."""
     return _seconds("WTSBENCH_STORE_PATIENCE_SECONDS", 300.0)
+
+
+def pod_image() -> str | None:
+    """`WTSBENCH_POD_IMAGE`: the image of the pod that this process runs in, as `repo@sha256:…`; None if it is unset.
+
+    Nothing inside a container tells which image it was made from, so this is what the pod's manifest says.
+
+    Raises:
+        SpecError: it names no image by digest, or this process runs in no pod.
+    """
+    named = os.environ.get("WTSBENCH_POD_IMAGE")
+    if not named:
+        return None
+    if not IMAGE_BY_DIGEST.fullmatch(named):
+        raise SpecError(
+            f"WTSBENCH_POD_IMAGE is {shortened(named)!r}, which names no image by its digest",
+            remedy="set it to what the pod's manifest has as `image`, and write that as REPOSITORY@sha256:….",
+        )
+    if not (os.environ.get("KUBERNETES_SERVICE_HOST") or _SERVICE_ACCOUNT.is_dir()):
+        raise SpecError(
+            "WTSBENCH_POD_IMAGE says that this is a pod of Kubernetes, and it is none: KUBERNETES_SERVICE_HOST is not "
+            "set, as it is in every pod",
+            remedy="unset WTSBENCH_POD_IMAGE; only a pod's manifest sets it.",
+        )
+    return named
 
 
 def _bytes(name: str, default: _Default) -> int | _Default:

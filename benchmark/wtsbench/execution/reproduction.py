@@ -263,10 +263,12 @@ def _other_code(record: Mapping[str, Any], code: Mapping[str, str | bool | None]
 
 
 def _named(environment: str) -> str:
-    """`image sha256:0123456789ab`, or `a process with libraries of digest 0123456789ab`."""
+    """`image sha256:0123456789ab`, or `a process with libraries of digest 0123456789ab`, or both for a pod."""
     kind, _, digest = environment.partition(":")
     device = " on a GPU" if digest.endswith(":cuda") else ""
     digest = digest.removesuffix(":cuda")
     if kind == "docker":
         return f"image {digest[:19]}{device}"
-    return f"a process with Python and libraries of digest {digest[:12]}{device}"
+    image, _, lock = digest.rpartition(":")
+    pod = f" in a pod of image {image[:19]}" if image else ""
+    return f"a process{pod} with Python and libraries of digest {lock[:12]}{device}"

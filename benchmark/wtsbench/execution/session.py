@@ -142,7 +142,7 @@ def submit(session: Session, *, listener: Listener, stop: threading.Event) -> Su
     """
     require_writable(session.options.store)
     _require_access(session)
-    if session.sandbox.image_digest is not None:
+    if session.sandbox.name == "docker" and session.sandbox.image_digest is not None:
         asked = {trial.spec.strategy_package for trial in session.report.trials if trial.state != "stored"}
         require_packages(session.sandbox.image_digest, sorted(package for package in asked if package is not None))
     store = open_store(session.options.store, create=True)

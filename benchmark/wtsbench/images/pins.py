@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from wtsbench.errors import SandboxError, SpecError
 from wtsbench.files import exclusive, replace
-from wtsbench.settings import manifest_folders, user_manifests
+from wtsbench.settings import IMAGE_BY_DIGEST, manifest_folders, user_manifests
 from wtsbench.spec.faults import SpecFaults
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.yaml_file import faults_of
@@ -33,7 +33,6 @@ FILE = "images.yaml"
 DEFAULT_IMAGE = "trial"
 """The name of the image that trials run in by default."""
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
-_REFERENCE = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -64,7 +63,7 @@ class ImagePin(Frozen):
 
     id: Annotated[str, Field(pattern=_ID.pattern)] | None = None
     """Digest of its configuration, which names all its layers: the same on every engine."""
-    reference: Annotated[str, Field(pattern=_REFERENCE.pattern)] | None = None
+    reference: Annotated[str, Field(pattern=IMAGE_BY_DIGEST.pattern)] | None = None
     """`repo@sha256:…` if a registry has it: the digest of a manifest, or of an index with one for each platform."""
     tag: str | None = None
     """Its tag in the registry when it was pinned; only for people, nothing is looked up by it."""
@@ -83,7 +82,7 @@ class ImagePin(Frozen):
 
 def is_tag(image: str) -> bool:
     """Whether this is neither a digest nor a name of a pin but a tag, which may name another image tomorrow."""
-    return not any(pattern.fullmatch(image) for pattern in (_ID, _REFERENCE, _NAME))
+    return not any(pattern.fullmatch(image) for pattern in (_ID, IMAGE_BY_DIGEST, _NAME))
 
 
 def tag_fault(image: str) -> tuple[str, str]:
@@ -105,7 +104,7 @@ def resolve_image(image: str) -> ImagePin:
     """
     if _ID.fullmatch(image):
         return ImagePin(id=image)
-    if _REFERENCE.fullmatch(image):
+    if IMAGE_BY_DIGEST.fullmatch(image):
         return ImagePin(reference=image)
     if is_tag(image):
         message, remedy = tag_fault(image)

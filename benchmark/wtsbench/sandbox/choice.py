@@ -23,7 +23,7 @@ def make_sandbox(name: str, *, image: str | None = None, place: Path | None = No
 
     Raises:
         SandboxError: docker was asked for and cannot be used here.
-        SpecError: the image is named by a tag, or no sandbox has this name.
+        SpecError: the image is named by a tag, no sandbox has this name, or the pod's image is not named by digest.
     """
     if name == "process":
         return ProcessSandbox()
@@ -34,6 +34,4 @@ def make_sandbox(name: str, *, image: str | None = None, place: Path | None = No
     except SandboxError as error:
         if name != "auto":
             raise
-        remedy = f"; {error.remedy.rstrip('.')}" if error.remedy else ""
-        consequence = "so trials run as processes that reach this machine's network and files"
-        return ProcessSandbox(notice=f"{error.message}, {consequence}{remedy}.")
+        return ProcessSandbox(because=error)

@@ -10,25 +10,42 @@ from pathlib import Path
 from typing import Literal
 
 from wtsbench.contract.folder import FolderLayout
+from wtsbench.errors import SandboxError
 from wtsbench.sandbox import log
 from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.fork_server import fork_server_for
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.memory import kernel_kills
 from wtsbench.sandbox.watch import Child, ForkedTrial, Limits, stop, watch
+from wtsbench.settings import pod_image
 
 
 class ProcessSandbox:
-    """Runs trials as processes, with limits on time, memory and disk and a clean environment, but not isolated."""
+    """Runs trials as processes, with limits on time, memory and disk and a clean environment, but not isolated.
+
+    In a pod whose manifest names its image (`WTSBENCH_POD_IMAGE`), the pod is what stands between trials and the node.
+    """
 
     name: Literal["process"] = "process"
-    image_digest = None
 
-    isolation = "process, forked from a preloaded parent; network and files of the node within reach"
+    def __init__(self, *, because: SandboxError | None = None) -> None:
+        """Look whether this is a pod.
 
-    def __init__(self, *, notice: str | None = None) -> None:
-        """With what the user is told once about this choice."""
-        self.notice = notice
+        Args:
+            because: why there are no containers, if the user did not ask for processes.
+
+        Raises:
+            SpecError: as `pod_image`.
+        """
+        image = pod_image()
+        place = "node" if image is None else "pod"
+        self.image_digest = None if image is None else image.partition("@")[2]
+        """Digest of the pod's image in its registry (`sha256:…`), by the manifest's word; None outside a pod."""
+        inside = "" if image is None else f", in a pod of the image {image}"
+        self.isolation = (
+            f"process, forked from a preloaded parent{inside}; network and files of the {place} within reach"
+        )
+        self.notice = None if because is None else _notice(because, "machine" if image is None else place)
 
     def run(
         self,
@@ -60,6 +77,11 @@ class ProcessSandbox:
 
     def close(self) -> None:
         """Nothing to do: the fork server belongs to the whole process, and ends with it."""
+
+
+def _notice(because: SandboxError, place: str) -> str:
+    remedy = f"; {because.remedy.rstrip('.')}" if because.remedy else ""
+    return f"{because.message}, so trials run as processes that reach this {place}'s network and files{remedy}."
 
 
 def _forked(trial: FolderLayout, threads: int, gpus: Sequence[str], disk: int) -> Child:

@@ -127,8 +127,8 @@ class TrialSpec(Frozen):
     parents: tuple[str, ...] = ()
     """Ids of the trials whose predictions supervise this one, in the strategy's order."""
     environment: str
-    """`process:<lock hash>` or `docker:sha256:<image id>`: the code and libraries that compute the result; or
-    `external`."""
+    """`process:<lock hash>`, in a pod `process:sha256:<image>:<lock hash>`, or `docker:sha256:<image id>`: the code and
+    libraries that compute the result; or `external`."""
     grid: str | None = Field(default=None, exclude_if=lambda grid: grid is None)
     """The only grid that the result counts for: that of the narrow token under which the trial runs, or into which it
     was imported. None: all."""
