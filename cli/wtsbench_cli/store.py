@@ -60,7 +60,10 @@ def serve(
     metrics: Annotated[
         str | None,
         typer.Option(
-            "--metrics", metavar="HOST:PORT", help="Serve /metrics and /healthz on this machine.", show_default=False
+            "--metrics",
+            metavar="HOST:PORT",
+            help="Serve /metrics and /healthz: on this machine, or to others over HTTPS.",
+            show_default=False,
         ),
     ] = None,
     drain: Annotated[
@@ -86,8 +89,8 @@ def serve(
             say(f"clients trust it with WTSBENCH_STORE_CA={running.ca.resolve()}")
         for notice in running.notices:
             say(notice)
-        if running.metrics_port is not None:
-            say(f"metrics at http://127.0.0.1:{running.metrics_port}/metrics")
+        if running.metrics is not None:
+            say(f"metrics at {running.metrics}/metrics")
         if not any(token.state == "valid" for token in running.tokens.all()):
             say(f"no client can connect yet: wtsbench store token create {folder} --scope append --out FILE")
 

@@ -349,7 +349,7 @@ def test_health_and_metrics(running: Running) -> None:
         store.append([seal(A, 1, 9)])
 
     def get(path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{running.metrics_port}{path}") as answer:
+        with urllib.request.urlopen(f"{running.metrics}{path}") as answer:
             return str(answer.read().decode())
 
     page = get("/metrics")

@@ -42,7 +42,7 @@ class Sandbox(Protocol):
 
     @property
     def image_digest(self) -> str | None:
-        """The image that trials run in, as `sha256:…`: its id, or for processes the digest of the pod's image, if any."""
+        """The image that trials run in, as `sha256:…`: its id; for processes the digest of the pod's image, if any."""
 
     @property
     def notice(self) -> str | None:

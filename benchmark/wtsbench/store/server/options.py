@@ -33,7 +33,7 @@ class ServeOptions:
     own_client_ca: bool = False
     """Require client certificates of the server's own authority."""
     metrics: str | None = None
-    """HOST:PORT on loopback for /metrics and /healthz."""
+    """HOST:PORT for /metrics and /healthz: plain text on loopback, elsewhere HTTPS with the server's certificate."""
     drain_seconds: float = DRAIN_SECONDS
     limits: Limits = field(default_factory=Limits)
 
@@ -54,11 +54,20 @@ def require_safe(options: ServeOptions) -> None:
         raise SpecError(f"{options.listen} has no TLS that certificates could be for", remedy="use grpc+tls://.")
     if (options.certificate is None) != (options.key is None):
         raise SpecError("a certificate and its key go together", remedy="give both --certificate and --key.")
-    if options.metrics is not None and not _loopback(host_port(f"http://{options.metrics}")[0]):
+    if scheme == "grpc" and not metrics_on_loopback(options):
         raise SpecError(
             f"metrics at {options.metrics} would be plain text for the whole network",
-            remedy="listen on 127.0.0.1, and let a proxy with TLS stand before it.",
+            remedy="listen on 127.0.0.1; or serve with grpc+tls://, whose certificate they then have.",
         )
+
+
+def metrics_on_loopback(options: ServeOptions) -> bool:
+    """Whether metrics leave this machine in no case: they are served on loopback, or not at all.
+
+    Raises:
+        SpecError: their address is invalid.
+    """
+    return options.metrics is None or _loopback(host_port(f"http://{options.metrics}")[0])
 
 
 def tls_of(folder: Path, options: ServeOptions) -> Tls | None:

@@ -27,9 +27,18 @@ from wtsbench.store.server.actions import Core
 from wtsbench.store.server.bounds import connections
 from wtsbench.store.server.live import LiveStore
 from wtsbench.store.server.metrics import Metrics, MetricsServer
-from wtsbench.store.server.options import ServeOptions, bracketed, host_port, parts_of, require_safe, tls_of
+from wtsbench.store.server.options import (
+    ServeOptions,
+    bracketed,
+    host_port,
+    metrics_on_loopback,
+    parts_of,
+    require_safe,
+    tls_of,
+)
 from wtsbench.store.server.service import StoreService
 from wtsbench.store.server.sql import SqlProcesses
+from wtsbench.store.server.tls import Tls
 from wtsbench.store.server.tokens import Tokens
 from wtsbench.store.server.transport import Method, Transport
 from wtsbench.store.upkeep.archive import Archive
@@ -50,7 +59,8 @@ class Running:
     """Its address, with its port."""
     ca: Path | None
     """Certificate of the authority that clients must trust, if it was generated."""
-    metrics_port: int | None
+    metrics: str | None
+    """Address of /metrics and /healthz, with its port."""
     tokens: Tokens
     core: Core
     notices: list[str]
@@ -104,10 +114,7 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
         stack.callback(shutil.rmtree, socket_folder, ignore_errors=True)
         local_path = socket_folder / "socket"
         listen(f"unix:{local_path}", None, None)
-        page = None
-        if options.metrics is not None:
-            page = MetricsServer(*host_port(f"http://{options.metrics}"), metrics, lambda: not core.draining)
-            stack.callback(page.close)
+        metrics_at = None if options.metrics is None else _metrics_at(options, metrics, core, tls, stack)
         address = f"{scheme}://{bracketed(host)}:{port}"
         write_owner(folder, Owner(pid=os.getpid(), host=platform.node(), socket=str(local_path), listen=address))
         stack.callback(remove_owner, folder)
@@ -115,7 +122,7 @@ def serve(folder: Path, options: ServeOptions, *, ready: Callable[[Running], Non
             Running(
                 listen=address,
                 ca=None if tls is None else tls.ca,
-                metrics_port=None if page is None else page.port,
+                metrics=metrics_at,
                 tokens=tokens,
                 core=core,
                 notices=[] if tls is None else tls.notices,
@@ -191,6 +198,21 @@ def _listen(
             f"nothing can listen at {address}: {str(error).splitlines()[0][:200]}",
             remedy="is another server there, or the certificate no PEM? Choose another --listen.",
         ) from None
+
+
+def _metrics_at(options: ServeOptions, metrics: Metrics, core: Core, tls: Tls | None, stack: ExitStack) -> str:
+    """Serve metrics and health until the stack ends; returns their address."""
+    plain = metrics_on_loopback(options)
+    host, port = host_port(f"http://{options.metrics}")
+    context = None if plain or tls is None else tls.context
+    try:
+        page = MetricsServer(host, port, metrics, lambda: not core.draining, context)
+    except OSError as error:
+        raise StoreError(
+            f"nothing can listen at {options.metrics}: {error.strerror or error}", remedy="choose another --metrics."
+        ) from None
+    stack.callback(page.close)
+    return f"{'http' if plain else 'https'}://{bracketed(host)}:{page.port}"
 
 
 def _watch(metrics: Metrics, core: Core) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 import traceback
 from collections.abc import Sequence
@@ -56,6 +57,17 @@ class Tls:
         else:
             certificate, key = server_certificate(self._folder, self._names)
         return _bytes(key), _bytes(certificate)
+
+    def context(self) -> ssl.SSLContext:
+        """The certificate as it is in its files now, for HTTPS. Clients need none.
+
+        Raises:
+            OSError: it cannot be read, or is just being replaced.
+        """
+        certificate, key = self._given
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate or self._folder / "server.pem", key or self._folder / "server.key")
+        return context
 
     def _configuration(self) -> Any:
         return grpc.ssl_server_certificate_configuration([self._pair], self._roots)
