@@ -256,11 +256,26 @@ def test_trials_reach_the_store_ray_and_names_alone() -> None:
             assert (parts, ports) in (({"store"}, [{"port": 8815}]), ({"head", "trials"}, None))
 
 
+def test_one_pod_alone_reaches_any_address() -> None:
+    """The head of the cluster that grows, for its autoscaler; it runs no trial, and only over HTTPS."""
+    open_to: dict[str, set[int]] = {}
+    for one in objects():
+        if one["kind"] == "NetworkPolicy":
+            for rule in one["spec"].get("egress", ()):
+                if not rule.get("to"):
+                    open_to |= {pod.of: {port["port"] for port in rule["ports"]} for pod in _selected_by(one)}
+    assert open_to == {"RayCluster head": {443, 6443}}
+
+
+def _selected_by(policy: Object) -> list[Pod]:
+    return _selected(policy["spec"]["podSelector"])
+
+
 def test_ports_of_policies_are_those_of_the_pods() -> None:
     """A name that no container has would let nothing through."""
     for one in objects():
         if one["kind"] == "NetworkPolicy":
-            own = _selected(one["spec"]["podSelector"])
+            own = _selected_by(one)
             for rule in one["spec"].get("ingress", ()):
                 assert {port["port"] for port in rule.get("ports", ())} <= _ports(own), one["metadata"]["name"]
             for rule in one["spec"].get("egress", ()):
