@@ -159,7 +159,7 @@ def test_a_lost_answer_takes_no_second_attempt_number(running: Running) -> None:
     with RemoteEngine.open(running.listen) as engine:
         asked = {"trial_id": A, "run": "r", "request": "one", "schema_version": 1}
         assert [engine.action("begin_attempt", asked)["attempt"] for _ in range(3)] == [1, 1, 1]
-        assert engine.begin_attempt(A, "r") == 2
+        assert engine.begin_attempt(A, "r", request="another") == 2
 
 
 def test_an_attempt_number_is_given_out_only_once_it_is_durable(running: Running) -> None:

@@ -43,7 +43,7 @@ and judged), `grids.cells` (what the leaderboard is to show),
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised when a table changes. A store, and every record on its way there, says which one it was written in."""
 
 _TIME = pa.timestamp("us", tz="UTC")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -10,9 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
+from wtsbench.contract.operations import (
+    Orders,
+    RunReport,
+    check_renewal,
+    check_report,
+    renewals,
+    storable_report,
+)
 from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.store.engine import queries
-from wtsbench.store.engine.queries import Query
+from wtsbench.store.engine.queries import Look, Query
 
 if TYPE_CHECKING:
     from wtsbench.store.engine.transaction import Engine
@@ -60,15 +69,26 @@ class Store(ABC):
 
     # -- writing
 
-    def begin_attempt(self, trial_id: str, *, run: str, shared_id: str | None = None) -> int:
+    def begin_attempt(
+        self, trial_id: str, *, run: str, shared_id: str | None = None, host: str = "", lease: bool = False
+    ) -> int:
         """Take the next attempt number of a trial; two callers never get the same.
 
         Args:
             trial_id: the trial.
-            run: name of the submission that the attempt belongs to, for display.
+            run: name of the submission that the attempt belongs to.
             shared_id: id that the trial would have if its result counted for every grid; needed with an `only_grid`.
+            host: where the attempt is to be run, for display.
+            lease: take a lease on the trial as well, for LEASE_SECONDS: then nobody else gets one until it has ended,
+                by itself or because the attempt is sealed.
+
+        Raises:
+            Held: with `lease`, another attempt at the trial has a lease, whichever run it is of.
         """
-        return self._ask(lambda engine: engine.begin_attempt(trial_id, run, shared_id))
+        request = uuid.uuid4().hex  # if the answer is lost, a repeated request gets the same number
+        return self._ask(
+            lambda engine: engine.begin_attempt(trial_id, run, shared_id, host=host, lease=lease, request=request)
+        )
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
         """Write records durably in one transaction: all of them or none.
@@ -114,6 +134,76 @@ class Store(ABC):
         """
         listed = json.dumps(list(cells), sort_keys=True)
         self._ask(lambda engine: engine.put_grid(name, grid_digest, yaml, listed))
+
+    # -- what happens now
+
+    def renew(self, trial_id: str, attempt: int, *, share: float | None, lines: Sequence[str], first: int) -> Orders:
+        """Renew an attempt's lease for LEASE_SECONDS from now. May be repeated.
+
+        An attempt that is sealed, unknown, or whose lease was taken by another one after it had ended stays without.
+
+        Args:
+            trial_id: the trial.
+            attempt: the attempt, begun with a lease.
+            share: how much of it is done, from 0 to 1; None if that is not known.
+            lines: what it printed. Those that are stored already are skipped; the last KEPT_LINES are kept.
+            first: number of the first of these lines; an attempt's lines are counted from 1.
+
+        Returns:
+            What to do: whether the run or this trial is to be cancelled, and whether another run goes first.
+        """
+        orders = Orders()
+        for renewal in renewals(trial_id, attempt, share=share, lines=lines, first=first):
+            check_renewal(renewal)
+            orders = self._ask(lambda engine, renewal=renewal: engine.renew(renewal))  # type: ignore[misc]
+        return orders
+
+    def report_run(self, report: RunReport) -> Orders:
+        """Say how a run stands, every BEAT_SECONDS and when it ends. May be repeated.
+
+        The report replaces the one before. A run that has ended stays so until it is started again with a higher
+        `resumed`, which also withdraws what was cancelled before it ended.
+
+        Returns:
+            What to do: whether all of it or which trials are to be cancelled, and whether another run goes first.
+
+        Raises:
+            StoreError: the report has a value that no run has.
+        """
+        check_report(report)
+        told = storable_report(report)
+        return self._ask(lambda engine: engine.report_run(told))
+
+    def cancel(self, run: str, trial_ids: Sequence[str] | None) -> bool:
+        """Ask to cancel some trials of a run, or all of it (None): its supervisor hears of it with its next beat.
+
+        Returns:
+            False if there is no such run, or it has ended.
+        """
+        return self._ask(lambda engine: engine.cancel(run, trial_ids))
+
+    def runs(self) -> pa.Table:
+        """All runs, by start and name, in the columns of `operations.RUNS`."""
+        return self._look(Look("runs"))
+
+    def run_yaml(self, run: str) -> str | None:
+        """The text of a run's grid file; None if there is no such run."""
+        texts = self._look(Look("yaml", (run,)))["yaml"].to_pylist()
+        return str(texts[0]) if texts else None
+
+    def running(self) -> pa.Table:
+        """Attempts with a lease, by trial id and attempt, in the columns of `operations.RUNNING`.
+
+        One whose lease has ended is listed until another attempt takes its trial, or for a day.
+        """
+        return self._look(Look("running"))
+
+    def printed(self, trial_id: str, attempt: int, after: int = 0) -> pa.Table:
+        """What a running attempt printed so far, by line: the lines after a number. Empty once it is sealed."""
+        return self._look(Look("printed", (trial_id, attempt, after)))
+
+    def _look(self, look: Look) -> pa.Table:
+        return self._ask(lambda engine: engine.look(look), read_only=True)
 
     # -- reading
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.ipc
 
+from wtsbench.contract.operations import Orders, Renewal, RunReport
 from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.contract.schemas import SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
@@ -21,7 +22,7 @@ from wtsbench.settings import patience_seconds
 from wtsbench.store import wire
 from wtsbench.store.base import Store
 from wtsbench.store.connection import AGAIN, connect, fault_of, first_line, token
-from wtsbench.store.engine.queries import Query, items
+from wtsbench.store.engine.queries import Look, Query, items
 from wtsbench.store.lock import persistently
 
 SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
@@ -92,12 +93,20 @@ class RemoteEngine:
 
     # -- the calls of an engine
 
-    def begin_attempt(self, trial_id: str, run: str, shared_id: str | None = None) -> int:
-        """Take the next attempt number of a trial."""
-        request = uuid.uuid4().hex  # if the answer is lost, a repeated request gets the same number
-        asked = {"trial_id": trial_id, "run": run, "request": request, "schema_version": SCHEMA_VERSION}
+    def begin_attempt(
+        self,
+        trial_id: str,
+        run: str,
+        shared_id: str | None = None,
+        *,
+        request: str,
+        host: str = "",
+        lease: bool = False,
+    ) -> int:
+        """Take the next attempt number of a trial; a repeated request gets the same."""
+        asked = {"trial_id": trial_id, "run": run, "request": request, "host": host, "lease": lease}
         asked |= {} if shared_id is None else {"shared_id": shared_id}
-        return int(self._patient(lambda: self.action("begin_attempt", asked))["attempt"])
+        return int(self._change("begin_attempt", asked)["attempt"])
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
         """Append records; tried once, because the courier retries."""
@@ -119,8 +128,29 @@ class RemoteEngine:
 
     def put_grid(self, name: str, grid_digest: str, yaml: str, cells: str) -> None:
         """Store a submission of a grid."""
-        asked = {"name": name, "grid_digest": grid_digest, "yaml": yaml, "cells": cells}
-        self._patient(lambda: self.action("put_grid", {**asked, "schema_version": SCHEMA_VERSION}))
+        self._change("put_grid", {"name": name, "grid_digest": grid_digest, "yaml": yaml, "cells": cells})
+
+    def renew(self, renewal: Renewal) -> Orders:
+        """Renew the lease of an attempt."""
+        return _orders(self._change("renew", asdict(renewal)))
+
+    def report_run(self, report: RunReport) -> Orders:
+        """Note how a run stands."""
+        return _orders(self._change("report_run", asdict(report)))
+
+    def cancel(self, run: str, trial_ids: Sequence[str] | None) -> bool:
+        """Ask to cancel a run, or some of its trials."""
+        asked = {"run": run, "trial_ids": None if trial_ids is None else list(trial_ids)}
+        return bool(self._change("cancel", asked)["cancelled"])
+
+    def look(self, look: Look) -> pa.Table:
+        """Rows about runs and leases, in the schema of the question."""
+        asked = {"look": look.what, "parameters": look.parameters}
+        return self._patient(lambda: self._get(asked)).select(look.schema.names).cast(look.schema)
+
+    def _change(self, name: str, asked: dict[str, Any]) -> Any:
+        """An action that writes; every one may be repeated."""
+        return self._patient(lambda: self.action(name, {**asked, "schema_version": SCHEMA_VERSION}))
 
     def read(self, query: Query) -> pa.Table:
         """Rows of a query, in its schema."""
@@ -243,6 +273,10 @@ class ServerStore(Store):
 
     def _engine(self, *, read_only: bool = False) -> nullcontext[RemoteEngine]:
         return nullcontext(self.remote)
+
+
+def _orders(answer: dict[str, Any]) -> Orders:
+    return Orders(bool(answer["cancelled"]), tuple(answer["cancelled_trials"]), answer["outranked_by"])
 
 
 def _interruptibly(ask: Callable[[], _T]) -> _T:

@@ -48,6 +48,22 @@ class StoreRefused(StoreError):
     """The server refuses the request, from any client."""
 
 
+class Held(StoreError):
+    """The trial is being run by another attempt."""
+
+    def __init__(self, message: str, *, remedy: str | None = None, by: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.by = by
+        """The run that holds it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _held, (self.message, self.remedy, self.by)
+
+
+def _held(message: str, remedy: str | None, by: str) -> Held:
+    return Held(message, remedy=remedy, by=by)
+
+
 def pack(batches: Sequence[Batch]) -> Iterator[pa.RecordBatch]:
     """The messages of a stream to append."""
     for batch in batches:
@@ -168,6 +184,7 @@ _KINDS: dict[str, type[StoreError]] = {
     "denied": StoreDenied,
     "refused": StoreRefused,
     "absent": NoStore,
+    "held": Held,
 }
 """Error classes by their names in the protocol; any other is an `error`."""
 
@@ -177,15 +194,23 @@ def kind_of(error: UserError) -> str:
     return next((kind for kind, fault in _KINDS.items() if isinstance(error, fault)), "error")
 
 
-def pack_fault(error: UserError) -> bytes:
-    """An error as bytes, sent with the transport's own error."""
-    return json.dumps({"kind": kind_of(error), "message": error.message, "remedy": error.remedy}).encode()
+def pack_fault(error: UserError, *, longest: int | None = None) -> bytes:
+    """An error as bytes, sent with the transport's own error.
+
+    Args:
+        error: the error.
+        longest: characters after which its message is cut.
+    """
+    fields = {"kind": kind_of(error), "message": error.message[:longest], "remedy": error.remedy}
+    return json.dumps({**fields, "by": error.by} if isinstance(error, Held) else fields).encode()
 
 
 def unpack_fault(extra: bytes) -> StoreError | None:
     """The error from such bytes; None if they hold none."""
     try:
         fault = json.loads(extra)
+        if fault["kind"] == "held":
+            return Held(fault["message"], remedy=fault["remedy"], by=str(fault["by"]))
         return _KINDS.get(fault["kind"], StoreError)(fault["message"], remedy=fault["remedy"])
     except (ValueError, TypeError, KeyError):
         return None

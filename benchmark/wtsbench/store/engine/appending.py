@@ -11,6 +11,7 @@ from wtsbench.contract.outbox import Ack, Batch, Outcome, check_batch
 from wtsbench.contract.schemas import RECORD_TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store.arrival import Arrival, Memory, Seal
+from wtsbench.store.engine import operations
 from wtsbench.store.engine.database import insert, next_number
 from wtsbench.store.engine.tables import ATTEMPT, LEDGER
 
@@ -153,6 +154,7 @@ def _store(database: duckdb.DuckDBPyConnection, arrivals: Sequence[Arrival]) -> 
             parts = [(arrival.key, batch.data) for arrival in kept for batch in arrival.new if batch.table == table]
             _insert_rows(database, f"{table}_rows", parts)
     _store_seals(database, [arrival for arrival in kept if arrival.seal is not None])
+    operations.release(database, [arrival.key for arrival in arrivals if arrival.ending])
     for arrival in arrivals:
         arrival.stored()
 

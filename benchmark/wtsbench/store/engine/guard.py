@@ -120,9 +120,10 @@ def _words(tree: Any) -> Iterator[str]:
 
 
 def _existing(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    """Names of all tables and views, the engine's own included."""
+    """Names of all tables and views that need no schema before them, the engine's own included."""
     names = connection.execute(
-        "SELECT lower(table_name) FROM duckdb_tables() UNION SELECT lower(view_name) FROM duckdb_views()"
+        "SELECT lower(table_name) FROM duckdb_tables() WHERE schema_name <> 'operations'"
+        " UNION SELECT lower(view_name) FROM duckdb_views()"
     )
     return {name for (name,) in names.fetchall()}
 

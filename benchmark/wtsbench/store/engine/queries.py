@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
+from wtsbench.contract.operations import PRINTED, RUNNING, RUNS
 from wtsbench.contract.schemas import TABLES
 
 ORDER = {
@@ -172,3 +173,44 @@ def logs(trial_id: str, attempt: int | None) -> Query:
     """Log lines of sealed attempts."""
     query = Query("logs").where("trial_id = ?", trial_id)
     return query if attempt is None else query.where("attempt = ?", attempt)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A question about runs and leases; a server is sent its name and parameters."""
+
+    what: Literal["runs", "yaml", "running", "printed"]
+    parameters: tuple[str | int, ...] = ()
+
+    @classmethod
+    def of(cls, what: object, parameters: Sequence[Any]) -> Look | None:
+        """A client's question; None if there is no such question."""
+        if what not in _LOOKS or len(parameters) != _LOOKS[str(what)][0].count("?"):
+            return None
+        return cls(what, tuple(parameters))  # type: ignore[arg-type]  # it was just looked up
+
+    @property
+    def sql(self) -> str:
+        """The statement; its columns are those of `schema`."""
+        return _LOOKS[self.what][0]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of the answer."""
+        return _LOOKS[self.what][1]
+
+
+_LOOKS: dict[str, tuple[str, pa.Schema]] = {
+    "runs": (f"SELECT {', '.join(RUNS.names)} FROM operations.runs ORDER BY started_at, run", RUNS),
+    "yaml": ("SELECT yaml FROM operations.runs WHERE run = ?::VARCHAR", pa.schema([("yaml", pa.string())])),
+    "running": (
+        "SELECT k.trial_id, k.attempt, l.run, l.host, k.started_at, l.seen_at, l.until, l.share"
+        " FROM operations.leases AS l JOIN attempt_keys AS k USING (key) ORDER BY k.trial_id, k.attempt",
+        RUNNING,
+    ),
+    "printed": (
+        "SELECT p.line, p.text FROM operations.printed AS p JOIN attempt_keys AS k USING (key)"
+        " WHERE k.trial_id = ?::VARCHAR AND k.attempt = ?::INTEGER AND p.line > ?::BIGINT ORDER BY p.line",
+        PRINTED,
+    ),
+}

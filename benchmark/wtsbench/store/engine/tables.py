@@ -16,6 +16,17 @@ order of arrival: so rows are small, and reading one attempt skips the blocks of
     items, datasets, grids      as in `schemas`
     attempts, trials, metrics, and so on
                                 views: attempts begun here, and rows of sealed attempts
+
+A schema of its own, `operations`, holds what happens now. Readers' SQL does not reach it, and exports and merges leave
+it out. Its times are of the store's own clock.
+
+    operations.runs             one row a run: how it stood when its supervisor last told
+    operations.cancelled_trials run, trial_id: somebody asked to cancel these trials of the run
+    operations.leases           one row an attempt that is being run; `request` is the id of the request that began it
+    operations.printed          key, line, text: what those attempts printed so far
+
+The rows of an attempt go when it is sealed. Tables that lose rows all the time have no index: with one, the engine
+would never give the room of deleted rows back.
 """
 
 from __future__ import annotations
@@ -50,6 +61,21 @@ LEDGER = pa.schema(
 """The ledger's columns; its rows are in the order in which records arrived."""
 
 
+_OPERATIONS = (
+    "CREATE SCHEMA operations",
+    "CREATE TABLE operations.runs (run VARCHAR PRIMARY KEY, grid VARCHAR NOT NULL, cluster VARCHAR, job VARCHAR,"
+    " host VARCHAR NOT NULL, owner VARCHAR, priority INTEGER NOT NULL, state VARCHAR NOT NULL,"
+    " started_at TIMESTAMP NOT NULL, seen_at TIMESTAMP NOT NULL, ended_at TIMESTAMP, total INTEGER NOT NULL,"
+    " stored INTEGER NOT NULL, done INTEGER NOT NULL, failed INTEGER NOT NULL, waiting INTEGER NOT NULL,"
+    " running INTEGER NOT NULL, detail VARCHAR, cancelled BOOLEAN NOT NULL, resumed INTEGER NOT NULL,"
+    " yaml VARCHAR NOT NULL)",
+    "CREATE TABLE operations.cancelled_trials (run VARCHAR NOT NULL, trial_id VARCHAR NOT NULL)",
+    "CREATE TABLE operations.leases (key BIGINT NOT NULL, run VARCHAR NOT NULL, host VARCHAR NOT NULL, request VARCHAR,"
+    " until TIMESTAMP NOT NULL, seen_at TIMESTAMP NOT NULL, share DOUBLE)",
+    "CREATE TABLE operations.printed (key BIGINT NOT NULL, line BIGINT NOT NULL, text VARCHAR NOT NULL)",
+)
+
+
 def creation() -> Iterator[str]:
     """The statements that make an empty store."""
     yield "CREATE TABLE store (schema_version INTEGER NOT NULL)"
@@ -74,6 +100,7 @@ def creation() -> Iterator[str]:
     )
     for name in RECORD_TABLES:
         yield _view(name)
+    yield from _OPERATIONS
 
 
 def grids_table() -> str:
@@ -110,7 +137,7 @@ def _columns(schema: pa.Schema, *, without: Sequence[str] = ()) -> list[str]:
     ]
 
 
-MIGRATIONS: Mapping[int, Sequence[str]] = {}
-"""By schema version: the statements that migrate a store of that version to the next. They may use `_rows_table` and
-`_view` while the table still has the form of that next version; a later change must write the older form out. Empty so
-far: no earlier version was released."""
+MIGRATIONS: Mapping[int, Sequence[str]] = {4: _OPERATIONS}
+"""By schema version: the statements that migrate a store of that version to the next. They may use `_rows_table`,
+`_view` and `_OPERATIONS` while the table still has the form of that next version; a later change must write the older
+form out. No version before 4 was released."""

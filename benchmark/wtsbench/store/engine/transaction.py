@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
+from wtsbench.contract.operations import Orders, Renewal, RunReport
 from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store.arrival import Memory
-from wtsbench.store.engine import appending, database, queries
+from wtsbench.store.engine import appending, database, operations, queries
 from wtsbench.store.engine.database import insert, next_number
 from wtsbench.store.engine.explain import explained
-from wtsbench.store.engine.queries import Query
+from wtsbench.store.engine.queries import Look, Query
 from wtsbench.store.wire import StoreRefused
 
 _Attempt = tuple[str, int]
@@ -92,6 +93,9 @@ class Engine:
         run: str,
         shared_id: str | None = None,
         *,
+        host: str = "",
+        lease: bool = False,
+        request: str | None = None,
         token: str | None = None,
         scope: str | None = None,
     ) -> int:
@@ -101,12 +105,25 @@ class Engine:
             trial_id: the trial.
             run: name of the submission.
             shared_id: ignored here; a server checks it.
+            host: where the attempt is to be run.
+            lease: take a lease on the trial with it.
+            request: the client's id for this request; repeating one with a lease gives the same number.
             token: name of the client's token; None if the folder is used without a server.
             scope: scope of that token.
+
+        Raises:
+            Held: another attempt at the trial has a lease; nothing was changed.
         """
+        now = _naive(datetime.now(UTC))
+        if lease:
+            again = operations.claimed(self._db, trial_id, request, now)
+            if again is not None:
+                return again
         query = "SELECT coalesce(max(attempt), 0) + 1 FROM attempt_keys WHERE trial_id = ?"
         attempt = int(self._value(query, [trial_id]))
-        self.know(Begun(trial_id, attempt, run, datetime.now(UTC), token, scope))
+        key = self.know(Begun(trial_id, attempt, run, now, token, scope))
+        if lease:
+            operations.lease(self._db, key, run, host, request, now)
         return attempt
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
@@ -128,15 +145,17 @@ class Engine:
         """Append the records of several requests; see `appending.append`."""
         return appending.append(self._db, self._memory, requests)
 
-    def know(self, begun: Begun) -> None:
-        """Note an attempt that was begun, here or in another store."""
+    def know(self, begun: Begun) -> int:
+        """Note an attempt that was begun, here or in another store; its key."""
         self._memory.arrivals.pop((begun.trial_id, begun.attempt), None)  # it may be cached there without a key
         at = begun.started_at
         moment = at if at is None or at.tzinfo is None else _naive(at)
+        key = next_number(self._db, "attempt_keys", "key")
         self._db.execute(
             f"INSERT INTO attempt_keys (key, {', '.join(Begun._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [next_number(self._db, "attempt_keys", "key"), *begun._replace(started_at=moment)],
+            [key, *begun._replace(started_at=moment)],
         )
+        return key
 
     def sealed(self, trial_id: str, attempt: int) -> bool:
         """Whether an attempt has ended: its rows are visible, or were deleted because another one was done before."""
@@ -183,7 +202,31 @@ class Engine:
             [name, grid_digest, next_number(self._db, "grids", "submission"), yaml, cells, _naive(datetime.now(UTC))],
         )
 
-    def read(self, query: Query) -> pa.Table:
+    # -- what happens now; see `operations`
+
+    def renew(self, renewal: Renewal) -> Orders:
+        """Renew the lease of an attempt."""
+        return operations.renew(self._db, renewal, _naive(datetime.now(UTC)))
+
+    def report_run(self, report: RunReport, *, owner: str | None = None) -> Orders:
+        """Note how a run stands; `owner` is the name of the client's token."""
+        return operations.report(self._db, report, owner, _naive(datetime.now(UTC)))
+
+    def cancel(self, run: str, trial_ids: Sequence[str] | None) -> bool:
+        """Ask to cancel a run, or some of its trials."""
+        return operations.cancel(self._db, run, trial_ids)
+
+    def grid_of(self, run: str) -> str | None:
+        """The grid of a run; None if there is no such run."""
+        return operations.grid_of(self._db, run)
+
+    # -- reading
+
+    def look(self, look: Look) -> pa.Table:
+        """Rows about runs and leases, in the schema of the question."""
+        return self.read(look)
+
+    def read(self, query: Query | Look) -> pa.Table:
         """Rows of a query, in its schema."""
         table: pa.Table = self._db.sql(query.sql, params=list(query.parameters)).to_arrow_table()
         columns = [_typed(table[field.name], field.type) for field in query.schema]

@@ -6,13 +6,23 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wtsbench import __version__
+from wtsbench.contract.operations import (
+    NAME_CHARACTERS,
+    Orders,
+    Renewal,
+    RunReport,
+    check_renewal,
+    check_report,
+    storable_report,
+)
 from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.store import wire
+from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.server.bounds import MESSAGE_SECONDS, RECEIVING, WORKERS, Places, Room
 from wtsbench.store.server.live import Limits, LiveStore
 from wtsbench.store.server.metrics import Metrics
@@ -22,6 +32,7 @@ from wtsbench.store.server.tokens import OWNER, Grant
 from wtsbench.store.upkeep.manifest import Form
 from wtsbench.store.wire import StoreDenied, StoreRefused
 
+_Told = TypeVar("_Told", Renewal, RunReport)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -77,9 +88,13 @@ def _hello(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]
 def _begin_attempt(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Take the next attempt number of a trial."""
     trial_id, run, request = str(argument["trial_id"]), str(argument["run"]), str(argument["request"])
+    host, lease = str(argument.get("host", ""))[:NAME_CHARACTERS], argument.get("lease", False) is True
     require_version(argument)
     grant.require_trial(trial_id, run, argument.get("shared_id"))
-    return {"attempt": core.live.begin_attempt(trial_id, run, request, token=grant.name, scope=grant.scope)}
+    attempt = core.live.begin_attempt(
+        trial_id, run, request, host=host, lease=lease, token=grant.name, scope=grant.scope
+    )
+    return {"attempt": attempt}
 
 
 def _sealed(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +109,54 @@ def _put_grid(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, A
     grant.require_grid(name)
     core.live.call(lambda engine: engine.put_grid(name, digest, yaml, cells), len(yaml) + len(cells))
     return {}
+
+
+def _renew(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
+    """Renew the lease of an attempt, and keep what it printed."""
+    require_version(argument)
+    renewal = _taken(Renewal, {**argument, "lines": tuple(argument["lines"])})
+    check_renewal(renewal)
+    attempt = renewal.trial_id, renewal.attempt
+    grant.require_append()
+    if grant.limited and not grant.may_append(core.live.scopes([attempt])[attempt]):
+        what = f"attempt {renewal.attempt} of trial {renewal.trial_id[:12]}"
+        raise StoreDenied(f"{what} was not begun under a token of scope {grant.scope}")
+    orders: Orders = core.live.call(lambda engine: engine.renew(renewal), 1024 + sum(map(len, renewal.lines)))
+    return asdict(orders)
+
+
+def _report_run(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
+    """Note how a run stands."""
+    require_version(argument)
+    report = _taken(RunReport, argument)
+    check_report(report)
+    report = storable_report(report)
+    grant.require_run(report.run, report.grid)
+
+    def change(engine: Engine) -> Orders:
+        grant.require_run(report.run, engine.grid_of(report.run))
+        return engine.report_run(report, owner=grant.name)
+
+    return asdict(core.live.decide(change, 1024 + len(report.yaml)))
+
+
+def _cancel(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
+    """Ask to cancel a run, or some of its trials."""
+    require_version(argument)
+    run, trial_ids = str(argument["run"]), argument["trial_ids"]
+    asked = None if trial_ids is None else [str(trial_id) for trial_id in trial_ids]
+    grant.require_run(run, None)
+
+    def change(engine: Engine) -> bool:
+        grant.require_run(run, engine.grid_of(run))
+        return engine.cancel(run, asked)
+
+    return {"cancelled": core.live.decide(change, 1024 + sum(map(len, asked or ())))}
+
+
+def _taken(kind: type[_Told], argument: dict[str, Any]) -> _Told:
+    """What a client tells, as the dataclass that it has sent: every field, and no other."""
+    return kind(**{field.name: argument[field.name] for field in fields(kind)})
 
 
 def _status(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
@@ -150,6 +213,9 @@ ACTIONS: dict[str, Callable[[Core, Grant, dict[str, Any]], dict[str, Any]]] = {
     "begin_attempt": _begin_attempt,
     "sealed": _sealed,
     "put_grid": _put_grid,
+    "renew": _renew,
+    "report_run": _report_run,
+    "cancel": _cancel,
     "status": _status,
     "verify": _verify,
     "compact": _compact,

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from wtsbench.contract.schemas import TABLES
 from wtsbench.errors import StoreError
-from wtsbench.store.engine.queries import CONTENTS, Query, contents
+from wtsbench.store.engine.queries import CONTENTS, Look, Query, contents
 from wtsbench.store.server.actions import Core
 from wtsbench.store.server.bounds import Stop
 from wtsbench.store.upkeep.archive import SCOPED, scoped_sql
@@ -37,6 +37,11 @@ def found(core: Core, asked: dict[str, Any], kind: str, stop: Stop) -> tuple[pa.
         if table not in SCOPED:
             raise StoreRefused(f"{table!r} is no table of an archive")
         return live.stream(scoped_sql(table), [shard], schema=SCOPED[table], stop=stop)
+    if "look" in asked:
+        look = Look.of(asked["look"], list(asked.get("parameters", ())))
+        if look is None:
+            raise StoreRefused(f"{asked['look']!r} is no question about runs")
+        return live.stream(look.sql, look.parameters, schema=look.schema, stop=stop)
     if "contents" in asked:
         sql, ids = contents([str(trial_id) for trial_id in asked["contents"]])
         return live.stream(sql, ids, schema=CONTENTS, stop=stop)

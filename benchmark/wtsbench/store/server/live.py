@@ -22,7 +22,7 @@ from wtsbench.store.lock import StoreBusy
 from wtsbench.store.server import durable
 from wtsbench.store.server.bounds import Stop
 from wtsbench.store.server.writer import Job, Writer
-from wtsbench.store.wire import StoreRefused
+from wtsbench.store.wire import Held, StoreDenied, StoreRefused
 
 BEGUN = 10_000
 """Requests for attempt numbers that are remembered, so that repeating one gives the same number."""
@@ -94,8 +94,30 @@ class LiveStore:
         self._writer.put(job)
         return job.answer.result()
 
+    def decide(self, change: Callable[[Engine], Any], size: int = 1024) -> Any:
+        """As `call`, for a change that may be refused before it changes anything.
+
+        Such a refusal is an answer: other requests of the same transaction are not carried out anew because of it.
+        """
+
+        def decided(engine: Engine) -> Any:
+            try:
+                return change(engine)
+            except (Held, StoreDenied, StoreRefused) as refusal:
+                return refusal
+
+        return self.call(decided, size)
+
     def begin_attempt(
-        self, trial_id: str, run: str, request: str, *, token: str | None = None, scope: str | None = None
+        self,
+        trial_id: str,
+        run: str,
+        request: str,
+        *,
+        host: str = "",
+        lease: bool = False,
+        token: str | None = None,
+        scope: str | None = None,
     ) -> int:
         """Take the next attempt number of a trial.
 
@@ -103,10 +125,25 @@ class LiveStore:
             trial_id: the trial.
             run: name of the submission.
             request: the client's id for this request; repeating it gives the same number.
+            host: where the attempt is to be run.
+            lease: take a lease on the trial with it. Its request is stored, so a server that was started anew knows it,
+                and who repeats it after the lease was taken by another is told so.
             token: name of the client's token.
             scope: scope of that token.
+
+        Raises:
+            Held: another attempt at the trial has a lease.
         """
-        job = Job(size=1024, change=lambda engine: engine.begin_attempt(trial_id, run, token=token, scope=scope))
+
+        def begin(engine: Engine) -> int:
+            return engine.begin_attempt(
+                trial_id, run, host=host, lease=lease, request=request, token=token, scope=scope
+            )
+
+        if lease:
+            number: int = self.decide(begin)
+            return number
+        job = Job(size=1024, change=begin)
         with self._begin:
             answer = self._begun.setdefault(request, job.answer)
             while len(self._begun) > BEGUN:

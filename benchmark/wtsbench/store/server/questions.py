@@ -57,7 +57,7 @@ class Fault(Exception):
         """Outcome for the counters."""
         self.code: grpc.StatusCode = _CODES.get(self.kind, grpc.StatusCode.UNKNOWN)
         self.message = error.message[:_LONGEST]
-        details = wire.pack_fault(type(error)(self.message, remedy=error.remedy))
+        details = wire.pack_fault(error, longest=_LONGEST)
         self.trailers = (
             ("x-arrow-status", _UNKNOWN_ERROR),
             ("x-arrow-status-message-bin", self.message.encode(errors="replace")),

@@ -1,11 +1,11 @@
 """The Flight service: carries out clients' requests on the live store, within their rights.
 
 DoPut       append many records (see `wire`), or store a data set with its items
-DoGet       a named table of the store, or one SELECT
+DoGet       a named table of the store, runs and leases, or one SELECT
 ListFlights, GetFlightInfo
             the tables and their schemas, for any Flight client
-DoAction    append (few records), hello, begin_attempt, sealed, put_grid, status, verify, compact, backup, export,
-            merge
+DoAction    append (few records), hello, begin_attempt, sealed, put_grid, renew, report_run, cancel, status, verify,
+            compact, backup, export, merge
 
 Methods run on the event loop; work that waits for the disk or computes goes to a worker's thread.
 """

@@ -32,7 +32,9 @@ from wtsbench.store.wire import StoreDenied
 
 _TOKEN = re.compile(r"wtsb_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _SCOPE = re.compile(r"read|admin|append(:[A-Za-z0-9][A-Za-z0-9._-]*)?")
-_RUN_SUFFIX = r"(-\d{8}T\d{6}Z-\d+)?"
+_RUN_SUFFIX = r"(-\d{8}T\d{6}Z-\d+|-[0-9a-f]{8}-\d+)?"
+"""What follows the grid's name in the name of a run: when and by which process it was begun, or for a detached run the
+first digits of the grid's digest and a number."""
 FILE = "tokens.json"
 
 
@@ -85,6 +87,19 @@ class Grant:
         """Whether the token may write for one grid only, or not at all."""
         return self.scope not in ("admin", "append")
 
+    def require_run(self, run: str, grid: str | None) -> None:
+        """Raise StoreDenied unless the run may be written of.
+
+        Args:
+            run: its name; with a token for one grid it is one of that grid's.
+            grid: the grid that it is of, as far as that is known.
+        """
+        self.require_append()
+        if self._grid is None:
+            return
+        if re.fullmatch(re.escape(self._grid) + _RUN_SUFFIX, run) is None or grid not in (None, self._grid):
+            raise StoreDenied(f"token {self.name} may write of runs of grid {self._grid}, not of {run}", remedy=_OTHER)
+
     def require_trial(self, trial_id: str, run: str, shared_id: str | None) -> None:
         """Raise StoreDenied unless attempts at a trial may be begun.
 
@@ -94,8 +109,7 @@ class Grant:
         self.require_append()
         if self._grid is None:
             return
-        if re.fullmatch(re.escape(self._grid) + _RUN_SUFFIX, run) is None:
-            raise StoreDenied(f"token {self.name} may not begin attempts of run {run}", remedy=_OTHER)
+        self.require_run(run, self._grid)
         if shared_id is None or id_within(self._grid, shared_id) != trial_id:
             raise StoreDenied(
                 f"token {self.name} may finish trials within grid {self._grid} only, and {trial_id[:12]} is none",

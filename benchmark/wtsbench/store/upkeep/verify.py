@@ -44,6 +44,11 @@ _STATED = {
     " USING (key) WHERE k.trial_id IS NULL OR k.trial_id NOT IN (SELECT trial_id FROM done)",
     "a trial counts as done by an attempt of another": "SELECT d.trial_id FROM done AS d JOIN attempt_keys AS k"
     " USING (key) WHERE k.trial_id <> d.trial_id",
+    "a lease of an attempt that is unknown or has ended": "SELECT key FROM operations.leases WHERE key NOT IN"
+    " (SELECT key FROM attempt_keys) OR key IN (SELECT key FROM trials_rows) OR key IN (SELECT key FROM superseded)",
+    "an attempt has two leases": "SELECT key FROM operations.leases GROUP BY key HAVING count(*) > 1",
+    "printed lines of an attempt that has no lease": "SELECT DISTINCT key FROM operations.printed ANTI JOIN"
+    " operations.leases USING (key)",
     "a student that is done has a parent that is not": "SELECT DISTINCT trial_id FROM"
     " (SELECT trial_id, unnest(parents) AS parent FROM trials WHERE status = 'done')"
     " WHERE parent NOT IN (SELECT trial_id FROM done)",
