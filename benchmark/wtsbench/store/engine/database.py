@@ -78,8 +78,16 @@ def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         time.sleep(_PAUSE)
 
 
-def check_version(connection: duckdb.DuckDBPyConnection, path: Path, *, may_write: bool) -> None:
+def check_version(
+    connection: duckdb.DuckDBPyConnection, path: Path, *, may_write: bool, oldest: int | None = None
+) -> None:
     """Check, in an open transaction, that a database is a store of this schema version; migrate an older one.
+
+    Args:
+        connection: with the transaction.
+        path: the database.
+        may_write: whether it may be migrated.
+        oldest: the oldest version that is taken as it is where nothing may be written; None for this one.
 
     Raises:
         StoreError: it is no store of wtsbench, or of a newer schema version.
@@ -96,7 +104,7 @@ def check_version(connection: duckdb.DuckDBPyConnection, path: Path, *, may_writ
             f"the store {path.parent} has schema version {version}, and this wtsbench knows up to {SCHEMA_VERSION}",
             remedy="use the version of wtsbench that wrote it, or a newer one.",
         )
-    if version == SCHEMA_VERSION:
+    if version == SCHEMA_VERSION or (oldest is not None and oldest <= version and not may_write):
         return
     if not {*range(version, SCHEMA_VERSION)} <= MIGRATIONS.keys():
         raise StoreError(

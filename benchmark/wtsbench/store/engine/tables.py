@@ -141,3 +141,5 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {4: _OPERATIONS}
 """By schema version: the statements that migrate a store of that version to the next. They may use `_rows_table`,
 `_view` and `_OPERATIONS` while the table still has the form of that next version; a later change must write the older
 form out. No version before 4 was released."""
+SAME_RESULTS = 4
+"""The oldest schema version whose tables of results are as now, so that they can be read without a migration."""

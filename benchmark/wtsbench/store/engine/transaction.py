@@ -60,8 +60,13 @@ class Engine:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, *, read_only: bool) -> Iterator[Engine]:
+    def open(cls, path: Path, *, read_only: bool, oldest: int | None = None) -> Iterator[Engine]:
         """Open the database for one transaction: committed, flushed and closed at the end, or rolled back on an error.
+
+        Args:
+            path: the database.
+            read_only: open it for reading.
+            oldest: the oldest schema version that is read as it is; None for this one.
 
         Raises:
             StoreError: the file cannot be opened or written, is no store, or has a newer schema version.
@@ -73,7 +78,7 @@ class Engine:
             connection = database.connect(path, read_only=read_only)
             try:
                 connection.begin()
-                database.check_version(connection, path, may_write=not read_only)
+                database.check_version(connection, path, may_write=not read_only, oldest=oldest)
                 yield cls(connection)
                 connection.commit()
             finally:

@@ -21,6 +21,7 @@ from wtsbench.contract.operations import (
     storable_report,
 )
 from wtsbench.contract.schemas import SCHEMA_VERSION
+from wtsbench.errors import StoreError
 from wtsbench.store import wire
 from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.server.bounds import MESSAGE_SECONDS, RECEIVING, WORKERS, Places, Room
@@ -114,8 +115,7 @@ def _put_grid(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, A
 def _renew(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Renew the lease of an attempt, and keep what it printed."""
     require_version(argument)
-    renewal = _taken(Renewal, {**argument, "lines": tuple(argument["lines"])})
-    check_renewal(renewal)
+    renewal = _taken(Renewal, {**argument, "lines": tuple(argument["lines"])}, check_renewal)
     attempt = renewal.trial_id, renewal.attempt
     grant.require_append()
     if grant.limited and not grant.may_append(core.live.scopes([attempt])[attempt]):
@@ -128,9 +128,7 @@ def _renew(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]
 def _report_run(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:
     """Note how a run stands."""
     require_version(argument)
-    report = _taken(RunReport, argument)
-    check_report(report)
-    report = storable_report(report)
+    report = storable_report(_taken(RunReport, argument, check_report))
     grant.require_run(report.run, report.grid)
 
     def change(engine: Engine) -> Orders:
@@ -154,9 +152,14 @@ def _cancel(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any
     return {"cancelled": core.live.decide(change, 1024 + sum(map(len, asked or ())))}
 
 
-def _taken(kind: type[_Told], argument: dict[str, Any]) -> _Told:
-    """What a client tells, as the dataclass that it has sent: every field, and no other."""
-    return kind(**{field.name: argument[field.name] for field in fields(kind)})
+def _taken(kind: type[_Told], argument: dict[str, Any], check: Callable[[_Told], None]) -> _Told:
+    """What a client tells, as the dataclass whose fields it has sent; refused unless it passes the check."""
+    told = kind(**{field.name: argument[field.name] for field in fields(kind)})
+    try:
+        check(told)
+    except StoreError as error:
+        raise StoreRefused(error.message) from None
+    return told
 
 
 def _status(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:

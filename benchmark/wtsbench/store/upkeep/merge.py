@@ -25,6 +25,7 @@ from wtsbench.contract.outbox import Batch, check_batch
 from wtsbench.contract.schemas import RECORD_TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store.arrival import StoreConflict
+from wtsbench.store.engine.tables import SAME_RESULTS
 from wtsbench.store.engine.transaction import Begun, Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import StoreBusy, locked
@@ -110,7 +111,7 @@ def opened(source: Path, folder: Path) -> Iterator[Source]:
         raise StoreError(f"{source} is no store", remedy="name a store's folder, a backup, or an export.")
     if living_owner(path.parent) is not None:
         raise StoreBusy(f"the store {source} is served", remedy="merge a backup of it: `wtsbench store backup`.")
-    with locked(path.parent, shared=True), Engine.open(path, read_only=True) as engine:
+    with locked(path.parent, shared=True), Engine.open(path, read_only=True, oldest=SAME_RESULTS) as engine:
         yield Archive(engine)
 
 
