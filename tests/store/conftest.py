@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import wtsbench
+from tests.store.supervising import Clock
 from wtsbench.store.client import Store, open_store
+from wtsbench.store.engine import transaction
 
 ROOTS = (Path(__file__).parents[2], Path(wtsbench.__file__).parents[1])
 
@@ -43,6 +47,20 @@ def child() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of a folder, or of a server in this process; clients keep theirs."""
+    moved = Clock()
+
+    class Moved(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return datetime.now(tz) + moved.ahead
+
+    monkeypatch.setattr(transaction, "datetime", Moved)
+    return moved
 
 
 class Disk:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.store.making import item_rows, trial_id_of, whole_attempt
 from tests.store.servers import asking_with, serving
+from wtsbench.contract.operations import Renewal, RunReport
 from wtsbench.contract.schemas import TABLES
 from wtsbench.store import wire
 from wtsbench.store.remote import RemoteEngine
@@ -26,7 +27,7 @@ from wtsbench.store.server.transport import SERVICE
 METHODS = ["DoGet", "DoPut", "DoAction", "GetFlightInfo", "ListFlights", "GetSchema", "DoExchange", "ListActions"]
 NAMES = ["append", "archive", "attempt", "cells", "conditions", "data_digest", "form", "grid_digest", "name", "only"]
 NAMES += ["op", "parameters", "protocol", "records", "request", "row", "rows", "run", "schema_version", "shard", "sql"]
-NAMES += ["source", "table", "trial_id", "yaml", "labels", "task", "metric", "report"]
+NAMES += ["source", "table", "trial_id", "yaml", "labels", "task", "metric", "report", "look"]
 WORDS = [
     *TABLES,
     "dataset",
@@ -45,6 +46,20 @@ VALUE = st.recursive(
 QUESTION = st.dictionaries(st.sampled_from(NAMES), VALUE, max_size=6).map(lambda asked: json.dumps(asked).encode())
 BODY = st.binary(max_size=60) | QUESTION
 ACTION = st.sampled_from([*sorted(ACTIONS.keys() - {"merge"}), "append", "none", ""])
+TOLD = {
+    "begin_attempt": {"trial_id": trial_id_of("a"), "run": "r", "request": "x", "host": "h", "lease": True},
+    "renew": vars(Renewal(trial_id=trial_id_of("a"), attempt=1, share=0.5, lines=("x",))),
+    "report_run": vars(RunReport(run="r", grid="g", cluster="c", yaml="name: g")),
+    "cancel": {"run": "r", "trial_ids": [trial_id_of("a")]},
+}
+"""What supervisors tell, of which some values are changed."""
+CHANGED = st.sampled_from(sorted(TOLD)).flatmap(
+    lambda name: st.dictionaries(st.sampled_from(sorted(TOLD[name])), VALUE, max_size=2).map(
+        lambda changed: flight.Action(
+            name, json.dumps({**TOLD[name], "schema_version": 1, **changed}).encode()
+        ).serialize()
+    )
+)
 RECORDS = b"".join(map(wire.encode, whole_attempt(trial_id_of("a"), 1)))
 ITEMS = item_rows("d", ["a"])
 PIECES = next(iter(wire.pack(whole_attempt(trial_id_of("a"), 1))))
@@ -79,6 +94,7 @@ SENT = (
     | BODY.map(lambda body: [flight.Ticket(body).serialize()])
     | BODY.map(lambda body: [flight.FlightDescriptor.for_command(body).serialize()])
     | st.tuples(ACTION, BODY).map(lambda asked: [flight.Action(*asked).serialize()])
+    | CHANGED.map(lambda action: [action])
     | st.binary(max_size=40).map(lambda body: [flight.Action("append", RECORDS + body).serialize()])
 )
 BROKEN = st.tuples(SENT, st.integers(0, 10_000), st.integers(0, 255)).map(
@@ -115,6 +131,6 @@ def test_whatever_is_sent_is_answered_in_words(
         except grpc.RpcError:
             details = dict(call.trailing_metadata())["grpc-status-details-bin"]
             told = json.loads(details)
-            assert told["kind"] in ({"refused", "conflict", "busy"} if known else {"denied"}), told
+            assert told["kind"] in ({"refused", "conflict", "busy", "held"} if known else {"denied"}), told
     with asking_with(token), RemoteEngine.open(running.listen) as engine:
         assert engine.hello["scope"] == "admin"

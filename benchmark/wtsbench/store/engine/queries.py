@@ -185,7 +185,8 @@ class Look:
     @classmethod
     def of(cls, what: object, parameters: Sequence[Any]) -> Look | None:
         """A client's question; None if there is no such question."""
-        if what not in _LOOKS or len(parameters) != _LOOKS[str(what)][0].count("?"):
+        known = what in _LOOKS and len(parameters) == _LOOKS[str(what)][0].count("?")
+        if not known or not all(isinstance(one, str | int) for one in parameters):
             return None
         return cls(what, tuple(parameters))  # type: ignore[arg-type]  # it was just looked up
 
