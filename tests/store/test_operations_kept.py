@@ -21,6 +21,7 @@ from wtsbench.store.upkeep.backup import restore
 from wtsbench.store.wire import Held
 
 B, C = (trial_id_of(name) for name in "bc")
+_NO_ATTEMPT = "a lease of an attempt that is unknown or has ended"
 
 
 def _busy(folder: Path) -> Store:
@@ -56,8 +57,8 @@ def test_what_happens_now_is_no_part_of_exports_and_merges(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("damage", "found"),
     [
-        ("UPDATE operations.leases SET key = 1 WHERE rowid = 0", "a lease of an attempt that is unknown or has ended"),
-        ("UPDATE operations.leases SET key = 99 WHERE rowid = 0", "a lease of an attempt that is unknown or has ended"),
+        ("UPDATE operations.leases SET key = 1 WHERE rowid = 0", _NO_ATTEMPT),
+        ("UPDATE operations.leases SET attempt = 9 WHERE rowid = 0", _NO_ATTEMPT),
         ("INSERT INTO operations.leases FROM operations.leases", "an attempt has two leases"),
         ("DELETE FROM operations.leases", "printed lines of an attempt that has no lease"),
     ],

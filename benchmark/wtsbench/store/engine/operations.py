@@ -48,8 +48,7 @@ def claimed(db: duckdb.DuckDBPyConnection, trial_id: str, request: str | None, n
         Held: another attempt has a lease that has not ended. Nothing was changed.
     """
     rows = db.execute(
-        "SELECT k.attempt, l.key, l.run, l.request, l.until FROM operations.leases AS l JOIN attempt_keys AS k"
-        " USING (key) WHERE k.trial_id = ? ORDER BY l.until DESC",
+        "SELECT attempt, key, run, request, until FROM operations.leases WHERE trial_id = ? ORDER BY until DESC",
         [trial_id],
     ).fetchall()
     own = next(((attempt, key) for attempt, key, _, by, _ in rows if request is not None and by == request), None)
@@ -69,11 +68,22 @@ def claimed(db: duckdb.DuckDBPyConnection, trial_id: str, request: str | None, n
     return None
 
 
-def lease(db: duckdb.DuckDBPyConnection, key: int, run: str, host: str, request: str | None, now: datetime) -> None:
+def lease(
+    db: duckdb.DuckDBPyConnection,
+    key: int,
+    trial_id: str,
+    attempt: int,
+    *,
+    run: str,
+    host: str,
+    request: str | None,
+    now: datetime,
+) -> None:
     """Give an attempt that was just begun its lease."""
     db.execute(
-        "INSERT INTO operations.leases (key, run, host, request, until, seen_at) VALUES (?, ?, ?, ?, ?, ?)",
-        [key, run, host, request, now + _LEASE, now],
+        "INSERT INTO operations.leases (key, trial_id, attempt, run, host, request, started_at, until, seen_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [key, trial_id, attempt, run, host, request, now, now + _LEASE, now],
     )
 
 
@@ -91,23 +101,19 @@ def release(db: duckdb.DuckDBPyConnection, keys: Sequence[int | None]) -> None:
 
 def renew(db: duckdb.DuckDBPyConnection, renewal: Renewal, now: datetime) -> Orders:
     """Renew a lease and keep new lines; an attempt without a lease stays without one."""
-    row = _row(
-        db,
-        "SELECT k.key, k.run, l.key IS NOT NULL FROM attempt_keys AS k LEFT JOIN operations.leases AS l USING (key)"
-        " WHERE k.trial_id = ? AND k.attempt = ?",
-        [renewal.trial_id, renewal.attempt],
-    )
-    if row is None:
-        return Orders()
-    key, run, held = row
-    if held:
-        share = None if renewal.share is None else float(renewal.share)
-        db.execute(
-            "UPDATE operations.leases SET until = ?, seen_at = ?, share = ? WHERE key = ?",
-            [now + _LEASE, now, share, key],
-        )
-        if renewal.lines:
-            _keep_lines(db, key, renewal)
+    share = None if renewal.share is None else float(renewal.share)
+    named = [renewal.trial_id, renewal.attempt]
+    held = db.execute(
+        "UPDATE operations.leases SET until = ?, seen_at = ?, share = ? WHERE trial_id = ? AND attempt = ?"
+        " RETURNING key, run",
+        [now + _LEASE, now, share, *named],
+    ).fetchall()
+    if not held:
+        row = _row(db, "SELECT run FROM attempt_keys WHERE trial_id = ? AND attempt = ?", named)
+        return Orders() if row is None else _orders(db, row[0], now, renewal.trial_id)
+    ((key, run),) = held
+    if renewal.lines:
+        _keep_lines(db, key, renewal)
     return _orders(db, run, now, renewal.trial_id)
 
 

@@ -205,13 +205,12 @@ _LOOKS: dict[str, tuple[str, pa.Schema]] = {
     "runs": (f"SELECT {', '.join(RUNS.names)} FROM operations.runs ORDER BY started_at, run", RUNS),
     "yaml": ("SELECT yaml FROM operations.runs WHERE run = ?::VARCHAR", pa.schema([("yaml", pa.string())])),
     "running": (
-        "SELECT k.trial_id, k.attempt, l.run, l.host, k.started_at, l.seen_at, l.until, l.share"
-        " FROM operations.leases AS l JOIN attempt_keys AS k USING (key) ORDER BY k.trial_id, k.attempt",
+        f"SELECT {', '.join(RUNNING.names)} FROM operations.leases ORDER BY trial_id, attempt",
         RUNNING,
     ),
     "printed": (
-        "SELECT p.line, p.text FROM operations.printed AS p JOIN attempt_keys AS k USING (key)"
-        " WHERE k.trial_id = ?::VARCHAR AND k.attempt = ?::INTEGER AND p.line > ?::BIGINT ORDER BY p.line",
+        "SELECT line, text FROM operations.printed WHERE key IN (SELECT key FROM operations.leases"
+        " WHERE trial_id = ?::VARCHAR AND attempt = ?::INTEGER) AND line > ?::BIGINT ORDER BY line",
         PRINTED,
     ),
 }

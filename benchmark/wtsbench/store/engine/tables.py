@@ -22,7 +22,8 @@ it out. Its times are of the store's own clock.
 
     operations.runs             one row a run: how it stood when its supervisor last told
     operations.cancelled_trials run, trial_id: somebody asked to cancel these trials of the run
-    operations.leases           one row an attempt that is being run; `request` is the id of the request that began it
+    operations.leases           one row an attempt that is being run, with its names, so that a renewal need not look
+                                through all attempts; `request` is the id of the request that began it
     operations.printed          key, line, text: what those attempts printed so far
 
 The rows of an attempt go when it is sealed. Tables that lose rows all the time have no index: with one, the engine
@@ -70,7 +71,8 @@ _OPERATIONS = (
     " running INTEGER NOT NULL, detail VARCHAR, cancelled BOOLEAN NOT NULL, resumed INTEGER NOT NULL,"
     " yaml VARCHAR NOT NULL)",
     "CREATE TABLE operations.cancelled_trials (run VARCHAR NOT NULL, trial_id VARCHAR NOT NULL)",
-    "CREATE TABLE operations.leases (key BIGINT NOT NULL, run VARCHAR NOT NULL, host VARCHAR NOT NULL, request VARCHAR,"
+    "CREATE TABLE operations.leases (key BIGINT NOT NULL, trial_id VARCHAR NOT NULL, attempt INTEGER NOT NULL,"
+    " run VARCHAR NOT NULL, host VARCHAR NOT NULL, request VARCHAR, started_at TIMESTAMP NOT NULL,"
     " until TIMESTAMP NOT NULL, seen_at TIMESTAMP NOT NULL, share DOUBLE)",
     "CREATE TABLE operations.printed (key BIGINT NOT NULL, line BIGINT NOT NULL, text VARCHAR NOT NULL)",
 )

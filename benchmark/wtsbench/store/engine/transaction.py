@@ -128,7 +128,7 @@ class Engine:
         attempt = int(self._value(query, [trial_id]))
         key = self.know(Begun(trial_id, attempt, run, now, token, scope))
         if lease:
-            operations.lease(self._db, key, run, host, request, now)
+            operations.lease(self._db, key, trial_id, attempt, run=run, host=host, request=request, now=now)
         return attempt
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:

@@ -44,8 +44,9 @@ _STATED = {
     " USING (key) WHERE k.trial_id IS NULL OR k.trial_id NOT IN (SELECT trial_id FROM done)",
     "a trial counts as done by an attempt of another": "SELECT d.trial_id FROM done AS d JOIN attempt_keys AS k"
     " USING (key) WHERE k.trial_id <> d.trial_id",
-    "a lease of an attempt that is unknown or has ended": "SELECT key FROM operations.leases WHERE key NOT IN"
-    " (SELECT key FROM attempt_keys) OR key IN (SELECT key FROM trials_rows) OR key IN (SELECT key FROM superseded)",
+    "a lease of an attempt that is unknown or has ended": "SELECT key FROM operations.leases WHERE key IN"
+    " (SELECT key FROM trials_rows UNION ALL SELECT key FROM superseded)"
+    " OR (key, trial_id, attempt) NOT IN (SELECT (key, trial_id, attempt) FROM attempt_keys)",
     "an attempt has two leases": "SELECT key FROM operations.leases GROUP BY key HAVING count(*) > 1",
     "printed lines of an attempt that has no lease": "SELECT DISTINCT key FROM operations.printed ANTI JOIN"
     " operations.leases USING (key)",
