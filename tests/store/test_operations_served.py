@@ -39,6 +39,18 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteEngine]:
+    """A client of an empty store, with a token that may append."""
+    served = tmp_path_factory.mktemp("store")
+    with (
+        serving(served) as running,
+        asking_with(token_in(served, "append")),
+        RemoteEngine.open(running.listen) as engine,
+    ):
+        yield engine
+
+
 def _begin(request: str) -> dict[str, Any]:
     return {"trial_id": A, "run": "toy-1", "request": request, "lease": True, "schema_version": SCHEMA_VERSION}
 
@@ -62,6 +74,17 @@ def test_a_request_for_a_lease_that_is_repeated_gets_the_same(folder: Path, cloc
         assert engine.action("begin_attempt", _begin("two"))["attempt"] == 2
         with pytest.raises(Held):
             engine.action("begin_attempt", _begin("one"))
+
+
+def test_the_longest_name_of_a_run_is_told(client: RemoteEngine) -> None:
+    """In whatever letters; a longer one, which would not fit into an error, gets no lease."""
+    asked, run = {"trial_id": trial_id_of("long"), "lease": True, "schema_version": SCHEMA_VERSION}, "\u7121" * 500
+    client.action("begin_attempt", {**asked, "run": run, "request": "one"})
+    with pytest.raises(Held) as held:
+        client.action("begin_attempt", {**asked, "run": "toy", "request": "two"})
+    assert held.value.by == run
+    with pytest.raises(StoreRefused, match="500 characters"):
+        client.action("begin_attempt", {**asked, "run": run + "x", "request": "three"})
 
 
 def test_who_is_refused_a_lease_costs_the_others_of_a_transaction_nothing(folder: Path) -> None:
@@ -264,18 +287,6 @@ def test_a_token_that_only_reads_sees_all_and_changes_nothing(two_grids: Callabl
     ):
         with pytest.raises(StoreDenied, match="needs append"):
             write()
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteEngine]:
-    """A client of an empty store, with a token that may append."""
-    served = tmp_path_factory.mktemp("store")
-    with (
-        serving(served) as running,
-        asking_with(token_in(served, "append")),
-        RemoteEngine.open(running.listen) as engine,
-    ):
-        yield engine
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from wtsbench.contract.operations import (
     RunReport,
 )
 from wtsbench.store.wire import Held
+from wtsbench.visible import shortened
 
 _LEASE = timedelta(seconds=LEASE_SECONDS)
 _ABANDONED = timedelta(days=1)
@@ -56,7 +57,7 @@ def claimed(db: duckdb.DuckDBPyConnection, trial_id: str, request: str | None, n
         # A lease further ahead was written before the clock was set back: waiting for it might take days.
         if now < until <= now + 2 * _LEASE and (own is None or attempt != own[0]):
             raise Held(
-                f"trial {trial_id[:12]} is being run by {run}, attempt {attempt}",
+                f"trial {trial_id[:12]} is being run by {shortened(run)}, attempt {attempt}",
                 remedy="wait for it, or try again when its lease has ended.",
                 by=run,
             )

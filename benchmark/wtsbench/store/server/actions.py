@@ -92,6 +92,8 @@ def _begin_attempt(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[s
     host, lease = str(argument.get("host", ""))[:NAME_CHARACTERS], argument.get("lease", False) is True
     require_version(argument)
     grant.require_trial(trial_id, run, argument.get("shared_id"))
+    if lease and len(run) > NAME_CHARACTERS:  # others are told the name in an error, which has to fit into a trailer
+        raise StoreRefused(f"the name of a run has {NAME_CHARACTERS} characters at most")
     attempt = core.live.begin_attempt(
         trial_id, run, request, host=host, lease=lease, token=grant.name, scope=grant.scope
     )
