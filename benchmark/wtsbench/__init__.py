@@ -4,15 +4,15 @@ A grid is planned into content-addressed trials; an executor runs every trial th
 a sandbox; a courier delivers the records of its outbox exactly once to the store; a leaderboard is a pure function of
 the store.
 
-In Python, `open_store`, `leaderboard`, `compare`, `plan` and `submit` do what the commands do; `wtsbench.api` documents
-them. Importing the package imports nothing heavy: what a function needs is imported when it is called.
+In Python, `open_store`, `leaderboard`, `compare`, `plan`, `submit` and `detach` do what the commands do; `wtsbench.api`
+documents them. Importing the package imports nothing heavy: what a function needs is imported when it is called.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wtsbench.api import Comparisons, Leaderboard, Store, compare, leaderboard, open_store, plan, submit
+    from wtsbench.api import Comparisons, Leaderboard, Store, compare, detach, leaderboard, open_store, plan, submit
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Store",
     "__version__",
     "compare",
+    "detach",
     "leaderboard",
     "open_store",
     "plan",

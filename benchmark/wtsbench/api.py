@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from wtsbench.execution.detach import Detached
     from wtsbench.execution.events import Event
+    from wtsbench.execution.run_record import RunName
     from wtsbench.execution.scheduler import Summary
     from wtsbench.planning.check import GridSource
     from wtsbench.planning.report import PlanReport
     from wtsbench.store.client import Store as AnyStore
 
-__all__ = ["Comparisons", "Leaderboard", "Store", "compare", "leaderboard", "open_store", "plan", "submit"]
+__all__ = ["Comparisons", "Leaderboard", "Store", "compare", "detach", "leaderboard", "open_store", "plan", "submit"]
 
 _WIDTH = 110
 """Width of a leaderboard in a notebook, in characters."""
@@ -79,6 +81,14 @@ class Store:
 
         digests = self.client.datasets()["data_digest"].to_pylist() if data_digest is None else [data_digest]
         return pa.concat_tables([ITEMS.empty_table(), *map(self.client.items, digests)])
+
+    def runs(self) -> pa.Table:
+        """Submissions that ran or are running, one a row: state, counts of trials, when they were last heard of."""
+        return self.client.runs()
+
+    def running(self) -> pa.Table:
+        """Attempts that are running now, one a row: on which host, of which run, and which share is done."""
+        return self.client.running()
 
     def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """The answer to one SELECT (DuckDB's SQL) over the store's tables, of a folder and of a server alike.
@@ -243,6 +253,9 @@ def submit(
     sandbox: Literal["auto", "process", "docker"] = "auto",
     mirror: Path | None = None,
     trust: Sequence[str] = (),
+    autoscale: bool = False,
+    priority: int = 0,
+    job: RunName | None = None,
     on_event: Callable[[Event], None] | None = None,
     on_second_interrupt: Callable[[], NoReturn] | None = None,
 ) -> Summary:
@@ -254,11 +267,14 @@ def submit(
     Args:
         grid: see above.
         store: where results go, made where there is none; by default as `open_store`.
-        executor: who runs the trials; `in-process` needs no cluster, and has no GPUs.
+        executor: who runs the trials; `in-process` needs no cluster.
         ray: address of a Ray cluster; by default `$RAY_ADDRESS`, else Ray is started here for this time.
         sandbox: what each trial runs in.
         mirror: folder that holds data and models in place of their canonical source.
         trust: grids whose trials are taken though they were finished under tokens for these grids only.
+        autoscale: whether the cluster adds nodes where trials wait; then some more are given to it than it can run.
+        priority: on one cluster, nothing is started while a run of higher priority has trials to start.
+        job: the detached run that this call carries out on the cluster.
         on_event: told of everything that happens (`wtsbench.execution.events`); by default a bar shows the progress, in
             a notebook as well. Where it raises KeyboardInterrupt, that stops the submission as Ctrl-C does.
         on_second_interrupt: called in the signal's handler in place of raising KeyboardInterrupt.
@@ -272,9 +288,59 @@ def submit(
 
     address = None if executor == "in-process" else ray or os.environ.get("RAY_ADDRESS") or None
     options = Options(
-        store=_uri(store), sandbox=sandbox, ray=address, executor=executor, mirror=mirror, trust=tuple(trust)
+        store=_uri(store),
+        sandbox=sandbox,
+        ray=address,
+        executor=executor,
+        mirror=mirror,
+        trust=tuple(trust),
+        autoscale=autoscale,
+        priority=priority,
+        run=job,
     )
     return watched(lambda note: prepare(grid, options, note=note), on_event, on_second_interrupt)
+
+
+def detach(
+    grid: GridSource,
+    *,
+    store: str | os.PathLike[str] | None = None,
+    ray: str | None = None,
+    sandbox: Literal["auto", "process", "docker"] = "auto",
+    mirror: Path | None = None,
+    trust: Sequence[str] = (),
+    autoscale: bool = False,
+    priority: int = 0,
+) -> Detached:
+    """Have a Ray cluster run what the store lacks of a grid, and return at once. `Store.runs` says how it stands.
+
+    Args:
+        grid: see above; what it names of its own folder travels with it.
+        store: a server, which the cluster's nodes reach with the token file of their own; by default as `open_store`.
+        ray: address of the cluster's head or dashboard; by default `$RAY_ADDRESS`.
+        sandbox: what each trial runs in.
+        mirror: a folder of the cluster's nodes that holds data and models in place of their canonical source.
+        trust: as for `submit`.
+        autoscale: as for `submit`.
+        priority: as for `submit`.
+
+    Raises:
+        UserError: the grid has faults, no cluster is named or it takes no jobs, or the store is no server.
+    """
+    from wtsbench.execution.detach import detach as detached
+    from wtsbench.execution.session import Options
+
+    address = ray or os.environ.get("RAY_ADDRESS") or None
+    options = Options(
+        store=_uri(store),
+        sandbox=sandbox,
+        ray=address,
+        mirror=mirror,
+        trust=tuple(trust),
+        autoscale=autoscale,
+        priority=priority,
+    )
+    return detached(grid, options)
 
 
 def _uri(place: str | os.PathLike[str] | None) -> str:

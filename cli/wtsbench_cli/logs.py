@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +28,7 @@ _COLUMNS = [
     "seed",
     "duration_s",
 ]
+_LOOK_SECONDS = 2.0
 
 
 def logs(
@@ -42,18 +44,39 @@ def logs(
         int | None,
         typer.Option("--attempt", metavar="N", min=1, help="Which attempt. Default: the last.", show_default=False),
     ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run", metavar="RUN", help="All that runs now of this run, in place of a trial.", show_default=False
+        ),
+    ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Go on until the trial or the run has ended.", show_default=False),
+    ] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what a trial printed and why it failed; list failures."""
+    """Show what a trial printed and why it failed; list failures.
+
+    What running trials print reaches the store within some ten seconds, from whatever node, and stays there.
+    """
     from wtsbench.errors import SpecError
     from wtsbench.store.client import open_store
 
     place = store_of(store)
     opened = open_store(place)
+    if follow and json:
+        raise SpecError("--follow prints lines, and no JSON", remedy="leave out one of the two.")
+    if run is not None:
+        if trial is not None or attempt is not None or json:
+            raise SpecError("--run goes with --follow and --store alone", remedy="leave the rest out.")
+        _show_run(opened, run, follow=follow)
+        return
     if trial is None:
-        if attempt is not None:
-            raise SpecError("--attempt needs a trial", remedy="give the beginning of its id.")
+        if attempt is not None or follow:
+            option = "--follow" if follow else "--attempt"
+            raise SpecError(f"{option} needs a trial", remedy="give the beginning of its id.")
         _show_failed(_failed(opened), place, json=json)
         return
     trial_id, attempts = _find(opened, trial)
@@ -63,7 +86,12 @@ def logs(
         raise SpecError(
             f"trial {trial_id[:12]} has no attempt {number}", remedy=f"choose one of its attempts: {listed}."
         )
-    _show_one(_record_of(opened, place, trial_id, number), attempts=attempts, json=json)
+    if follow:
+        _follow(opened, trial_id, number)
+    record = _record_of(opened, trial_id, number)
+    if follow:
+        record["lines"] = None  # they have been printed
+    _show_one(record, attempts=attempts, json=json)
 
 
 def _failed(store: Store) -> list[dict[str, Any]]:
@@ -98,28 +126,58 @@ def _find(store: Store, beginning: str) -> tuple[str, list[int]]:
     return trial_id, sorted(attempts)
 
 
-def _record_of(store: Store, place: str, trial_id: str, attempt: int) -> dict[str, Any]:
+def _record_of(store: Store, trial_id: str, attempt: int) -> dict[str, Any]:
+    from wtsbench.execution.runs import printed_since
+
     rows = store.trials([trial_id]).select(_COLUMNS).to_pylist()
     sealed = next((row for row in rows if row["attempt"] == attempt), None)
     if sealed is None:
         superseded = store.sealed(trial_id, attempt)
+        lines = [] if superseded else printed_since(store, trial_id, attempt, 0)[0]
         return {
             "trial_id": trial_id,
             "attempt": attempt,
             "status": "superseded" if superseded else "running",
-            "lines": [] if superseded else _so_far(place, trial_id, attempt),
+            "lines": [{"line": number, "stream": "output", "text": text} for number, text in lines],
         }
     table = store.logs(trial_id, attempt).select(["line", "stream", "text"])
     return {**sealed, "lines": sorted(table.to_pylist(), key=lambda line: line["line"])}
 
 
-def _so_far(place: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
-    """What an attempt on this machine has printed so far."""
-    from wtsbench.execution.spool import printed
-    from wtsbench.settings import spool_folder
+def _follow(store: Store, trial_id: str, attempt: int) -> None:
+    """Print what an attempt prints until it has ended."""
+    from wtsbench.execution.runs import printed_since
 
-    lines = printed(spool_folder(place), trial_id, attempt)
-    return [{"line": number, "stream": "output", "text": text} for number, text in enumerate(lines, 1)]
+    line, ended = 0, False
+    while not ended:
+        lines, ended = printed_since(store, trial_id, attempt, line)
+        for line, text in lines:  # noqa: B007  # the last one's number is where to go on
+            print(visible(text, keep="\t"), flush=True)
+        if not ended:
+            time.sleep(_LOOK_SECONDS)
+
+
+def _show_run(store: Store, name: str, *, follow: bool) -> None:
+    """What running trials of a run print, each line after the beginning of its trial's id; all until the run's end."""
+    from wtsbench.execution.runs import attempts_of, printed_since, run_of
+
+    run = run_of(store, name)
+    shown: dict[tuple[str, int], int] = {}
+    """Attempts that have not ended, and the last line of each that was printed."""
+    while True:
+        over = run_of(store, run.run).state not in ("queued", "running")
+        for key in attempts_of(store, run.run):
+            shown.setdefault(key, 0)
+        for trial_id, number in list(shown):
+            lines, ended = printed_since(store, trial_id, number, shown[trial_id, number])
+            for line, text in lines:
+                print(trial_id[:8], visible(text, keep="\t"), flush=True)
+                shown[trial_id, number] = line
+            if ended:
+                del shown[trial_id, number]
+        if not follow or over:
+            return
+        time.sleep(_LOOK_SECONDS)
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -154,7 +212,7 @@ def _show_one(record: dict[str, Any], *, attempts: list[int], json: bool) -> Non
     title = f"attempt {record['attempt']}" + (f" of {max(attempts)}" if len(attempts) > 1 else "")
     print(visible(f"trial {record['trial_id']}"))
     if record["status"] == "running":
-        print(f"{title}: not ended yet; its output on this machine so far:")
+        print(f"{title}: not ended yet; its output so far:")
     elif record["status"] == "superseded":
         print(f"{title}: superseded; another attempt of the trial was done first")
         return
@@ -164,6 +222,8 @@ def _show_one(record: dict[str, Any], *, attempts: list[int], json: bool) -> Non
         print(visible(f"{record['failure_class']}: {record['failure_message']}"))
         if record["failure_detail"]:
             print(f"\n{record['failure_detail'].rstrip()}")
+    if record["lines"] is None:
+        return
     print()
     for line in record["lines"]:
         print(visible(line["text"], keep="\t"))

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from wtsbench_cli import (
+    attach,
     baseline,
+    cancel,
     compare,
     doctor,
     export,
@@ -21,6 +23,7 @@ from wtsbench_cli import (
     plan,
     report,
     reproduce,
+    runs,
     scorer,
     status,
     store,
@@ -53,6 +56,9 @@ app.command("plan")(plan.plan)
 app.command("validate")(validate.validate)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)
+app.command("runs")(runs.runs)
+app.command("attach")(attach.attach)
+app.command("cancel")(cancel.cancel)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("import")(imports.import_)
 app.command("compare")(compare.compare)

@@ -28,7 +28,9 @@ from wtsbench_cli.streams import OutputError, discard
 from wtsbench_cli.terminal import count, duration, watched
 
 if TYPE_CHECKING:
+    from wtsbench.execution.detach import Detached
     from wtsbench.execution.events import Event
+    from wtsbench.execution.run_record import RunName
     from wtsbench.execution.scheduler import Summary
     from wtsbench_cli.views import QuietView
 
@@ -51,13 +53,43 @@ def submit(
     ] = None,
     mirror: MirrorOption = None,
     trust: TrustOption = None,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Have the cluster run it, and return at once; needs --ray and a server.",
+            show_default=False,
+        ),
+    ] = False,
+    autoscale: Annotated[
+        bool,
+        typer.Option(
+            "--autoscale",
+            help="The cluster adds nodes where trials wait: give it more than fit now.",
+            show_default=False,
+        ),
+    ] = False,
+    priority: Annotated[
+        int,
+        typer.Option(
+            "--priority",
+            metavar="NUMBER",
+            min=-1000,
+            max=1000,
+            help="On one cluster, runs of higher priority start their trials first. Default: 0.",
+            show_default=False,
+        ),
+    ] = 0,
+    run: Annotated[str | None, typer.Option("--run", hidden=True)] = None,
+    resumed: Annotated[int, typer.Option("--resumed", hidden=True)] = 0,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print failures and the last line only.", show_default=False)
     ] = False,
 ) -> None:
     """Run what the store lacks of a grid; show its leaderboard.
 
-    Submitting the same file again runs only what is missing. Ctrl-C stops cleanly; what is finished is kept.
+    Submitting the same file again runs only what is missing. Ctrl-C stops cleanly; what is finished is kept. Trials
+    that another submission runs at the same moment are waited for, not run twice.
     """
     import wtsbench
     from wtsbench_cli.views import LineView, LiveView, QuietView
@@ -65,6 +97,19 @@ def submit(
     live = watched() and not quiet
     in_process = executor is ExecutorName.IN_PROCESS
     place = store_of(store)
+    if detach:
+        detached = wtsbench.detach(
+            grid,
+            store=place,
+            ray=cluster_of(ray),
+            sandbox=(sandbox or SandboxName.AUTO).value,
+            mirror=mirror,
+            trust=trust or (),
+            autoscale=autoscale,
+            priority=priority,
+        )
+        _show_detached(detached, place)
+        return
     with QuietView() if quiet else LiveView() if live else LineView() as view:
         listener = Shown(view)
         summary = wtsbench.submit(
@@ -75,6 +120,9 @@ def submit(
             sandbox=(sandbox or SandboxName.AUTO).value,
             mirror=mirror,
             trust=trust or (),
+            autoscale=autoscale,
+            priority=priority,
+            job=job_of(run, resumed),
             on_event=listener,
             on_second_interrupt=partial(end_at_once, live),
         )
@@ -88,6 +136,21 @@ def submit(
         print(f"\nresults: {place}")
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _show_detached(detached: Detached, place: str) -> None:
+    """Name the run, and how to follow it."""
+    words = {"new": "submitted", "joined": "is being run already", "resumed": "its job had died, and was started again"}
+    where = "" if place == os.environ.get("WTSBENCH_STORE") else f" --store {shlex.quote(place)}"
+    print(f"{detached.run}: {words[detached.how]}")
+    print(f"follow it: wtsbench attach {detached.run}{where}; or runs, status, logs --follow, cancel")
+
+
+def job_of(run: str | None, resumed: int) -> RunName | None:
+    """The run that this command is the Ray job of; None for a command that somebody waits for."""
+    from wtsbench.execution.run_record import RunName
+
+    return None if run is None else RunName.of_job(run, resumed)
 
 
 class Shown:

@@ -66,7 +66,7 @@ class Tally:
 
     def take(self, event: TrialEvent) -> None:
         """Count one event."""
-        from wtsbench.execution.events import Done, Failed, Progressed, Started
+        from wtsbench.execution.events import Done, Failed, Held, Progressed, Started
 
         key = event.trial.trial_id
         with self._lock:
@@ -84,7 +84,7 @@ class Tally:
                     if event.attempt is not None and event.seconds is not None:
                         for kind in _kinds(event.trial):
                             self._samples.setdefault(kind, []).append(event.seconds)
-                case Failed(again=True):
+                case Failed(again=True) | Held():
                     pass
                 case _:
                     self._not_to_run.add(key)

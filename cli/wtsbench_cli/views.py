@@ -45,13 +45,19 @@ class QuietView:
 
     def take(self, event: Event) -> None:
         """Show an event."""
-        from wtsbench.execution.events import Planned, Preparing, Stopping
+        from wtsbench.execution.events import Planned, Preparing, SetAside, Stopping, Yielding
 
         match event:
             case Stopping():
                 self.stopping()
             case Preparing():
                 self.note(event.text)
+            case Yielding():
+                self.remark(
+                    "starts trials again" if event.to is None else f"waits: run {event.to} has a higher priority"
+                )
+            case SetAside():
+                self.remark(f"node {event.node[:12]} gets no more trials: it failed {event.failures} in a row")
             case Planned():
                 session = event.session
                 self.grid = session.grid.name
@@ -64,6 +70,9 @@ class QuietView:
 
     def note(self, text: str) -> None:
         """Show a step of the preparation."""
+
+    def remark(self, text: str) -> None:
+        """Show something about the run as a whole."""
 
     def begin(self, session: Session) -> None:
         """Show the plan."""
@@ -81,7 +90,7 @@ class QuietView:
 
     def words(self, event: TrialEvent) -> str:
         """The trial's title and its outcome, on one line whatever its messages contain."""
-        from wtsbench.execution.events import Blocked, Done, Failed
+        from wtsbench.execution.events import Blocked, Done, Failed, Held
 
         name = self.tally.name(event.trial.trial_id)
         match event:
@@ -90,14 +99,16 @@ class QuietView:
             case Done():
                 text = f"{name}{_HOW[event.how]}"
             case Blocked():
-                text = f"{name}: waits for a trial that failed"
+                text = f"{name}: waits for a trial that failed or was cancelled"
+            case Held():
+                text = f"{name}: run {event.by} is at it"
             case _:
                 text = name
         return visible(text)
 
     def line(self, event: TrialEvent) -> None:
         """Print an event as a line with a stable prefix."""
-        from wtsbench.execution.events import Blocked, Done, Failed, Started
+        from wtsbench.execution.events import Blocked, Done, Failed, Held, Started
 
         total = self.tally.total
         place = f"[{self.tally.done:>{len(str(total))}}/{total}]"
@@ -108,6 +119,8 @@ class QuietView:
                 word, more = "done", f" ({duration(event.seconds)})" if event.seconds else ""
             case Started():
                 word, more = "start", ""
+            case Held():
+                word, more = "waits", ""
             case Blocked():
                 word, more = "not run", ""
             case _:
@@ -121,6 +134,10 @@ class LineView(QuietView):
     def note(self, text: str) -> None:
         """Show a step of the preparation."""
         print(text, flush=True)
+
+    def remark(self, text: str) -> None:
+        """Print a line about the run."""
+        print(visible(text), flush=True)
 
     def begin(self, session: Session) -> None:
         """Print the header, one fact per line."""
@@ -161,6 +178,10 @@ class LiveView(QuietView):
         """Show a step of the preparation until the next one."""
         self._doing, self._since = text, time.monotonic()
 
+    def remark(self, text: str) -> None:
+        """Print a line about the run, above the lines that change."""
+        self._print((visible(text), "yellow"))
+
     def begin(self, session: Session) -> None:
         """Print the header, above the lines that change."""
         self._doing = ""
@@ -170,11 +191,13 @@ class LiveView(QuietView):
 
     def show(self, event: TrialEvent) -> None:
         """Show an event of a trial."""
-        from wtsbench.execution.events import Blocked, Failed, Started
+        from wtsbench.execution.events import Blocked, Failed, Held, Started
 
         match event:
             case Started():
                 self._doing = ""
+            case Held():
+                self._print(("waits   ", "dim"), (self.words(event), ""))
             case Failed(again=True):
                 self._print(("again   ", "yellow"), (self.words(event), ""))
             case Failed():

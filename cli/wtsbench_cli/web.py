@@ -25,14 +25,13 @@ def web(
     `ssh -L 8816:127.0.0.1:8816`.
     A served store is read with your token, for which the scope `read` is enough. Ctrl-C ends it.
     """
-    from wtsbench.execution.spool import abandoned, printed
+    from wtsbench.execution.spool import abandoned
     from wtsbench.reports.live import Live
     from wtsbench.reports.web import serve
     from wtsbench.settings import spool_folder
 
     place = store_of(store)
-    spool = spool_folder(place)
-    live = Live(uri=place, grid=grid, dead=partial(abandoned, spool), printed=partial(printed, spool))
+    live = Live(uri=place, grid=grid, dead=partial(abandoned, spool_folder(place)))
 
     def ready(address: str) -> None:
         print(address, flush=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from tests.cli.conftest import Wtsbench
 from wtsbench.contract import schemas
+from wtsbench.contract.operations import RunReport
 from wtsbench.contract.outbox import Outbox
 from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.store.client import Store, open_store
@@ -20,9 +24,11 @@ from wtsbench.strategies import registry
 FAILED, MENDED, BEGUN = "ab" * 32, "ac" * 32, "cd" * 32
 
 
-def _end(store: Store, folder: Path, trial_id: str, failure: str | None, lines: tuple[str, ...]) -> None:
-    """One attempt, ended with these lines in its log."""
-    attempt = store.begin_attempt(trial_id, run="test")
+def _end(
+    store: Store, folder: Path, trial_id: str, failure: str | None, lines: tuple[str, ...], attempt: int | None = None
+) -> None:
+    """One attempt, by default a new one, ended with these lines in its log."""
+    attempt = attempt or store.begin_attempt(trial_id, run="test")
     now = datetime.now(UTC)
     call = StrategyCall(name="naive", parameters={"labels": "hard"})
     row = {
@@ -74,7 +80,8 @@ def store(tmp_path: Path) -> Path:
     _end(opened, tmp_path, FAILED, "diverged", ("step 1", "step 2: loss nan"))
     _end(opened, tmp_path, MENDED, "infrastructure", ("lost",))
     _end(opened, tmp_path, MENDED, None, ("fine",))
-    opened.begin_attempt(BEGUN, run="test")
+    opened.begin_attempt(BEGUN, run="small-1", lease=True)
+    opened.report_run(RunReport(run="small-1", grid="small"))
     return tmp_path / "store"
 
 
@@ -112,15 +119,38 @@ def test_an_earlier_attempt(wtsbench: Wtsbench) -> None:
 
 
 def test_a_running_trial(store: Path, wtsbench: Wtsbench) -> None:
-    """An attempt that has not ended shows what it printed on this machine so far."""
-    from wtsbench.execution.spool import AttemptFolder
-
-    log = AttemptFolder.of(store / "spool", BEGUN, 1).trial.log
-    log.parent.mkdir(parents=True)
-    log.write_text("still at it\n")
+    """An attempt that has not ended shows what it has printed so far, on whatever machine."""
+    open_store(str(store)).renew(BEGUN, 1, share=0.5, lines=["reads items", "still at it"], first=1)
     done = wtsbench("logs", "cd")
     assert "not ended" in done.stdout
-    assert done.stdout.endswith("still at it\n")
+    assert done.stdout.endswith("reads items\nstill at it\n")
+
+
+def test_followed_to_the_end(store: Path, tmp_path: Path) -> None:
+    """`--follow` prints each line once, then how it ended; of a run, each line with its trial, until the run ends."""
+    opened = open_store(str(store))
+    opened.renew(BEGUN, 1, share=None, lines=["step 1"], first=1)
+    following = [
+        subprocess.Popen(
+            [sys.executable, "-m", "wtsbench_cli", "logs", *words, "--follow", "--store", str(store)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for words in ([BEGUN[:12]], ["--run", "small-1"])
+    ]
+    for process in following:
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("step 1\n")
+    opened.renew(BEGUN, 1, share=0.5, lines=["step 2"], first=2)
+    for process in following:
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("step 2\n")
+    _end(opened, tmp_path, BEGUN, None, ("step 1", "step 2", "step 3"), attempt=1)
+    opened.report_run(RunReport(run="small-1", grid="small", state="done"))
+    one, run = (process.communicate(timeout=60)[0] for process in following)
+    assert re.fullmatch(r"step 3\ntrial cdcd\w+\n.* attempt 1: done after 1.5 s\n", one), one
+    assert run == f"{BEGUN[:8]} step 3\n"
+    assert [process.returncode for process in following] == [0, 0]
 
 
 @pytest.mark.usefixtures("store")

@@ -52,6 +52,7 @@ USUAL = {
     "scope": "read",
     "token": "ada",
     "baseline": "main",
+    "run": "small",
 }
 """Of arguments that a verb demands, while another one is odd."""
 WORK = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tests.planning.grids import plan_of
+from wtsbench.contract.operations import Orders
 from wtsbench.errors import ExitCode
-from wtsbench.execution.events import Event, Failed
+from wtsbench.execution.events import Blocked, Cancelled, Done, Event, Failed, Held, SetAside, Yielding
 from wtsbench.execution.job import Job, Receipt
-from wtsbench.execution.scheduler import Summary, run_jobs
+from wtsbench.execution.scheduler import BAD_NODE, Counts, NoRecord, Summary, run_jobs
 from wtsbench.planning.plan import Plan
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources, Retry
@@ -18,9 +19,15 @@ from wtsbench.spec.grid import Resources, Retry
 class Script:
     """An executor that runs nothing: `verdict` decides how each attempt ends."""
 
+    cluster = None
+
     def __init__(self, verdict: Callable[[Job, int], FailureClass | None], slots: int = 2) -> None:
         self.slots = slots
         self.started: list[str] = []
+        self.held: set[str] = set()
+        """Trials that another run attempts when they are first started here."""
+        self.node: str | None = None
+        self.avoided: list[str] = []
         self._verdict = verdict
         self._open: list[Job] = []
 
@@ -34,12 +41,20 @@ class Script:
             return []
         job = self._open.pop(0)
         attempt = self.started.count(job.trial_id)
+        if job.trial_id in self.held:
+            self.held.remove(job.trial_id)
+            return [Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, held_by="other")]
         verdict = self._verdict(job, attempt)
         failure = None if verdict is None else Failure(failure_class=verdict, message="as the test says")
-        return [Receipt(trial_id=job.trial_id, attempt=attempt, failure=failure, seconds=1.0)]
+        return [Receipt(trial_id=job.trial_id, attempt=attempt, failure=failure, seconds=1.0, node=self.node)]
 
     def share(self, job: Job) -> float | None:
         return None
+
+    def avoid(self, node: str) -> bool:
+        self.avoided.append(node)
+        self.node = "good"
+        return True
 
     def cancel(self) -> None:
         self._verdict = lambda job, attempt: FailureClass.CANCELLED
@@ -48,7 +63,32 @@ class Script:
         pass
 
 
-def run(plan: Plan, script: Script, retry: Retry, stop: threading.Event | None = None) -> tuple[Summary, list[Event]]:
+class Told(NoRecord):
+    """The run as a test wants others to see it: what they asked of it, and what they attempt."""
+
+    def __init__(self) -> None:
+        self.orders = Orders()
+        self.done: set[str] = set()
+        self.free: set[str] = set()
+        self.counts: list[Counts] = []
+        self.on_report: Callable[[Counts], None] = self.counts.append
+
+    def report(self, counts: Counts, held: Collection[str]) -> None:
+        self.on_report(counts)
+
+    def elsewhere(self) -> tuple[Collection[str], Collection[str]]:
+        done, free, self.done, self.free = self.done, self.free, set(), set()
+        return done, free
+
+
+def run(
+    plan: Plan,
+    script: Script,
+    retry: Retry,
+    stop: threading.Event | None = None,
+    record: Told | None = None,
+    seconds: dict[str, float] | None = None,
+) -> tuple[Summary, list[Event]]:
     """Run a plan's trials through the script."""
     jobs = {
         key: Job(
@@ -71,6 +111,8 @@ def run(plan: Plan, script: Script, retry: Retry, stop: threading.Event | None =
         listener=events.append,
         stop=stop or threading.Event(),
         summary=Summary(total=len(jobs), stored=0),
+        record=record,
+        seconds=seconds,
     )
     return summary, events
 
@@ -123,3 +165,105 @@ def test_stop_cancels_what_waits_and_what_runs() -> None:
     assert len(script.started) <= 3
     assert summary.done + summary.cancelled == len(plan.trials)
     assert summary.exit_code == ExitCode.INTERRUPTED
+
+
+def test_longest_chain_first() -> None:
+    """Of what may start, the trial comes first whose own time and that of what waits for it is longest."""
+    plan = plan_of(strategies=["naive"])
+    seconds = {key: float(number % 7 + 1) for number, key in enumerate(sorted(plan.trials))}
+    children: dict[str, list[str]] = {key: [] for key in plan.trials}
+    for key, spec in plan.trials.items():
+        for parent in spec.parents:
+            children[parent].append(key)
+
+    def chain(key: str) -> float:
+        return seconds[key] + max((chain(child) for child in children[key]), default=0.0)
+
+    script = Script(lambda job, attempt: None, slots=1)
+    run(plan, script, Retry(), seconds=seconds)
+    done: set[str] = set()
+    for key in script.started:
+        ready = [each for each, spec in plan.trials.items() if each not in done and done.issuperset(spec.parents)]
+        assert chain(key) == max(map(chain, ready))
+        done.add(key)
+
+
+def test_a_trial_that_another_run_attempts() -> None:
+    """It takes no slot here, is done once the other run has it done, and is attempted here if that one gives up."""
+    plan = plan_of(tasks=["t1"], seeds=[0, 1], strategies=["naive"])
+    one, two = (cell.weak_trial for cell in plan.cells)
+    record = Told()
+
+    def answer(counts: Counts) -> None:
+        if counts.running == 0 and counts.waiting:  # nothing else is left to do
+            record.done, record.free = {one}, {two}
+
+    record.on_report = answer
+    script = Script(lambda job, attempt: None)
+    script.held = {one, two}
+    summary, events = run(plan, script, Retry(), record=record)
+    assert [event.by for event in events if isinstance(event, Held)] == ["other", "other"]
+    assert (summary.done, summary.total, summary.exit_code) == (len(plan.trials), len(plan.trials), ExitCode.DONE)
+    assert {event.trial.trial_id: event.how for event in events if isinstance(event, Done)}[one] == "elsewhere"
+    assert (script.started.count(one), script.started.count(two)) == (1, 2)
+
+
+def test_cancelled_from_elsewhere() -> None:
+    """A trial that somebody cancels is not started, nor what waits for it; the rest runs. A cancelled run ends."""
+    plan = plan_of(tasks=["t1"], seeds=[0, 1], strategies=["naive"])
+    record = Told()
+    cell, other = plan.cells
+    record.orders = Orders(cancelled_trials=(cell.weak_trial,))
+    script = Script(lambda job, attempt: None)
+    summary, events = run(plan, script, Retry(), record=record)
+    assert [event.trial.trial_id for event in events if isinstance(event, Cancelled)] == [cell.weak_trial]
+    assert [event.trial.trial_id for event in events if isinstance(event, Blocked)] == [cell.student_trial]
+    assert not {cell.weak_trial, cell.student_trial} & set(script.started)
+    assert set(other.trials.values()) <= set(script.started)
+    assert summary.exit_code == ExitCode.INTERRUPTED
+
+    record = Told()
+    record.orders = Orders(cancelled=True)
+    script = Script(lambda job, attempt: None)
+    summary, _ = run(plan, script, Retry(), record=record)
+    assert (script.started, summary.cancelled) == ([], len(plan.trials))
+
+
+def test_a_run_of_higher_priority_goes_first() -> None:
+    """Nothing is started while one waits for the cluster; what runs goes on; then all is done."""
+    plan = plan_of(tasks=["t1"], seeds=[0], strategies=["naive"])
+    record, script = Told(), Script(lambda job, attempt: None)
+    record.orders = Orders(outranked_by="urgent")
+    seen: list[int] = []
+
+    def answer(counts: Counts) -> None:
+        seen.append(len(script.started))
+        if len(seen) == 3:
+            record.orders = Orders()
+
+    record.on_report = answer
+    summary, events = run(plan, script, Retry(), record=record)
+    assert seen[:3] == [0, 0, 0]
+    assert [event.to for event in events if isinstance(event, Yielding)] == ["urgent", None]
+    assert summary.done == len(plan.trials)
+
+
+def test_a_node_that_fails_trials_is_set_aside() -> None:
+    """Only failures that are the node's count, one after the other; then it gets no more."""
+    plan = plan_of()
+    failing = "bad"
+
+    def verdict(job: Job, attempt: int) -> FailureClass | None:
+        return FailureClass.INFRASTRUCTURE if script.node == failing else None
+
+    script = Script(verdict, slots=1)
+    script.node = failing
+    summary, events = run(plan, script, Retry(infrastructure=BAD_NODE))
+    assert script.avoided == [failing]
+    assert [event.failures for event in events if isinstance(event, SetAside)] == [BAD_NODE]
+    assert (summary.done, summary.failed) == (len(plan.trials), 0)
+
+    script = Script(lambda job, attempt: FailureClass.TRIAL_ERROR, slots=1)
+    script.node = failing
+    run(plan, script, Retry())
+    assert script.avoided == []

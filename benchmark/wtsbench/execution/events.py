@@ -67,6 +67,15 @@ class Failed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Held:
+    """A trial waits, because another run attempts it at this moment: it is not trained twice."""
+
+    trial: TrialSpec
+    by: str
+    """Name of the other run."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Blocked:
     """A trial does not run because one that it waits for failed."""
 
@@ -75,10 +84,26 @@ class Blocked:
 
 @dataclass(frozen=True, kw_only=True)
 class Cancelled:
-    """A trial was stopped with the submission."""
+    """A trial was stopped: with the submission, or alone by `wtsbench cancel`."""
 
     trial: TrialSpec
     attempt: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yielding:
+    """A run of higher priority wants the cluster: nothing is started for now; or that has ended."""
+
+    to: str | None
+    """Name of that run; None once trials are started again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """A node of the cluster has failed trials again and again, and gets no more of them."""
+
+    node: str
+    failures: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +111,6 @@ class Stopping:
     """The submission was interrupted and stops cleanly. Sent from a signal handler: a listener must not block."""
 
 
-TrialEvent = Started | Progressed | Done | Failed | Blocked | Cancelled
-Event = Preparing | Planned | TrialEvent | Stopping
+TrialEvent = Started | Progressed | Done | Failed | Held | Blocked | Cancelled
+Event = Preparing | Planned | TrialEvent | Yielding | SetAside | Stopping
 Listener = Callable[[Event], None]

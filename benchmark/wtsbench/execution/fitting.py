@@ -11,8 +11,16 @@ Offer = Mapping[str, float]
 
 
 def fitting(offer: Offer, resources: Resources) -> int:
-    """How many trials fit on a machine at once."""
-    return min(int(offer.get(name, 0) / amount) for name, amount in _needed(resources).items())
+    """How many trials fit on a machine at once. A trial with a part of a GPU has it on one GPU."""
+    places = {name: int(offer.get(name, 0) / amount) for name, amount in _needed(resources).items()}
+    if 0 < resources.gpus < 1:
+        places["GPU"] = int(offer.get("GPU", 0)) * trials_of_a_gpu(resources.gpus)
+    return min(places.values())
+
+
+def trials_of_a_gpu(share: float) -> int:
+    """How many trials fit on a GPU of which each takes a share, in (0, 1]."""
+    return int(1 / share + 1e-9)  # 1 / .1 is 10 whatever floats say
 
 
 def misfit(offers: Sequence[Offer], resources: Resources) -> str | None:

@@ -28,7 +28,8 @@ from wtsbench.execution.imported_file import Made, Predictions, predictions, rea
 from wtsbench.execution.judging import ScorerPlace
 from wtsbench.execution.known import done_trials
 from wtsbench.execution.resolution import Tasks, resolve_tasks, task_manifests
-from wtsbench.execution.session import put_datasets, run_name
+from wtsbench.execution.run_record import RunName
+from wtsbench.execution.session import put_datasets
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
 from wtsbench.execution.supervise import sweep
 from wtsbench.planning.check import GridSource, as_yaml, given_grid
@@ -177,7 +178,7 @@ def import_predictions(
     for trial_id, (spec, rows) in made.items():
         if trial_id not in there:
             scorer = tasks.scorers.get(data.task)
-            failure = _deliver(spec, rows, data, opened, spool_folder(store), run_name(grid), scorer)
+            failure = _deliver(spec, rows, data, opened, spool_folder(store), RunName.of_grid(grid).name, scorer)
             failures |= {} if failure is None else {trial_id: failure}
     cells, waiting = _cells([spec for spec in latest.values() if spec.trial_id not in failures], names)
     if cells:

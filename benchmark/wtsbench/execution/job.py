@@ -49,3 +49,7 @@ class Receipt:
     seconds: float
     reused: bool = False
     """Whether the result is of another attempt, which was in the store before this one started or ended."""
+    held_by: str | None = None
+    """The run that is attempting the trial at this moment; then no attempt was begun here."""
+    node: str | None = None
+    """Where the executor ran it, if it has several nodes."""

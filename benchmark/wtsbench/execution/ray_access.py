@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from wtsbench.errors import ClusterError
 from wtsbench.execution import ray_probe
@@ -35,14 +36,19 @@ _GET_TOKEN = (
 def token_for(address: str) -> str | None:
     """Where Ray finds the token that the cluster at an address accepts; None if the cluster requires none.
 
+    The address is that of the head, or of its dashboard (http://HOST:PORT).
+
     Raises:
         ClusterError: no cluster answers; or it requires a token and there is none, or a wrong one; or the user's
             settings say to send a token and the cluster requires none, or the other way round.
     """
-    _require_listener(address)
+    web = address.startswith(("http://", "https://"))
+    if not web:
+        _require_listener(address)
+    ask = _ask_dashboard if web else _ask
     mode = os.environ.get(_MODE, "").lower()
     named = [name for name in (_TOKEN, _TOKEN_PATH) if os.environ.get(name)]
-    if _ask(address, "disabled") == ray_probe.ANSWERED:
+    if ask(address, "disabled") == ray_probe.ANSWERED:
         if mode == "token" or (named and mode != "disabled"):
             reason = f"{_MODE}=token asks for one" if mode == "token" else f"{named[0]} names one"
             raise ClusterError(
@@ -56,7 +62,7 @@ def token_for(address: str) -> str | None:
             f"the Ray cluster at {address} wants a token, and {_MODE}=disabled says to send none",
             remedy=f"unset {_MODE}.",
         )
-    answer = _ask(address, "token")
+    answer = ask(address, "token")
     if answer == ray_probe.NO_TOKEN:
         lacking = f"the file that {_TOKEN_PATH} names cannot be read or is empty" if named else "there is none here"
         raise ClusterError(f"the Ray cluster at {address} wants a token, and {lacking}", remedy=_GET_TOKEN)
@@ -79,7 +85,8 @@ def settled(address: str | None) -> Iterator[None]:
     from ray._private import ray_constants
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 
-    changes: dict[str, str | None] = {"RAY_ADDRESS": None}  # given as an argument, which Ray would override with this
+    # The address is an argument, which Ray would override with these.
+    changes: dict[str, str | None] = {"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None}
     for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
         changes[name] = os.environ.get(name, "0")
     if address is None:
@@ -130,6 +137,41 @@ def _ask(address: str, mode: str) -> int:
         last = (probe.stderr.strip().splitlines() or [f"exit code {probe.returncode}"])[-1]
         raise ClusterError(f"no Ray cluster answers at {address}: {last}", remedy=_ELSEWHERE)
     return probe.returncode
+
+
+def _ask_dashboard(address: str, mode: str) -> int:
+    """What the probe would find, of a dashboard: it answers over HTTP."""
+    import requests
+
+    headers = {}
+    if mode == "token":
+        token = _own_token()
+        if token is None:
+            return ray_probe.NO_TOKEN
+        headers["Authorization"] = f"Bearer {token}"
+    try:
+        answer = requests.get(f"{address.rstrip('/')}/api/version", headers=headers, timeout=CONNECT_SECONDS)
+    except requests.RequestException as error:
+        raise ClusterError(
+            f"no Ray dashboard answers at {address}: {type(error).__name__}", remedy=_ELSEWHERE
+        ) from None
+    if answer.status_code in (401, 403):
+        return ray_probe.REFUSED
+    if not answer.ok:
+        raise ClusterError(f"no Ray dashboard answers at {address}: HTTP {answer.status_code}", remedy=_ELSEWHERE)
+    return ray_probe.ANSWERED
+
+
+def _own_token() -> str | None:
+    """The token, from where Ray looks for it."""
+    named = os.environ.get(_TOKEN)
+    if named:
+        return named
+    path = Path(os.environ.get(_TOKEN_PATH) or _DEFAULT_FILE).expanduser()
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except (OSError, ValueError):
+        return None
 
 
 def _require_listener(address: str) -> None:

@@ -9,6 +9,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
 from wtsbench.store.client import open_store
 
+_NODE_LABEL = "ray.io/node-id"
+"""A label that Ray gives every node."""
 _COUNT_SECONDS = 5.0
 """Between two counts of the nodes: asking a GCS that has just died blocks until Ray ends this process."""
 
@@ -36,15 +39,22 @@ _COUNT_SECONDS = 5.0
 class RayExecutor:
     """Runs jobs as Ray tasks on a cluster, or on a local Ray that lives as long as the executor."""
 
-    def __init__(self, address: str | None, resources: Resources) -> None:
+    def __init__(self, address: str | None, resources: Resources, *, autoscale: bool = False) -> None:
         """Connect to the cluster at `address`, or start Ray here.
+
+        Args:
+            address: of the cluster.
+            resources: of one job.
+            autoscale: the cluster adds nodes where tasks wait, so give it more of them than its nodes can run now.
 
         Raises:
             ClusterError: no cluster answers at the address, or Ray cannot be started, or no node is large enough.
         """
         self._resources = resources
+        self._autoscale = autoscale
         self._tasks: dict[Any, Job] = {}
         self._stopping = False
+        self._aside: set[str] = set()
         self._slots, self._counted = 1, -math.inf
         with contextlib.ExitStack() as connection:
             connection.enter_context(settled(address))
@@ -52,7 +62,9 @@ class RayExecutor:
             connection.callback(ray.shutdown)
             self._task = ray.remote(max_retries=0, max_calls=0)(_supervise)
             self._health = None if (address or "").startswith("ray://") else Health.here(local=address is None)
-            self._check_fits()
+            if not autoscale:
+                self._check_fits()
+            self.cluster = None if address is None else ray.get_runtime_context().gcs_address
             self._connection = connection.pop_all()
 
     def _check_fits(self) -> None:
@@ -62,7 +74,7 @@ class RayExecutor:
 
     @property
     def slots(self) -> int:
-        """Jobs that fit on the cluster's nodes as they were a few seconds ago.
+        """Jobs that fit on the cluster's nodes as they were a few seconds ago; twice as many where it may grow.
 
         Raises:
             ClusterError: the cluster has died.
@@ -70,7 +82,8 @@ class RayExecutor:
         answers = self._health is None or self._health.answers()
         if answers and time.monotonic() - self._counted > _COUNT_SECONDS:
             self._counted = time.monotonic()
-            self._slots = max(1, sum(fitting(node, self._resources) for node in _nodes()))
+            fit = max(1, sum(fitting(node, self._resources) for node in _nodes(without=self._aside)))
+            self._slots = 2 * fit if self._autoscale else fit
         return self._slots
 
     def start(self, job: Job) -> None:
@@ -80,6 +93,8 @@ class RayExecutor:
             options["num_gpus"] = job.resources.gpus
         if job.resources.memory:
             options["memory"] = job.resources.memory
+        if self._aside:
+            options["label_selector"] = {_NODE_LABEL: f"!in({','.join(sorted(self._aside))})"}
         self._tasks[self._task.options(**options).remote(job)] = job
 
     def wait(self, timeout: float) -> list[Receipt]:
@@ -121,6 +136,14 @@ class RayExecutor:
         """How much of a running job is done; None if it runs on another machine."""
         return share_of(job)
 
+    def avoid(self, node: str) -> bool:
+        """Start nothing on a node any more, by its id in Ray; False where no other would be left."""
+        aside = self._aside | {node}
+        if not any(fitting(offer, self._resources) for offer in _nodes(without=aside)):
+            return False
+        self._aside, self._counted = aside, -math.inf
+        return True
+
     def cancel(self) -> None:
         """Interrupt all tasks; each seals its attempt as cancelled."""
         self._stopping = True
@@ -155,7 +178,8 @@ def _supervise(job: Job) -> Receipt:
     """The Ray task. Results go to the store, only a small receipt comes back."""
     _end_with_raylet()
     gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
-    return supervise(dataclasses.replace(job, gpu_ids=gpu_ids), threading.Event())
+    receipt = supervise(dataclasses.replace(job, gpu_ids=gpu_ids), threading.Event())
+    return dataclasses.replace(receipt, node=ray.get_runtime_context().get_node_id())
 
 
 @cache
@@ -179,10 +203,10 @@ def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) 
     return Receipt(trial_id=job.trial_id, attempt=last, failure=None if done else failure, seconds=0.0)
 
 
-def _nodes() -> list[dict[str, float]]:
-    """What each living node of the cluster offers, by resource; memory in bytes."""
+def _nodes(*, without: Collection[str] = ()) -> list[dict[str, float]]:
+    """What each living node of the cluster offers, by resource; memory in bytes. Ids in `without` are left out."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in nodes if node["Alive"]]
+    return [node["Resources"] for node in nodes if node["Alive"] and node["NodeID"] not in without]
 
 
 def _first_line(error: Exception) -> str:

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
+from wtsbench.contract.operations import Orders
 from wtsbench.errors import ExitCode
-from wtsbench.execution.events import Blocked, Cancelled, Done, Failed, Listener, Progressed, Started
+from wtsbench.execution.events import (
+    Blocked,
+    Cancelled,
+    Done,
+    Failed,
+    Held,
+    Listener,
+    Progressed,
+    SetAside,
+    Started,
+    Yielding,
+)
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Retry
 
 POLL_SECONDS = 0.2
+BAD_NODE = 3
+"""Failures of class `infrastructure` on one node, with no success between them, after which it is set aside."""
 
 
 class Executor(Protocol):
     """Runs jobs somewhere. Knows nothing of order or retries."""
+
+    @property
+    def cluster(self) -> str | None:
+        """The cluster's own address, by which runs on one cluster know each other; None if nobody else runs there."""
 
     @property
     def slots(self) -> int:
@@ -37,11 +56,60 @@ class Executor(Protocol):
     def share(self, job: Job) -> float | None:
         """How much of a running job is done, in [0, 1]; None if unknown."""
 
+    def avoid(self, node: str) -> bool:
+        """Start nothing on a node any more; False where it is the last one, or there is only one."""
+
     def cancel(self) -> None:
         """Stop all running jobs; their receipts still come through `wait`."""
 
     def close(self) -> None:
         """Release everything the executor started."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Where the trials of a run are at a moment; those stored before it began are not counted."""
+
+    done: int
+    failed: int
+    """With those that are not run because of them."""
+    waiting: int
+    """With those that another run attempts."""
+    running: int
+
+
+class Record(Protocol):
+    """The run as others see it through the store: `execution.run_record`. No method waits for the store."""
+
+    def report(self, counts: Counts, held: Collection[str]) -> None:
+        """Have the counts stored, and trials looked for that other runs attempt."""
+
+    @property
+    def orders(self) -> Orders:
+        """What was asked of this run, as last heard."""
+
+    def elsewhere(self) -> tuple[Collection[str], Collection[str]]:
+        """Of the held trials: those done since, and those that nobody attempts any more, each told once."""
+
+    def share(self, trial_id: str) -> float | None:
+        """How much of a running trial is done, wherever it runs; None if unknown."""
+
+
+class NoRecord:
+    """For a run that nobody else sees."""
+
+    orders = Orders()
+
+    def report(self, counts: Counts, held: Collection[str]) -> None:
+        """Nobody is told."""
+
+    def elsewhere(self) -> tuple[Collection[str], Collection[str]]:
+        """There are no other runs."""
+        return (), ()
+
+    def share(self, trial_id: str) -> float | None:
+        """Nothing is known."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +124,7 @@ class Summary:
     blocked: int = 0
     """Not run because a parent failed."""
     cancelled: int = 0
-    """Not run, or stopped, because the user interrupted."""
+    """Not run, or stopped, because somebody asked for that."""
     failures: tuple[tuple[str, Failure], ...] = ()
     seconds: float = 0.0
 
@@ -76,6 +144,8 @@ def run_jobs(
     listener: Listener,
     stop: threading.Event,
     summary: Summary,
+    record: Record | None = None,
+    seconds: Mapping[str, float] | None = None,
 ) -> Summary:
     """Run jobs whose parents are either among them or in the store already.
 
@@ -86,50 +156,85 @@ def run_jobs(
         listener: called with every event, on the calling thread.
         stop: once set, nothing is started and what runs is cancelled.
         summary: of the submission before any job has run; the counts of this run are added to it.
+        record: the run as others see it; None for a run that nobody else sees.
+        seconds: about how long each trial takes; by default all the same.
     """
-    return _Run(jobs, executor, retry, listener, stop).loop(summary)
+    order = _urgency(jobs, seconds or {})
+    return _Run(jobs, executor, retry, listener, stop, record or NoRecord(), order).loop(summary)
 
 
+def _urgency(jobs: Mapping[str, Job], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds from the start of each trial to the end of the longest chain of trials that wait for it."""
+    children: dict[str, list[str]] = {key: [] for key in jobs}
+    waits = dict.fromkeys(jobs, 0)
+    for key, job in jobs.items():
+        for parent in {parent for parent in job.spec.parents if parent in jobs}:
+            children[parent].append(key)
+            waits[key] += 1
+    order = [key for key, count in waits.items() if not count]
+    for key in order:  # grows while it is walked: parents come before children
+        for child in children[key]:
+            waits[child] -= 1
+            if not waits[child]:
+                order.append(child)
+    urgency: dict[str, float] = {}
+    for key in reversed(order):
+        urgency[key] = seconds.get(key, 1.0) + max((urgency[child] for child in children[key]), default=0.0)
+    return urgency
+
+
+@dataclass
+class _Node:
+    """What is held against a node."""
+
+    failures: int = 0
+    aside: bool = False
+
+
+@dataclass
 class _Run:
-    def __init__(
-        self, jobs: Mapping[str, Job], executor: Executor, retry: Retry, listener: Listener, stop: threading.Event
-    ) -> None:
-        self._jobs = jobs
-        self._executor = executor
-        self._retry = retry
-        self._tell = listener
-        self._stop = stop
+    _jobs: Mapping[str, Job]
+    _executor: Executor
+    _retry: Retry
+    _tell: Listener
+    _stop: threading.Event
+    _record: Record
+    _urgency: Mapping[str, float]
+    _running: dict[str, float] = field(default_factory=dict)
+    _held: dict[str, str] = field(default_factory=dict)
+    """Trials that other runs attempt, and the names of those runs."""
+    _attempts: Counter[tuple[str, FailureClass]] = field(default_factory=Counter)
+    _failures: dict[str, Failure] = field(default_factory=dict)
+    _blocked: set[str] = field(default_factory=set)
+    _cancelled: set[str] = field(default_factory=set)
+    _nodes: dict[str, _Node] = field(default_factory=dict)
+    _done: int = 0
+    _stopping: bool = False
+    _yields_to: str | None = None
+
+    def __post_init__(self) -> None:
+        jobs = self._jobs
         self._missing = {key: {parent for parent in job.spec.parents if parent in jobs} for key, job in jobs.items()}
         self._children: dict[str, list[str]] = {key: [] for key in jobs}
         for key, parents in self._missing.items():
             for parent in parents:
                 self._children[parent].append(key)
-        self._height = self._heights()
-        self._waiting = dict.fromkeys(jobs)
-        self._running: dict[str, float] = {}
-        self._attempts: Counter[tuple[str, FailureClass]] = Counter()
-        self._done = 0
-        self._failures: dict[str, Failure] = {}
-        self._blocked: set[str] = set()
-        self._cancelled: set[str] = set()
-
-    def _heights(self) -> dict[str, int]:
-        """Length of the longest chain of jobs that waits for each job."""
-        height: dict[str, int] = {}
-        for key in reversed(list(self._jobs)):  # parents come before children in a plan
-            height[key] = 1 + max((height[child] for child in self._children[key]), default=0)
-        return height
+        self._waiting = set(jobs)
+        self._ready: list[tuple[float, int, str]] = []
+        """Heap of the waiting trials without a missing parent, the most urgent first, then in the plan's order."""
+        self._place = {key: number for number, key in enumerate(jobs)}
+        for key in jobs:
+            self._push(key)
 
     def loop(self, summary: Summary) -> Summary:
         begun = time.monotonic()
-        stopping = False
-        while self._waiting or self._running:
-            if self._stop.is_set() and not stopping:
-                stopping = True
-                self._cancelled.update(self._waiting)
-                self._waiting.clear()
-                self._executor.cancel()
+        while self._waiting or self._running or self._held:
+            self._record.report(self._counts(), self._held)
+            self._obey()
+            self._look_elsewhere()
             self._start_ready()
+            if not self._running:
+                self._stop.wait(POLL_SECONDS if self._held or self._yields_to else 0)
             for receipt in self._executor.wait(POLL_SECONDS):
                 self._ended(receipt)
             self._show_progress()
@@ -143,20 +248,64 @@ class _Run:
             seconds=time.monotonic() - begun,
         )
 
+    def _counts(self) -> Counts:
+        return Counts(
+            done=self._done,
+            failed=len(self._failures) + len(self._blocked),
+            waiting=len(self._waiting) + len(self._held),
+            running=len(self._running),
+        )
+
+    def _obey(self) -> None:
+        orders = self._record.orders
+        if (self._stop.is_set() or orders.cancelled) and not self._stopping:
+            self._stopping = True
+            self._cancelled.update(self._waiting, self._held)
+            self._waiting.clear()
+            self._held.clear()
+            self._executor.cancel()
+        for key in orders.cancelled_trials:  # those that run hear of it from the store themselves
+            if key in self._waiting or key in self._held:
+                self._waiting.discard(key)
+                self._held.pop(key, None)
+                self._cancel(key, attempt=None)
+        if orders.outranked_by != self._yields_to:
+            self._yields_to = orders.outranked_by
+            self._tell(Yielding(to=self._yields_to))
+
+    def _look_elsewhere(self) -> None:
+        done, free = self._record.elsewhere()
+        for key in done:
+            if self._held.pop(key, None) is not None:
+                self._finished(key, "elsewhere")
+        for key in free:
+            if self._held.pop(key, None) is not None:
+                self._wait_again(key)
+
     def _start_ready(self) -> None:
         free = self._executor.slots - len(self._running)
-        if free <= 0:
-            return
-        ready = [key for key in self._waiting if not self._missing[key]]
-        for key in sorted(ready, key=lambda key: -self._height[key])[:free]:
-            del self._waiting[key]
+        while free > 0 and self._ready and self._yields_to is None:
+            key = heapq.heappop(self._ready)[2]
+            if key not in self._waiting:  # cancelled or blocked meanwhile
+                continue
+            self._waiting.remove(key)
             self._running[key] = time.monotonic()
             self._executor.start(self._jobs[key])
             self._tell(Started(trial=self._jobs[key].spec))
+            free -= 1
+
+    def _push(self, key: str) -> None:
+        if not self._missing[key] and key in self._waiting:
+            heapq.heappush(self._ready, (-self._urgency[key], self._place[key], key))
+
+    def _wait_again(self, key: str) -> None:
+        self._waiting.add(key)
+        self._push(key)
 
     def _show_progress(self) -> None:
         for key in self._running:
             share = self._executor.share(self._jobs[key])
+            share = self._record.share(key) if share is None else share
             if share is not None:
                 self._tell(Progressed(trial=self._jobs[key].spec, share=share))
 
@@ -164,30 +313,64 @@ class _Run:
         key = receipt.trial_id
         del self._running[key]
         trial, failure = self._jobs[key].spec, receipt.failure
-        if failure is None:
-            self._done += 1
-            for child in self._children[key]:
-                self._missing[child].discard(key)
-            how: Literal["run", "elsewhere"] = "elsewhere" if receipt.reused else "run"
-            self._tell(Done(trial=trial, how=how, attempt=receipt.attempt, seconds=receipt.seconds))
+        self._judge_node(receipt)
+        if receipt.held_by is not None:
+            if self._stopping:
+                self._cancelled.add(key)
+            else:
+                self._held[key] = receipt.held_by
+                self._tell(Held(trial=trial, by=receipt.held_by))
             return
-        if failure.failure_class is FailureClass.CANCELLED or self._stop.is_set():
+        if failure is None:
+            self._finished(key, "elsewhere" if receipt.reused else "run", receipt)
+            return
+        if self._stopping or self._stop.is_set():
             self._cancelled.add(key)
             self._tell(Cancelled(trial=trial, attempt=receipt.attempt))
+            return
+        if failure.failure_class is FailureClass.CANCELLED:
+            self._cancel(key, attempt=receipt.attempt)
             return
         self._attempts[key, failure.failure_class] += 1
         again = self._attempts[key, failure.failure_class] <= self._retry.allowed(failure.failure_class)
         self._tell(Failed(trial=trial, attempt=receipt.attempt, failure=failure, seconds=receipt.seconds, again=again))
         if again:
-            self._waiting[key] = None
+            self._wait_again(key)
         else:
             self._failures[key] = failure
             self._block_children(key)
 
+    def _finished(self, key: str, how: Literal["run", "elsewhere"], receipt: Receipt | None = None) -> None:
+        self._done += 1
+        for child in self._children[key]:
+            self._missing[child].discard(key)
+            self._push(child)
+        attempt, seconds = (None, None) if receipt is None else (receipt.attempt, receipt.seconds)
+        self._tell(Done(trial=self._jobs[key].spec, how=how, attempt=attempt, seconds=seconds))
+
+    def _cancel(self, key: str, *, attempt: int | None) -> None:
+        """Somebody asked for the end of this trial alone."""
+        self._cancelled.add(key)
+        self._tell(Cancelled(trial=self._jobs[key].spec, attempt=attempt))
+        self._block_children(key)
+
     def _block_children(self, key: str) -> None:
         for child in self._children[key]:
             if child in self._waiting:
-                del self._waiting[child]
+                self._waiting.remove(child)
                 self._blocked.add(child)
                 self._tell(Blocked(trial=self._jobs[child].spec))
                 self._block_children(child)
+
+    def _judge_node(self, receipt: Receipt) -> None:
+        """Set a node aside that fails trials again and again: each would otherwise use up its retries there."""
+        if receipt.node is None:
+            return
+        node = self._nodes.setdefault(receipt.node, _Node())
+        if receipt.failure is None:
+            node.failures = 0
+        elif receipt.failure.failure_class is FailureClass.INFRASTRUCTURE:
+            node.failures += 1
+            if node.failures >= BAD_NODE and not node.aside and self._executor.avoid(receipt.node):
+                node.aside = True
+                self._tell(SetAside(node=receipt.node, failures=node.failures))

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from wtsbench.contract.operations import RunReport
 from wtsbench.data import Dataset
 from wtsbench.errors import ModelError, NoStore, SpecError
 from wtsbench.execution.events import Done, Listener, Preparing
+from wtsbench.execution.expected import expected
 from wtsbench.execution.external import require_labels
 from wtsbench.execution.in_process import InProcessExecutor
 from wtsbench.execution.job import Job
 from wtsbench.execution.judging import ScorerPlace
 from wtsbench.execution.known import done_trials, known_of, reuse_of
 from wtsbench.execution.resolution import resolve
+from wtsbench.execution.run_record import RunName, RunRecord, first_report, recorded
 from wtsbench.execution.scheduler import Executor, Summary, run_jobs
 from wtsbench.execution.supervise import sweep, tidy_up
 from wtsbench.images.extras import require_packages
@@ -58,6 +58,12 @@ class Options:
     """Folder that stands in for the canonical places of data and models."""
     trust: tuple[str, ...] = ()
     """Grids whose trials are taken though they were finished under tokens for these grids only."""
+    autoscale: bool = False
+    """Whether the cluster adds nodes where trials wait."""
+    priority: int = 0
+    """On one cluster, a run starts no trial while one of higher priority has some to start."""
+    run: RunName | None = None
+    """Which run this is; None for a new one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +90,16 @@ class Session:
     @property
     def work(self) -> Work:
         """About how long the trials take that are to run."""
-        sizes = {
+        missing = (trial.spec for trial in self.report.trials if trial.state != "stored")
+        return work(missing, self.sizes, gpus=self.grid.resources.gpus)
+
+    @property
+    def sizes(self) -> Mapping[str, Mapping[Split, Size]]:
+        """How much there is of every split of each data set, by digest."""
+        return {
             digest: {split: Size(items=data.size(split), characters=data.characters(split)) for split in Split}
             for digest, data in self.datasets.items()
         }
-        missing = (trial.spec for trial in self.report.trials if trial.state != "stored")
-        return work(missing, sizes, gpus=self.grid.resources.gpus)
 
     @property
     def notice(self) -> str | None:
@@ -146,30 +156,71 @@ def submit(session: Session, *, listener: Listener, stop: threading.Event) -> Su
         asked = {trial.spec.strategy_package for trial in session.report.trials if trial.state != "stored"}
         require_packages(session.sandbox.image_digest, sorted(package for package in asked if package is not None))
     store = open_store(session.options.store, create=True)
-    with _only_submission(session):
-        _put_inputs(session, store)
-        sweep(_spool(session), store)
-        done = done_trials(store, [trial.trial_id for trial in session.report.trials])
-        for trial in session.report.trials:
-            if trial.trial_id in done and trial.state != "stored":
-                listener(Done(trial=trial.spec, how="kept"))
-        missing = [trial for trial in session.report.trials if trial.trial_id not in done]
-        summary = Summary(total=session.report.total, stored=session.report.total - len(missing))
-        if not missing:
-            return summary
-        jobs = _jobs(session, missing)
-        try:
-            executor = _start(session, [trial.spec for trial in missing], listener)
-        except ModelError:
-            if stop.is_set():  # the same Ctrl-C that stops us ends a model's build
-                return replace(summary, cancelled=len(missing))
-            raise
-        try:
-            return run_jobs(jobs, executor, session.grid.retry, listener=listener, stop=stop, summary=summary)
-        finally:
-            executor.close()
-            if session.options.ray is None:
-                tidy_up(_spool(session))
+    _put_inputs(session, store)
+    sweep(_spool(session), store)
+    done = done_trials(store, [trial.trial_id for trial in session.report.trials])
+    for trial in session.report.trials:
+        if trial.trial_id in done and trial.state != "stored":
+            listener(Done(trial=trial.spec, how="kept"))
+    missing = [trial for trial in session.report.trials if trial.trial_id not in done]
+    summary = Summary(total=session.report.total, stored=session.report.total - len(missing))
+    run = session.options.run or RunName.of_grid(session.grid.name)
+    if not missing and run.job is None:
+        return summary
+    with recorded(session.options.store, _first_report(session, run, summary)) as record:
+        if missing:
+            summary = _run(session, run, missing, summary, record, listener=listener, stop=stop)
+        record.end(summary)
+    return summary
+
+
+def _run(
+    session: Session,
+    run: RunName,
+    missing: list[PlannedTrial],
+    summary: Summary,
+    record: RunRecord,
+    *,
+    listener: Listener,
+    stop: threading.Event,
+) -> Summary:
+    """Run the trials that the store lacks."""
+    specs = [trial.spec for trial in missing]
+    jobs = _jobs(session, missing, run)
+    seconds = expected(open_store(session.options.store), specs, session.sizes, gpus=session.grid.resources.gpus)
+    try:
+        executor = _start(session, specs, listener)
+    except ModelError:
+        if stop.is_set():  # the same Ctrl-C that stops us ends a model's build
+            return replace(summary, cancelled=len(missing))
+        raise
+    record.runs_on(executor.cluster)
+    try:
+        return run_jobs(
+            jobs,
+            executor,
+            session.grid.retry,
+            listener=listener,
+            stop=stop,
+            summary=summary,
+            record=record,
+            seconds=seconds,
+        )
+    finally:
+        executor.close()
+        if session.options.ray is None:
+            tidy_up(_spool(session))
+
+
+def _first_report(session: Session, run: RunName, summary: Summary) -> RunReport:
+    return first_report(
+        run,
+        session.grid.name,
+        priority=session.options.priority,
+        total=summary.total,
+        stored=summary.stored,
+        yaml=session.yaml,
+    )
 
 
 def _require_access(session: Session) -> None:
@@ -240,28 +291,6 @@ def _spool(session: Session) -> Path:
     return spool_folder(session.options.store)
 
 
-@contextmanager
-def _only_submission(session: Session) -> Iterator[None]:
-    """Two submissions of one grid into one store would run every trial twice: refuse the second while one lives."""
-    path = _spool(session) / f"{session.grid.name}.submission"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(handle, 32).decode(errors="replace").strip()
-            raise SpecError(
-                f"grid {session.grid.name} is being submitted to this store already, by process {owner}",
-                remedy="follow it with `wtsbench status`, or stop it first.",
-            ) from None
-        os.ftruncate(handle, 0)
-        os.write(handle, str(os.getpid()).encode())
-        yield
-    finally:
-        os.close(handle)
-
-
 def _put_inputs(session: Session, store: Store) -> None:
     """What the leaderboard is a function of beside the trials: the items, and the cells that were asked for."""
     put_datasets(store, session.datasets.values())
@@ -289,14 +318,8 @@ def put_datasets(store: Store, datasets: Iterable[Dataset]) -> None:
             )
 
 
-def run_name(grid: str) -> str:
-    """Name of a submission, for people, and for servers whose tokens are for one grid."""
-    return f"{grid}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
-
-
-def _jobs(session: Session, missing: list[PlannedTrial]) -> dict[str, Job]:
+def _jobs(session: Session, missing: list[PlannedTrial], run: RunName) -> dict[str, Job]:
     baselines = session.plan.baselines()
-    run = run_name(session.grid.name)
     return {
         trial.trial_id: Job(
             spec=trial.spec,
@@ -306,7 +329,7 @@ def _jobs(session: Session, missing: list[PlannedTrial]) -> dict[str, Job]:
             sandbox=session.sandbox.name,
             image=session.sandbox.image_digest,
             resources=session.grid.resources,
-            run=run,
+            run=run.name,
             baselines=baselines.get(trial.trial_id, {}),
             scorer=session.scorers.get(trial.spec.task),
         )
@@ -326,4 +349,4 @@ def _executor(session: Session) -> Executor:
         return InProcessExecutor.of(resources)
     from wtsbench.execution.ray_executor import RayExecutor  # importing ray takes half a second
 
-    return RayExecutor(session.options.ray, resources)
+    return RayExecutor(session.options.ray, resources, autoscale=session.options.autoscale)

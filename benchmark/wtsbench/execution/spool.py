@@ -190,13 +190,6 @@ def abandoned(spool: Path) -> set[tuple[str, int]]:
     return {(note.job.trial_id, note.job.attempt) for note in notes if note and note.host == platform.node()}
 
 
-def printed(spool: Path, trial_id: str, attempt: int) -> list[str]:
-    """What an attempt that runs on this machine has printed until now, line by line."""
-    from wtsbench.sandbox import log
-
-    return log.lines(AttemptFolder.of(spool, trial_id, attempt).trial.log)
-
-
 def sandbox_folder(spool: Path) -> Path:
     """Parent of the folders that sandboxes need on the file system of the trial folders."""
     return spool / ".sandbox"

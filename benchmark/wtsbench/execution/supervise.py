@@ -14,6 +14,7 @@ from wtsbench.errors import ExitCode, ModelError, SandboxError, StoreError, User
 from wtsbench.execution.ending import end, writable
 from wtsbench.execution.environment import environment_of
 from wtsbench.execution.external import ISOLATION, take_labels
+from wtsbench.execution.heartbeat import beating
 from wtsbench.execution.inputs import link_models, write_inputs
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.known import done_trials
@@ -29,6 +30,7 @@ from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import environment_lock
 from wtsbench.spec.trial import TrialJob
 from wtsbench.store.client import Store, open_store
+from wtsbench.store.wire import Held
 
 _SWEEP_SECONDS = 30.0
 """How long a sweep may hold a new folder that it took for a leftover."""
@@ -41,7 +43,7 @@ _sandboxes: dict[tuple[str, str | None, str], Sandbox] = {}
 
 
 def supervise(job: Job, cancelled: threading.Event) -> Receipt:
-    """Run one attempt of a trial and deliver its records.
+    """Run one attempt of a trial and deliver its records, unless another run attempts it at this moment.
 
     Every end of the trial, good or bad, becomes a row of the store and a receipt.
 
@@ -55,18 +57,24 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
         return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=True)
     sandbox = _sandbox(job)
     _require_environment(job, sandbox)
-    attempt = store.begin_attempt(job.trial_id, run=job.run, shared_id=job.spec.shared_id)
+    try:
+        attempt = store.begin_attempt(
+            job.trial_id, run=job.run, shared_id=job.spec.shared_id, host=platform.node(), lease=True
+        )
+    except Held as held:
+        return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, held_by=held.by)
     folder = AttemptFolder.of(Path(job.spool), job.trial_id, attempt)
     with writable(folder), folder.owned(wait=_SWEEP_SECONDS) as owned:
         if not owned:
             raise StoreError(f"another process holds the new attempt folder {folder.path}", remedy="submit again.")
         note = _note(job, attempt, sandbox)
-        try:
-            failure, result = _run(job, folder, note, sandbox, store, cancelled)
-        except KeyboardInterrupt:
-            failure = Failure(failure_class=FailureClass.CANCELLED, message="stopped by the user")
-            failure, result = _unless_finished(folder, failure)
-        ended = end(folder, note, store, failure, result)
+        with beating(store, job, attempt, folder, cancelled) as stop:
+            try:
+                failure, result = _run(job, folder, note, sandbox, store, stop)
+            except KeyboardInterrupt:
+                failure = Failure(failure_class=FailureClass.CANCELLED, message="stopped by the user")
+                failure, result = _unless_finished(folder, failure)
+            ended = end(folder, note, store, failure, result)
     return Receipt(
         trial_id=job.trial_id,
         attempt=attempt,

@@ -76,22 +76,46 @@ def work(trials: Iterable[TrialSpec], sizes: Mapping[str, Mapping[Split, Size]],
         sizes: of every split of each data set, by digest.
         gpus: of one trial; a part of one counts as a whole one, which trials then share.
     """
-    device = "GPU" if gpus > 0 else "core"
+    device = _device(gpus)
     operations = seconds = 0.0
     counted, unknown = 0, dict[str, None]()
     for spec in trials:
         if not spec.model.trained:
             continue
-        shape = shape_of(spec.model)
-        parameters = spec.model.parameters if shape is None else shape.parameters
-        if parameters is None:
+        taken = _taken(spec, sizes[spec.data_digest], device)
+        if taken is None:
             unknown[spec.model.name] = None
             continue
-        done, steps = _operations(spec, sizes[spec.data_digest], parameters)
-        operations += done
+        operations += taken[0]
+        seconds += taken[1]
         counted += 1
-        seconds += OVERHEAD[device] + max(done / RATES[device], STEP * steps if device == "GPU" else 0.0)
     return Work(trials=counted, unknown=tuple(unknown), operations=operations, seconds=seconds, device=device)
+
+
+def expected_seconds(
+    trials: Iterable[TrialSpec], sizes: Mapping[str, Mapping[Split, Size]], *, gpus: float
+) -> dict[str, float]:
+    """About how long each trial takes, by id; none for a model of unknown size. Arguments as of `work`."""
+    seconds: dict[str, float] = {}
+    for spec in trials:
+        taken = _taken(spec, sizes[spec.data_digest], _device(gpus)) if spec.model.trained else None
+        if taken is not None:
+            seconds[spec.trial_id] = taken[1]
+    return seconds
+
+
+def _device(gpus: float) -> str:
+    return "GPU" if gpus > 0 else "core"
+
+
+def _taken(spec: TrialSpec, sizes: Mapping[Split, Size], device: str) -> tuple[float, float] | None:
+    """Operations and seconds of a trial; None if the size of its model is not known."""
+    shape = shape_of(spec.model)
+    parameters = spec.model.parameters if shape is None else shape.parameters
+    if parameters is None:
+        return None
+    done, steps = _operations(spec, sizes, parameters)
+    return done, OVERHEAD[device] + max(done / RATES[device], STEP * steps if device == "GPU" else 0.0)
 
 
 def _operations(spec: TrialSpec, sizes: Mapping[Split, Size], parameters: int) -> tuple[float, float]:

@@ -55,13 +55,11 @@ class Live:
         uri: the store's address; it need not be there yet.
         grid: only this grid.
         dead: attempts whose supervisor is known to be dead.
-        printed: what an attempt that has not ended printed on this machine so far.
     """
 
     uri: str
     grid: str | None
     dead: Callable[[], Collection[Attempt]]
-    printed: Callable[[str, int], Sequence[str]]
     _kept: dict[str, tuple[Tagged, float]] = field(default_factory=dict)
     """By trial id, or nothing for the report: pages with the time at which they grow old."""
     _store: Store | None = None
@@ -121,7 +119,7 @@ class Live:
         last = numbers[-1]
         row = ended.get(last)
         if row is None:
-            lines = list(self.printed(trial_id, last))
+            lines = store.printed(trial_id, last)["text"].to_pylist()
             facts = {"trial": trial_id, "attempt": last, "status": "begun, and not ended"}
             names = dict(_names(cell for one in submissions(store) for cell in one.cells))
             title = names.get(trial_id, f"trial {trial_id[:12]}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,6 +41,19 @@ def uuids_of(gpus: Sequence[str]) -> tuple[str, ...]:
             )
         uuids.append(uuid)
     return tuple(uuids)
+
+
+def gpus_here() -> tuple[str, ...]:
+    """UUIDs of this machine's GPUs, or those that CUDA_VISIBLE_DEVICES leaves; empty where there is no driver.
+
+    Raises:
+        SandboxError: a GPU is divided into parts (MIG), of which CUDA_VISIBLE_DEVICES names none.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None and shutil.which("nvidia-smi") is None:
+        return ()
+    names = list(_gpus_by_index()) if visible is None else [name.strip() for name in visible.split(",")]
+    return uuids_of([name for name in names if name not in ("", "-1")])
 
 
 def cdi_names(about: Mapping[str, Any], uuids: Sequence[str]) -> tuple[str, ...]:

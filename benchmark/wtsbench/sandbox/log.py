@@ -30,6 +30,26 @@ def lines(log: Path) -> list[str]:
     return _end(log, LOG_BYTES).decode(errors="replace").splitlines()
 
 
+def further(log: Path, offset: int) -> tuple[list[str], int]:
+    """Whole lines that a trial has printed since, and where to go on.
+
+    Args:
+        log: the log of a trial that may be running.
+        offset: 0, or what the last call returned. A log that was cut meanwhile is read from its new beginning.
+    """
+    try:
+        with open_plain(log, links=False) as file:
+            size = file.seek(0, os.SEEK_END)
+            start = offset if offset <= size else 0
+            file.seek(start)
+            whole, newline, _ = file.read(KEPT_BYTES).rpartition(b"\n")
+    except OSError as error:
+        if error.errno not in NOT_GIVEN:
+            raise
+        return [], offset
+    return whole.decode(errors="replace").splitlines() if newline else [], start + len(whole) + len(newline)
+
+
 def bound(log: Path) -> None:
     """Cut a log that has grown too long. The trial opened it for appending, so it goes on writing at the new end."""
     try:
