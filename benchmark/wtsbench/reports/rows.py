@@ -313,6 +313,8 @@ class Leaderboard:
     submissions: tuple[Shown, ...] = ()
     data: tuple[Account, ...] = ()
     """What became of the rows of each task."""
+    unread: tuple[str, ...] = ()
+    """What the store has of them that cannot be read, a sentence each."""
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as JSON values."""
