@@ -25,6 +25,7 @@ _COLUMNS = [
     "model",
     "strategy",
     "seed",
+    "data_seed",
     "duration_s",
 ]
 
@@ -125,7 +126,7 @@ def _so_far(place: str, trial_id: str, attempt: int) -> list[dict[str, Any]]:
 def _name(row: dict[str, Any]) -> str:
     from wtsbench.planning.report import name_of
 
-    return name_of(row["role"], row["task"], row["model"], row["strategy"], row["seed"])
+    return name_of(row["role"], row["task"], row["model"], row["strategy"], row["seed"], row["data_seed"])
 
 
 def _show_failed(rows: list[dict[str, Any]], place: str, *, json: bool) -> None:

@@ -38,7 +38,7 @@ def _end(store: Store, folder: Path, trial_id: str, failure: str | None, lines: 
         "strategy": registry.short_label(call),
         "strategy_json": call.model_dump_json(),
         "seed": 3,
-        "data_seed": 0,
+        "data_seed": 7,
         "data_digest": "0" * 64,
         "parents": [],
         "environment": "process:x",
@@ -84,7 +84,7 @@ def test_lists_what_has_no_result(wtsbench: Wtsbench) -> None:
     done = wtsbench("logs")
     assert done.returncode == 0, done.stderr
     assert FAILED[:12] in done.stdout
-    assert "student safety-mini nano-2 naive(labels=hard) seed 3" in done.stdout
+    assert "student safety-mini nano-2 naive(labels=hard) seed 3 data seed 7" in done.stdout
     assert "diverged: something broke" in done.stdout
     assert "timeout" not in done.stdout
     assert MENDED[:12] not in done.stdout
@@ -98,9 +98,17 @@ def test_one_trial(wtsbench: Wtsbench) -> None:
     done = wtsbench("logs", "ab")
     assert done.returncode == 0, done.stderr
     assert FAILED in done.stdout
-    assert "attempt 2 of 2: failed after 1.5 s" in done.stdout
+    assert "seed 3 data seed 7, attempt 2 of 2: failed after 1.5 s" in done.stdout
     assert "Traceback of the trial" in done.stdout
     assert done.stdout.endswith("step 1\nstep 2: loss nan\n")
+
+
+@pytest.mark.usefixtures("store")
+def test_the_status_has_the_same_names(wtsbench: Wtsbench) -> None:
+    """Trials of several draws of a task's items are told apart."""
+    assert "student safety-mini nano-2 naive(labels=hard) seed 3 data seed 7" in wtsbench("status").stdout
+    (failure,) = json.loads(wtsbench("status", "--json").stdout)["other_failures"]
+    assert (failure["seed"], failure["data_seed"]) == (3, 7)
 
 
 @pytest.mark.usefixtures("store")

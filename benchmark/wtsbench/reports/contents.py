@@ -101,6 +101,7 @@ class Ending(NamedTuple):
     model: str
     strategy: str | None
     seed: int
+    data_seed: int
     failure_class: str | None
     failure_message: str | None
     sandbox: str

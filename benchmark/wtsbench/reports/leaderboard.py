@@ -177,7 +177,7 @@ class _Part:
         for trial_id in sorted(named & self.ended.keys()):
             one = self.ended[trial_id]
             if one.done and not one.measured:
-                what = name_of(one.role, one.task, one.model, one.strategy, one.seed)
+                what = name_of(one.role, one.task, one.model, one.strategy, one.seed, one.data_seed)
                 yield visible(f"the measurements of trial {trial_id[:12]} ({what}): which weights it began with, too")
 
 

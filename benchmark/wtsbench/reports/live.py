@@ -129,7 +129,7 @@ class Live:
             lines = store.logs(trial_id, last)["text"].to_pylist()
             hidden = ("spec", "strategy_json", "baselines", "failure_detail", "records", "measurements")
             facts = {name: value for name, value in row.items() if name not in hidden and value not in (None, "", [])}
-            title = name_of(row["role"], row["task"], row["model"], row["strategy"], row["seed"])
+            title = name_of(row["role"], row["task"], row["model"], row["strategy"], row["seed"], row["data_seed"])
         blocks: list[Block] = [
             _table("", ("", ""), [(name.replace("_", " "), _told(value)) for name, value in facts.items()])
         ]
@@ -157,10 +157,11 @@ def _tagged(shown: Document, logs: Mapping[str, str]) -> Tagged:
 def _names(cells: Iterator[GridCell]) -> Iterator[tuple[str, str]]:
     """Trials by id, as people call them."""
     for cell in cells:
-        yield cell.weak_trial, name_of("weak", cell.task, cell.weak, None, cell.seed)
-        yield cell.ceiling_trial, name_of("ceiling", cell.task, cell.strong, None, cell.seed)
+        seeds = cell.seed, cell.data_seed or 0
+        yield cell.weak_trial, name_of("weak", cell.task, cell.weak, None, *seeds)
+        yield cell.ceiling_trial, name_of("ceiling", cell.task, cell.strong, None, *seeds)
         role = "student" if cell.kind == "strategy" else "control"
-        yield cell.student_trial, name_of(role, cell.task, cell.strong, cell.strategy, cell.seed)
+        yield cell.student_trial, name_of(role, cell.task, cell.strong, cell.strategy, *seeds)
 
 
 def _running(store: Store, names: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -190,7 +191,7 @@ def _progress(found: Status, running: Sequence[dict[str, Any]], names: Mapping[s
     failed = {one.trial_id: one for grid in found.grids for one in grid.failures}.values()
     why = [
         (
-            _linked(one.trial_id, name_of(one.role, one.task, one.model, one.strategy, one.seed)),
+            _linked(one.trial_id, name_of(one.role, one.task, one.model, one.strategy, one.seed, one.data_seed)),
             visible(f"{one.failure_class}: {one.message}"),
         )
         for one in failed
