@@ -1,4 +1,4 @@
-"""The leaderboard: a pure function of what a store holds.
+"""The leaderboard: a pure function of what a store holds, but for figures that others published (see `published`).
 
 Trials are compared by seed: a seed counts once its weak supervisor, its ceiling and its student are all done, and every
 number of a row, the weak and the ceiling score included, is over exactly those seeds. So rows of one pair that have
