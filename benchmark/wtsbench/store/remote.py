@@ -119,8 +119,13 @@ class RemoteEngine:
 
     def put_grid(self, name: str, grid_digest: str, yaml: str, cells: str) -> None:
         """Store a submission of a grid."""
-        asked = {"name": name, "grid_digest": grid_digest, "yaml": yaml, "cells": cells}
-        self._patient(lambda: self.action("put_grid", {**asked, "schema_version": SCHEMA_VERSION}))
+        asked = {"name": name, "grid_digest": grid_digest, "yaml": yaml, "schema_version": SCHEMA_VERSION}
+        if len(cells) <= wire.PIECE:
+            self._patient(lambda: self.action("put_grid", {**asked, "cells": cells}))
+            return
+        text = cells.encode()
+        asked |= {"op": "grid", "bytes": len(text)}
+        self._patient(lambda: self._put(asked, wire.CELLS, wire.pack_cells(text)))
 
     def read(self, query: Query) -> pa.Table:
         """Rows of a query, in its schema."""
