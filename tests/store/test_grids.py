@@ -84,6 +84,15 @@ def test_a_grid_that_was_cut_off_is_refused(running: Running, store: Store) -> N
     assert "cut" not in store.grids()["name"].to_pylist()
 
 
+def test_a_token_for_one_grid_cannot_spoil_reports(running: Running, folder: Path) -> None:
+    """Cells that no report can read are refused from it; they would stand between others and all of their grids."""
+    with asking_with(token_in(folder, "append:mine")):
+        mine = open_store(running.listen)
+        with pytest.raises(StoreRefused, match="cannot be read"):
+            mine.put_grid(name="mine", grid_digest="g", yaml="", cells=[{"seed": "x"}])
+        mine.put_grid(name="mine", grid_digest="g", yaml="", cells=[cells(1)[0].record()])
+
+
 def test_more_cells_than_a_server_takes_are_refused_before_they_are_sent() -> None:
     """The error says how many MiB are too many, and what to do."""
     with pytest.raises(StoreRefused, match="256 MiB") as caught:
