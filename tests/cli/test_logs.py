@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,16 +67,23 @@ def _end(store: Store, folder: Path, trial_id: str, failure: str | None, lines: 
     deliver(folder / f"{trial_id[:4]}-{attempt}", store)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a trial that failed twice, one that failed and then succeeded, and one that has only begun."""
-    opened = open_store(str(tmp_path / "store"), create=True)
-    _end(opened, tmp_path, FAILED, "timeout", ("first",))
-    _end(opened, tmp_path, FAILED, "diverged", ("step 1", "step 2: loss nan"))
-    _end(opened, tmp_path, MENDED, "infrastructure", ("lost",))
-    _end(opened, tmp_path, MENDED, None, ("fine",))
+    folder = tmp_path_factory.mktemp("made")
+    opened = open_store(str(folder / "store"), create=True)
+    _end(opened, folder, FAILED, "timeout", ("first",))
+    _end(opened, folder, FAILED, "diverged", ("step 1", "step 2: loss nan"))
+    _end(opened, folder, MENDED, "infrastructure", ("lost",))
+    _end(opened, folder, MENDED, None, ("fine",))
     opened.begin_attempt(BEGUN, run="test")
-    return tmp_path / "store"
+    return folder / "store"
+
+
+@pytest.fixture
+def store(made: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(made, tmp_path / "store")
 
 
 @pytest.mark.usefixtures("store")
