@@ -26,6 +26,7 @@ _COLUMNS = [
     "model",
     "strategy",
     "seed",
+    "data_seed",
     "duration_s",
 ]
 _LOOK_SECONDS = 2.0
@@ -183,7 +184,7 @@ def _show_run(store: Store, name: str, *, follow: bool) -> None:
 def _name(row: dict[str, Any]) -> str:
     from wtsbench.planning.report import name_of
 
-    return name_of(row["role"], row["task"], row["model"], row["strategy"], row["seed"])
+    return name_of(row["role"], row["task"], row["model"], row["strategy"], row["seed"], row["data_seed"])
 
 
 def _show_failed(rows: list[dict[str, Any]], place: str, *, json: bool) -> None:

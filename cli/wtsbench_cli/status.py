@@ -76,5 +76,5 @@ def _counts(counts: Counts) -> tuple[str, ...]:
 def _failure(failure: TrialFailure) -> tuple[str, str, str]:
     from wtsbench.planning.report import name_of
 
-    what = name_of(failure.role, failure.task, failure.model, failure.strategy, failure.seed)
+    what = name_of(failure.role, failure.task, failure.model, failure.strategy, failure.seed, failure.data_seed)
     return failure.trial_id[:12], what, f"{failure.failure_class}: {failure.message}"

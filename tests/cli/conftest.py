@@ -1,4 +1,4 @@
-"""Helpers that run the command line in a process of its own, as a user does."""
+"""Helpers that run the command line as a user does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.commands import called
 
 GRID = """\
 apiVersion: wtsbench/v1
@@ -34,7 +36,17 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def wtsbench(tmp_path: Path, environment: dict[str, str]) -> Wtsbench:
-    """Runs `wtsbench ARGUMENTS` in an empty folder."""
+    """Runs `wtsbench ARGUMENTS` in an empty folder, in this process."""
+
+    def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        return called([*map(str, arguments)], folder=tmp_path, variables={**environment, **variables})
+
+    return run
+
+
+@pytest.fixture
+def wtsbench_process(tmp_path: Path, environment: dict[str, str]) -> Wtsbench:
+    """The same in a process of its own."""
 
     def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -44,7 +45,7 @@ def _end(
         "strategy": registry.short_label(call),
         "strategy_json": call.model_dump_json(),
         "seed": 3,
-        "data_seed": 0,
+        "data_seed": 7,
         "data_digest": "0" * 64,
         "parents": [],
         "environment": "process:x",
@@ -72,17 +73,24 @@ def _end(
     deliver(folder / f"{trial_id[:4]}-{attempt}", store)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a trial that failed twice, one that failed and then succeeded, and one that has only begun."""
-    opened = open_store(str(tmp_path / "store"), create=True)
-    _end(opened, tmp_path, FAILED, "timeout", ("first",))
-    _end(opened, tmp_path, FAILED, "diverged", ("step 1", "step 2: loss nan"))
-    _end(opened, tmp_path, MENDED, "infrastructure", ("lost",))
-    _end(opened, tmp_path, MENDED, None, ("fine",))
+    folder = tmp_path_factory.mktemp("made")
+    opened = open_store(str(folder / "store"), create=True)
+    _end(opened, folder, FAILED, "timeout", ("first",))
+    _end(opened, folder, FAILED, "diverged", ("step 1", "step 2: loss nan"))
+    _end(opened, folder, MENDED, "infrastructure", ("lost",))
+    _end(opened, folder, MENDED, None, ("fine",))
     opened.begin_attempt(BEGUN, run="small-1", lease=True)
     opened.report_run(RunReport(run="small-1", grid="small"))
-    return tmp_path / "store"
+    return folder / "store"
+
+
+@pytest.fixture
+def store(made: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(made, tmp_path / "store")
 
 
 @pytest.mark.usefixtures("store")
@@ -91,7 +99,7 @@ def test_lists_what_has_no_result(wtsbench: Wtsbench) -> None:
     done = wtsbench("logs")
     assert done.returncode == 0, done.stderr
     assert FAILED[:12] in done.stdout
-    assert "student safety-mini nano-2 naive(labels=hard) seed 3" in done.stdout
+    assert "student safety-mini nano-2 naive(labels=hard) seed 3 data seed 7" in done.stdout
     assert "diverged: something broke" in done.stdout
     assert "timeout" not in done.stdout
     assert MENDED[:12] not in done.stdout
@@ -105,9 +113,17 @@ def test_one_trial(wtsbench: Wtsbench) -> None:
     done = wtsbench("logs", "ab")
     assert done.returncode == 0, done.stderr
     assert FAILED in done.stdout
-    assert "attempt 2 of 2: failed after 1.5 s" in done.stdout
+    assert "seed 3 data seed 7, attempt 2 of 2: failed after 1.5 s" in done.stdout
     assert "Traceback of the trial" in done.stdout
     assert done.stdout.endswith("step 1\nstep 2: loss nan\n")
+
+
+@pytest.mark.usefixtures("store")
+def test_the_status_has_the_same_names(wtsbench: Wtsbench) -> None:
+    """Trials of several draws of a task's items are told apart."""
+    assert "student safety-mini nano-2 naive(labels=hard) seed 3 data seed 7" in wtsbench("status").stdout
+    (failure,) = json.loads(wtsbench("status", "--json").stdout)["other_failures"]
+    assert (failure["seed"], failure["data_seed"]) == (3, 7)
 
 
 @pytest.mark.usefixtures("store")

@@ -112,9 +112,9 @@ def test_missing_mirror(grid: Path, tmp_path: Path, wtsbench: Wtsbench) -> None:
 
 
 @pytest.mark.slow
-def test_from_grid_to_leaderboard(grid: Path, wtsbench: Wtsbench) -> None:
+def test_from_grid_to_leaderboard(grid: Path, wtsbench: Wtsbench, wtsbench_process: Wtsbench) -> None:
     """Submitting prints a line for each event, the leaderboard and where results are; again, it runs nothing."""
-    first = wtsbench(*SUBMIT, grid)
+    first = wtsbench_process(*SUBMIT, grid)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "\x1b" not in first.stdout
     assert len(re.findall(r"^\[\d/4\] start ", first.stdout, re.MULTILINE)) == 4

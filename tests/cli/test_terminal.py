@@ -24,15 +24,15 @@ from wtsbench_cli.views import LineView
 HOSTILE = "\x1b]8;;http://x\x07link\x1b[2J\u202e\x9b31m\n[9/9] done, all is well\r\x00"
 
 
-@pytest.fixture
-def hostile(tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store with the results of a grid, and a trial that failed with a message that would steer a terminal."""
     world = simple({"naive": 0.7, "logconf": 0.6}, seeds=[0, 1], items=50, skip=[("naive", 1)])
     world.trial(
         "student", "colours", "large", 1, world.datasets[0]["data_digest"],
         strategy="naive", failure=("trial_error", HOSTILE),
     )  # fmt: skip
-    return world.folder(tmp_path).uri
+    return world.folder(tmp_path_factory.mktemp("hostile")).uri
 
 
 def _fits(text: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import GRID, Wtsbench, environment, wtsbench  # noqa: F401  # fixtures
+from tests.cli.conftest import GRID, Wtsbench, environment, wtsbench_process  # noqa: F401  # fixtures
 from tests.sandbox.conftest import BASE
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -18,7 +18,7 @@ PLUGIN = Path(__file__).parents[2] / "examples" / "strategy-plugin" / "wtsbench_
 
 def test_a_strategy_of_another_package_runs_in_an_image_that_holds_it(
     tmp_path: Path,
-    wtsbench: Wtsbench,  # noqa: F811
+    wtsbench_process: Wtsbench,  # noqa: F811
 ) -> None:
     """Without it the grid is refused before anything runs, with the command that builds it in; with it, it runs."""
     wheel = tmp_path / "wtsbench_example_strategy-1.0-py3-none-any.whl"
@@ -42,14 +42,14 @@ def test_a_strategy_of_another_package_runs_in_an_image_that_holds_it(
     here = {"WTSBENCH_MANIFESTS": str(tmp_path / "manifests"), "PYTHONPATH": _path(tmp_path / "installed")}
     options = ("--sandbox", "docker", "--executor", "in-process")
 
-    assert wtsbench("image", "build", "--base", BASE, **here).returncode == 0
-    refused = wtsbench("submit", grid, *options, **here)
+    assert wtsbench_process("image", "build", "--base", BASE, **here).returncode == 0
+    refused = wtsbench_process("submit", grid, *options, **here)
     assert refused.returncode == 5, refused.stderr
     assert "wtsbench image build --with wtsbench-example-strategy==1.0" in refused.stderr
 
-    built = wtsbench("image", "build", "--base", BASE, "--with", wheel, **here)
+    built = wtsbench_process("image", "build", "--base", BASE, "--with", wheel, **here)
     assert built.returncode == 0, built.stderr
-    done = wtsbench("submit", grid, *options, **here)
+    done = wtsbench_process("submit", grid, *options, **here)
     assert done.returncode == 0, done.stderr
     assert "smoothed" in done.stdout
 

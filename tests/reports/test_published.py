@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,8 @@ def test_the_column_names_its_source_and_the_differences(plain: Leaderboard, bes
     for value, name in (("0.648", "weak"), ("0.684", "ceiling")):
         assert any(value in line and name in line for line in told.splitlines())
     assert "not the same measurement: one ground-truth score a model" in " ".join(told.split())
+    digest = hashlib.sha256((MANIFESTS / "published" / "gpt2-replication.yaml").read_bytes()).hexdigest()
+    assert f"in the manifest gpt2-replication.yaml (SHA-256 {digest[:12]})" in " ".join(told.split())
     assert "published" not in render(plain, form, width=200)
 
 
@@ -73,6 +76,20 @@ def test_programs_get_them_too(beside: Leaderboard) -> None:
     assert naive["published"][0]["score"] == 0.65
     assert "arXiv 2312.09390" in naive["published"][0]["source"]
     assert "arXiv 2312.09390" in render(beside, "csv")
+
+
+def test_another_file_of_the_reader_is_another_footnote(
+    plain: Leaderboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two readers of one store with other figures see from the footnote that their files differ."""
+    monkeypatch.setenv("WTSBENCH_MANIFESTS", str(tmp_path))
+    name = "gpt2-replication.yaml"
+    (tmp_path / "published").mkdir()
+    shipped = (MANIFESTS / "published" / name).read_text()
+    (tmp_path / "published" / name).write_text(shipped.replace("0.65", "0.66"))
+    (figure,) = {each for row in with_published(plain.rows) for each in row.published}
+    assert (figure.score, figure.file) == (0.66, name)
+    assert figure.sha256 != hashlib.sha256(shipped.encode()).hexdigest()
 
 
 def test_every_shipped_figure_is_of_something_known() -> None:

@@ -12,6 +12,7 @@ from tests.planning.grids import plan_of
 from tests.reports.worlds import START, World, simple, trial_name
 from wtsbench.errors import SpecError
 from wtsbench.reports.contents import submissions
+from wtsbench.reports.live import Live
 from wtsbench.reports.status import Counts, status
 from wtsbench.spec.cell import Cell
 
@@ -42,6 +43,24 @@ def test_failures_say_class_and_message() -> None:
     assert (failure.role, failure.seed, failure.strategy) == ("student", 1, "naive")
     assert (failure.failure_class, failure.message) == ("timeout", "ran past 2 h")
     json.dumps(found.record(), allow_nan=False)
+
+
+def test_pages_tell_draws_apart(tmp_path: Path) -> None:
+    """A page names trials with the draw of the items: those that run, those that failed, and the one it is of."""
+    world = half_way()
+    world.grids[0]["cells"] = world.grids[0]["cells"].replace('"seed": 2,', '"seed": 2, "data_seed": 7,')
+    (row,) = (row for row in world.trials if row["failure_class"] == "timeout")
+    row["data_seed"] = 5
+    live = Live(uri=world.folder(tmp_path).uri, grid=None, dead=tuple)
+    page = live.page()
+    assert page is not None
+    assert "student colours large naive seed 1 data seed 5" in page.page.inner
+    assert "ceiling colours large seed 2 data seed 7" in page.page.inner
+    titles = {row["trial_id"]: "seed 1 data seed 5", trial_name("ceiling", "colours", "large", 2): "seed 2 data seed 7"}
+    for trial_id, title in titles.items():
+        of_trial = live.page(trial_id)
+        assert of_trial is not None
+        assert of_trial.title.endswith(title)
 
 
 def test_trials_of_no_grid_are_counted_apart() -> None:

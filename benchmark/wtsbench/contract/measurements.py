@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from wtsbench.spec.failure import Failure
 
@@ -85,6 +85,14 @@ class Measurements(BaseModel):
     def together(cls, parts: Iterable[Measurements]) -> Self:
         """All that the parts say, of later ones what several say."""
         return cls.model_validate({name: value for part in parts for name, value in part.stored().items()})
+
+    @classmethod
+    def of_stored(cls, text: str) -> Self | None:
+        """Those of a row of `trials`; None if they cannot be read: a store takes whatever its clients send."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError:
+            return None
 
     def stored(self) -> dict[str, Any]:
         """The fields that were set, and what other versions say beside."""

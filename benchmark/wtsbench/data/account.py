@@ -5,7 +5,6 @@ A pure function of a data set's report, so it is the same before a grid runs and
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 
 from wtsbench.data import overlap
 from wtsbench.data.dataset import Dataset
+from wtsbench.json_text import parsed
 from wtsbench.metrics.classification import METRICS
 from wtsbench.spec.trial import TEST_SPLITS, Split
 from wtsbench.visible import visible
@@ -181,7 +181,7 @@ def account(task: str, metric: str, labels: Sequence[str], report: Mapping[str, 
 def stored_account(row: Mapping[str, Any]) -> Account | None:
     """The account of a data set from its row in a store; None if the row has no splits."""
     try:
-        report = json.loads(row["report"])
+        report = parsed(row["report"])
     except ValueError:
         return None
     if not isinstance(report, dict) or not isinstance(report.get("splits"), dict):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wtsbench.contract.schemas import ITEMS
+from wtsbench.json_text import parsed
 from wtsbench.spec.identity import digest
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import Split
@@ -100,10 +101,10 @@ def digest_items(
 def balance_in(report: Any) -> str | None:
     """The balance in a stored report (JSON); None for generation, or if the report has none."""
     try:
-        parsed = json.loads(report)
+        values = parsed(report)
     except (TypeError, ValueError):  # a client may have sent anything
         return None
-    balance = parsed.get("balance") if isinstance(parsed, dict) else None
+    balance = values.get("balance") if isinstance(values, dict) else None
     return balance if isinstance(balance, str) else None
 
 

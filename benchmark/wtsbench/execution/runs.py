@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -115,7 +114,7 @@ def students_of(
     of_grid = [row for row in grids if row["name"] == run.grid]
     if not of_grid:
         raise SpecError(f"run {run.run} has no plan yet", remedy="cancel all of it, or wait a moment.")
-    cells = map(Cell.of, json.loads(max(of_grid, key=lambda row: int(row["submission"]))["cells"]))
+    cells = Cell.listed(max(of_grid, key=lambda row: int(row["submission"]))["cells"])
     return sorted(
         {
             cell.student_trial

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -61,6 +60,22 @@ def grid_of(row: Mapping[str, Any], store: Submissions) -> Grid:
         ) from None
 
 
+def cells_of(row: Mapping[str, Any], store: Submissions) -> tuple[Cell, ...]:
+    """The cells of a submission.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    try:
+        return Cell.listed(row["cells"])
+    except ValueError:
+        raise StoreError(
+            f"the cells of submission {row['submission']} of grid {row['name']} cannot be read in {store.uri}",
+            remedy="something else wrote them, or the store is damaged: submit the grid again, or name another grid or"
+            " submission.",
+        ) from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """A user's selection of stored trials: one by its id, or cells of a grid."""
@@ -85,7 +100,7 @@ def chosen_cells(store: Submissions, wanted: Wanted) -> tuple[dict[str, Any], li
     rows = store.grids().select(["name", "submission", "yaml", "cells"]).to_pylist()[::-1]
     row = next((row for row in rows if row["name"] == wanted.name), None)
     if row is not None:
-        cells = [cell for cell in _cells(row) if _meant(cell, wanted)]
+        cells = [cell for cell in cells_of(row, store) if _meant(cell, wanted)]
         if not cells:
             raise SpecError(
                 f"submission {row['submission']} of grid {wanted.name} has no such cell",
@@ -93,7 +108,7 @@ def chosen_cells(store: Submissions, wanted: Wanted) -> tuple[dict[str, Any], li
             )
         return row, cells, None
     beginning = wanted.name.strip().lower()
-    submission_of = {trial_id: row for row in rows[::-1] for cell in _cells(row) for trial_id in cell.every_trial
+    submission_of = {trial_id: row for row in rows[::-1] for cell in _readable(row) for trial_id in cell.every_trial
              if trial_id.startswith(beginning)}  # fmt: skip
     if len(submission_of) != 1:
         several = ", ".join(trial_id[: len(beginning) + 6] for trial_id in sorted(submission_of)[:5])
@@ -117,15 +132,19 @@ def _meant(cell: Cell, wanted: Wanted) -> bool:
     return all(getattr(wanted, name) in (None, value) for name, value in of_cell.items())
 
 
-def _cells(row: Mapping[str, Any]) -> list[Cell]:
-    return [Cell.of(record) for record in json.loads(row["cells"])]
+def _readable(row: Mapping[str, Any]) -> tuple[Cell, ...]:
+    """The cells of a submission; none where they cannot be read."""
+    try:
+        return Cell.listed(row["cells"])
+    except ValueError:
+        return ()
 
 
 def imported(store: Submissions, name: str) -> bool | None:
-    """Whether the grid's predictions were made by other code; None if the store has no grid of that name."""
+    """Whether the grid's predictions were made by other code; None if the store has no cell of a grid of that name."""
     submitted = store.grids().select(["name", "cells"]).to_pylist()
-    cells = [cell for row in submitted if row["name"] == name for cell in json.loads(row["cells"])]
-    return any(_marked(cell["strategy"]) for cell in cells) if cells else None
+    cells = [cell for row in submitted if row["name"] == name for cell in _readable(row)]
+    return any(_marked(cell.strategy) for cell in cells) if cells else None
 
 
 def _marked(label: str) -> bool:

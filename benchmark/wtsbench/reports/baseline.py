@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PlainValidator, TypeAdapter, ValidationError
 
+from wtsbench.contract.measurements import Measurements
 from wtsbench.errors import ExitCode, SpecError, UserError
 from wtsbench.metrics.classification import Features, Metric
 from wtsbench.reports.contents import submissions
@@ -269,7 +270,7 @@ def _entries(store: Store, table: Table) -> tuple[list[Entry], set[str]]:
                 score=round(float(metric.value(part.sum(axis=0, dtype=np.float64))), _DECIMALS),
                 features=part,
                 seconds=round(rows[trial_id]["duration_s"], 3),
-                memory=json.loads(rows[trial_id]["measurements"]).get("peak_memory_bytes"),
+                memory=(Measurements.of_stored(rows[trial_id]["measurements"]) or Measurements()).peak_memory_bytes,
             )
             for (seed, trial_id), part in zip(seeds.items(), features, strict=True)
         }

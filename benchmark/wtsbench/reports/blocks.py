@@ -10,12 +10,12 @@ from wtsbench.reports.details import blocks as metric_blocks
 from wtsbench.reports.details import missing
 from wtsbench.reports.document import (
     Block,
-    Cell,
     Chart,
     Column,
     Line,
     Listing,
     Table,
+    TableCell,
     Tone,
 )
 from wtsbench.reports.findings import gain_verdict
@@ -52,7 +52,7 @@ def overview(board: Leaderboard, grid: str) -> Table:
     lines += [
         Line(
             cells=(
-                Cell(text=label if kinds[label] == "strategy" else f"{label} (control)"),
+                TableCell(text=label if kinds[label] == "strategy" else f"{label} (control)"),
                 *(_overview_cell(next((row for row in group.rows if row.strategy == label), None)) for group in tables),
             ),
             kind=kinds[label],
@@ -67,22 +67,22 @@ def overview(board: Leaderboard, grid: str) -> Table:
 
 
 def _overview_ends(tables: Sequence[Group], role: str) -> Line:
-    cells = [Cell(text=f"{role} supervisor" if role == "weak" else role)]
+    cells = [TableCell(text=f"{role} supervisor" if role == "weak" else role)]
     for group in tables:
         scores = [getattr(row, f"{role}_score") for row in group.rows]
         known = next((score for score in scores if score is not None), None)
-        cells.append(Cell(text=MISSING if known is None else number(known, 3), number=known, tone="dim"))
+        cells.append(TableCell(text=MISSING if known is None else number(known, 3), number=known, tone="dim"))
     return Line(cells=tuple(cells), kind=role)
 
 
-def _overview_cell(row: Row | None) -> Cell:
+def _overview_cell(row: Row | None) -> TableCell:
     if row is None or row.student_score is None:
-        return Cell(text=MISSING, tone="dim")
+        return TableCell(text=MISSING, tone="dim")
     verdict = gain_verdict(row)
     pgr = "NA" if row.pgr is None else number(row.pgr, 2)
     sign = SIGNS[verdict] if verdict in ("better", "worse") else ""
     text = f"{number(row.student_score, 3)} · {pgr}{sign and f' {sign}'}"
-    return Cell(text=text, number=row.student_score, tone=_TONES[verdict] if sign else "plain")
+    return TableCell(text=text, number=row.student_score, tone=_TONES[verdict] if sign else "plain")
 
 
 def _short(group: Group) -> str:
@@ -119,25 +119,25 @@ def main_table(group: Group, notes: Notes) -> Table:
 
 def _ends(group: Group, role: str, baselines: Sequence[Baseline]) -> Iterator[Line]:
     """The weak supervisor, or the ceiling, over each set of seeds that rows have."""
-    blank = Cell(text="", tone="dim")
+    blank = TableCell(text="", tone="dim")
     known = next((row for row in group.rows if row.seeds_done), None)
     for baseline in baselines:
-        texts = (Cell(text=baseline.texts or MISSING, tone="dim"),) if group.generated else ()
-        measured = Cell(text=baseline.score, number=_number(baseline.score.partition(" ")[0]), tone="dim")
+        texts = (TableCell(text=baseline.texts or MISSING, tone="dim"),) if group.generated else ()
+        measured = TableCell(text=baseline.score, number=_number(baseline.score.partition(" ")[0]), tone="dim")
         reported = (_published(group, f"{role}_score"),) if group.published else ()
-        cells = (blank, Cell(text=baseline.name, tone="dim"), measured, *texts, blank, blank, blank, *reported)
+        cells = (blank, TableCell(text=baseline.name, tone="dim"), measured, *texts, blank, blank, blank, *reported)
         source = None if known is None else source_of(known)
         yield Line(cells=cells, kind=role, source=source, interval=baseline.drawn)
 
 
 def _trivial(group: Group) -> Iterator[Line]:
     """What classifiers score that need no language model, of classification."""
-    blank = Cell(text="", tone="dim")
+    blank = TableCell(text="", tone="dim")
     for name, value in group.rows[0].trivial.items():
         cells = (
             blank,
-            Cell(text=f"{name} (trivial)", tone="dim"),
-            Cell(text=number(value, 3), number=value, tone="dim"),
+            TableCell(text=f"{name} (trivial)", tone="dim"),
+            TableCell(text=number(value, 3), number=value, tone="dim"),
         )
         yield Line(cells=(*cells, blank, blank, blank), kind="trivial")
 
@@ -146,17 +146,17 @@ def _line(group: Group, row: Row, notes: Notes) -> Line:
     verdict = gain_verdict(row)
     sign = SIGNS[verdict] if verdict in ("better", "worse") else ""
     gain = f"{interval(row.gain, row.gain_low, row.gain_high)} {sign}".rstrip()
-    texts = (Cell(text=spoken(row.metrics) or MISSING),) if group.generated else ()
+    texts = (TableCell(text=spoken(row.metrics) or MISSING),) if group.generated else ()
     strategy = row.kind == "strategy"
     return Line(
         cells=(
-            Cell(text=group.rank(row) if strategy else "", number=row.rank),
-            Cell(text=row.strategy if strategy else f"{row.strategy} (control)"),
-            Cell(text=score(row), number=row.student_score),
+            TableCell(text=group.rank(row) if strategy else "", number=row.rank),
+            TableCell(text=row.strategy if strategy else f"{row.strategy} (control)"),
+            TableCell(text=score(row), number=row.student_score),
             *texts,
-            Cell(text=gain, number=row.gain, tone=_TONES[verdict] if sign else "plain"),
-            Cell(text=notes.pgr(row), number=row.pgr, tone="warn" if row.pgr is None else "plain"),
-            Cell(text=seeds(row), number=row.seeds_done, tone="plain" if row.complete else "bad"),
+            TableCell(text=gain, number=row.gain, tone=_TONES[verdict] if sign else "plain"),
+            TableCell(text=notes.pgr(row), number=row.pgr, tone="warn" if row.pgr is None else "plain"),
+            TableCell(text=seeds(row), number=row.seeds_done, tone="plain" if row.complete else "bad"),
             *((_published(group, "score", row),) if group.published else ()),
         ),
         kind="unranked" if strategy and row.rank is None else row.kind,
@@ -165,7 +165,7 @@ def _line(group: Group, row: Row, notes: Notes) -> Line:
     )
 
 
-def _published(group: Group, name: str, row: Row | None = None) -> Cell:
+def _published(group: Group, name: str, row: Row | None = None) -> TableCell:
     """What others report of a row, or of weak supervisor or ceiling in any row, with the marks of the sources."""
     figures = [each for one in (group.rows if row is None else (row,)) for each in one.published]
     told: dict[str, None] = {}
@@ -175,7 +175,7 @@ def _published(group: Group, name: str, row: Row | None = None) -> Cell:
         parts += [f"PGR {number(pgr, 2)}"] if pgr is not None else []
         if parts:
             told[f"{' · '.join(parts)} [{group.published.index(each.source) + 1}]"] = None
-    return Cell(text="; ".join(told), tone="dim")
+    return TableCell(text="; ".join(told), tone="dim")
 
 
 def matrix(compared: Sequence[Comparison]) -> Table | None:
@@ -184,7 +184,7 @@ def matrix(compared: Sequence[Comparison]) -> Table | None:
     if not tested:
         return None
     labels = list(dict.fromkeys([*(each.first for each in compared), *(each.second for each in compared)]))
-    cells: dict[tuple[str, str], Cell] = {}
+    cells: dict[tuple[str, str], TableCell] = {}
     for each in compared:
         if each.p_holm is None:
             continue
@@ -193,14 +193,14 @@ def matrix(compared: Sequence[Comparison]) -> Table | None:
             (each.first, each.second, each.verdict),
             (each.second, each.first, _TURNED[each.verdict]),
         ):
-            cells[one, two] = Cell(text=f"{SIGNS[verdict]} {p}", number=each.p_holm, tone=_TONES[verdict])
-    none = Cell(text="·", tone="dim")
+            cells[one, two] = TableCell(text=f"{SIGNS[verdict]} {p}", number=each.p_holm, tone=_TONES[verdict])
+    none = TableCell(text="·", tone="dim")
     return Table(
         caption="+ the row is better than the column, − worse, = not told apart; p corrected for the table (Holm)",
         parted=True,
         columns=(Column(heading=""), *(Column(heading=label, numeric=True) for label in labels)),
         lines=tuple(
-            Line(cells=(Cell(text=one), *(cells.get((one, two), none) for two in labels)), kind="matrix")
+            Line(cells=(TableCell(text=one), *(cells.get((one, two), none) for two in labels)), kind="matrix")
             for one in labels
         ),
     )
@@ -212,7 +212,9 @@ def metrics(group: Group) -> Iterator[Block]:
         yield Table(
             caption="",
             columns=tuple(Column(heading=name, numeric=bool(place)) for place, name in enumerate(heading)),
-            lines=tuple(Line(cells=tuple(Cell(text=text, number=_number(text)) for text in line)) for line in lines),
+            lines=tuple(
+                Line(cells=tuple(TableCell(text=text, number=_number(text)) for text in line)) for line in lines
+            ),
             parted=True,
         )
     reasons = tuple(missing(group))

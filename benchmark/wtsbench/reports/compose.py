@@ -135,6 +135,9 @@ def closing(board: Leaderboard, notes: Notes) -> Iterator[Section]:
         yield Section(title="Incomplete", anchor="incomplete", blocks=(Listing(items=lacking, tone="bad"),))
     if board.data:
         yield Section(title="Data", anchor="data", blocks=tuple(accounts(board.data)))
+    if board.unread:
+        lines = tuple(f"cannot be read: {line}" for line in board.unread)
+        yield Section(title="Unreadable", anchor="unreadable", blocks=(Listing(items=lines, tone="warn"),))
     blocks: list[Block] = [Prose(text=notes.count, tone="warn")] if notes.count else []
     blocks.append(Listing(items=tuple(legend(board.rows)), tone="dim"))
     yield Section(title="How to read it", anchor="legend", blocks=tuple(blocks))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any, NamedTuple
 
+from wtsbench.contract.measurements import Measurements
 from wtsbench.errors import SpecError
+from wtsbench.planning.stored import cells_of
 from wtsbench.reports.rows import Shown, Submitted
 from wtsbench.spec.cell import Cell
 from wtsbench.spec.faults import nearest
@@ -42,6 +43,7 @@ def submissions(store: Store, grid: str | None = None, submission: int | None = 
 
     Raises:
         SpecError: the store holds no grid of that name, or no such submission of it.
+        StoreError: the store cannot be read, or the cells of a submission cannot.
     """
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in store.grids().select(["name", "submission", "submitted_at", "cells"]).to_pylist():
@@ -64,10 +66,10 @@ def submissions(store: Store, grid: str | None = None, submission: int | None = 
                 f"the store {store.uri} holds no submission {submission}{of_which}",
                 remedy=f"it has {', '.join(map(str, numbers)) or 'none'}.",
             )
-    return [_chosen(some, submission) for _, some in sorted(rows.items())]
+    return [_chosen(store, some, submission) for _, some in sorted(rows.items())]
 
 
-def _chosen(rows: Sequence[dict[str, Any]], submission: int | None) -> Submission:
+def _chosen(store: Store, rows: Sequence[dict[str, Any]], submission: int | None) -> Submission:
     """Of a grid's submissions, the one of a number, or the newest: numbers are in the order of time."""
     ordered = sorted(rows, key=lambda row: -int(row["submission"]))
     row = next(row for row in ordered if submission in (None, row["submission"]))
@@ -75,7 +77,7 @@ def _chosen(rows: Sequence[dict[str, Any]], submission: int | None) -> Submissio
     return Submission(
         grid=row["name"],
         submission=row["submission"],
-        cells=tuple(Cell.of(entry) for entry in json.loads(row["cells"])),
+        cells=cells_of(row, store),
         shown=Shown(grid=row["name"], shown=_submitted(row), others=others),
     )
 
@@ -99,6 +101,7 @@ class Ending(NamedTuple):
     model: str
     strategy: str | None
     seed: int
+    data_seed: int
     failure_class: str | None
     failure_message: str | None
     sandbox: str
@@ -108,31 +111,30 @@ class Ending(NamedTuple):
     """Of all that the attempt recorded: which execution of the trial this was, in whatever store."""
     model_revision: str
     weights: str | None
-    """SHA-256 of the weights, as the trial measured them; None where nothing was trained."""
+    """SHA-256 of the weights, as the trial measured them; None where nothing was trained, or `measured` is False."""
+    measured: bool
+    """Whether its measurements can be read."""
 
 
 OTHER_WEIGHTS = "other_weights"
 """Failure class of a trial that is done and does not count, for it began with other weights than its revision names."""
-_COLUMNS = {"done": "status", "weights": "measurements"}
-"""Columns of `trials` that fields of an `Ending` are made of, where their names are others."""
+_MADE = {"done": "status", "weights": "measurements", "measured": "measurements"}
+"""Columns of `trials` that fields of an `Ending` are made of; the others have their names."""
 
 
 def endings(store: Store, trial_ids: Sequence[str] | None = None) -> dict[str, Ending]:
     """How each trial with a sealed attempt ended, by id; all trials of the store where no ids are given."""
-    table = store.trials(trial_ids, columns=[_COLUMNS.get(name, name) for name in Ending._fields])
-    read: dict[str, Callable[[Any], Any]] = {"done": lambda status: status == "done", "weights": _weights}
-    columns = [
-        [*map(read.get(name, lambda value: value), table[_COLUMNS.get(name, name)].to_pylist())]
-        for name in Ending._fields
-    ]
+    table = store.trials(trial_ids, columns=list(dict.fromkeys(_MADE.get(name, name) for name in Ending._fields)))
+    measured = [Measurements.of_stored(text) for text in table["measurements"].to_pylist()]
+    made = {
+        "done": [status == "done" for status in table["status"].to_pylist()],
+        "weights": [None if one is None else one.weights_sha256 for one in measured],
+        "measured": [one is not None for one in measured],
+    }
+    columns = [made[name] if name in made else table[name].to_pylist() for name in Ending._fields]
     every = [Ending(*values) for values in zip(*columns, strict=True)]
     last = {one.trial_id: one for one in sorted(every, key=lambda one: (one.done, one.attempt))}
     return dict(sorted(last.items()))
-
-
-def _weights(measurements: str) -> str | None:
-    found: str | None = json.loads(measurements).get("weights_sha256")
-    return found
 
 
 def of_one_weights(ended: Mapping[str, Ending]) -> dict[str, Ending]:

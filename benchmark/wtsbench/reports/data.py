@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from wtsbench.reports.document import Block, Cell, Column, Line, Listing, Prose, Table
+from wtsbench.reports.document import Block, Column, Line, Listing, Prose, Table, TableCell
 
 if TYPE_CHECKING:
     from wtsbench.data.account import Account
@@ -28,10 +28,10 @@ def accounts(found: Sequence[Account]) -> Iterator[Block]:
         lines=tuple(
             Line(
                 cells=(
-                    Cell(text=task),
-                    Cell(text=split.split),
-                    *(Cell(text=f"{number:,}", number=number) for number in (split.items, split.groups)),
-                    *(Cell(text=text) for text in (split.shares, split.gone, split.shown)),
+                    TableCell(text=task),
+                    TableCell(text=split.split),
+                    *(TableCell(text=f"{number:,}", number=number) for number in (split.items, split.groups)),
+                    *(TableCell(text=text) for text in (split.shares, split.gone, split.shown)),
                 ),
                 kind="split",
             )

@@ -15,7 +15,7 @@ Tone = Literal["plain", "good", "bad", "warn", "dim"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class TableCell:
     """One cell of a table."""
 
     text: str
@@ -43,7 +43,7 @@ class Column:
 class Line:
     """A line of a table."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     kind: str = "strategy"
     """`strategy`, `weak`, `ceiling`, `control`, `trivial` or `baseline`; only the first kind is ranked."""
     source: str | None = None

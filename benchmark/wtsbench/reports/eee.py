@@ -87,7 +87,7 @@ class EveryEvalEver:
         row = rows[0]
         known = [self.runs.trials[trial] for one in rows for trial in _students(one)]
         last = str(int(max(datetime.fromisoformat(one["started_at"]).timestamp() for one in known)))
-        versions = {one["measurements"].get("transformers", "unknown") for one in known}
+        versions = {one["measurements"].get("transformers") or "unknown" for one in known}
         return {
             "schema_version": VERSION,
             "evaluation_id": key,

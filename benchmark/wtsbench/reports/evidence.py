@@ -6,7 +6,6 @@ Shapes: T trials, N items, C classes, n samples of a prompt, F features of a met
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from wtsbench.data.dataset import balance_in
 from wtsbench.errors import StoreError
+from wtsbench.json_text import parsed
 from wtsbench.metrics.classification import (
     Features,
     Integers,
@@ -148,10 +148,28 @@ def scored_items(store: Store, data_digest: str, split: Split = Split.TEST) -> S
         labels=tuple(row["labels"]),
         items=items,
         truth=items["label"].to_numpy().astype(np.int64) if row["labels"] else np.empty(0, dtype=np.int64),
-        threshold=json.loads(row["settings"] or "{}").get("threshold", 0.5),
+        threshold=_threshold(row),
         balance=balance_in(row["report"]),
         groups=_numbered(items["group_id"].to_pylist()),
     )
+
+
+def _threshold(row: Mapping[str, Any]) -> float:
+    """Of toxicity probability, as a data set's settings have it.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    try:
+        settings = parsed(row["settings"] or "{}")
+        threshold = settings.get("threshold", 0.5) if isinstance(settings, dict) else None
+    except ValueError:
+        threshold = None
+    if not isinstance(threshold, int | float):
+        raise StoreError(
+            f"the settings of data set {row['data_digest'][:12]} of task {row['task']} cannot be read", remedy=_DAMAGED
+        )
+    return float(threshold)
 
 
 def _numbered(names: Sequence[str]) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wtsbench.reports.document import Cell, Column, Line, Table
+from wtsbench.reports.document import Column, Line, Table, TableCell
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
 from wtsbench.reports.spread import ALPHA
 from wtsbench.reports.wording import MISSING, SPLITS, TEXTS, spoken
@@ -25,12 +25,14 @@ class _Count:
         self.tested += verdict is not None
 
     @property
-    def cell(self) -> Cell:
+    def cell(self) -> TableCell:
         """`1 of 3, 1 worse`; a dash where nothing could be tested."""
         if not self.tested:
-            return Cell(text=MISSING, tone="dim")
+            return TableCell(text=MISSING, tone="dim")
         text = f"{self.better} of {self.tested}" + (f", {self.worse} worse" if self.worse else "")
-        return Cell(text=text, number=self.better, tone="good" if self.better else "bad" if self.worse else "plain")
+        return TableCell(
+            text=text, number=self.better, tone="good" if self.better else "bad" if self.worse else "plain"
+        )
 
 
 def findings(board: Leaderboard, grid: str) -> list[Table]:
@@ -50,17 +52,17 @@ def findings(board: Leaderboard, grid: str) -> list[Table]:
         lines = []
         for label in labels:
             own = [row for row in rows if row.strategy == label]
-            cells = [Cell(text=label), _gains(own)]
+            cells = [TableCell(text=label), _gains(own)]
             cells += [_against(compared, label, naive)] if naive else []
             cells += [_controls(compared, label)] if controls else []
-            cells += [Cell(text=_most_silent(own))] if texts else []
+            cells += [TableCell(text=_most_silent(own))] if texts else []
             lines.append(Line(cells=tuple(cells)))
         caption = f"Which strategies help{SPLITS.get(split, '')}: proven at 5%, corrected (Holm), in so many tables"
         found.append(Table(caption=caption, columns=tuple(columns), lines=tuple(lines)))
     return found
 
 
-def _gains(rows: Sequence[Row]) -> Cell:
+def _gains(rows: Sequence[Row]) -> TableCell:
     count = _Count()
     for row in rows:
         count.add(gain_verdict(row))
@@ -85,9 +87,9 @@ def baseline_of(labels: Sequence[str]) -> str | None:
     return variants[0] if len(variants) == 1 else None
 
 
-def _against(compared: Sequence[Comparison], label: str, naive: str) -> Cell:
+def _against(compared: Sequence[Comparison], label: str, naive: str) -> TableCell:
     if label == naive:
-        return Cell(text="", tone="dim")
+        return TableCell(text="", tone="dim")
     count = _Count()
     for found in compared:
         if found.family == "strategies" and {found.first, found.second} == {label, naive}:
@@ -99,7 +101,7 @@ def _turned(verdict: str | None) -> str | None:
     return {"better": "worse", "worse": "better"}.get(verdict or "", verdict)
 
 
-def _controls(compared: Sequence[Comparison], label: str) -> Cell:
+def _controls(compared: Sequence[Comparison], label: str) -> TableCell:
     count = _Count()
     for found in compared:
         if found.family == "controls" and found.first == label:

@@ -1,4 +1,4 @@
-"""The leaderboard: a pure function of what a store holds.
+"""The leaderboard: a pure function of what a store holds, but for figures that others published (see `published`).
 
 Trials are compared by seed: a seed counts once its weak supervisor, its ceiling and its student are all done, and every
 number of a row, the weak and the ceiling score included, is over exactly those seeds. So rows of one pair that have
@@ -7,7 +7,6 @@ different seeds done may show slightly different weak and ceiling scores; `seeds
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,12 +16,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from wtsbench.errors import StoreError
+from wtsbench.json_text import parsed
+from wtsbench.planning.report import name_of
 from wtsbench.reports.contents import Ending, Submission, endings, of_one_weights, submissions
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.published import with_published
 from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
-from wtsbench.scoring.trivial import TRIVIAL
+from wtsbench.scoring.trivial import TRIVIAL, trivial_in
 from wtsbench.store.client import Store
+from wtsbench.visible import visible
 
 if TYPE_CHECKING:  # what computes is imported where it does: where all tables are kept, it is not
     from wtsbench.data.account import Account
@@ -84,6 +86,7 @@ def leaderboard(
         comparisons=tuple(each for board in whole for each in board.comparisons),
         submissions=tuple(one.shown for one in asked),
         data=_accounts(store, list(dict.fromkeys(part.cells[0].data_digest for part in parts))),
+        unread=tuple(dict.fromkeys(line for part in parts for line in part.unread())),
     )
 
 
@@ -141,7 +144,8 @@ class _Part:
     ended: dict[str, Ending]
     """Of all trials of the grid."""
     dataset: dict[str, Any]
-    """Its row in `datasets`, but for what no table depends on; empty where the store lacks it."""
+    """Its row in `datasets`, but for what no table depends on; empty where the store lacks it. What trivial classifiers
+    score is None where its report cannot be read."""
     scorers: dict[str, str | None]
     """Names of scorers by digest, as the trials of the grid were planned with them."""
 
@@ -162,11 +166,25 @@ class _Part:
             "resamples": resamples,
         }
 
+    def unread(self) -> Iterator[str]:
+        """What the store has of the data and of finished trials that cannot be read."""
+        if self.dataset.get(TRIVIAL, {}) is None:
+            yield visible(
+                f"the report of data set {self.cells[0].data_digest[:12]} of task {self.dataset['task']}: what became"
+                " of its rows, and what trivial classifiers score"
+            )
+        named = {trial_id for cell in self.cells for trial_id in cell.trials.values()}
+        for trial_id in sorted(named & self.ended.keys()):
+            one = self.ended[trial_id]
+            if one.done and not one.measured:
+                what = name_of(one.role, one.task, one.model, one.strategy, one.seed, one.data_seed)
+                yield visible(f"the measurements of trial {trial_id[:12]} ({what}): which weights it began with, too")
+
 
 def _parts(store: Store, asked: Sequence[Submission]) -> Iterator[_Part]:
     columns = ["data_digest", "task", "form", "labels", "metric", "settings", "report"]
     known = store.datasets().select(columns).to_pylist() if asked else []
-    datasets = {row["data_digest"]: row | {TRIVIAL: json.loads(row.pop("report")).get(TRIVIAL, {})} for row in known}
+    datasets = {row["data_digest"]: row | {TRIVIAL: _trivial(row.pop("report"))} for row in known}
     for submission in asked:
         ended = of_one_weights(endings(store, submission.trial_ids))
         generative = {key for key, row in datasets.items() if row["form"] == "generation"}
@@ -180,6 +198,14 @@ def _parts(store: Store, asked: Sequence[Submission]) -> Iterator[_Part]:
                 dataset=datasets.get(digest, {}),
                 scorers=names if digest in generative else {},
             )
+
+
+def _trivial(report: str) -> dict[str, Any] | None:
+    """What trivial classifiers score; None where the report cannot be read."""
+    try:
+        return trivial_in(report)
+    except ValueError:
+        return None
 
 
 class _Known:
@@ -203,7 +229,7 @@ class _Known:
                 _require_same(part.cells[0].task, tests, self._shared(digest, split)[0])
             if tests is not None and resampler is not None:
                 for scorer in _scorers(self._store, part, tests):
-                    trivial = part.dataset.get(TRIVIAL, {}).get(split.value, {})
+                    trivial = (part.dataset.get(TRIVIAL) or {}).get(split.value, {})
                     found = self._store, part.shown, part.cells, part.ended, tests, scorer
                     yield Table(*found, trivial, resampler=resampler)
 
@@ -274,10 +300,21 @@ def _scorer_names(store: Store, cells: Sequence[Cell], ended: dict[str, Ending])
     found = store.trials(done, columns=["trial_id", "attempt", "status", "spec"])
     names: dict[str, str | None] = {}
     for status, text in zip(found["status"].to_pylist(), found["spec"].to_pylist(), strict=True):
-        spec = json.loads(text) if status == "done" else {}
-        if spec.get("scorer") is not None:
-            names[spec["scorer"]] = (spec.get("generation") or {}).get("scorer")
+        scorer, name = _scorer_in(text) if status == "done" else (None, None)
+        if scorer is not None:
+            names[scorer] = name
     return names
+
+
+def _scorer_in(spec: str) -> tuple[str | None, str | None]:
+    """Digest and name of the scorer in a trial's specification (JSON); None where it has none, or cannot be read."""
+    try:
+        values = parsed(spec)
+    except ValueError:
+        return None, None
+    scorer, generation = (values.get(name) if isinstance(values, dict) else None for name in ("scorer", "generation"))
+    name = generation.get("scorer") if isinstance(generation, dict) else None
+    return scorer if isinstance(scorer, str) else None, name if isinstance(name, str) else None
 
 
 def _done(cells: Iterable[Cell], ended: dict[str, Ending]) -> list[str]:

@@ -18,13 +18,13 @@ from wtsbench.errors import NoStore, UserError
 from wtsbench.planning.report import name_of
 from wtsbench.reports import html
 from wtsbench.reports.contents import submissions
-from wtsbench.reports.document import Block, Cell, Column, Document, Line, Prose, Section, Table, Verbatim
+from wtsbench.reports.document import Block, Column, Document, Line, Prose, Section, Table, TableCell, Verbatim
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.publish import document
 from wtsbench.reports.runs import Runs
 from wtsbench.reports.status import Attempt, Status, status
-from wtsbench.spec.cell import Cell as GridCell
+from wtsbench.spec.cell import Cell
 from wtsbench.store.client import Store, open_store
 from wtsbench.visible import visible, visible_texts
 
@@ -127,7 +127,7 @@ class Live:
             lines = store.logs(trial_id, last)["text"].to_pylist()
             hidden = ("spec", "strategy_json", "baselines", "failure_detail", "records", "measurements")
             facts = {name: value for name, value in row.items() if name not in hidden and value not in (None, "", [])}
-            title = name_of(row["role"], row["task"], row["model"], row["strategy"], row["seed"])
+            title = name_of(row["role"], row["task"], row["model"], row["strategy"], row["seed"], row["data_seed"])
         blocks: list[Block] = [
             _table("", ("", ""), [(name.replace("_", " "), _told(value)) for name, value in facts.items()])
         ]
@@ -152,13 +152,14 @@ def _tagged(shown: Document, logs: Mapping[str, str]) -> Tagged:
     return Tagged(tag=tag, title=shown.title, page=replace(plain, whole=whole))
 
 
-def _names(cells: Iterator[GridCell]) -> Iterator[tuple[str, str]]:
+def _names(cells: Iterator[Cell]) -> Iterator[tuple[str, str]]:
     """Trials by id, as people call them."""
     for cell in cells:
-        yield cell.weak_trial, name_of("weak", cell.task, cell.weak, None, cell.seed)
-        yield cell.ceiling_trial, name_of("ceiling", cell.task, cell.strong, None, cell.seed)
+        seeds = cell.seed, cell.data_seed or 0
+        yield cell.weak_trial, name_of("weak", cell.task, cell.weak, None, *seeds)
+        yield cell.ceiling_trial, name_of("ceiling", cell.task, cell.strong, None, *seeds)
         role = "student" if cell.kind == "strategy" else "control"
-        yield cell.student_trial, name_of(role, cell.task, cell.strong, cell.strategy, cell.seed)
+        yield cell.student_trial, name_of(role, cell.task, cell.strong, cell.strategy, *seeds)
 
 
 def _running(store: Store, names: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -188,7 +189,7 @@ def _progress(found: Status, running: Sequence[dict[str, Any]], names: Mapping[s
     failed = {one.trial_id: one for grid in found.grids for one in grid.failures}.values()
     why = [
         (
-            _linked(one.trial_id, name_of(one.role, one.task, one.model, one.strategy, one.seed)),
+            _linked(one.trial_id, name_of(one.role, one.task, one.model, one.strategy, one.seed, one.data_seed)),
             visible(f"{one.failure_class}: {one.message}"),
         )
         for one in failed
@@ -197,14 +198,14 @@ def _progress(found: Status, running: Sequence[dict[str, Any]], names: Mapping[s
         yield _table("Failed", ("trial", "why"), why)
 
 
-def _linked(trial_id: str, name: str) -> Cell:
-    return Cell(text=visible(name), link=f"/trial/{trial_id}")
+def _linked(trial_id: str, name: str) -> TableCell:
+    return TableCell(text=visible(name), link=f"/trial/{trial_id}")
 
 
-def _table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Table:
+def _table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str | TableCell]]) -> Table:
     """A table of texts; the first so many lines of it."""
     more = f" (the first {_LISTED} of {len(rows):,})" if len(rows) > _LISTED else ""
-    lines = [tuple(Cell(text=cell) if isinstance(cell, str) else cell for cell in row) for row in rows[:_LISTED]]
+    lines = [tuple(TableCell(text=cell) if isinstance(cell, str) else cell for cell in row) for row in rows[:_LISTED]]
     return Table(
         caption=caption + more,
         columns=tuple(Column(heading=heading) for heading in headings),

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from wtsbench.reports.document import Cell, Column, Document, Line, Listing, Prose, Section, Table, Tone
+from wtsbench.reports.document import Column, Document, Line, Listing, Prose, Section, Table, TableCell, Tone
 from wtsbench.reports.gate import FAILING, ORDER, UNMEASURED, Gate, Verdict
 from wtsbench.reports.markdown import markdown
 from wtsbench.reports.wording import MISSING, interval, number
@@ -87,14 +87,16 @@ def _line(verdict: Verdict) -> Line:
     p = verdict.p_holm
     worse = interval(verdict.worse, verdict.low, verdict.high)
     cells = (
-        Cell(text=verdict.status, tone=_TONES[verdict.status]),
-        Cell(text=verdict.entry.title + (f" ({visible(verdict.reason)})" if verdict.reason else "")),
-        Cell(text=_score(verdict.before), number=verdict.before),
-        Cell(text=_score(verdict.after), number=verdict.after),
-        Cell(text=worse, number=verdict.worse),
-        Cell(text=MISSING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}", number=p),
-        Cell(text=_score(verdict.noticed), number=verdict.noticed),
-        Cell(text=MISSING if verdict.time_ratio is None else f"{verdict.time_ratio:.2f}x", number=verdict.time_ratio),
+        TableCell(text=verdict.status, tone=_TONES[verdict.status]),
+        TableCell(text=verdict.entry.title + (f" ({visible(verdict.reason)})" if verdict.reason else "")),
+        TableCell(text=_score(verdict.before), number=verdict.before),
+        TableCell(text=_score(verdict.after), number=verdict.after),
+        TableCell(text=worse, number=verdict.worse),
+        TableCell(text=MISSING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}", number=p),
+        TableCell(text=_score(verdict.noticed), number=verdict.noticed),
+        TableCell(
+            text=MISSING if verdict.time_ratio is None else f"{verdict.time_ratio:.2f}x", number=verdict.time_ratio
+        ),
     )
     return Line(cells=cells, kind=verdict.status)
 

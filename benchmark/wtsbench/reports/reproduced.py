@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wtsbench.planning.stored import cells_of
 from wtsbench.reports.anchors import source_of
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.rows import RESAMPLES
@@ -153,7 +154,7 @@ class _Mixed(Store):
         self._store, self._again, self._new = store, again, frozenset(ids.values())
         table = store.grids().filter(pc.field("submission") == submission)
         (row,) = table.to_pylist()
-        cells = json.loads(row["cells"])
+        cells = [cell.record() for cell in cells_of(row, store)]
         touched = {_table(cell) for cell in cells if not (ids or of).keys().isdisjoint(_trials(cell))}
         self._cells = [cell for cell in cells if _table(cell) in touched]
         text = json.dumps(self._cells)

@@ -69,6 +69,10 @@ class PublishedFigure:
     """What others report of a row's task, pair and strategy; by another protocol."""
 
     source: str
+    file: str
+    """Name of the manifest that has it: of the reader's machine, for a store has no published figures."""
+    sha256: str
+    """Of that file's content."""
     differences: tuple[str, ...]
     """In what the protocols differ."""
     score: float | None = None
@@ -313,6 +317,8 @@ class Leaderboard:
     submissions: tuple[Shown, ...] = ()
     data: tuple[Account, ...] = ()
     """What became of the rows of each task."""
+    unread: tuple[str, ...] = ()
+    """What the store has of them that cannot be read, a sentence each."""
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as JSON values."""

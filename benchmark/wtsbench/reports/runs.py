@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from wtsbench.contract.measurements import Measurements
 from wtsbench.reports import charts
 from wtsbench.reports.document import Block, Chart
 from wtsbench.reports.rows import Leaderboard, Row
@@ -129,7 +130,8 @@ class Runs:
         }
 
     def _told(self, one: Mapping[str, Any]) -> dict[str, Any]:
-        measured = json.loads(one["measurements"])
+        found = Measurements.of_stored(one["measurements"])
+        measured = {} if found is None else json.loads(json.dumps(found.stored()), parse_constant=str)  # NaN is no JSON
         kept = ("parameters", "trained_parameters", "steps", "train_items", "final_loss", "peak_memory_bytes", "torch",
                 "transformers", "python", "weights_sha256", "seconds")  # fmt: skip
         told = {name: one[name] for name in _COLUMNS if name not in ("measurements", "started_at")}

@@ -19,7 +19,7 @@ from wtsbench.reports.anchors import anchor_of
 from wtsbench.reports.baseline import SUFFIX, measured, read
 from wtsbench.reports.baseline import write as write_baseline
 from wtsbench.reports.compose import grids
-from wtsbench.reports.document import Block, Cell, Column, Document, Line, Prose, Section, Table
+from wtsbench.reports.document import Block, Column, Document, Line, Prose, Section, Table, TableCell
 from wtsbench.reports.files import write
 from wtsbench.reports.gate import Limits, gate
 from wtsbench.reports.html import page
@@ -147,9 +147,11 @@ def _listed(reports: Sequence[SiteReport]) -> Iterator[Block]:
         lines=tuple(
             Line(
                 cells=(
-                    Cell(text=one.at.replace("T", " ").replace("Z", " UTC") or one.name, link=f"{one.name}/index.html"),
-                    Cell(text=", ".join(map(visible, one.grids))),
-                    Cell(text=f"{len(one.scores):,}", number=len(one.scores)),
+                    TableCell(
+                        text=one.at.replace("T", " ").replace("Z", " UTC") or one.name, link=f"{one.name}/index.html"
+                    ),
+                    TableCell(text=", ".join(map(visible, one.grids))),
+                    TableCell(text=f"{len(one.scores):,}", number=len(one.scores)),
                 ),
                 kind="report",
             )
@@ -164,11 +166,11 @@ def _listed(reports: Sequence[SiteReport]) -> Iterator[Block]:
         caption=f"Scores over time, newest first{f'; the last {_SHOWN} reports' if len(reports) > _SHOWN else ''}",
         columns=(Column(heading="entry"), *(Column(heading=one.at[:10], numeric=True) for one in shown)),
         lines=tuple(
-            Line(cells=(Cell(text=name), *(_score(one.scores.get(name)) for one in shown)), kind="entry")
+            Line(cells=(TableCell(text=name), *(_score(one.scores.get(name)) for one in shown)), kind="entry")
             for name in entries
         ),
     )
 
 
-def _score(value: float | None) -> Cell:
-    return Cell(text=MISSING if value is None else number(value, 3), number=value)
+def _score(value: float | None) -> TableCell:
+    return TableCell(text=MISSING if value is None else number(value, 3), number=value)

@@ -27,6 +27,8 @@ class TrialFailure:
     model: str
     strategy: str | None
     seed: int
+    data_seed: int
+    """Which draw of the task's items."""
     failure_class: str
     message: str
 
@@ -178,7 +180,9 @@ def _failures(
     trial_ids: Iterable[str], ended: Mapping[str, Ending], begun: Mapping[str, State]
 ) -> tuple[TrialFailure, ...]:
     failed = [ended[trial_id] for trial_id in trial_ids if _state(trial_id, ended, begun) == "failed"]
-    failed.sort(key=lambda end: (end.task, end.role, end.model, end.strategy or "", end.seed, end.trial_id))
+    failed.sort(
+        key=lambda end: (end.task, end.role, end.model, end.strategy or "", end.data_seed, end.seed, end.trial_id)
+    )
     return tuple(
         TrialFailure(
             trial_id=ending.trial_id,
@@ -187,6 +191,7 @@ def _failures(
             model=ending.model,
             strategy=ending.strategy,
             seed=ending.seed,
+            data_seed=ending.data_seed,
             failure_class=ending.failure_class or "unknown",
             message=ending.failure_message or "",
         )

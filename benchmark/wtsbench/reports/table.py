@@ -76,7 +76,9 @@ class Table:
         self.task, self.weak, self.strong = cells[0].task, cells[0].weak, cells[0].strong
         self.tests = tests
         self.scorer = scorer
-        self._trivial = {name: scores[tests.metric.name] for name, scores in (trivial or {}).items()}
+        self._trivial = {
+            name: scores[tests.metric.name] for name, scores in (trivial or {}).items() if tests.metric.name in scores
+        }
         self._ended = ended
         self._entries: dict[str, list[Cell]] = {}
         for cell in sorted(cells, key=lambda cell: (cell.strategy, cell.run)):

@@ -321,10 +321,15 @@ def _apart(group: Group, tables: Sequence[Group]) -> str | None:
 
 def published_notes(group: Group) -> Iterator[str]:
     """Where the published figures of a table are from, and how they differ from what stands beside them."""
-    differences = {each.source: each.differences for row in group.rows for each in row.published}
+    every = list(dict.fromkeys(each for row in group.rows for each in row.published))
     for place, source in enumerate(group.published, start=1):
-        told = "; ".join(differences[source])
-        yield f"[{place}] published: {source}; not the same measurement: {told}. PGR where only scores are: from these."
+        some = [each for each in every if each.source == source]
+        told = "; ".join(dict.fromkeys(difference for each in some for difference in each.differences))
+        files = ", ".join(dict.fromkeys(f"{each.file} (SHA-256 {each.sha256[:12]})" for each in some))
+        yield (
+            f"[{place}] published: {source}; not the same measurement: {told}. PGR where only scores are: from these."
+            f" Not in the store, but in the manifest {files}."
+        )
 
 
 class Notes:

@@ -17,7 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import FiniteFloat, TypeAdapter
 
+from wtsbench.json_text import parsed
 from wtsbench.metrics.classification import METRICS, Predicted
 from wtsbench.spec.trial import TEST_SPLITS, Split
 
@@ -48,6 +50,21 @@ def trivial(items: pa.Table, classes: int) -> dict[str, dict[str, dict[str, floa
 def with_trivial(report: dict[str, Any], items: pa.Table, classes: int) -> dict[str, Any]:
     """A data set's report with what trivial classifiers score; as it is for tasks without classes."""
     return {**report, TRIVIAL: trivial(items, classes)} if classes else report
+
+
+def trivial_in(report: str) -> dict[str, dict[str, dict[str, float]]]:
+    """What trivial classifiers score, from a stored report (JSON); nothing where it has nothing of them.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    values = parsed(report)
+    if not isinstance(values, dict):
+        raise ValueError("it is no object")
+    return _SCORES.validate_python(values.get(TRIVIAL, {}))
+
+
+_SCORES: TypeAdapter[dict[str, dict[str, dict[str, float]]]] = TypeAdapter(dict[str, dict[str, dict[str, FiniteFloat]]])
 
 
 def _learned(lessons: pa.Table, tests: dict[Split, pa.Table]) -> dict[Split, NDArray[np.int64]]:

@@ -7,6 +7,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from pydantic import TypeAdapter
+
+from wtsbench.json_text import parsed
 from wtsbench.spec.identity import canonical_json
 
 Run = tuple[int | None, int]
@@ -62,10 +65,23 @@ class Cell(NamedTuple):
         return record
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Cell:
-        """The cell of a record; what only a later version of wtsbench knows of it is left out."""
-        known = {name: record[name] for name in cls._fields if name in record}
-        return cls(**known | {"others": tuple(known.get("others", ()))})
+    def listed(cls, text: str) -> tuple[Cell, ...]:
+        """The cells of a submission, as the store has them; what only a later version of wtsbench knows is left out.
+
+        Args:
+            text: records in a JSON list. A store takes from its clients whatever they send.
+
+        Raises:
+            ValueError: it is no such list.
+        """
+        records = parsed(text)
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            raise ValueError("it is no list of cells")
+        known = [{name: record[name] for name in cls._fields if name in record} for record in records]
+        return _CELLS.validate_python(known)
+
+
+_CELLS: TypeAdapter[tuple[Cell, ...]] = TypeAdapter(tuple[Cell, ...])
 
 
 def grid_digest(name: str, cells: Iterable[Mapping[str, Any]]) -> str:

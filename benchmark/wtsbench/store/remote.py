@@ -128,7 +128,13 @@ class RemoteEngine:
 
     def put_grid(self, name: str, grid_digest: str, yaml: str, cells: str) -> None:
         """Store a submission of a grid."""
-        self._change("put_grid", {"name": name, "grid_digest": grid_digest, "yaml": yaml, "cells": cells})
+        asked = {"name": name, "grid_digest": grid_digest, "yaml": yaml}
+        if len(cells) <= wire.PIECE:
+            self._change("put_grid", {**asked, "cells": cells})
+            return
+        text = cells.encode()
+        streamed = {**asked, "op": "grid", "bytes": len(text), "schema_version": SCHEMA_VERSION}
+        self._patient(lambda: self._put(streamed, wire.CELLS, wire.pack_cells(text)))
 
     def renew(self, renewal: Renewal) -> Orders:
         """Renew the lease of an attempt."""

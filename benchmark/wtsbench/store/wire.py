@@ -3,7 +3,8 @@
 A record is a header and an Arrow IPC stream; a request to append has one or more records, of one or several tables,
 and one acknowledgement. A small request is one message, the action `append`, which costs a third of a stream. A larger
 one is a `do_put` stream: its descriptor gives the number of records, its rows carry them in pieces, so that no message
-is large and a truncated stream is detected.
+is large and a truncated stream is detected. The cells of a grid travel likewise: in the action `put_grid`, or as the
+UTF-8 of their text in pieces.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ REQUEST_BYTES = 256 * 2**20
 """The largest request that a server takes."""
 PIECES = pa.schema([("header", pa.string()), ("piece", pa.binary())])
 """Only the first piece of a record has a header."""
+CELLS = pa.schema([("piece", pa.binary())])
+"""Of the cells of a grid that are larger than one message."""
 _LENGTHS = struct.Struct("<IQ")
 """Sizes of header and body of a record that is sent as one message, in bytes."""
 _KEYS = ("table", "trial_id", "attempt", "sequence", "schema_version", "digest")
@@ -71,6 +74,36 @@ def pack(batches: Sequence[Batch]) -> Iterator[pa.RecordBatch]:
         for start in range(0, max(1, body.size), PIECE):
             piece = body.slice(start, min(PIECE, body.size - start)).to_pybytes()
             yield pa.record_batch({"header": [header if start == 0 else None], "piece": [piece]}, schema=PIECES)
+
+
+def pack_cells(text: bytes) -> Iterator[pa.RecordBatch]:
+    """The messages of a stream with the cells of a grid.
+
+    Raises:
+        StoreRefused: no server takes so many.
+    """
+    if len(text) > REQUEST_BYTES:
+        raise StoreRefused(
+            f"the cells of the grid take {len(text) // 2**20} MiB, and a server takes {REQUEST_BYTES // 2**20} MiB",
+            remedy="make several grids of it, or submit it to a store in a folder.",
+        )
+    for start in range(0, len(text), PIECE):
+        yield pa.record_batch({"piece": [text[start : start + PIECE]]}, schema=CELLS)
+
+
+def unpack_cells(messages: Iterable[pa.RecordBatch], expected: int) -> str:
+    """The cells out of such a stream, of so many bytes.
+
+    Raises:
+        StoreRefused: it was cut off, or is no text.
+    """
+    content = b"".join(piece or b"" for message in messages for piece in message.column(0).to_pylist())
+    if len(content) != expected:
+        raise StoreRefused(f"the request was cut off: {len(content)} of {expected} bytes came")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise StoreRefused("the cells are no UTF-8") from None
 
 
 def encode(batch: Batch) -> bytes:

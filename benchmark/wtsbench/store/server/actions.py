@@ -22,6 +22,7 @@ from wtsbench.contract.operations import (
 )
 from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.errors import StoreError
+from wtsbench.spec.cell import Cell
 from wtsbench.store import wire
 from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.server.bounds import MESSAGE_SECONDS, RECEIVING, WORKERS, Places, Room
@@ -110,6 +111,8 @@ def _put_grid(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, A
     name, digest, yaml, cells = (str(argument[key]) for key in ("name", "grid_digest", "yaml", "cells"))
     require_version(argument)
     grant.require_grid(name)
+    if grant.limited:
+        _require_cells(cells)
     core.live.call(lambda engine: engine.put_grid(name, digest, yaml, cells), len(yaml) + len(cells))
     return {}
 
@@ -162,6 +165,14 @@ def _taken(kind: type[_Told], argument: dict[str, Any], check: Callable[[_Told],
     except StoreError as error:
         raise StoreRefused(error.message) from None
     return told
+
+
+def _require_cells(cells: str) -> None:
+    """Refuse what is no list of cells: a token for one grid must not keep others from reading the store's reports."""
+    try:
+        Cell.listed(cells)
+    except ValueError:
+        raise StoreRefused("the cells of the grid cannot be read", remedy="submit it with this version.") from None
 
 
 def _status(core: Core, grant: Grant, argument: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The Flight service: carries out clients' requests on the live store, within their rights.
 
-DoPut       append many records (see `wire`), or store a data set with its items
+DoPut       append many records (see `wire`), store a data set with its items, or a grid of many cells
 DoGet       a named table of the store, runs and leases, or one SELECT
 ListFlights, GetFlightInfo
             the tables and their schemas, for any Flight client
@@ -112,19 +112,21 @@ class StoreService:
     # -- writing
 
     async def do_put(self, call: Call) -> None:
-        """Append records or store a data set; the acknowledgement is sent when they are durable."""
+        """Append records, store a data set or a grid; the acknowledgement is sent when they are durable."""
         with self._request(call) as (kind, grant), self._core.room.request() as take:
             self._require_open()
             grant.require_append()
             incoming = Incoming(await call.only())
             asked = question(_descriptor(incoming.descriptor).command)
             operation = asked.get("op")
-            kind.name = str(operation) if operation in ("append", "dataset") else "unknown"
+            kind.name = str(operation) if operation in ("append", "dataset", "grid") else "unknown"
             require_version(asked)
-            if operation not in ("append", "dataset"):
-                raise StoreRefused("what was put is neither records nor a data set")
+            if kind.name == "unknown":
+                raise StoreRefused("what was put is neither records nor a data set nor a grid")
             if operation == "append" and incoming.schema != wire.PIECES:
                 raise StoreRefused("the request has other columns than records have")
+            if operation == "grid" and incoming.schema != wire.CELLS:
+                raise StoreRefused("the request has other columns than the cells of a grid have")
             chunks, size = [], 0
             while (message := await call.receive()) is not None:
                 size += len(message)
@@ -135,6 +137,10 @@ class StoreService:
                 chunks += [] if batch is None else [batch]
             if operation == "append":
                 answer = await self._work(self._append_pieces, grant, asked, chunks)
+            elif operation == "grid":
+                cells = await self._work(wire.unpack_cells, chunks, asked["bytes"])
+                argument = {**asked, "cells": cells}
+                answer = json.dumps(await self._work(ACTIONS["put_grid"], self._core, grant, argument)).encode()
             else:
                 await self._work(self._put_dataset, grant, asked, incoming.schema, chunks)
                 answer = b"{}"
