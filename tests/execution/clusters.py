@@ -162,6 +162,7 @@ provider:
   module: ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider
   gcs_address: "{address}"
   launch_multiple: true
+  use_node_id_as_ip: true
 file_mounts: {{}}
 cluster_synced_files: []
 file_mounts_sync_continuously: false

@@ -110,7 +110,7 @@ def test_leases_that_nobody_sealed_are_forgotten_after_a_day(store: Store, clock
 
 @pytest.mark.parametrize("status", ["done", "failed"])
 def test_sealing_ends_a_lease_and_deletes_what_was_printed(store: Store, status: str) -> None:
-    """Once all of an attempt's records are there, in whatever order they come; its trial may be begun again."""
+    """Once all of an attempt's records are there, in whatever order they come; a failed trial may be begun again."""
     for trial_id in (A, B):
         store.begin_attempt(trial_id, run="toy-1", lease=True)
         renewed(store, trial_id, 1, "one", "two")
@@ -126,7 +126,12 @@ def test_sealing_ends_a_lease_and_deletes_what_was_printed(store: Store, status:
     renewed(store, A, 1, "three", first=3)  # a beat that was on its way
     assert lines_of(store) == []
     assert store.running()["trial_id"].to_pylist() == [B]
-    assert store.begin_attempt(A, run="toy-2", lease=True) == 2
+    if status == "failed":
+        assert store.begin_attempt(A, run="toy-2", lease=True) == 2
+        return
+    with pytest.raises(Held, match="is done") as held:
+        store.begin_attempt(A, run="toy-2", lease=True)
+    assert held.value.by == "toy-1"
 
 
 @in_a_folder
@@ -236,7 +241,9 @@ def test_a_run_is_as_it_was_last_reported(store: Store, clock: Clock) -> None:
     assert ended["started_at"] == begun["started_at"] < ended["seen_at"] == ended["ended_at"]
     store.report_run(first)
     store.report_run(report(state="failed", done=6, detail="out of memory"))
-    assert {**run_of(store), "seen_at": ended["seen_at"]} == ended
+    silent = run_of(store)["silent_s"]
+    assert {**run_of(store), "seen_at": ended["seen_at"], "silent_s": 0.0} == {**ended, "silent_s": 0.0}
+    assert silent <= run_of(store)["silent_s"]
     assert store.run_yaml(RUN) == "name: toy"
     assert store.run_yaml("none") is None
     store.report_run(report("other-1", grid="other", state="queued", cluster=None))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.store.making import trial_id_of
 from tests.store.servers import asking_with, serving
-from tests.store.supervising import RUN, A, renewed, report
+from tests.store.supervising import RUN, renewed, report
 from tests.store.test_whole import fill, tables_of
 from tests.store.version_4 import STATEMENTS
 from wtsbench.contract.schemas import SCHEMA_VERSION
@@ -20,7 +20,7 @@ from wtsbench.store.upkeep import verbs as upkeep
 from wtsbench.store.upkeep.backup import restore
 from wtsbench.store.wire import Held
 
-B, C = (trial_id_of(name) for name in "bc")
+B, C, D, E = (trial_id_of(name) for name in "bcde")
 _NO_ATTEMPT = "a lease of an attempt that is unknown or has ended"
 
 
@@ -28,9 +28,9 @@ def _busy(folder: Path) -> Store:
     """A good store in which two attempts are being run."""
     opened = fill(folder)
     opened.report_run(report(yaml="name: toy"))
-    for trial_id in (A, B):
+    for trial_id in (D, E):
         renewed(opened, trial_id, opened.begin_attempt(trial_id, run=RUN, lease=True), "one", "two")
-    opened.cancel(RUN, [A])
+    opened.cancel(RUN, [D])
     return opened
 
 
@@ -48,10 +48,10 @@ def test_what_happens_now_is_no_part_of_exports_and_merges(tmp_path: Path) -> No
         assert merged.runs().num_rows == merged.running().num_rows == 0
     assert not restore(tmp_path / "one.duckdb", tmp_path / "restored").wrong
     restored = open_store(str(tmp_path / "restored"))
-    assert restored.runs().equals(busy.runs())
+    assert restored.runs().drop_columns("silent_s").equals(busy.runs().drop_columns("silent_s"))
     assert restored.running().equals(busy.running())
     with pytest.raises(Held):
-        restored.begin_attempt(A, run="other", lease=True)
+        restored.begin_attempt(D, run="other", lease=True)
 
 
 @pytest.mark.parametrize(

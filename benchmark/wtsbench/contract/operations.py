@@ -60,10 +60,11 @@ RUNS = pa.schema(
         pa.field("detail", pa.string()),
         pa.field("cancelled", pa.bool_(), nullable=False),
         pa.field("resumed", pa.int32(), nullable=False),
+        pa.field("silent_s", pa.float64(), nullable=False),
     ]
 )
-"""Columns of `Store.runs`. `owner` is the name of the token that began the run; `cancelled` says that somebody asked to
-cancel all of it."""
+"""Columns of `Store.runs`. `silent_s` is the seconds since `seen_at`, by the store's clock; `owner` is the name of the
+token that began the run; `cancelled` says that somebody asked to cancel all of it."""
 RUNNING = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from typing import Any
 
 from wtsbench.contract.operations import LEASE_SECONDS
 from wtsbench.errors import SpecError
 from wtsbench.spec.cell import Cell
 from wtsbench.store.client import Store
 
-LOST_AFTER = timedelta(seconds=LEASE_SECONDS)
 _ENDED = ("done", "failed", "cancelled")
 
 
@@ -41,6 +41,8 @@ class StoredRun:
     cancelled: bool
     """Whether somebody asked for its end."""
     resumed: int
+    silent_s: float
+    """Seconds since it was last heard of."""
 
     @property
     def ended(self) -> bool:
@@ -50,14 +52,12 @@ class StoredRun:
 
 def stored_runs(store: Store) -> list[StoredRun]:
     """All runs, the oldest first."""
-    rows = store.runs().to_pylist()
-    now = max([datetime.now(UTC), *(row["seen_at"] for row in rows)])
-    return [StoredRun(**{**row, "state": _state(row["state"], row["seen_at"], now)}) for row in rows]
+    return [StoredRun(**{**row, "state": _state(row)}) for row in store.runs().to_pylist()]
 
 
-def _state(state: str, seen_at: datetime, now: datetime) -> str:
-    silent = now - seen_at > LOST_AFTER
-    return "lost" if state == "running" and silent else state
+def _state(row: Mapping[str, Any]) -> str:
+    lost = row["state"] == "running" and row["silent_s"] > LEASE_SECONDS
+    return "lost" if lost else str(row["state"])
 
 
 def run_of(store: Store, name: str) -> StoredRun:

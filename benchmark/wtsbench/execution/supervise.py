@@ -61,8 +61,10 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
         attempt = store.begin_attempt(
             job.trial_id, run=job.run, shared_id=job.spec.shared_id, host=platform.node(), lease=True
         )
-    except Held as held:
-        return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, held_by=held.by)
+    except Held as held:  # or it was done since the look above
+        done = bool(done_trials(store, [job.trial_id]))
+        by = None if done else held.by
+        return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=done, held_by=by)
     folder = AttemptFolder.of(Path(job.spool), job.trial_id, attempt)
     with writable(folder), folder.owned(wait=_SWEEP_SECONDS) as owned:
         if not owned:

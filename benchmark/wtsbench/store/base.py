@@ -83,7 +83,7 @@ class Store(ABC):
                 by itself or because the attempt is sealed.
 
         Raises:
-            Held: with `lease`, another attempt at the trial has a lease, whichever run it is of.
+            Held: with `lease`, the trial is done, or another attempt has a lease, whichever run it is of.
         """
         request = uuid.uuid4().hex  # if the answer is lost, a repeated request gets the same number
         return self._ask(
@@ -194,7 +194,7 @@ class Store(ABC):
     def running(self) -> pa.Table:
         """Attempts with a lease, by trial id and attempt, in the columns of `operations.RUNNING`.
 
-        One whose lease has ended is listed until another attempt takes its trial, or for a day.
+        One whose lease has ended is not listed: nobody has renewed it for LEASE_SECONDS.
         """
         return self._look(Look("running"))
 

@@ -46,8 +46,11 @@ def claimed(db: duckdb.DuckDBPyConnection, trial_id: str, request: str | None, n
         The attempt that the same request has begun before, its lease renewed; None if there is none.
 
     Raises:
-        Held: another attempt has a lease that has not ended. Nothing was changed.
+        Held: the trial is done, or another attempt has a lease that has not ended. Nothing was changed.
     """
+    done = _row(db, "SELECT k.run FROM done AS d JOIN attempt_keys AS k USING (key) WHERE d.trial_id = ?", [trial_id])
+    if done is not None:
+        raise Held(f"trial {trial_id[:12]} is done", remedy="take its result.", by=done[0] or "")
     rows = db.execute(
         "SELECT attempt, key, run, request, until FROM operations.leases WHERE trial_id = ? ORDER BY until DESC",
         [trial_id],

@@ -201,11 +201,15 @@ class Look:
         return _LOOKS[self.what][1]
 
 
+_NOW = "epoch_us(now())"
+"""The store's clock. Its times have no zone, and are in UTC."""
+_SILENT = f"({_NOW} - epoch_us(seen_at)) / 1e6 AS silent_s"
 _LOOKS: dict[str, tuple[str, pa.Schema]] = {
-    "runs": (f"SELECT {', '.join(RUNS.names)} FROM operations.runs ORDER BY started_at, run", RUNS),
+    "runs": (f"SELECT {', '.join(RUNS.names[:-1])}, {_SILENT} FROM operations.runs ORDER BY started_at, run", RUNS),
     "yaml": ("SELECT yaml FROM operations.runs WHERE run = ?::VARCHAR", pa.schema([("yaml", pa.string())])),
     "running": (
-        f"SELECT {', '.join(RUNNING.names)} FROM operations.leases ORDER BY trial_id, attempt",
+        f"SELECT {', '.join(RUNNING.names)} FROM operations.leases WHERE epoch_us(until) > {_NOW}"
+        " ORDER BY trial_id, attempt",
         RUNNING,
     ),
     "printed": (
