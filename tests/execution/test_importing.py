@@ -378,7 +378,7 @@ def test_a_token_of_one_grid_imports_into_that_grid_only(tmp_path: Path, monkeyp
 
     try:
         assert import_into("lab").cells == 1
-        with pytest.raises(StoreError, match="may not begin attempts of run other"):
+        with pytest.raises(StoreError, match="may write of runs of grid lab, not of other"):
             import_into("other")
     finally:
         server.stop(signal.SIGTERM)
