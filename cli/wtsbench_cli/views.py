@@ -45,11 +45,13 @@ class QuietView:
 
     def take(self, event: Event) -> None:
         """Show an event."""
-        from wtsbench.execution.events import Planned, Preparing, Stopping
+        from wtsbench.execution.events import LeftOut, Planned, Preparing, Stopping
 
         match event:
             case Stopping():
                 self.stopping()
+            case LeftOut():
+                self.warn(visible(f"node {event.node} gets no trials: {event.why}; see `wtsbench doctor --ray`"))
             case Preparing():
                 self.note(event.text)
             case Planned():
@@ -64,6 +66,10 @@ class QuietView:
 
     def note(self, text: str) -> None:
         """Show a step of the preparation."""
+
+    def warn(self, text: str) -> None:
+        """Show what the user should know and the submission goes on without."""
+        print(text, flush=True)
 
     def begin(self, session: Session) -> None:
         """Show the plan."""
@@ -160,6 +166,10 @@ class LiveView(QuietView):
     def note(self, text: str) -> None:
         """Show a step of the preparation until the next one."""
         self._doing, self._since = text, time.monotonic()
+
+    def warn(self, text: str) -> None:
+        """Show it above the lines that change."""
+        self._print((text, "yellow"))
 
     def begin(self, session: Session) -> None:
         """Print the header, above the lines that change."""

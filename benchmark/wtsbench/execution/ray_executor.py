@@ -9,6 +9,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ import ray
 import ray.exceptions
 
 from wtsbench.errors import ClusterError, UserError
+from wtsbench.execution.events import LeftOut
 from wtsbench.execution.fitting import fitting, misfit
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.known import done_trials
+from wtsbench.execution.node_facts import Question
+from wtsbench.execution.preflight import Survey, admitted
 from wtsbench.execution.progress import share_of
 from wtsbench.execution.ray_access import settled
 from wtsbench.execution.ray_health import Health, end_with_parent
@@ -36,24 +40,40 @@ _COUNT_SECONDS = 5.0
 class RayExecutor:
     """Runs jobs as Ray tasks on a cluster, or on a local Ray that lives as long as the executor."""
 
-    def __init__(self, address: str | None, resources: Resources) -> None:
+    def __init__(self, address: str | None, resources: Resources, question: Question | None = None) -> None:
         """Connect to the cluster at `address`, or start Ray here.
 
+        Args:
+            address: None starts Ray here.
+            resources: of one trial.
+            question: what every node is asked before it gets trials; those that would fail them get none. None asks
+                nothing.
+
         Raises:
-            ClusterError: no cluster answers at the address, or Ray cannot be started, or no node is large enough.
+            ClusterError: no cluster answers at the address, or Ray cannot be started, or no node is large enough, or
+                none of those that are can run the trials.
         """
         self._resources = resources
         self._tasks: dict[Any, Job] = {}
         self._stopping = False
         self._slots, self._counted = 1, -math.inf
+        self.left_out: tuple[LeftOut, ...] = ()
+        """Nodes that get no trials, because they would fail them."""
+        self._avoided: set[str] = set()
         with contextlib.ExitStack() as connection:
-            connection.enter_context(settled(address))
-            _connect(address)
-            connection.callback(ray.shutdown)
+            connection.enter_context(connected(address))
             self._task = ray.remote(max_retries=0, max_calls=0)(_supervise)
             self._health = None if (address or "").startswith("ray://") else Health.here(local=address is None)
             self._check_fits()
+            if question is not None:
+                self._leave_out(admitted(question, resources))
             self._connection = connection.pop_all()
+
+    def _leave_out(self, survey: Survey) -> None:
+        self.left_out = tuple(
+            LeftOut(node=node.name, why="; ".join(fault.found for fault in survey.why(node))) for node in survey.failing
+        )
+        self._avoided = {node.id for node in survey.failing}
 
     def _check_fits(self) -> None:
         fault = misfit(_nodes(), self._resources)
@@ -70,7 +90,7 @@ class RayExecutor:
         answers = self._health is None or self._health.answers()
         if answers and time.monotonic() - self._counted > _COUNT_SECONDS:
             self._counted = time.monotonic()
-            self._slots = max(1, sum(fitting(node, self._resources) for node in _nodes()))
+            self._slots = max(1, sum(fitting(node, self._resources) for node in _nodes(self._avoided)))
         return self._slots
 
     def start(self, job: Job) -> None:
@@ -80,6 +100,8 @@ class RayExecutor:
             options["num_gpus"] = job.resources.gpus
         if job.resources.memory:
             options["memory"] = job.resources.memory
+        if self._avoided:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._avoided))})"}
         self._tasks[self._task.options(**options).remote(job)] = job
 
     def wait(self, timeout: float) -> list[Receipt]:
@@ -132,6 +154,21 @@ class RayExecutor:
         self._connection.close()
 
 
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Connect this process to the cluster at an address, or start Ray here (None), until the end of the block.
+
+    Raises:
+        ClusterError: no cluster answers at the address, or Ray cannot be started.
+    """
+    with settled(address):
+        _connect(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
 def _connect(address: str | None) -> None:
     # Ray's processes are children of this one, in its terminal. A terminal that closes would end them with SIGHUP, and
     # the trials too, which this process wants to end cleanly. They inherit the signals blocked here.
@@ -179,10 +216,10 @@ def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) 
     return Receipt(trial_id=job.trial_id, attempt=last, failure=None if done else failure, seconds=0.0)
 
 
-def _nodes() -> list[dict[str, float]]:
+def _nodes(avoided: Collection[str] = ()) -> list[dict[str, float]]:
     """What each living node of the cluster offers, by resource; memory in bytes."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in nodes if node["Alive"]]
+    return [node["Resources"] for node in nodes if node["Alive"] and node["NodeID"] not in avoided]
 
 
 def _first_line(error: Exception) -> str:
