@@ -68,7 +68,8 @@ def doctor(
 
 
 def _has_nodes(address: str | None) -> bool:
-    return address is not None and not address.startswith("ray://")
+    """Whether this process can become part of the cluster; by its dashboard or Ray's client it cannot."""
+    return address is not None and "://" not in address
 
 
 def _survey(place: Place, grid: str | None, sandbox: SandboxName, checks: list[Check], *, quiet: bool) -> Survey | None:

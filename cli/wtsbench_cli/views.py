@@ -51,7 +51,7 @@ class QuietView:
             case Stopping():
                 self.stopping()
             case LeftOut():
-                self.warn(visible(f"node {event.node} gets no trials: {event.why}; see `wtsbench doctor --ray`"))
+                self.remark(f"node {event.node} gets no trials: {event.why}; see `wtsbench doctor --ray`")
             case Preparing():
                 self.note(event.text)
             case Planned():
@@ -67,9 +67,8 @@ class QuietView:
     def note(self, text: str) -> None:
         """Show a step of the preparation."""
 
-    def warn(self, text: str) -> None:
-        """Show what the user should know and the submission goes on without."""
-        print(text, flush=True)
+    def remark(self, text: str) -> None:
+        """Show something about the run as a whole."""
 
     def begin(self, session: Session) -> None:
         """Show the plan."""
@@ -128,6 +127,10 @@ class LineView(QuietView):
         """Show a step of the preparation."""
         print(text, flush=True)
 
+    def remark(self, text: str) -> None:
+        """Print a line about the run."""
+        print(visible(text), flush=True)
+
     def begin(self, session: Session) -> None:
         """Print the header, one fact per line."""
         for name, text in header(session):
@@ -167,9 +170,9 @@ class LiveView(QuietView):
         """Show a step of the preparation until the next one."""
         self._doing, self._since = text, time.monotonic()
 
-    def warn(self, text: str) -> None:
-        """Show it above the lines that change."""
-        self._print((text, "yellow"))
+    def remark(self, text: str) -> None:
+        """Print a line about the run, above the lines that change."""
+        self._print((visible(text), "yellow"))
 
     def begin(self, session: Session) -> None:
         """Print the header, above the lines that change."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from wtsbench.execution.node_facts import About, Facts, Installation, Question
+from wtsbench.execution.node_answers import About, Facts, Installation, Question
 from wtsbench.execution.ray_access import UV_RUN
 
 GIB = 2**30
@@ -222,6 +222,8 @@ def _room(facts: Facts, question: Question) -> Iterator[_Found]:
 
 
 def _gpus(node: Node, facts: Facts, question: Question) -> Iterator[_Found]:
+    if not (question.gpus or question.thorough):
+        return
     offered = int(node.offers.get("GPU", 0))
     state: Literal["fail", "warn"] = "fail" if question.gpus else "warn"
     if not offered:

@@ -20,7 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from wtsbench.errors import ClusterError
 from wtsbench.execution.environment import environment_of
 from wtsbench.execution.fitting import fitting
-from wtsbench.execution.node_facts import Facts, Question, boot_id, installation, store_file
+from wtsbench.execution.node_answers import Facts, Question
+from wtsbench.execution.node_facts import boot_id, installation, store_file
 from wtsbench.execution.node_faults import Clock, Fault, Here, Node, faults_of, told
 from wtsbench.execution.ray_access import workers_by_uv
 from wtsbench.images.pins import resolve_image
@@ -257,7 +258,8 @@ def _probe() -> Callable[[dict[str, Any]], dict[str, Any]]:
             import wtsbench
 
             said["wtsbench"] = wtsbench.__version__
-            from wtsbench.execution.node_facts import Question, facts
+            from wtsbench.execution.node_answers import Question
+            from wtsbench.execution.node_facts import facts
 
             said["facts"] = facts(Question.model_validate(question)).model_dump(mode="json")
         except Exception as error:  # noqa: BLE001  # whatever is wrong with an installation is what is asked for

@@ -22,7 +22,7 @@ from wtsbench.execution.events import LeftOut
 from wtsbench.execution.fitting import fitting, misfit
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.known import done_trials
-from wtsbench.execution.node_facts import Question
+from wtsbench.execution.node_answers import Question
 from wtsbench.execution.preflight import Survey, admitted
 from wtsbench.execution.progress import share_of
 from wtsbench.execution.ray_access import settled
@@ -33,6 +33,8 @@ from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
 from wtsbench.store.client import open_store
 
+_NODE_LABEL = "ray.io/node-id"
+"""A label that Ray gives every node."""
 _COUNT_SECONDS = 5.0
 """Between two counts of the nodes: asking a GCS that has just died blocks until Ray ends this process."""
 
@@ -59,7 +61,7 @@ class RayExecutor:
         self._slots, self._counted = 1, -math.inf
         self.left_out: tuple[LeftOut, ...] = ()
         """Nodes that get no trials, because they would fail them."""
-        self._avoided: set[str] = set()
+        self._aside: set[str] = set()
         with contextlib.ExitStack() as connection:
             connection.enter_context(connected(address))
             self._task = ray.remote(max_retries=0, max_calls=0)(_supervise)
@@ -73,7 +75,7 @@ class RayExecutor:
         self.left_out = tuple(
             LeftOut(node=node.name, why="; ".join(fault.found for fault in survey.why(node))) for node in survey.failing
         )
-        self._avoided = {node.id for node in survey.failing}
+        self._aside = {node.id for node in survey.failing}
 
     def _check_fits(self) -> None:
         fault = misfit(_nodes(), self._resources)
@@ -90,7 +92,7 @@ class RayExecutor:
         answers = self._health is None or self._health.answers()
         if answers and time.monotonic() - self._counted > _COUNT_SECONDS:
             self._counted = time.monotonic()
-            self._slots = max(1, sum(fitting(node, self._resources) for node in _nodes(self._avoided)))
+            self._slots = max(1, sum(fitting(node, self._resources) for node in _nodes(without=self._aside)))
         return self._slots
 
     def start(self, job: Job) -> None:
@@ -100,8 +102,8 @@ class RayExecutor:
             options["num_gpus"] = job.resources.gpus
         if job.resources.memory:
             options["memory"] = job.resources.memory
-        if self._avoided:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._avoided))})"}
+        if self._aside:
+            options["label_selector"] = {_NODE_LABEL: f"!in({','.join(sorted(self._aside))})"}
         self._tasks[self._task.options(**options).remote(job)] = job
 
     def wait(self, timeout: float) -> list[Receipt]:
@@ -216,10 +218,10 @@ def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) 
     return Receipt(trial_id=job.trial_id, attempt=last, failure=None if done else failure, seconds=0.0)
 
 
-def _nodes(avoided: Collection[str] = ()) -> list[dict[str, float]]:
-    """What each living node of the cluster offers, by resource; memory in bytes."""
+def _nodes(*, without: Collection[str] = ()) -> list[dict[str, float]]:
+    """What each living node of the cluster offers, by resource; memory in bytes. Ids in `without` are left out."""
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in nodes if node["Alive"] and node["NodeID"] not in avoided]
+    return [node["Resources"] for node in nodes if node["Alive"] and node["NodeID"] not in without]
 
 
 def _first_line(error: Exception) -> str:
