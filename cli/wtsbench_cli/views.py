@@ -45,11 +45,13 @@ class QuietView:
 
     def take(self, event: Event) -> None:
         """Show an event."""
-        from wtsbench.execution.events import Planned, Preparing, SetAside, Stopping, Yielding
+        from wtsbench.execution.events import LeftOut, Planned, Preparing, SetAside, Stopping, Yielding
 
         match event:
             case Stopping():
                 self.stopping()
+            case LeftOut():
+                self.remark(f"node {event.node} gets no trials: {event.why}; see `wtsbench doctor --ray`")
             case Preparing():
                 self.note(event.text)
             case Yielding():

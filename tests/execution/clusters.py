@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -60,28 +61,44 @@ class Cluster:
         kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
         return {**kept, "HOME": str(self._home), "WTSBENCH_CACHE": str(cache_folder())}
 
-    def start(self, *, cpus: int = 0, grows_to: int = 0) -> None:
+    def start(self, *, cpus: int = 0, grows_to: int = 0, program: str = _START) -> None:
         """Start the head.
 
         Args:
-            cpus: its own.
+            cpus: that it offers.
             grows_to: nodes of one core that Ray's autoscaler adds where tasks wait, at most.
+            program: in place of `ray`.
         """
         options = f"--head --port={self.port} --dashboard-port={self.dashboard} --num-cpus={cpus}"
+        variables = {}
         if grows_to:
             config = self._folder / "autoscaling.yaml"
             config.write_text(_GROWING.format(nodes=grows_to, address=self.address))
             options += f" --autoscaling-config={config}"
-            self._variables["RAY_OVERRIDE_NODE_ID_FOR_TESTING"] = _HEAD_ID
-        self._start("head", options)
+            variables = {
+                "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+                "RAY_FAKE_CLUSTER": "1",  # nodes that the autoscaler adds are of this machine
+                "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD_ID,
+            }
+        self._start("head", options, (), variables, program=program)
 
-    def add(self, name: str, *, cpus: int = 1, gpus: int = 0) -> None:
-        """Start another node."""
-        self._start(name, f"--address={self.address} --num-cpus={cpus} --num-gpus={gpus}")
+    def add(self, name: str, *, cpus: int = 1, gpus: int = 0, within: Sequence[str] = (), **variables: str) -> None:
+        """Start another node.
+
+        Args:
+            name: for this class, and of its folder.
+            cpus: that it offers.
+            gpus: that it offers, whether it has them or not.
+            within: a command that the node is started by, as in namespaces of its own.
+            variables: of this node's environment; an empty one is unset.
+        """
+        self._start(name, f"--address={self.address} --num-cpus={cpus} --num-gpus={gpus}", within, variables)
 
     def kill(self, name: str) -> None:
-        """End all processes of a node at once, as if its power was cut."""
-        process = self._nodes.pop(name)
+        """End all processes of a node at once, as if its power was cut; one that never started has none."""
+        process = self._nodes.pop(name, None)
+        if process is None:
+            return
         parts = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         for part in parts:
             part.suspend()  # so that none starts anything while the others end
@@ -101,23 +118,31 @@ class Cluster:
                 part.kill()
         shutil.rmtree(self._place, ignore_errors=True)
 
-    def _start(self, name: str, options: str) -> None:
+    def _start(
+        self,
+        name: str,
+        options: str,
+        within: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+        *,
+        program: str = _START,
+    ) -> None:
         home = self._folder / name
         home.mkdir(exist_ok=True)
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         words = ["start", "--block", "--disable-usage-stats", "--dashboard-agent-listen-port", str(free_port())]
+        environment = {
+            **self.client,
+            "RAY_AUTH_MODE": "token",
+            "PATH": path,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "WTSBENCH_SPOOL": str(home / "spool"),
+            **self._variables,
+            **(variables or {}),
+        }
         process = subprocess.Popen(
-            [sys.executable, "-c", _START, *words, f"--temp-dir={self._place}", *options.split()],
-            env={
-                **self.client,
-                "RAY_AUTH_MODE": "token",
-                "RAY_FAKE_CLUSTER": "1",  # nodes that the autoscaler adds are of this machine
-                "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-                "PATH": path,
-                "PYTHONPATH": os.pathsep.join(sys.path),
-                "WTSBENCH_SPOOL": str(home / "spool"),
-                **self._variables,
-            },
+            [*within, sys.executable, "-c", program, *words, f"--temp-dir={self._place}", *options.split()],
+            env={key: value for key, value in environment.items() if value},
             cwd=home,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -28,6 +28,14 @@ class Planned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A node of the cluster gets no trials, because it would fail them; it was asked before any trial ran."""
+
+    node: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Started:
     """A trial runs from now on."""
 
@@ -112,5 +120,5 @@ class Stopping:
 
 
 TrialEvent = Started | Progressed | Done | Failed | Held | Blocked | Cancelled
-Event = Preparing | Planned | TrialEvent | Yielding | SetAside | Stopping
+Event = Preparing | Planned | LeftOut | TrialEvent | Yielding | SetAside | Stopping
 Listener = Callable[[Event], None]

@@ -8,7 +8,9 @@ https://docs.ray.io/en/latest/ray-security/token-auth.html
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import platform
 import secrets
 import socket
 import subprocess
@@ -25,7 +27,7 @@ _ANSWER_SECONDS = 20.0
 """Time limit of the probe's process, which loads Ray; a cluster itself answers within milliseconds."""
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _DEFAULT_FILE = "~/.ray/auth_token"
-_UV_RUN = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
+UV_RUN = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 _ELSEWHERE = "check --ray / RAY_ADDRESS, or run without a cluster with --executor in-process."
 _GET_TOKEN = (
     f"`ray get-auth-token` prints the cluster's token on a machine that has it: keep it here in {_DEFAULT_FILE},\n"
@@ -40,7 +42,8 @@ def token_for(address: str) -> str | None:
 
     Raises:
         ClusterError: no cluster answers; or it requires a token and there is none, or a wrong one; or the user's
-            settings say to send a token and the cluster requires none, or the other way round.
+            settings say to send a token and the cluster requires none, or the other way round; or it has another
+            version of Ray or Python than this process.
     """
     web = address.startswith(("http://", "https://"))
     if not web:
@@ -94,7 +97,7 @@ def settled(address: str | None) -> Iterator[None]:
             changes |= {_MODE: "token", _TOKEN: secrets.token_hex(32)}
     elif not address.startswith("ray://"):  # Ray's client is not installed by default; it reads RAY_AUTH_MODE
         changes[_MODE] = "disabled" if token_for(address) is None else "token"
-    if _UV_RUN not in os.environ:
+    if UV_RUN not in os.environ:
         # Under `uv run` Ray would start every worker with `uv run` too, in a copy of the working folder: without a
         # network, or with packages that are not in pyproject.toml, workers silently never start. Here they use the
         # driver's interpreter. Ray reads the variable when it is imported, hence the constant.
@@ -107,6 +110,13 @@ def settled(address: str | None) -> Iterator[None]:
         yield
     finally:
         _set(before)
+
+
+def workers_by_uv() -> bool:
+    """Whether Ray is to start every worker with `uv run`: this process was, and the user's environment asks for it."""
+    from ray._private.runtime_env.uv_runtime_env_hook import _get_uv_run_cmdline
+
+    return os.environ.get(UV_RUN, "").lower() in ("1", "true") and bool(_get_uv_run_cmdline())
 
 
 def _set(variables: Mapping[str, str | None]) -> None:
@@ -133,6 +143,12 @@ def _ask(address: str, mode: str) -> int:
         )
     except subprocess.TimeoutExpired:
         raise ClusterError(f"no Ray cluster answers at {address}", remedy=_ELSEWHERE) from None
+    if probe.returncode == ray_probe.OTHER_VERSIONS:
+        raise ClusterError(
+            f"the Ray cluster at {address} is {probe.stdout.strip().splitlines()[-1]}, and here is {_versions_here()}",
+            remedy="use the cluster's versions here, the patch level of Python included (`uv venv --python VERSION` "
+            "makes an environment with one), or start the cluster with those from here.",
+        )
     if probe.returncode not in (ray_probe.ANSWERED, ray_probe.REFUSED, ray_probe.NO_TOKEN):
         last = (probe.stderr.strip().splitlines() or [f"exit code {probe.returncode}"])[-1]
         raise ClusterError(f"no Ray cluster answers at {address}: {last}", remedy=_ELSEWHERE)
@@ -172,6 +188,10 @@ def _own_token() -> str | None:
         return path.read_text(encoding="utf-8").strip() or None
     except (OSError, ValueError):
         return None
+
+
+def _versions_here() -> str:
+    return f"Ray {importlib.metadata.version('ray')} on Python {platform.python_version()}"
 
 
 def _require_listener(address: str) -> None:

@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ import ray
 import ray.exceptions
 
 from wtsbench.errors import ClusterError, UserError
+from wtsbench.execution.events import LeftOut
 from wtsbench.execution.fitting import fitting, misfit
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.known import done_trials
+from wtsbench.execution.node_answers import Question
+from wtsbench.execution.preflight import Survey, admitted
 from wtsbench.execution.progress import share_of
 from wtsbench.execution.ray_access import settled
 from wtsbench.execution.ray_health import Health, end_with_parent
@@ -39,33 +42,51 @@ _COUNT_SECONDS = 5.0
 class RayExecutor:
     """Runs jobs as Ray tasks on a cluster, or on a local Ray that lives as long as the executor."""
 
-    def __init__(self, address: str | None, resources: Resources, *, autoscale: bool = False) -> None:
+    def __init__(
+        self,
+        address: str | None,
+        resources: Resources,
+        question: Question | None = None,
+        *,
+        autoscale: bool = False,
+    ) -> None:
         """Connect to the cluster at `address`, or start Ray here.
 
         Args:
-            address: of the cluster.
-            resources: of one job.
+            address: None starts Ray here.
+            resources: of one trial.
+            question: what every node is asked before it gets trials; those that would fail them get none. None asks
+                nothing.
             autoscale: the cluster adds nodes where tasks wait, so give it more of them than its nodes can run now.
 
         Raises:
-            ClusterError: no cluster answers at the address, or Ray cannot be started, or no node is large enough.
+            ClusterError: no cluster answers at the address, or Ray cannot be started, or no node is large enough, or
+                none of those that are can run the trials.
         """
         self._resources = resources
         self._autoscale = autoscale
         self._tasks: dict[Any, Job] = {}
         self._stopping = False
-        self._aside: set[str] = set()
         self._slots, self._counted = 1, -math.inf
+        self.left_out: tuple[LeftOut, ...] = ()
+        """Nodes that get no trials, because they would fail them."""
+        self._aside: set[str] = set()
         with contextlib.ExitStack() as connection:
-            connection.enter_context(settled(address))
-            _connect(address)
-            connection.callback(ray.shutdown)
+            connection.enter_context(connected(address))
             self._task = ray.remote(max_retries=0, max_calls=0)(_supervise)
             self._health = None if (address or "").startswith("ray://") else Health.here(local=address is None)
             if not autoscale:
                 self._check_fits()
             self.cluster = None if address is None else ray.get_runtime_context().gcs_address
+            if question is not None and misfit(_nodes(), resources) is None:
+                self._leave_out(admitted(question, resources))
             self._connection = connection.pop_all()
+
+    def _leave_out(self, survey: Survey) -> None:
+        self.left_out = tuple(
+            LeftOut(node=node.name, why="; ".join(fault.found for fault in survey.why(node))) for node in survey.failing
+        )
+        self._aside = {node.id for node in survey.failing}
 
     def _check_fits(self) -> None:
         fault = misfit(_nodes(), self._resources)
@@ -153,6 +174,21 @@ class RayExecutor:
     def close(self) -> None:
         """Leave the cluster; a local Ray ends with it."""
         self._connection.close()
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Connect this process to the cluster at an address, or start Ray here (None), until the end of the block.
+
+    Raises:
+        ClusterError: no cluster answers at the address, or Ray cannot be started.
+    """
+    with settled(address):
+        _connect(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str | None) -> None:

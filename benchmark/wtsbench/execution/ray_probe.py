@@ -5,9 +5,10 @@ something else listens, and ends a process that should send a token and has none
 """
 
 import sys
+from typing import Any
 
-ANSWERED, REFUSED, NO_TOKEN = 0, 10, 11
-"""Exit codes; any other means that no cluster answers."""
+ANSWERED, REFUSED, NO_TOKEN, OTHER_VERSIONS = 0, 10, 11, 12
+"""Exit codes; any other means that no cluster answers. At the last, standard output names the cluster's versions."""
 
 
 def main(address: str) -> int:
@@ -35,7 +36,24 @@ def main(address: str) -> int:
         GcsClient(address=gcs).check_alive([], timeout=5)
     except AuthenticationError:
         return REFUSED
-    return ANSWERED
+    return ANSWERED if _same_versions(GcsClient(address=gcs)) else OTHER_VERSIONS
+
+
+def _same_versions(gcs: Any) -> bool:
+    """Whether Ray would let this process in, whose Ray and Python must be the cluster's."""
+    from ray._common.usage.usage_lib import get_cluster_metadata
+    from ray._private.utils import check_version_info
+
+    try:
+        about = get_cluster_metadata(gcs)
+    except AttributeError:  # a cluster that was never told its versions has none
+        return True
+    try:
+        check_version_info(about, "this machine")
+    except RuntimeError:
+        print(f"Ray {about['ray_version']} on Python {about['python_version']}")
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -250,7 +250,7 @@ def _start(session: Session, specs: list[TrialSpec], listener: Listener) -> Exec
             listener(Preparing(text=f"models: {', '.join(sorted(model.name for model in models.values()))}"))
             fetching = {model.name: pool.submit(fetch, model) for model in models.values()}
         listener(Preparing(text=_starting(session)))
-        executor = _executor(session)
+        executor = _executor(session, listener)
         waiting = dict(fetching)
         while waiting:
             for name in [name for name, future in waiting.items() if future.done()]:
@@ -343,10 +343,15 @@ def _starting(session: Session) -> str:
     return f"connecting to Ray at {session.options.ray}" if session.options.ray else "starting Ray on this machine"
 
 
-def _executor(session: Session) -> Executor:
+def _executor(session: Session, listener: Listener) -> Executor:
     resources = session.grid.resources
     if session.options.executor == "in-process":
         return InProcessExecutor.of(resources)
-    from wtsbench.execution.ray_executor import RayExecutor  # importing ray takes half a second
+    from wtsbench.execution.preflight import question_for  # importing ray takes half a second
+    from wtsbench.execution.ray_executor import RayExecutor
 
-    return RayExecutor(session.options.ray, resources, autoscale=session.options.autoscale)
+    question = question_for(session)
+    executor = RayExecutor(session.options.ray, resources, question, autoscale=session.options.autoscale)
+    for left_out in executor.left_out:
+        listener(left_out)
+    return executor

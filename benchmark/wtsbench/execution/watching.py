@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from tqdm.auto import tqdm
 
-from wtsbench.execution.events import Done, Event, Failed, Listener, Planned, Preparing, Started, Stopping
+from wtsbench.execution.events import Done, Event, Failed, LeftOut, Listener, Planned, Preparing, Started, Stopping
 from wtsbench.execution.interruption import Interruption
 from wtsbench.execution.scheduler import Summary
 from wtsbench.execution.session import Session, submit
@@ -67,6 +67,8 @@ class Bar:
                 self._bar.reset(total=report.total)
                 self._bar.update(report.stored)
                 self._bar.set_description_str(event.session.grid.name)
+            case LeftOut():
+                self._bar.write(f"node {event.node} gets no trials: {event.why}")
             case Started():
                 self._bar.set_description_str(title(event.trial))
             case Done():

@@ -1,4 +1,4 @@
-"""Fetches exact weights into a folder on this machine."""
+"""Fetches exact weights into a folder on this machine, or says whether that could be done."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import wtsbench
 from wtsbench.errors import ModelError
 from wtsbench.files import exclusive
+from wtsbench.models import external, hub
 from wtsbench.models.embedded import recipe_digest
-from wtsbench.models.hub import snapshot
 from wtsbench.models.layout import check_folder, file_digests, folder_revision, needed
 from wtsbench.settings import cache_folder
 from wtsbench.spec.trial import ModelRef
+
+Standing = Literal["here", "reachable", "not asked"]
+"""Where a model is for this machine: on it, or where it can be fetched or built when it is needed."""
+_READ_BYTES = 2**30
+"""A model folder up to this size is read to see whether it is the one that was planned."""
 
 
 def fetch(model: ModelRef) -> Path:
@@ -29,10 +35,40 @@ def fetch(model: ModelRef) -> Path:
     """
     assert model.trained, "a model that wtsbench does not train has no weights"
     if model.kind == "hub":
-        return _verified(snapshot(model.id, model.revision), model)
+        return _verified(hub.snapshot(model.id, model.revision), model)
     if model.kind == "folder":
         return _folder(model)
     return _embedded(model)
+
+
+def standing(model: ModelRef, *, ask: bool) -> Standing:
+    """Whether a trial here would have a model. Fetches and builds nothing.
+
+    Args:
+        model: any, those that are not trained included: of them the manifest, the labels and the key must be here.
+        ask: whether the hub is asked for a model that is not in its cache, and a folder of up to a gibibyte is read.
+
+    Raises:
+        ModelError: it would not; or a folder is not as it was planned.
+    """
+    if not model.trained:
+        external.require_access(model)
+        return "here"
+    if model.kind == "hub":
+        if hub.is_cached(model.id, model.revision):
+            return "here"
+        if not ask:
+            return "not asked"
+        hub.require_reachable(model.id, model.revision)
+        return "reachable"
+    if model.kind == "folder":
+        assert model.path is not None, "a folder model has a path"
+        folder, what = Path(model.path), f"model {model.name}"
+        names = check_folder(folder, what=what)
+        if ask and sum((folder / name).stat().st_size for name in names) <= _READ_BYTES:
+            _folder(model)
+        return "here"
+    return "here" if _shelf(model).is_dir() else "reachable"
 
 
 def _verified(folder: Path, model: ModelRef) -> Path:
@@ -54,19 +90,24 @@ def _folder(model: ModelRef) -> Path:
     if folder_revision(folder, what=f"model {model.name}") != model.revision:
         raise ModelError(
             f"model {model.name}: the files in {folder} have changed since the grid was planned",
-            remedy="submit the grid again.",
+            remedy="submit the grid again; nodes of a cluster need the same files.",
         )
     return folder
 
 
-def _embedded(model: ModelRef) -> Path:
+def _shelf(model: ModelRef) -> Path:
+    """Where an embedded model is kept once it was built."""
     if recipe_digest(model.id) != model.revision:
         raise ModelError(
             f"model {model.name}: this installation builds another {model.id} than the plan asks for",
             remedy="run the same version of wtsbench on all nodes.",
         )
-    shelf = cache_folder() / "models" / "embedded"
-    folder = shelf / f"{model.id}-{model.revision[:16]}"
+    return cache_folder() / "models" / "embedded" / f"{model.id}-{model.revision[:16]}"
+
+
+def _embedded(model: ModelRef) -> Path:
+    folder = _shelf(model)
+    shelf = folder.parent
     if folder.is_dir():
         return folder
     try:

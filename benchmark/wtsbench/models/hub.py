@@ -38,6 +38,25 @@ def commit_of(repository: str, revision: str) -> str:
         return cached
 
 
+def is_cached(repository: str, commit: str) -> bool:
+    """Whether the hub's cache on this machine has the files of a commit that a trial needs."""
+    folder = cache_of(repository) / "snapshots" / commit
+    names = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    return not lacking(names) and not missing_shards(folder)
+
+
+def require_reachable(repository: str, commit: str) -> None:
+    """Ask the hub for a commit; nothing is downloaded.
+
+    Raises:
+        ModelError: it does not answer, or does not give it to this user.
+    """
+    try:
+        _ask(repository, commit)
+    except _transport_faults() as error:
+        raise _explained(error, repository, commit) from None
+
+
 def snapshot(repository: str, commit: str) -> Path:
     """The local folder with the files of a commit that a trial needs; downloaded if they are not in the cache.
 
