@@ -5,29 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wtsbench_cli.options import JsonOption, StoredGridOption, StoreOption, store_of
-from wtsbench_cli.terminal import count, duration, print_json, print_table
+from wtsbench_cli.terminal import clock, count, duration, print_json, print_table
 
 if TYPE_CHECKING:
-    from wtsbench.reports.status import Counts, Status, TrialFailure
+    from wtsbench.reports.status import Counts, RunningTrial, Status, TrialFailure
 
 LISTED = 10
-"""Number of failures that are listed; `wtsbench logs` lists all."""
+"""Number of failures that are listed, of which `wtsbench logs` lists all, and of running trials."""
 _NUMBERS = ("cells", "trials", "done", "failed", "running", "abandoned", "waiting")
 
 
 def status(grid: StoredGridOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
     """Show how far each grid of a store is.
 
-    A trial is abandoned if its submission was killed on this machine: the next one runs it again. Trials begun on
-    another machine count as running until then.
+    A trial is abandoned if whoever ran it has been silent for a minute: the next submission runs it again. One is slow
+    that takes three times what trials of its task, role and model took.
     """
-    from wtsbench.execution.spool import abandoned
     from wtsbench.reports.status import status as status_of
-    from wtsbench.settings import spool_folder
     from wtsbench.store.client import open_store
 
     place = store_of(store)
-    state = status_of(open_store(place), grid, abandoned(spool_folder(place)))
+    state = status_of(open_store(place), grid)
     if json:
         print_json(state.record())
     else:
@@ -57,6 +55,12 @@ def _show(state: Status, place: str) -> None:
     for grid in state.grids:
         for line in other_submissions([grid.shown], grid.grid):
             print(f"\n{grid.grid}: {line}")
+    if state.running:
+        print()
+        headings = ("running now", "what", "host", "for", "done")
+        print_table(headings, [_running(one) for one in state.running[:LISTED]], right=("for", "done"))
+        if len(state.running) > LISTED:
+            print(f"and {len(state.running) - LISTED:,} more")
     failures = [*(failure for grid in state.grids for failure in grid.failures), *state.other_failures]
     distinct = list({failure.trial_id: failure for failure in failures}.values())
     if distinct:
@@ -71,6 +75,11 @@ def _counts(counts: Counts) -> tuple[str, ...]:
         f"{number:,}"
         for number in (counts.total, counts.done, counts.failed, counts.running, counts.abandoned, counts.waiting)
     )
+
+
+def _running(one: RunningTrial) -> tuple[str, ...]:
+    share = "" if one.share is None else f"{one.share:.0%}"
+    return one.trial_id[:12], one.name + (" (slow)" if one.slow else ""), one.host, clock(one.seconds), share
 
 
 def _failure(failure: TrialFailure) -> tuple[str, str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -25,13 +24,11 @@ def web(
     `ssh -L 8816:127.0.0.1:8816`.
     A served store is read with your token, for which the scope `read` is enough. Ctrl-C ends it.
     """
-    from wtsbench.execution.spool import abandoned
     from wtsbench.reports.live import Live
     from wtsbench.reports.web import serve
-    from wtsbench.settings import spool_folder
 
     place = store_of(store)
-    live = Live(uri=place, grid=grid, dead=partial(abandoned, spool_folder(place)))
+    live = Live(uri=place, grid=grid)
 
     def ready(address: str) -> None:
         print(address, flush=True)

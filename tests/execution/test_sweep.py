@@ -24,7 +24,7 @@ from wtsbench.errors import SandboxError
 from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE
 from wtsbench.execution.job import Job
 from wtsbench.execution.sealing import seal_row
-from wtsbench.execution.spool import AttemptFolder, AttemptNote, abandoned
+from wtsbench.execution.spool import AttemptFolder, AttemptNote
 from wtsbench.execution.supervise import seal_lost, supervise, sweep
 from wtsbench.metrics.score import ScoringError, score
 from wtsbench.spec.failure import Failure, FailureClass
@@ -153,18 +153,6 @@ def test_an_attempt_ended_when_its_trial_was_last_seen(spec: TrialSpec, store: S
     assert first["duration_s"] == pytest.approx(60, abs=0.1)
     assert (first["finished_at"] - first["started_at"]).total_seconds() == pytest.approx(60, abs=0.1)
     assert second["duration_s"] == pytest.approx(86_400, abs=60)
-
-
-def test_who_is_dead_is_told_from_the_spool(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
-    """An attempt whose folder nobody holds is abandoned, unless its supervisor is another machine's."""
-    living, note, _ = begun(spec, store, tmp_path / "spool")
-    _, dead, _ = begun(spec, store, tmp_path / "spool")
-    elsewhere, other, _ = begun(spec, store, tmp_path / "spool")
-    (elsewhere.path / "attempt.json").write_text(other.model_copy(update={"host": "elsewhere"}).model_dump_json())
-    with living.owned():
-        assert abandoned(tmp_path / "spool") == {(spec.trial_id, dead.job.attempt)}
-    assert abandoned(tmp_path / "spool") == {(spec.trial_id, one.job.attempt) for one in (note, dead)}
-    assert abandoned(tmp_path / "nothing") == set()
 
 
 def test_a_trial_cannot_seal_itself(spec: TrialSpec, store: Store, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_pages_tell_draws_apart(tmp_path: Path) -> None:
     world.grids[0]["cells"] = world.grids[0]["cells"].replace('"seed": 2,', '"seed": 2, "data_seed": 7,')
     (row,) = (row for row in world.trials if row["failure_class"] == "timeout")
     row["data_seed"] = 5
-    live = Live(uri=world.folder(tmp_path).uri, grid=None, dead=tuple)
+    live = Live(uri=world.folder(tmp_path).uri, grid=None)
     page = live.page()
     assert page is not None
     assert "student colours large naive seed 1 data seed 5" in page.page.inner
@@ -81,16 +81,31 @@ def test_done_wins_over_later_attempts() -> None:
     assert (grid.failures, grid.cells_done) == ((), 1)
 
 
-def test_who_is_dead_runs_nothing() -> None:
-    """A trial whose supervisor is known to be dead is abandoned, unless a later attempt of it was begun."""
+def test_who_has_no_lease_runs_nothing() -> None:
+    """A trial that was begun and that nobody supervises any more is abandoned, unless a later attempt is run."""
     world = half_way()
     trial_id = trial_name("ceiling", "colours", "large", 2)
-    assert status(world.memory(), dead={(trial_id, 1)}).grids[0].trials.running == 1
-    assert status(world.memory(), dead={(trial_id, 2)}).grids[0].trials == Counts(
-        done=6, failed=1, abandoned=1, waiting=1
-    )
+    assert status(world.memory()).grids[0].trials.running == 1
+    world.leases.clear()
+    assert status(world.memory()).grids[0].trials == Counts(done=6, failed=1, abandoned=1, waiting=1)
     world.begin(trial_id, attempt=3)
-    assert status(world.memory(), dead={(trial_id, 2)}).grids[0].trials.running == 1
+    assert status(world.memory()).grids[0].trials.running == 1
+
+
+def test_what_runs_is_named_and_stragglers_are_told() -> None:
+    """Each by its name and host, the oldest first; slow is what takes three times as long as its kind took."""
+    world = half_way()
+    weak = trial_name("weak", "colours", "small", 3)
+    (usual,) = {row["duration_s"] for row in world.trials if row["role"] == "ceiling" and row["status"] == "done"}
+    for age, slow in ((max(60.0, 3 * usual) + 1, True), (max(60.0, 3 * usual) - 1, False)):
+        world.leases.clear()
+        world.begin(trial_name("ceiling", "colours", "large", 2), attempt=3, age=age)
+        world.begin(weak, age=900.0)  # which no grid asks for, and whose kind is not known
+        found = status(world.memory(shuffle=3)).running
+        assert [(one.name, one.host, one.share, one.slow) for one in found] == [
+            (weak[:12], "node", 0.25, False),
+            ("ceiling colours large seed 2", "node", 0.25, slow),
+        ]
 
 
 def test_compute_is_that_of_all_attempts() -> None:
@@ -107,7 +122,8 @@ def test_a_real_store_has_the_same_status(tmp_path: Path) -> None:
     world = half_way()
     folder, memory = status(world.folder(tmp_path)), status(world.memory())
     same_time = [replace(grid, shown=memory.grids[0].shown) for grid in folder.grids]
-    assert replace(folder, grids=tuple(same_time)) == memory
+    assert [one.name for one in folder.running] == [one.name for one in memory.running]
+    assert replace(folder, grids=tuple(same_time), running=memory.running) == memory
 
 
 def test_one_grid_or_an_unknown_one() -> None:

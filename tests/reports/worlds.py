@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from wtsbench.contract import schemas
 from wtsbench.contract.digests import grid_digest_of
+from wtsbench.contract.operations import RUNNING
 from wtsbench.contract.outbox import Outbox, read_batch
 from wtsbench.store.client import Store, open_store
 from wtsbench.store.upkeep.verify import digest_of
@@ -40,6 +41,7 @@ class World:
     datasets: Rows = field(default_factory=list)
     grids: Rows = field(default_factory=list)
     attempts: Rows = field(default_factory=list)
+    leases: Rows = field(default_factory=list)
     trials: Rows = field(default_factory=list)
     predictions: Rows = field(default_factory=list)
     generations: Rows = field(default_factory=list)
@@ -173,7 +175,7 @@ class World:
         """
         trial_id = trial_name(role, task, model, seed, strategy)
         begun = START + timedelta(days=day)
-        self.begin(trial_id, attempt=attempt)
+        self.begin(trial_id, attempt=attempt, lease=False)
         self.trials.append(
             {
                 "trial_id": trial_id,
@@ -233,9 +235,13 @@ class World:
             )
         return trial_id
 
-    def begin(self, trial_id: str, *, attempt: int = 1) -> None:
-        """Add an attempt that was begun."""
+    def begin(self, trial_id: str, *, attempt: int = 1, lease: bool = True, age: float = 5.0) -> None:
+        """Add an attempt that was begun, and is being run where it has a lease."""
         self.attempts.append({"trial_id": trial_id, "attempt": attempt, "run": "test", "started_at": START})
+        if lease:
+            times = dict.fromkeys(("started_at", "seen_at", "until"), START)
+            row = {"trial_id": trial_id, "attempt": attempt, "run": "test", "host": "node", "share": 0.25, "age_s": age}
+            self.leases.append({**row, **times})
 
     def grid(
         self,
@@ -316,7 +322,10 @@ class World:
                 name=row["name"], grid_digest=row["grid_digest"], yaml=row["yaml"], cells=json.loads(row["cells"])
             )
         for row in sorted(self.attempts, key=lambda row: int(row["attempt"])):
-            assert store.begin_attempt(row["trial_id"], run=row["run"]) == row["attempt"]
+            key = (row["trial_id"], row["attempt"])
+            lease = key in {(leased["trial_id"], leased["attempt"]) for leased in self.leases}
+            given = store.begin_attempt(row["trial_id"], run=row["run"], host="node", lease=lease)
+            assert given == row["attempt"]
         for row in sorted(self.trials, key=lambda row: int(row["attempt"])):
             key = (row["trial_id"], row["attempt"])
             outbox = Outbox(path / "outbox" / f"{key[0]}-{key[1]}", trial_id=key[0], attempt=key[1])
@@ -354,6 +363,7 @@ class MemoryStore(Store):
         self._datasets = self._table(world.datasets, schemas.DATASETS)
         self._grids = self._table(world.grids, schemas.GRIDS)
         self._attempts = self._table(world.attempts, schemas.ATTEMPTS)
+        self._leases = self._table(world.leases, RUNNING)
         self._trials = self._table(world.trials, schemas.TRIALS)
         self._predictions = self._table(world.predictions, schemas.PREDICTIONS)
         self._generations = self._table(world.generations, schemas.GENERATIONS)
@@ -378,6 +388,9 @@ class MemoryStore(Store):
 
     def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
         return _among(self._attempts, trial_ids)
+
+    def running(self) -> pa.Table:
+        return self._leases
 
     def trials(
         self,

@@ -75,9 +75,11 @@ RUNNING = pa.schema(
         pa.field("seen_at", _TIME, nullable=False),
         pa.field("until", _TIME, nullable=False),
         pa.field("share", pa.float64()),
+        pa.field("age_s", pa.float64(), nullable=False),
     ]
 )
-"""Columns of `Store.running`. `until` is when the lease ends; `share` is how much of the attempt is done (0 to 1)."""
+"""Columns of `Store.running`. `age_s` is the seconds since `started_at`, by the store's clock; `until` is the lease's
+end; `share` is how much of the attempt is done, from 0 to 1."""
 PRINTED = pa.schema([pa.field("line", pa.int64(), nullable=False), pa.field("text", pa.string(), nullable=False)])
 """Columns of `Store.printed`."""
 

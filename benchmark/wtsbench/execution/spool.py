@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import platform
 import secrets
 import time
 from collections.abc import Iterator
@@ -182,12 +181,6 @@ def is_dead(folder: AttemptFolder) -> bool:
     finally:
         os.close(handle)
     return True
-
-
-def abandoned(spool: Path) -> set[tuple[str, int]]:
-    """Attempts of this machine that were begun, and whose supervisor is dead: trial ids and numbers."""
-    notes = [folder.note() for folder in attempt_folders(spool) if is_dead(folder)]
-    return {(note.job.trial_id, note.job.attempt) for note in notes if note and note.host == platform.node()}
 
 
 def sandbox_folder(spool: Path) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.publish import document
 from wtsbench.reports.runs import Runs
-from wtsbench.reports.status import Attempt, Status, status
+from wtsbench.reports.status import Status, status
 from wtsbench.spec.cell import Cell
 from wtsbench.store.client import Store, open_store
 from wtsbench.visible import visible, visible_texts
@@ -54,12 +54,10 @@ class Live:
     Args:
         uri: the store's address; it need not be there yet.
         grid: only this grid.
-        dead: attempts whose supervisor is known to be dead.
     """
 
     uri: str
     grid: str | None
-    dead: Callable[[], Collection[Attempt]]
     _kept: dict[str, tuple[Tagged, float]] = field(default_factory=dict)
     """By trial id, or nothing for the report: pages with the time at which they grow old."""
     _store: Store | None = None
@@ -101,11 +99,10 @@ class Live:
         board = replace(board, rows=tuple(visible_texts(board.rows)))
         runs = Runs(store, board)
         whole = document(board, runs)
-        names = dict(_names(cell for one in submissions(store, self.grid) for cell in one.cells))
         progress = Section(
             title="Progress",
             anchor="progress",
-            blocks=tuple(_progress(status(store, self.grid, self.dead()), _running(store, names), names)),
+            blocks=tuple(_progress(status(store, self.grid))),
         )
         return replace(whole, sections=(progress, *whole.sections)), runs.failure_logs()
 
@@ -162,14 +159,7 @@ def _names(cells: Iterator[Cell]) -> Iterator[tuple[str, str]]:
         yield cell.student_trial, name_of(role, cell.task, cell.strong, cell.strategy, *seeds)
 
 
-def _running(store: Store, names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Attempts that were begun and have not ended, of trials that somebody asked for, the oldest first."""
-    ended = {(row["trial_id"], row["attempt"]) for row in store.trials(columns=["trial_id", "attempt"]).to_pylist()}
-    begun = [row for row in store.attempts().to_pylist() if (row["trial_id"], row["attempt"]) not in ended]
-    return sorted((row for row in begun if row["trial_id"] in names), key=lambda row: row["started_at"])
-
-
-def _progress(found: Status, running: Sequence[dict[str, Any]], names: Mapping[str, str]) -> Iterator[Block]:
+def _progress(found: Status) -> Iterator[Block]:
     headings = ("done", "failed", "running", "abandoned", "waiting")
     counts = [
         (
@@ -181,11 +171,17 @@ def _progress(found: Status, running: Sequence[dict[str, Any]], names: Mapping[s
     ]
     yield _table("Trials of each grid", ("grid", "cells", *headings), counts)
     now = [
-        (_linked(row["trial_id"], names[row["trial_id"]]), f"{row['attempt']}", _clock(row["started_at"]))
-        for row in running
+        (
+            _linked(one.trial_id, one.name),
+            f"{one.attempt}",
+            visible(one.host),
+            f"{one.seconds:,.0f} s{', slow' if one.slow else ''}",
+            "" if one.share is None else f"{one.share:.0%}",
+        )
+        for one in found.running
     ]
     if now:
-        yield _table("Running now", ("trial", "attempt", "since"), now)
+        yield _table("Running now", ("trial", "attempt", "host", "for", "done"), now)
     failed = {one.trial_id: one for grid in found.grids for one in grid.failures}.values()
     why = [
         (

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from wtsbench.planning.report import name_of
 from wtsbench.reports.contents import Ending, Submission, endings, submissions
 from wtsbench.reports.rows import Shown
+from wtsbench.spec.cell import Cell
 from wtsbench.store.client import Store
 
-Attempt = tuple[str, int]
-"""Id of a trial, and number of the attempt."""
+SLOW = 3.0
+"""A running trial that takes so many times what its kind took is named as slow."""
+_SLOW_SECONDS = 60.0
+"""But none is before this."""
+_Kind = tuple[str, str, str]
+"""Task, role and model."""
 State = Literal["done", "failed", "running", "abandoned", "waiting"]
 
 
@@ -41,9 +48,9 @@ class Counts:
     failed: int = 0
     """The last attempt failed."""
     running: int = 0
-    """An attempt was begun and has not ended."""
+    """An attempt was begun and is supervised."""
     abandoned: int = 0
-    """So, too, but its supervisor is known to be dead. The next submission ends it, and so does `wtsbench gc`."""
+    """An attempt was begun, has not ended, and has been silent for a minute: the next submission runs the trial."""
     waiting: int = 0
     """Never begun."""
 
@@ -51,6 +58,24 @@ class Counts:
     def total(self) -> int:
         """All of them."""
         return self.done + self.failed + self.running + self.abandoned + self.waiting
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningTrial:
+    """An attempt that is being run now."""
+
+    trial_id: str
+    attempt: int
+    name: str
+    """The trial, as people call it; the beginning of its id where no grid asks for it."""
+    run: str
+    host: str
+    seconds: float
+    """Since it was begun."""
+    share: float | None
+    """How much of it is done, in [0, 1]; None before it has said so."""
+    slow: bool
+    """Whether it takes more than SLOW times what trials of its task, role and model took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,19 +118,20 @@ class Status:
     other_failures: tuple[TrialFailure, ...]
     compute: Compute
     """Of all trials of the store."""
+    running: tuple[RunningTrial, ...]
+    """What is being run now, the oldest first."""
 
     def record(self) -> dict[str, Any]:
         """The status as JSON values."""
         return asdict(self)
 
 
-def status(store: Store, grid: str | None = None, dead: Collection[Attempt] = ()) -> Status:
+def status(store: Store, grid: str | None = None) -> Status:
     """How far the grids of a store are.
 
     Args:
         store: where the trials are.
         grid: this grid only; by default all.
-        dead: attempts whose supervisor is known to be dead.
 
     Raises:
         SpecError: there is no grid of that name.
@@ -113,7 +139,8 @@ def status(store: Store, grid: str | None = None, dead: Collection[Attempt] = ()
     """
     every = submissions(store)
     shown = every if grid is None else submissions(store, grid)
-    begun = _begun(store, dead)
+    leased = store.running().to_pylist()
+    begun = _begun(store, {(row["trial_id"], row["attempt"]) for row in leased})
     taken = _taken(store)
     ended = endings(store)
     named = {trial_id for submission in every for trial_id in submission.planned}
@@ -123,10 +150,62 @@ def status(store: Store, grid: str | None = None, dead: Collection[Attempt] = ()
         others=_count(others, ended, begun),
         other_failures=_failures(others, ended, begun),
         compute=_added(taken, taken),
+        running=_running(store, leased, shown),
     )
 
 
-def _begun(store: Store, dead: Collection[Attempt]) -> dict[str, State]:
+def _running(
+    store: Store, leased: Sequence[Mapping[str, Any]], shown: Sequence[Submission]
+) -> tuple[RunningTrial, ...]:
+    cells = {trial_id: cell for one in shown for cell in one.cells for trial_id in cell.every_trial}
+    kinds = {row["trial_id"]: _kind(row["trial_id"], cells) for row in leased}
+    usual = _usual(store, {kind for kind in kinds.values() if kind is not None}) if leased else {}
+    return tuple(
+        RunningTrial(
+            trial_id=row["trial_id"],
+            attempt=row["attempt"],
+            name=_name(row["trial_id"], cells),
+            run=row["run"],
+            host=row["host"],
+            seconds=row["age_s"],
+            share=row["share"],
+            slow=row["age_s"] > max(_SLOW_SECONDS, SLOW * usual.get(kinds[row["trial_id"]], math.inf)),
+        )
+        for row in sorted(leased, key=lambda row: (-row["age_s"], row["trial_id"]))
+    )
+
+
+def _kind(trial_id: str, cells: Mapping[str, Cell]) -> _Kind | None:
+    """Task, role and model of a trial; None where no grid asks for it, or it is a stage between weak and strong."""
+    cell = cells.get(trial_id)
+    if cell is None or trial_id in cell.others:
+        return None
+    roles = {cell.weak_trial: ("weak", cell.weak), cell.ceiling_trial: ("ceiling", cell.strong)}
+    role, model = roles.get(trial_id, ("student" if cell.kind == "strategy" else "control", cell.strong))
+    return cell.task, role, model
+
+
+def _name(trial_id: str, cells: Mapping[str, Cell]) -> str:
+    kind = _kind(trial_id, cells)
+    if kind is None:
+        return trial_id[:12]
+    (task, role, model), cell = kind, cells[trial_id]
+    strategy = cell.strategy if role in ("student", "control") else None
+    return name_of(role, task, model, strategy, cell.seed, cell.data_seed or 0)
+
+
+def _usual(store: Store, kinds: Collection[_Kind]) -> dict[_Kind | None, float]:
+    """Median seconds of what trials of these kinds took that are done."""
+    taken: dict[_Kind | None, list[float]] = {}
+    columns = ["task", "role", "model", "status", "duration_s"]
+    for row in store.trials(columns=columns).to_pylist():
+        kind = (row["task"], row["role"], row["model"])
+        if kind in kinds and row["status"] == "done" and row["duration_s"] is not None:
+            taken.setdefault(kind, []).append(row["duration_s"])
+    return {kind: statistics.median(seconds) for kind, seconds in taken.items()}
+
+
+def _begun(store: Store, leased: Collection[tuple[str, int]]) -> dict[str, State]:
     """Trials with an attempt that was begun and has not ended, later than any that has: running or abandoned.
 
     What was begun is read before what has ended: a trial that ends meanwhile is in one of the two at least.
@@ -139,7 +218,7 @@ def _begun(store: Store, dead: Collection[Attempt]) -> dict[str, State]:
     for row in attempts:
         key = row["trial_id"], row["attempt"]
         if row["attempt"] > last.get(row["trial_id"], 0) and found.get(row["trial_id"]) != "running":
-            found[row["trial_id"]] = "abandoned" if key in dead else "running"
+            found[row["trial_id"]] = "running" if key in leased else "abandoned"
     return found
 
 

@@ -208,8 +208,8 @@ _LOOKS: dict[str, tuple[str, pa.Schema]] = {
     "runs": (f"SELECT {', '.join(RUNS.names[:-1])}, {_SILENT} FROM operations.runs ORDER BY started_at, run", RUNS),
     "yaml": ("SELECT yaml FROM operations.runs WHERE run = ?::VARCHAR", pa.schema([("yaml", pa.string())])),
     "running": (
-        f"SELECT {', '.join(RUNNING.names)} FROM operations.leases WHERE epoch_us(until) > {_NOW}"
-        " ORDER BY trial_id, attempt",
+        f"SELECT {', '.join(RUNNING.names[:-1])}, ({_NOW} - epoch_us(started_at)) / 1e6 AS age_s"
+        f" FROM operations.leases WHERE epoch_us(until) > {_NOW} ORDER BY trial_id, attempt",
         RUNNING,
     ),
     "printed": (
