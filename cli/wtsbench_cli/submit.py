@@ -181,6 +181,13 @@ def end_at_once(terminal: bool) -> NoReturn:
     os._exit(ExitCode.INTERRUPTED)
 
 
+def _cost(summary: Summary) -> str:
+    """What all attempts took together, and what was expected."""
+    failed = f", {duration(summary.failed_seconds)} of it in attempts that failed" if summary.failed_seconds else ""
+    expected = "" if summary.expected_seconds is None else f"; expected: {duration(summary.expected_seconds)}"
+    return f"trials took {duration(summary.trial_seconds)} together{failed}{expected}"
+
+
 def last_words(summary: Summary, grid: str, store: str) -> list[str]:
     """How the submission ended, and what to do next."""
     stored = summary.stored + summary.done
@@ -191,10 +198,11 @@ def last_words(summary: Summary, grid: str, store: str) -> list[str]:
         return [f"done: all {count(summary.total, 'trial')} were stored already"]
     ran = f"{summary.done:,} run in {duration(summary.seconds)}, {summary.stored:,} stored before"
     if not summary.failed and not summary.blocked:
-        return [f"done: {count(summary.total, 'trial')}, {ran}"]
+        return [f"done: {count(summary.total, 'trial')}, {ran}", _cost(summary)]
     lines = [f"ended: {stored:,} of {count(summary.total, 'trial')} stored, {ran}"]
     classes = Counter(failure.failure_class.value for _, failure in summary.failures)
     counts = ", ".join(f"{number} {name}" for name, number in sorted(classes.items()))
     lines.append(f"{summary.failed:,} failed ({counts}), {summary.blocked:,} not run because of them")
+    lines.append(_cost(summary))
     lines.append(f"why: wtsbench logs --store {shlex.quote(store)}; try again with: {again}")
     return lines

@@ -15,6 +15,7 @@ from tests.end_to_end.conftest import Bench, open_files
 from tests.execution.clusters import Cluster
 from tests.store.servers import Process, token_in
 from wtsbench.store.client import Store, open_store
+from wtsbench.store.folder import SERVER
 
 pytestmark = pytest.mark.slow
 
@@ -26,8 +27,8 @@ class ServiceBench(Bench):
         super().__init__(folder)
         self.store.mkdir()
         token = token_in(self.store, "append")
-        self.server = Process(self.store)
-        variables = {"WTSBENCH_TOKEN_FILE": str(token)}
+        self.server = Process(self.store, listen="grpc+tls://127.0.0.1:0")
+        variables = {"WTSBENCH_TOKEN_FILE": str(token), "WTSBENCH_STORE_CA": str(self.store / SERVER / "ca.pem")}
         self.cluster = Cluster(folder / "cluster", **variables)
         self._variables = {
             **variables,
@@ -57,6 +58,11 @@ class ServiceBench(Bench):
         links = {int(entry.name): open_files(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
         return [pid for pid, files in links.items() if any(link.startswith(place) for link in files)]
 
+    def failed(self) -> list[dict[str, Any]]:
+        """Attempts that have failed."""
+        rows = self.opened.trials(columns=["trial_id", "attempt", "status"]).to_pylist()
+        return [row for row in rows if row["status"] == "failed"]
+
     def until(self, what: Callable[[], Any], *, seconds: float = 240) -> Any:
         """Wait until something is so, and say what."""
         deadline = time.monotonic() + seconds
@@ -80,33 +86,44 @@ def service(tmp_path: Path) -> Iterator[ServiceBench]:
         bench.server.stop(signal.SIGTERM)
 
 
-def test_a_run_outlives_laptop_node_and_head(service: ServiceBench, undisturbed: Any) -> None:
-    """Submitted and left alone; a node is killed, then the head; what comes out is what an undisturbed run gives."""
-    grid = service.grid()
-    detached = service.run("submit", grid, "--detach", "--sandbox", "process")
-    assert detached.returncode == 0, detached.stdout + detached.stderr
-    run = re.search(r"small-[0-9a-f]{8}-1", detached.stdout)
-    assert run, detached.stdout
-    assert "is being run already" in service.run("submit", grid, "--detach", "--sandbox", "process").stdout
+def test_runs_outlive_laptop_node_and_head(service: ServiceBench, undisturbed: Any) -> None:
+    """Submitted and left alone; a node is killed, then the head; what comes out is what an undisturbed run gives.
+
+    A second run, of half of the grid and with a higher priority, is under way at the same time: no trial is done twice.
+    """
+    grids = [service.grid(), service.grid("half", strategies="[naive]")]
+    words = ("--detach", "--sandbox", "process")
+    runs = []
+    for grid, more in zip(grids, ([], ["--priority", "1"]), strict=True):
+        detached = service.run("submit", grid, *words, *more)
+        assert detached.returncode == 0, detached.stdout + detached.stderr
+        runs.append(detached.stdout.partition(":")[0])
+        assert re.fullmatch(rf"{grid.stem}-[0-9a-f]{{8}}-1", runs[-1])
+    assert "is being run already" in service.run("submit", grids[0], *words).stdout
 
     service.until(lambda: service.done() >= 1)
-    busy = service.until(lambda: service.opened.running().to_pylist())
+    service.until(lambda: service.opened.running().num_rows == 2)
     service.cluster.kill("one")
-    service.until(lambda: service.done() >= 2)
-    assert any(service.run("logs", row["trial_id"][:16]).returncode == 0 for row in busy)
+    service.cluster.add("three")
+    (lost,) = service.until(lambda: service.failed())[:1]
+    told = service.run("logs", lost["trial_id"], "--attempt", str(lost["attempt"]))
+    assert "infrastructure: lost its worker" in told.stdout, told.stdout + told.stderr
+    service.until(lambda: service.done() >= 3)
 
     service.cluster.kill("head")
     service.cluster.stop()
     service.cluster.start()
-    service.cluster.add("three", cpus=2)
-    again = service.run("submit", grid, "--detach", "--sandbox", "process")
-    assert "was started again" in again.stdout, again.stdout + again.stderr
-    followed = service.run("attach", run[0])
-    assert followed.returncode == 0, followed.stdout + followed.stderr
-    assert f"{run[0]}: done, 8/8 stored" in followed.stdout
+    service.cluster.add("four", cpus=2)
+    for grid, run in zip(grids, runs, strict=True):
+        again = service.run("submit", grid, *words)
+        assert f"{run}: its job had died, and was started again" in again.stdout, again.stdout + again.stderr
+    for run, counts in zip(runs, ("8/8", "6/6"), strict=True):
+        followed = service.run("attach", run)
+        assert followed.returncode == 0, followed.stdout + followed.stderr
+        assert f"{run}: done, {counts} stored" in followed.stdout
 
-    assert service.leaderboard() == undisturbed[1]
+    board = service.run("leaderboard", "--grid", "small", "--json").stdout
+    assert re.sub(r'"submission": \d', '"submission": 1', board) == undisturbed[1]
+    assert [statuses.count("done") for statuses in service.attempts().values()] == [1] * 8
     assert service.opened.running().num_rows == 0
     assert service.trial_processes() == []
-    state = service.run("runs")
-    assert re.search(rf"{run[0]} +done +8/8", state.stdout), state.stdout

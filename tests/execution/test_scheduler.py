@@ -144,6 +144,7 @@ def test_retries_by_class() -> None:
     summary, events = run(plan, script, Retry(infrastructure=2))
     assert script.started.count(weak) == 3
     assert (summary.done, summary.failed) == (3, 0)
+    assert (summary.trial_seconds, summary.failed_seconds) == (5.0, 2.0)
     assert [event.again for event in events if isinstance(event, Failed)] == [True, True]
     script = Script(verdict)
     summary, _ = run(plan, script, Retry(infrastructure=1))

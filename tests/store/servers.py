@@ -121,16 +121,17 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]
 class Process:
     """A server in a process of its own, on a port that stays when it is started again."""
 
-    def __init__(self, folder: Path, *program: str) -> None:
+    def __init__(self, folder: Path, *program: str, listen: str = LOOPBACK) -> None:
         """Start it.
 
         Args:
             folder: the store's.
             program: what runs in place of `wtsbench store serve`; it is given the folder and the address.
+            listen: where it listens first; port 0 takes a free one.
         """
         self.folder = folder
         self.program = program or ("-m", "wtsbench_cli", "store", "serve", "--listen")
-        self.listen = LOOPBACK
+        self.listen = listen
         self.process: subprocess.Popen[str] | None = None
         self.start()
 

@@ -127,6 +127,13 @@ class Summary:
     """Not run, or stopped, because somebody asked for that."""
     failures: tuple[tuple[str, Failure], ...] = ()
     seconds: float = 0.0
+    """From the first trial's start to the last one's end."""
+    trial_seconds: float = 0.0
+    """What all attempts took together, those that failed too."""
+    failed_seconds: float = 0.0
+    """Of these, what attempts took that failed."""
+    expected_seconds: float | None = None
+    """What the trials were expected to take together; None where that is not known of each."""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -209,6 +216,8 @@ class _Run:
     _cancelled: set[str] = field(default_factory=set)
     _nodes: dict[str, _Node] = field(default_factory=dict)
     _done: int = 0
+    _seconds: float = 0.0
+    _failed_seconds: float = 0.0
     _stopping: bool = False
     _yields_to: str | None = None
 
@@ -246,6 +255,8 @@ class _Run:
             cancelled=len(self._cancelled),
             failures=tuple(self._failures.items()),
             seconds=time.monotonic() - begun,
+            trial_seconds=self._seconds,
+            failed_seconds=self._failed_seconds,
         )
 
     def _counts(self) -> Counts:
@@ -313,6 +324,8 @@ class _Run:
         key = receipt.trial_id
         del self._running[key]
         trial, failure = self._jobs[key].spec, receipt.failure
+        self._seconds += receipt.seconds
+        self._failed_seconds += receipt.seconds if failure is not None else 0.0
         self._judge_node(receipt)
         if receipt.held_by is not None:
             if self._stopping:

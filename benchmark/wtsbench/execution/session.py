@@ -188,6 +188,8 @@ def _run(
     specs = [trial.spec for trial in missing]
     jobs = _jobs(session, missing, run)
     seconds = expected(open_store(session.options.store), specs, session.sizes, gpus=session.grid.resources.gpus)
+    if len(seconds) == len(specs):
+        summary = replace(summary, expected_seconds=sum(seconds.values()))
     try:
         executor = _start(session, specs, listener)
     except ModelError:
