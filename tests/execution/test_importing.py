@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from tests.planning.grids import plan_of
 from tests.store.servers import Process, token_in
 from wtsbench import api
 from wtsbench.data.normalise import comparable
@@ -201,8 +202,9 @@ def test_what_was_imported_is_not_run_and_not_mixed_with_what_was(tmp_path: Path
     part = stored_grid(opened(store), "lab")
     with pytest.raises(SpecError, match="only the code that made its predictions"):
         again(part, tasks={"safety-mini"}, pairs={("tiny", "big")}, entries={"external:mine"})
+    run = plan_of(tasks=["t1"], seeds=[0], strategies=["naive"])
     opened(store).put_grid(
-        name="run", grid_digest="0" * 64, yaml="name: run", cells=[{"strategy": "naive", "student_trial": "0" * 64}]
+        name="run", grid_digest="0" * 64, yaml="name: run", cells=[cell.record() for cell in run.cells]
     )
     with pytest.raises(SpecError, match=r"grid run .* was run by wtsbench"):
         bring(tmp_path / "all.csv", store, grid="run")

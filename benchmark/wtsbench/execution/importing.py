@@ -33,7 +33,7 @@ from wtsbench.execution.session import put_datasets
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
 from wtsbench.execution.supervise import sweep
 from wtsbench.planning.check import GridSource, as_yaml, given_grid
-from wtsbench.planning.stored import imported
+from wtsbench.planning.stored import cells_of, imported
 from wtsbench.settings import spool_folder
 from wtsbench.spec.cell import Cell, grid_digest
 from wtsbench.spec.failure import Failure
@@ -206,9 +206,10 @@ def _label(spec: TrialSpec) -> str | None:
 
 def _imported_before(store: Store, grid: str) -> list[TrialSpec]:
     """What a grid's earlier imports brought, oldest first; what its newest submission shows comes last."""
-    submitted = [row["cells"] for row in store.grids().select(["name", "cells"]).to_pylist() if row["name"] == grid]
-    cells = json.loads(submitted[-1]) if submitted else []
-    shown = {cell[role] for cell in cells for role in ("weak_trial", "ceiling_trial", "student_trial")}
+    rows = store.grids().select(["name", "submission", "cells"]).to_pylist()
+    submitted = [row for row in rows if row["name"] == grid]
+    cells = cells_of(submitted[-1], store) if submitted else ()
+    shown = {trial_id for cell in cells for trial_id in cell.trials.values()}
     table = store.trials(columns=["trial_id", "status", "environment", "spec", "finished_at"])
     table = table.filter((pc.field("environment") == EXTERNAL) & (pc.field("status") == "done"))
     rows = sorted(table.to_pylist(), key=lambda row: (row["trial_id"] in shown, row["finished_at"]))
