@@ -203,7 +203,8 @@ worker_start_ray_commands: []
 auth: {{}}
 available_node_types:
   ray.head.default: {{resources: {{CPU: 0}}, node_config: {{}}, max_workers: 0}}
-  worker: {{resources: {{CPU: 1}}, node_config: {{}}, min_workers: 0, max_workers: {nodes}}}
+  worker:
+    {{resources: {{CPU: 1}}, labels: {{hardware: small}}, node_config: {{}}, min_workers: 0, max_workers: {nodes}}}
 head_node_type: ray.head.default
 """
 _COUNT = """

@@ -27,9 +27,9 @@ def growing(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def test_nodes_come_for_waiting_trials_and_go_again(growing: Cluster, tmp_path: Path) -> None:
-    """Without `--autoscale` a trial that fits on no node is refused; with it nodes come, run the grid, and leave."""
+    """Without `--autoscale` a trial that fits on no node is refused; with it nodes of its label come, and go."""
     bench = Bench(tmp_path)
-    (tmp_path / "small.yaml").write_text(GRID)
+    (tmp_path / "small.yaml").write_text(GRID + "resources: {labels: {hardware: small}}\n")
     words = bench.command("submit", "small.yaml", "--ray", growing.address, "--sandbox", "process")
     environment = {**bench.environment, **growing.client, "WTSBENCH_STORE": str(bench.store)}
 
@@ -40,7 +40,7 @@ def test_nodes_come_for_waiting_trials_and_go_again(growing: Cluster, tmp_path: 
 
     refused = submit()
     assert refused.returncode == 5
-    assert "there is only" in refused.stderr
+    assert "on nodes with the labels hardware=small" in refused.stderr
     assert growing.count() == 1
     done = submit("--autoscale")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class RayExecutor:
         """
         self._resources = resources
         self._autoscale = autoscale
+        self._labels = {} if address is None else resources.labels
         self._tasks: dict[Any, Job] = {}
         self._stopping = False
         self._slots, self._counted = 1, -math.inf
@@ -78,7 +79,7 @@ class RayExecutor:
             if not autoscale:
                 self._check_fits()
             self.cluster = None if address is None else ray.get_runtime_context().gcs_address
-            if question is not None and misfit(_nodes(), resources) is None:
+            if question is not None and misfit(self._offers(), resources) is None:
                 self._leave_out(admitted(question, resources))
             self._connection = connection.pop_all()
 
@@ -89,9 +90,21 @@ class RayExecutor:
         self._aside = {node.id for node in survey.failing}
 
     def _check_fits(self) -> None:
-        fault = misfit(_nodes(), self._resources)
+        fault = misfit(self._offers(), self._resources)
+        if fault is not None and self._labels:
+            fault += f" on nodes with the labels {_words(self._labels)}"
         if fault is not None:
             raise ClusterError(fault, remedy="lower `resources` in the grid, or use larger nodes.")
+
+    def _offers(self, *, without: Collection[str] = ()) -> list[dict[str, float]]:
+        """What each living node offers that trials may run on, by resource; memory in bytes.
+
+        Args:
+            without: ids of nodes that are left out.
+        """
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        living = [node for node in nodes if node["Alive"] and node["NodeID"] not in without]
+        return [node["Resources"] for node in living if self._labels.items() <= node.get("Labels", {}).items()]
 
     @property
     def slots(self) -> int:
@@ -103,7 +116,7 @@ class RayExecutor:
         answers = self._health is None or self._health.answers()
         if answers and time.monotonic() - self._counted > _COUNT_SECONDS:
             self._counted = time.monotonic()
-            fit = max(1, sum(fitting(node, self._resources) for node in _nodes(without=self._aside)))
+            fit = max(1, sum(fitting(node, self._resources) for node in self._offers(without=self._aside)))
             self._slots = 2 * fit if self._autoscale else fit
         return self._slots
 
@@ -114,8 +127,11 @@ class RayExecutor:
             options["num_gpus"] = job.resources.gpus
         if job.resources.memory:
             options["memory"] = job.resources.memory
+        selector = dict(self._labels)
         if self._aside:
-            options["label_selector"] = {_NODE_LABEL: f"!in({','.join(sorted(self._aside))})"}
+            selector[_NODE_LABEL] = f"!in({','.join(sorted(self._aside))})"
+        if selector:
+            options["label_selector"] = selector
         self._tasks[self._task.options(**options).remote(job)] = job
 
     def wait(self, timeout: float) -> list[Receipt]:
@@ -160,7 +176,7 @@ class RayExecutor:
     def avoid(self, node: str) -> bool:
         """Start nothing on a node any more, by its id in Ray; False where no other would be left."""
         aside = self._aside | {node}
-        if not any(fitting(offer, self._resources) for offer in _nodes(without=aside)):
+        if not any(fitting(offer, self._resources) for offer in self._offers(without=aside)):
             return False
         self._aside, self._counted = aside, -math.inf
         return True
@@ -239,10 +255,8 @@ def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) 
     return Receipt(trial_id=job.trial_id, attempt=last, failure=None if done else failure, seconds=0.0)
 
 
-def _nodes(*, without: Collection[str] = ()) -> list[dict[str, float]]:
-    """What each living node of the cluster offers, by resource; memory in bytes. Ids in `without` are left out."""
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in nodes if node["Alive"] and node["NodeID"] not in without]
+def _words(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
 
 
 def _first_line(error: Exception) -> str:

@@ -176,6 +176,10 @@ class GridData(DataCaps):
         return settings.model_copy(update=drawn | ({} if caps is None else caps.model_dump(exclude_none=True)))
 
 
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$")]
+"""A label of a node, or its value, as Ray and Kubernetes take them."""
+
+
 class Resources(Frozen):
     """What one trial may use."""
 
@@ -189,6 +193,8 @@ class Resources(Frozen):
     """What a trial may write to its folder: bytes, or a size such as 20GiB; one that writes more is a `trial_error`."""
     time: Seconds = 2 * 60 * 60
     """Seconds, or a duration such as 2h; past it an attempt is killed as `timeout`."""
+    labels: dict[Label, Label] = Field(default_factory=dict)
+    """Only a cluster's nodes with these labels (`ray start --labels=gpu=a100`) run trials; without one, ignored."""
 
 
 class Retry(Frozen):
