@@ -148,6 +148,14 @@ def test_something_else_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
         token_for(f"127.0.0.1:{mute.getsockname()[1]}")
 
 
+def test_a_dashboard_is_no_head() -> None:
+    """By the dashboard's address a cluster takes jobs, and nobody can connect: that is said before anything is tried."""
+    from wtsbench.execution.ray_executor import connected
+
+    with pytest.raises(ClusterError, match="takes detached runs alone"), connected("http://127.0.0.1:1"):
+        pass
+
+
 def test_trials_know_no_token(guarded: str, homes: dict[str, Path], token: str, tmp_path: Path) -> None:
     """A submission to a cluster with a token runs; neither a trial's environment nor the store has the token."""
     bench = Bench(tmp_path)

@@ -199,6 +199,11 @@ def connected(address: str | None) -> Iterator[None]:
     Raises:
         ClusterError: no cluster answers at the address, or Ray cannot be started.
     """
+    if address is not None and address.startswith(("http://", "https://")):
+        raise ClusterError(
+            f"{address} is the address of a dashboard, which takes detached runs alone",
+            remedy="add --detach, or name the cluster by its head: --ray HOST:6379.",
+        )
     with settled(address):
         _connect(address)
         try:
