@@ -149,7 +149,7 @@ def test_something_else_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_dashboard_is_no_head() -> None:
-    """By the dashboard's address a cluster takes jobs, and nobody can connect: that is said before anything is tried."""
+    """By a dashboard a cluster takes jobs, and nobody can connect: that is said before anything is tried."""
     from wtsbench.execution.ray_executor import connected
 
     with pytest.raises(ClusterError, match="takes detached runs alone"), connected("http://127.0.0.1:1"):
