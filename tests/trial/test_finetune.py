@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from tests.trial.devices import DEVICES, device_of
 from tests.trial.folders import WEAK_PARENT, made_items, noisy_labels, predictions_of, result_of, write_folder
 from tests.trial.processes import environment
 from tests.trial.tiny import SHAPES, write_tiny_model
@@ -44,11 +45,11 @@ LABELLED = Labelled(
 NAIVE = Naive(Naive.Parameters())
 
 
-def model_of(folder: Path, model: Path, **more: Any) -> TrialModel:
+def model_of(folder: Path, model: Path, device: Device = CPU, **more: Any) -> TrialModel:
     """A trial's model, outside a trial."""
     job = write_folder(folder, ITEMS, model, **{**QUICK, **more})
     trial = TrialFolder(folder)
-    return TrialModel(trial.model, job.spec, 2, CPU, Progress(trial.scratch / "progress.json"))
+    return TrialModel(trial.model, job.spec, 2, device, Progress(trial.scratch / "progress.json"))
 
 
 def weights_of(model: TrialModel) -> dict[str, torch.Tensor]:
@@ -256,20 +257,21 @@ def test_the_strategy_decides_over_the_grid(tmp_path: Path, tiny_llama: Path) ->
     assert trained["probe"] < trained["lora"] < trained["full"]
 
 
-def test_checkpointing_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", DEVICES)
+@pytest.mark.parametrize("finetune", ["full", "lora"])
+def test_checkpointing_changes_nothing(tmp_path: Path, kind: str, finetune: str) -> None:
     """Activations computed again, dropout included, train the same weights; with adapters too."""
+    if finetune == "lora":
+        pytest.importorskip("peft")
     folder = write_tiny_model(tmp_path / "m", "gpt2")
-    for finetune in ("full", "lora"):
-        found = []
-        for checkpointing in (False, True):
-            model = model_of(
-                tmp_path / f"{finetune}{checkpointing}", folder, finetune=finetune, gradient_checkpointing=checkpointing
-            )
-            assert model.classifier.model.is_activation_checkpointing is checkpointing
-            model.fit(LABELLED, NAIVE)
-            found.append(weights_of(model))
-        for name, weight in found[0].items():
-            torch.testing.assert_close(found[1][name], weight, rtol=1e-4, atol=1e-6)
+    found = []
+    for on in (False, True):
+        model = model_of(tmp_path / str(on), folder, device_of(kind), finetune=finetune, gradient_checkpointing=on)
+        assert model.classifier.model.is_activation_checkpointing is on
+        model.fit(LABELLED, NAIVE)
+        found.append(weights_of(model))
+    for name, weight in found[0].items():
+        torch.testing.assert_close(found[1][name], weight, rtol=1e-4, atol=1e-6)
 
 
 def test_checkpointing_that_an_architecture_lacks(tmp_path: Path) -> None:
