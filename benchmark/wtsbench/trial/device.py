@@ -44,6 +44,15 @@ class Device:
             return contextlib.nullcontext()
         return torch.autocast(self.torch_device.type, dtype=self.dtype)
 
+    def put(self, values: torch.Tensor) -> torch.Tensor:
+        """The values on the device. Where that is a GPU they get there through pinned memory, in their turn.
+
+        A plain `to` from ordinary memory waits until the GPU has computed all that it was given before.
+        """
+        if self.torch_device.type != "cuda":
+            return values.to(self.torch_device)
+        return values.pin_memory().to(self.torch_device, non_blocking=True)
+
     def tokens_at_once(self, width: int) -> int | None:
         """Tokens of a forward pass whose states stay in a CPU's cache, for a model of this hidden size; None on GPUs.
 

@@ -150,7 +150,7 @@ def continuation_logprobs(
         log-probabilities [B, L], 0 on padding; their mask [B, L], 1 on continuation tokens.
     """
     ids, mask = pad([row.ids for row in rows], pad_id)
-    ids, mask = ids.to(device.torch_device), mask.to(device.torch_device)
+    ids, mask = device.put(ids), device.put(mask)
     length = ids.shape[1]
     starts = [row.start for row in rows]
     last = length - min(starts) + 1  # position t scores token t + 1
@@ -163,10 +163,10 @@ def continuation_logprobs(
         size = len(row.ids) - row.start
         place[b, :size] = torch.arange(row.start, row.start + size)
         real[b, :size] = 1
-    place, real = place.to(device.torch_device), real.to(device.torch_device)
+    place, real = device.put(place), device.put(real)
     tokens = ids.gather(1, place)  # [B, L]
     index = (place - 1 - (length - last)).clamp(min=0)
-    chosen = logits.gather(1, index[:, :, None].expand(-1, -1, logits.shape[2])).float()  # [B, L, V]
+    chosen = logits[torch.arange(len(rows), device=logits.device)[:, None], index].float()  # [B, L, V]
     flat = torch.nn.functional.cross_entropy(chosen.flatten(0, 1), tokens.flatten(), reduction="none")
     return -flat.view_as(real) * real, real
 

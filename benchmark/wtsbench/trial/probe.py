@@ -55,7 +55,7 @@ class Probe(Classifier):
         with torch.no_grad():
             most = self._device.tokens_at_once(self.width)
             for rows in prediction_batches([len(row) for row in new], batch_size, most):
-                ids, mask = (part.to(self._device.torch_device) for part in pad([new[i] for i in rows], self._pad_id))
+                ids, mask = map(self._device.put, pad([new[i] for i in rows], self._pad_id))
                 with self._device.autocast():
                     features = self.features(ids, mask).float()
                     if not self._rows and not found:

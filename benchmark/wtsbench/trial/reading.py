@@ -37,8 +37,8 @@ class Reader:
         for i, row in enumerate(prompts):
             ids[i, longest - len(row) :] = row
             mask[i, longest - len(row) :] = 1
-        self._ids = torch.from_numpy(ids).to(device.torch_device)
-        self._mask = torch.from_numpy(mask).to(device.torch_device)
+        self._ids = device.put(torch.from_numpy(ids))
+        self._mask = device.put(torch.from_numpy(mask))
         self._cache = model.new_cache()
 
     def begin(self, counts: torch.Tensor) -> torch.Tensor:
@@ -149,7 +149,7 @@ def _continuations(
     for line, mask, row in zip(ids, real, rows, strict=True):
         size = len(row.ids) - row.start
         line[:size], mask[:size] = row.ids[row.start :], 1
-    tokens, there = (torch.from_numpy(table).to(device.torch_device) for table in (ids, real))
+    tokens, there = (device.put(torch.from_numpy(table)) for table in (ids, real))
     reader = Reader(model, prompts, pad_id, device)
     scores = reader.begin(torch.tensor([len(groups[prompt]) for prompt in prompts], device=device.torch_device))
     scores = scores[:, None]

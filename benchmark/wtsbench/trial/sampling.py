@@ -130,7 +130,7 @@ def write(
         counts = [len(randoms[i]) for i in places]
         tokens, lengths = _batch(
             [Reader(model, [prompts[i] for i in places], pad_id, device) for model in models],
-            numbers.to(device.torch_device),
+            device.put(numbers),
             counts,
             end_id=-1 if end_id is None else end_id,
             pad_id=pad_id,

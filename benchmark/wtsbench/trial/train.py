@@ -194,8 +194,8 @@ def fit(
             loss_of=partial(
                 _loss_of,
                 strategy,
-                targets=targets[at].to(device.torch_device),
-                weights=weights[at].to(device.torch_device),
+                targets=device.put(targets[at]),
+                weights=device.put(weights[at]),
                 progress=progress,
             ),
             tokens=int(mask.sum()),
@@ -242,7 +242,7 @@ def predict(
     for rows in batches:
         ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
         with device.autocast():
-            logits = classifier(ids.to(device.torch_device), mask.to(device.torch_device))
+            logits = classifier(device.put(ids), device.put(mask))
         found.append(logits.softmax(dim=-1))
         advance(len(rows))
     stacked = torch.cat(found).cpu().numpy().astype(np.float64)
@@ -273,7 +273,7 @@ def activations(
     for rows in batches:
         ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
         with device.autocast():
-            features = classifier.features(ids.to(device.torch_device), mask.to(device.torch_device))
+            features = classifier.features(device.put(ids), device.put(mask))
         found.append(features[:, 0].float().cpu().numpy().astype(np.float64))
         advance(len(rows))
     stacked = np.concatenate(found)
