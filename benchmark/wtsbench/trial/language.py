@@ -25,14 +25,14 @@ _ROUNDING = 1e-4
 """How far scores may lie apart, absolutely and in parts, that are the same but for rounding."""
 
 
-def reader_of(folder: Path, classifier: Classifier) -> Any:
+def reader_of(folder: Path, classifier: Classifier, device: Device) -> Any:
     """A language model around the very body of a classifier: what trains in one is trained in the other.
 
     Raises:
         UnusableModelError: the model is no causal language model, does more than its head to its scores, or its body
             does not train.
     """
-    reader = pretrained(folder)
+    reader = pretrained(folder, device)
     require_plain_head(reader)
     body = classifier.model.base_model
     if not classifier.causal or type(reader.base_model) is not type(body):

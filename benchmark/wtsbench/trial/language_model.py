@@ -98,11 +98,11 @@ def load_language_model(folder: Path, device: Device) -> LanguageModel:
     Raises:
         UnusableModelError: the architecture cannot write, or the weights are not those of the architecture.
     """
-    return LanguageModel(pretrained(folder)).to(device.torch_device)
+    return LanguageModel(pretrained(folder, device)).to(device.torch_device)
 
 
-def pretrained(folder: Path) -> Any:
-    """The same as transformers has it, on the CPU.
+def pretrained(folder: Path, device: Device) -> Any:
+    """The same as transformers has it, on the CPU still, for a device.
 
     Raises:
         UnusableModelError: as for `load_language_model`.
@@ -137,7 +137,7 @@ def pretrained(folder: Path) -> Any:
             f"the weights lack {len(missing)} tensors of a {kind} language model, {missing[0]} for one: were they "
             "saved without the head that writes, or are they of another architecture?"
         )
-    use_fast_kernels(model)
+    use_fast_kernels(model, device)
     return model.eval()
 
 

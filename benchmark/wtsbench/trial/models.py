@@ -120,7 +120,7 @@ def load_classifier(
             of the architecture.
     """
     model = _pretrained(folder, classes=classes, pad_id=pad_id, seed=seed, round_=round_)
-    use_fast_kernels(model)
+    use_fast_kernels(model, device)
     draw_head(model, seed, round_)
     if finetune == "linear_probe":
         return Probe(model, pad_id=pad_id, device=device, one_token=OneToken(model)).to(device.torch_device)

@@ -24,6 +24,8 @@ from wtsbench.trial.faults import DivergedError
 
 CURVE_POINTS = 100
 """Points of a fit's training curve, each the mean over the steps since the last."""
+LOOK_EVERY = 32
+"""Steps after which the points since the last look are read: on a GPU that waits for all that was computed."""
 
 
 @dataclass
@@ -37,6 +39,19 @@ class Curve:
     """Real tokens seen in training, padding not counted."""
     padded: int = 0
     """Tokens computed on, padding counted."""
+
+    def extend(self, points: Sequence[tuple[int, torch.Tensor]], steps: int) -> None:
+        """Read points that a device has computed, of steps done and mean losses.
+
+        Raises:
+            DivergedError: a loss is NaN or infinite; it says at which of all `steps`.
+        """
+        losses = torch.stack([mean for _, mean in points]).tolist()
+        for (done, _), mean in zip(points, losses, strict=True):
+            if not math.isfinite(mean):
+                raise DivergedError(f"the training loss became {mean} within step {done} of {steps}")
+            self.steps.append(done)
+            self.losses.append(mean)
 
     @property
     def done(self) -> int:
@@ -118,6 +133,7 @@ def optimise(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     report_every = max(1, steps // CURVE_POINTS)
     begun, recent = curve.done, []
+    points: list[tuple[int, torch.Tensor]] = []
     model.train()
     for step in range(steps):
         batch = batch_of(next(batches), step / steps)
@@ -132,18 +148,17 @@ def optimise(
         scaler.step(optimizer)
         scaler.update()
         ended = enough is not None and enough(step + 1, steps)
-        if len(recent) == report_every or step == steps - 1 or ended:  # one look at the device for many steps
-            mean = float(torch.stack(recent).double().mean())
-            if not math.isfinite(mean):
-                raise DivergedError(
-                    f"the training loss became {mean} within step {begun + step + 1} of {begun + steps}"
-                )
-            curve.steps.append(begun + step + 1)
-            curve.losses.append(mean)
+        over = ended or step == steps - 1
+        if over or len(recent) == report_every:
+            points.append((begun + step + 1, torch.stack(recent).double().mean()))
             recent = []
         advance(batch.cost)
+        if points and (over or step % LOOK_EVERY == LOOK_EVERY - 1):
+            curve.extend(points, begun + steps)
+            points = []
         if ended:
             break
+    optimizer.zero_grad(set_to_none=True)  # as much memory as the trained weights, for predictions to come
     model.eval()
 
 

@@ -39,7 +39,7 @@ class Asker:
         self._device = device
         self._batch_size = training.eval_batch_size
         self.tokenizer = load_tokenizer(folder, training.max_length)
-        model = pretrained(folder)
+        model = pretrained(folder, device)
         require_plain_head(model)
         self._model = model.to(device.torch_device)
         self._prompt = marked(prompt)
