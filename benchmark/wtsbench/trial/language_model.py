@@ -192,16 +192,19 @@ def score(
     lengths = [len(row.ids) for row in rows]
     longest = max(lengths, default=1)
     size = max(1, min(batch_size, LOGITS_AT_ONCE // (longest * model.vocabulary)))
-    found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
+    tables: list[tuple[list[int], torch.Tensor]] = []
     most = device.tokens_at_once(model.model.config.get_text_config().hidden_size)
     for batch in prediction_batches(lengths, size, most):
         chosen = [rows[i] for i in batch.tolist()]
         if any(len(row.ids) > row.start for row in chosen):
             values, _ = continuation_logprobs(model, chosen, pad_id=pad_id, device=device)
-            table = values.double().cpu().numpy()
-            if not np.isfinite(table).all():
-                raise DivergedError("the model gives a text a probability that is no number")
-            for i, row, line in zip(batch.tolist(), chosen, table, strict=True):
-                found[i] = line[: len(row.ids) - row.start]
+            tables.append((batch.tolist(), values))
         advance(sum(len(row.ids) for row in chosen))
+    found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
+    for places, values in tables:
+        table = values.double().cpu().numpy()
+        if not np.isfinite(table).all():
+            raise DivergedError("the model gives a text a probability that is no number")
+        for i, line in zip(places, table, strict=True):
+            found[i] = line[: len(rows[i].ids) - rows[i].start]
     return found

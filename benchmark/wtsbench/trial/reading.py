@@ -41,11 +41,11 @@ class Reader:
         self._mask = device.put(torch.from_numpy(mask))
         self._cache = model.new_cache()
 
-    def begin(self, counts: torch.Tensor) -> torch.Tensor:
+    def begin(self, counts: Sequence[int]) -> torch.Tensor:
         """Read the prompts, each once, then stand for each of them `counts` [P] times: scores [R, V]."""
         positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
         scores = self._forward(self._ids, positions, last=1)[:, -1]
-        rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+        rows = self._device.put(torch.from_numpy(np.repeat(np.arange(len(counts)), counts)))
         self.keep(rows)
         return scores[rows]
 
@@ -151,8 +151,7 @@ def _continuations(
         line[:size], mask[:size] = row.ids[row.start :], 1
     tokens, there = (device.put(torch.from_numpy(table)) for table in (ids, real))
     reader = Reader(model, prompts, pad_id, device)
-    scores = reader.begin(torch.tensor([len(groups[prompt]) for prompt in prompts], device=device.torch_device))
-    scores = scores[:, None]
+    scores = reader.begin([len(groups[prompt]) for prompt in prompts])[:, None]
     if wide > 1:
         scores = torch.cat([scores, reader.read_all(tokens[:, :-1], there[:, :-1])], dim=1)
     flat = torch.nn.functional.cross_entropy(scores.flatten(0, 1).float(), tokens.flatten(), reduction="none")

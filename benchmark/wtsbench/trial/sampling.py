@@ -204,8 +204,7 @@ def _batch(
     lengths = torch.full((rows,), most, dtype=torch.int64, device=randoms.device)
     alive = torch.arange(rows, device=randoms.device)  # which row each of the readers' rows is
     ended = torch.zeros(rows, dtype=torch.bool, device=randoms.device)  # of the readers' rows
-    times = torch.tensor(counts, device=randoms.device)
-    scores = [reader.begin(times) for reader in readers]
+    scores = [reader.begin(counts) for reader in readers]
     for step in range(most):
         chosen = draw(scores, randoms[alive, step])
         stops = (chosen == end_id) & ~ended

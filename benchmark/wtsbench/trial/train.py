@@ -284,14 +284,14 @@ def activations(
         DivergedError: one of them is NaN or infinite.
     """
     classifier.eval()
-    found: list[Floats] = []
+    found: list[torch.Tensor] = []
     for rows in batches:
         ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
         with device.autocast():
             features = classifier.features(device.put(ids), device.put(mask))
-        found.append(features[:, 0].float().cpu().numpy().astype(np.float64))
+        found.append(features[:, 0].float())
         advance(len(rows))
-    stacked = np.concatenate(found)
+    stacked = torch.cat(found).cpu().numpy().astype(np.float64)
     if not np.isfinite(stacked).all():
         raise DivergedError("the model's activations are NaN or infinite")
     back = np.empty(len(encoded), dtype=np.int64)
