@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from tests.trial.devices import DEVICES, device_of
@@ -304,6 +306,32 @@ def test_the_head_computes_in_float32(tmp_path: Path, model_type: str) -> None:
             expected = model.model.classifier(states[0].float())
     assert torch.equal(logits, expected)
     assert not torch.equal(logits, logits.bfloat16().float())
+
+
+class Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has few types here
+    """Counts how often each weight is cast to bfloat16."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._names = {parameter.data_ptr(): name for name, parameter in model.named_parameters()}
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and kwargs.get("dtype") is torch.bfloat16:
+            self.counts[self._names.get(args[0].data_ptr(), "no weight")] += 1
+        return func(*args, **kwargs)
+
+
+def test_weights_are_cast_once_for_all_batches(tmp_path: Path, tiny_llama: Path) -> None:
+    """In half precision, predicting casts each weight once, and not for every batch of items."""
+    half = Device(torch_device=torch.device("cpu"), dtype=torch.bfloat16, threads=1)
+    model = model_of(tmp_path, tiny_llama, half, eval_batch_size=8)
+    with Casts(model.classifier) as casts:
+        model.predict(LABELLED.texts)
+    weights = [count for name, count in casts.counts.items() if name.endswith("_proj.weight")]
+    assert weights == [1] * 14  # of two layers
+    assert casts.counts["no weight"] > 14
 
 
 @pytest.mark.parametrize("model_type", ["llama", "bert", "roberta"])

@@ -171,7 +171,6 @@ def continuation_logprobs(
     return -flat.view_as(real) * real, real
 
 
-@torch.inference_mode()
 def score(
     model: LanguageModel,
     rows: Sequence[Encoded],
@@ -194,12 +193,13 @@ def score(
     size = max(1, min(batch_size, LOGITS_AT_ONCE // (longest * model.vocabulary)))
     tables: list[tuple[list[int], torch.Tensor]] = []
     most = device.tokens_at_once(model.model.config.get_text_config().hidden_size)
-    for batch in prediction_batches(lengths, size, most):
-        chosen = [rows[i] for i in batch.tolist()]
-        if any(len(row.ids) > row.start for row in chosen):
-            values, _ = continuation_logprobs(model, chosen, pad_id=pad_id, device=device)
-            tables.append((batch.tolist(), values))
-        advance(sum(len(row.ids) for row in chosen))
+    with device.reading():
+        for batch in prediction_batches(lengths, size, most):
+            chosen = [rows[i] for i in batch.tolist()]
+            if any(len(row.ids) > row.start for row in chosen):
+                values, _ = continuation_logprobs(model, chosen, pad_id=pad_id, device=device)
+                tables.append((batch.tolist(), values))
+            advance(sum(len(row.ids) for row in chosen))
     found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
     for places, values in tables:
         table = values.double().cpu().numpy()

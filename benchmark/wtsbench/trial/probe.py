@@ -52,14 +52,13 @@ class Probe(Classifier):
             return
         found: list[torch.Tensor] = []
         order: list[int] = []
-        with torch.no_grad():
+        with self._device.reading():
             most = self._device.tokens_at_once(self.width)
             for rows in prediction_batches([len(row) for row in new], batch_size, most):
                 ids, mask = map(self._device.put, pad([new[i] for i in rows], self._pad_id))
-                with self._device.autocast():
-                    features = self.features(ids, mask).float()
-                    if not self._rows and not found:
-                        self._check(ids[:2], mask[:2])
+                features = self.features(ids, mask).float()
+                if not self._rows and not found:
+                    self._check(ids[:2], mask[:2])
                 found.append(features)
                 order += rows.tolist()
                 advance(len(rows))
@@ -76,8 +75,7 @@ class Probe(Classifier):
         lengths = attention_mask.sum(dim=1).tolist()
         encoded = [tuple(row[:length]) for row, length in zip(input_ids.tolist(), lengths, strict=True)]
         if any(row not in self._rows for row in encoded):
-            with torch.inference_mode(mode=False):  # whose tensors could not be trained on later
-                self.remember(encoded, len(encoded), lambda _: None)
+            self.remember(encoded, len(encoded), lambda _: None)
         return self.head(self._known[torch.tensor([self._rows[row] for row in encoded], device=self._known.device)])
 
     def _check(self, ids: torch.Tensor, mask: torch.Tensor) -> None:

@@ -84,7 +84,6 @@ class Reader:
         return scores
 
 
-@torch.inference_mode()
 def score_shared(
     model: LanguageModel,
     rows: Sequence[Encoded],
@@ -118,17 +117,18 @@ def score_shared(
     most = min(rows_in_memory([model], longest, device), LOGITS_AT_ONCE // (max(1, wide) * model.vocabulary))
     found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
     waiting = sorted(groups, key=len, reverse=True)
-    while waiting:
-        prompts = [waiting.pop(0)]
-        size = len(groups[prompts[0]])
-        while waiting and len(prompts) < batch_size and size + len(groups[waiting[0]]) <= most:
-            prompts.append(waiting.pop(0))
-            size += len(groups[prompts[-1]])
-        places = [place for prompt in prompts for place in groups[prompt]]
-        table = _continuations(model, prompts, [rows[i] for i in places], groups, pad_id, device)
-        for place, line in zip(places, table, strict=True):
-            found[place] = line[: len(rows[place].ids) - rows[place].start]
-        advance(sum(len(rows[place].ids) for place in places))
+    with device.reading():
+        while waiting:
+            prompts = [waiting.pop(0)]
+            size = len(groups[prompts[0]])
+            while waiting and len(prompts) < batch_size and size + len(groups[waiting[0]]) <= most:
+                prompts.append(waiting.pop(0))
+                size += len(groups[prompts[-1]])
+            places = [place for prompt in prompts for place in groups[prompt]]
+            table = _continuations(model, prompts, [rows[i] for i in places], groups, pad_id, device)
+            for place, line in zip(places, table, strict=True):
+                found[place] = line[: len(rows[place].ids) - rows[place].start]
+            advance(sum(len(rows[place].ids) for place in places))
     return found
 
 

@@ -237,7 +237,6 @@ def _loss_of(
     return strategy.loss(Step(logits=logits, targets=targets, weights=weights, progress=progress))
 
 
-@torch.inference_mode()
 def predict(
     classifier: Classifier,
     encoded: Sequence[Sequence[int]],
@@ -254,12 +253,11 @@ def predict(
     """
     classifier.eval()
     found: list[torch.Tensor] = []
-    for rows in batches:
-        ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
-        with device.autocast():
-            logits = classifier(device.put(ids), device.put(mask))
-        found.append(logits.softmax(dim=-1))
-        advance(len(rows))
+    with device.reading():
+        for rows in batches:
+            ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
+            found.append(classifier(device.put(ids), device.put(mask)).softmax(dim=-1))
+            advance(len(rows))
     stacked = torch.cat(found).cpu().numpy().astype(np.float64)
     if not np.isfinite(stacked).all():
         raise DivergedError("the model predicts NaN")
@@ -268,7 +266,6 @@ def predict(
     return stacked[back]
 
 
-@torch.inference_mode()
 def activations(
     classifier: Classifier,
     encoded: Sequence[Sequence[int]],
@@ -285,12 +282,11 @@ def activations(
     """
     classifier.eval()
     found: list[torch.Tensor] = []
-    for rows in batches:
-        ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
-        with device.autocast():
-            features = classifier.features(device.put(ids), device.put(mask))
-        found.append(features[:, 0].float())
-        advance(len(rows))
+    with device.reading():
+        for rows in batches:
+            ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
+            found.append(classifier.features(device.put(ids), device.put(mask))[:, 0].float())
+            advance(len(rows))
     stacked = torch.cat(found).cpu().numpy().astype(np.float64)
     if not np.isfinite(stacked).all():
         raise DivergedError("the model's activations are NaN or infinite")

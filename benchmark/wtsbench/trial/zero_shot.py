@@ -73,7 +73,7 @@ class Asker:
         most = self._device.tokens_at_once(self._model.config.get_text_config().hidden_size)
         batches = prediction_batches([len(row) for row in rows], self._batch_size, most)
         scores = []
-        with torch.inference_mode():
+        with self._device.reading():
             for chosen in batches:
                 ids, mask = pad([rows[i] for i in chosen.tolist()], self.tokenizer.pad_id)
                 scores.append(scores_of(self._model, ids, mask, [starts[i] for i in chosen.tolist()], self._device))
