@@ -334,6 +334,18 @@ def test_weights_are_cast_once_for_all_batches(tmp_path: Path, tiny_llama: Path)
     assert casts.counts["no weight"] > 14
 
 
+@pytest.mark.parametrize("finetune", ["lora", "linear_probe"])
+def test_frozen_matrices_are_held_in_half_precision(tmp_path: Path, finetune: str) -> None:
+    """What does not train takes half of the memory, while embeddings, norms and all that trains keep float32."""
+    half = Device(torch_device=torch.device("cpu"), dtype=torch.bfloat16, threads=1)
+    folder = write_tiny_model(tmp_path / "m", "gpt2")
+    model = model_of(tmp_path / "t", folder, half, finetune=finetune)
+    kinds = {name: parameter.dtype for name, parameter in model.classifier.model.named_parameters()}
+    held = {name for name, dtype in kinds.items() if dtype is torch.bfloat16}
+    assert held == {name for name in kinds if ".c_" in name and name.endswith("weight") and "lora" not in name}
+    assert all(kinds[name] is torch.float32 for name in kinds if "wte" in name or "ln_" in name or "score" in name)
+
+
 @pytest.mark.parametrize("model_type", ["llama", "bert", "roberta"])
 def test_the_whole_head_is_drawn_from_the_seed(tmp_path: Path, model_type: str) -> None:
     """Every matrix of the head differs between seeds and is equal for equal ones, whatever head the checkpoint has."""

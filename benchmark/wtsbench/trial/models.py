@@ -125,7 +125,7 @@ def load_classifier(
     if finetune == "linear_probe":
         return Probe(model, pad_id=pad_id, device=device, one_token=OneToken(model)).to(device.torch_device)
     if finetune == "lora":
-        add_adapters(model, training, seed, round_)
+        add_adapters(model, training, seed, round_, device)
     one_token = OneToken(model)
     if training.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:

@@ -16,7 +16,7 @@ from wtsbench.trial.batching import pad, prediction_batches
 from wtsbench.trial.classifier import Classifier, head_parameters
 from wtsbench.trial.device import Device
 from wtsbench.trial.faults import UnusableModelError
-from wtsbench.trial.shortcuts import OneToken
+from wtsbench.trial.shortcuts import OneToken, hold_frozen
 
 _TOLERANCE = 1e-3
 """How far logits may lie apart that are computed whole and from cached activations; rounding alone is far below."""
@@ -30,6 +30,7 @@ class Probe(Classifier):
         head = set(head_parameters(model))
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in head)
+        hold_frozen(model.base_model, device)
         self._pad_id = pad_id
         self._device = device
         self._rows: dict[tuple[int, ...], int] = {}

@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.pytorch_utils import Conv1D
 
 from wtsbench.trial.device import Device
 
@@ -63,6 +64,13 @@ def use_fast_kernels(model: Any, device: Device) -> None:
                 setattr(module, name, GELUTanh())
             elif type(child) is torch.nn.Dropout:
                 setattr(module, name, ShortDropout(child.p).train(child.training))
+
+
+def hold_frozen(body: torch.nn.Module, device: Device) -> None:
+    """Hold the matrices that do not train in the precision to which every forward pass would cast them."""
+    for module in body.modules():
+        if isinstance(module, torch.nn.Linear | Conv1D) and not module.weight.requires_grad:
+            module.weight.data = module.weight.data.to(device.dtype)
 
 
 class ShortDropout(torch.nn.Dropout):
