@@ -46,6 +46,22 @@ class Device:
         return torch.autocast(self.torch_device.type, dtype=self.dtype)
 
     @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """The context of a fit, in which the same gradients come out every time.
+
+        On GPUs, attention sums them in one order only where an operation without a fixed order is an error and not a
+        warning: a loss that has one ends the trial, which could not be repeated.
+        """
+        strict = self.torch_device.type == "cuda"
+        if strict:
+            torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            if strict:
+                torch.use_deterministic_algorithms(True, warn_only=True)
+
+    @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """The context of forward passes that nothing is learned from.
 

@@ -135,29 +135,30 @@ def optimise(
     begun, recent = curve.done, []
     points: list[tuple[int, torch.Tensor]] = []
     model.train()
-    for step in range(steps):
-        batch = batch_of(next(batches), step / steps)
-        curve.tokens += batch.tokens
-        curve.padded += batch.padded
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * rate_at(step, steps, training.warmup)
-        optimizer.zero_grad(set_to_none=True)
-        recent.append(go_backward(batch.pieces, batch.loss_of, device, scaler))
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        ended = enough is not None and enough(step + 1, steps)
-        over = ended or step == steps - 1
-        if over or len(recent) == report_every:
-            points.append((begun + step + 1, torch.stack(recent).double().mean()))
-            recent = []
-        advance(batch.cost)
-        if points and (over or step % LOOK_EVERY == LOOK_EVERY - 1):
-            curve.extend(points, begun + steps)
-            points = []
-        if ended:
-            break
+    with device.training():
+        for step in range(steps):
+            batch = batch_of(next(batches), step / steps)
+            curve.tokens += batch.tokens
+            curve.padded += batch.padded
+            for group in optimizer.param_groups:
+                group["lr"] = training.learning_rate * rate_at(step, steps, training.warmup)
+            optimizer.zero_grad(set_to_none=True)
+            recent.append(go_backward(batch.pieces, batch.loss_of, device, scaler))
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            ended = enough is not None and enough(step + 1, steps)
+            over = ended or step == steps - 1
+            if over or len(recent) == report_every:
+                points.append((begun + step + 1, torch.stack(recent).double().mean()))
+                recent = []
+            advance(batch.cost)
+            if points and (over or step % LOOK_EVERY == LOOK_EVERY - 1):
+                curve.extend(points, begun + steps)
+                points = []
+            if ended:
+                break
     optimizer.zero_grad(set_to_none=True)  # as much memory as the trained weights, for predictions to come
     model.eval()
 
