@@ -114,6 +114,7 @@ def set_up(job: TrialJob) -> Device:
     if not torch.cuda.is_available():
         raise NoDeviceError("the trial asks for a GPU, and torch sees none in its sandbox")
     torch.backends.cudnn.benchmark = False
+    torch.cuda.set_per_process_memory_fraction(min(1.0, job.gpus))  # who needs more fails, and not its neighbour
     return Device(torch_device=torch.device("cuda", 0), dtype=_gpu_dtype(job.spec.training), threads=job.threads)
 
 
