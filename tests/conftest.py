@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
-# A busy machine is slow now and then, and a failure must come back the same: no deadline, no chance.
-settings.register_profile("wtsbench", deadline=None, derandomize=True, max_examples=100)
-settings.load_profile("wtsbench")
+with suppress(ModuleNotFoundError):  # a machine lent for its GPU may lack it, and the tests marked so do without
+    from hypothesis import settings
+
+    # A busy machine is slow now and then, and a failure must come back the same: no deadline, no chance.
+    settings.register_profile("wtsbench", deadline=None, derandomize=True, max_examples=100)
+    settings.load_profile("wtsbench")
 
 REQUIRE = "WTSBENCH_TESTS_REQUIRE"
 """Markers, separated by commas, whose needs must be met: without them a test fails in place of being skipped."""
@@ -27,6 +30,15 @@ def _no_settings_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterat
             patch.delenv(name, raising=False)
         patch.setenv("WTSBENCH_MANIFESTS", str(tmp_path_factory.mktemp("manifests")))
         yield
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m gpu`, import no module without such a test: most need packages that the trial room does without."""
+    if config.option.markexpr != "gpu" or not (collection_path.is_dir() or collection_path.name.startswith("test_")):
+        return None
+    modules = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
+    words = ("mark.gpu", "DEVICES")  # the latter are those of `tests.trial.devices`
+    return None if any(word in module.read_text() for module in modules for word in words) else True
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -53,11 +65,12 @@ def docker_answers() -> bool:
 
 @cache
 def gpu_answers() -> bool:
-    """Whether the driver lists a GPU."""
-    return (
-        shutil.which("nvidia-smi") is not None
-        and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0
-    )
+    """Whether torch sees a GPU."""
+    if shutil.which("nvidia-smi") is None:  # which spares everybody else an import of seconds
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @cache

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
-import pytest
 
 from wtsbench.contract.measurements import TrialResult
 from wtsbench.contract.outbox import Outbox, read_batch
@@ -39,6 +38,8 @@ TRAIN = Split.WEAK_TRAIN
 
 def mirror() -> Path:
     """The mirror folder with real data and weights; skips the test where there is none."""
+    import pytest  # `gpu_smoke` writes folders where there may be none
+
     folder = data_mirror()
     if folder is None or not (folder / "models").is_dir():
         pytest.skip("WTSBENCH_DATA_MIRROR names no folder with real data and weights")

@@ -137,7 +137,9 @@ def test_reading_makes_texts_likelier(tmp_path: Path, model_type: str) -> None:
 
     def likelihood() -> float:
         with torch.no_grad():
-            return float(scores_of(reader_of(model, student.classifier), row, torch.ones_like(row), [1], device))
+            return float(
+                scores_of(reader_of(model, student.classifier, device), row, torch.ones_like(row), [1], device)
+            )
 
     before = likelihood()
     student.fit_language(texts, 4)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from tests.trial.devices import DEVICES, device_of
 from tests.trial.folders import WEAK_PARENT, made_items, noisy_labels, predictions_of, result_of, write_folder
 from tests.trial.processes import environment
 from tests.trial.tiny import SHAPES, write_tiny_model
@@ -44,11 +47,11 @@ LABELLED = Labelled(
 NAIVE = Naive(Naive.Parameters())
 
 
-def model_of(folder: Path, model: Path, **more: Any) -> TrialModel:
+def model_of(folder: Path, model: Path, device: Device = CPU, **more: Any) -> TrialModel:
     """A trial's model, outside a trial."""
     job = write_folder(folder, ITEMS, model, **{**QUICK, **more})
     trial = TrialFolder(folder)
-    return TrialModel(trial.model, job.spec, 2, CPU, Progress(trial.scratch / "progress.json"))
+    return TrialModel(trial.model, job.spec, 2, device, Progress(trial.scratch / "progress.json"))
 
 
 def weights_of(model: TrialModel) -> dict[str, torch.Tensor]:
@@ -256,20 +259,21 @@ def test_the_strategy_decides_over_the_grid(tmp_path: Path, tiny_llama: Path) ->
     assert trained["probe"] < trained["lora"] < trained["full"]
 
 
-def test_checkpointing_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", DEVICES)
+@pytest.mark.parametrize("finetune", ["full", "lora"])
+def test_checkpointing_changes_nothing(tmp_path: Path, kind: str, finetune: str) -> None:
     """Activations computed again, dropout included, train the same weights; with adapters too."""
+    if finetune == "lora":
+        pytest.importorskip("peft")
     folder = write_tiny_model(tmp_path / "m", "gpt2")
-    for finetune in ("full", "lora"):
-        found = []
-        for checkpointing in (False, True):
-            model = model_of(
-                tmp_path / f"{finetune}{checkpointing}", folder, finetune=finetune, gradient_checkpointing=checkpointing
-            )
-            assert model.classifier.model.is_activation_checkpointing is checkpointing
-            model.fit(LABELLED, NAIVE)
-            found.append(weights_of(model))
-        for name, weight in found[0].items():
-            torch.testing.assert_close(found[1][name], weight, rtol=1e-4, atol=1e-6)
+    found = []
+    for on in (False, True):
+        model = model_of(tmp_path / str(on), folder, device_of(kind), finetune=finetune, gradient_checkpointing=on)
+        assert model.classifier.model.is_activation_checkpointing is on
+        model.fit(LABELLED, NAIVE)
+        found.append(weights_of(model))
+    for name, weight in found[0].items():
+        torch.testing.assert_close(found[1][name], weight, rtol=1e-4, atol=1e-6)
 
 
 def test_checkpointing_that_an_architecture_lacks(tmp_path: Path) -> None:
@@ -302,6 +306,44 @@ def test_the_head_computes_in_float32(tmp_path: Path, model_type: str) -> None:
             expected = model.model.classifier(states[0].float())
     assert torch.equal(logits, expected)
     assert not torch.equal(logits, logits.bfloat16().float())
+
+
+class Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has few types here
+    """Counts how often each weight is cast to bfloat16."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._names = {parameter.data_ptr(): name for name, parameter in model.named_parameters()}
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and kwargs.get("dtype") is torch.bfloat16:
+            self.counts[self._names.get(args[0].data_ptr(), "no weight")] += 1
+        return func(*args, **kwargs)
+
+
+def test_weights_are_cast_once_for_all_batches(tmp_path: Path, tiny_llama: Path) -> None:
+    """In half precision, predicting casts each weight once, and not for every batch of items."""
+    half = Device(torch_device=torch.device("cpu"), dtype=torch.bfloat16, threads=1)
+    model = model_of(tmp_path, tiny_llama, half, eval_batch_size=8)
+    with Casts(model.classifier) as casts:
+        model.predict(LABELLED.texts)
+    weights = [count for name, count in casts.counts.items() if name.endswith("_proj.weight")]
+    assert weights == [1] * 14  # of two layers
+    assert casts.counts["no weight"] > 14
+
+
+@pytest.mark.parametrize("finetune", ["lora", "linear_probe"])
+def test_frozen_matrices_are_held_in_half_precision(tmp_path: Path, finetune: str) -> None:
+    """What does not train takes half of the memory, while embeddings, norms and all that trains keep float32."""
+    half = Device(torch_device=torch.device("cpu"), dtype=torch.bfloat16, threads=1)
+    folder = write_tiny_model(tmp_path / "m", "gpt2")
+    model = model_of(tmp_path / "t", folder, half, finetune=finetune)
+    kinds = {name: parameter.dtype for name, parameter in model.classifier.model.named_parameters()}
+    held = {name for name, dtype in kinds.items() if dtype is torch.bfloat16}
+    assert held == {name for name in kinds if ".c_" in name and name.endswith("weight") and "lora" not in name}
+    assert all(kinds[name] is torch.float32 for name in kinds if "wte" in name or "ln_" in name or "score" in name)
 
 
 @pytest.mark.parametrize("model_type", ["llama", "bert", "roberta"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trial.devices import DEVICES, device_of
 from tests.trial.tiny import write_tiny_model
 from wtsbench.strategies.decoding import Contrast
 from wtsbench.trial import sampling
@@ -19,18 +20,23 @@ from wtsbench.trial.reading import score_shared
 from wtsbench.trial.sampling import Written, draw, uniforms, write
 from wtsbench.trial.text_tokens import Encoded
 
-CPU = Device(torch_device=torch.device("cpu"), dtype=torch.float32, threads=1)
 END, PAD = 2, 3
 PROMPTS = [[1, *range(4, 4 + size)] for size in (1, 5, 2, 8, 3, 3, 7, 1, 6, 4)]
 SAMPLES, MOST = 7, 12
 RANDOMS = [np.stack([uniforms(0, str(i), k, MOST) for k in range(SAMPLES)]) for i in range(len(PROMPTS))]
 
 
+@pytest.fixture(scope="module", params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Device:
+    """Where the model is."""
+    return device_of(request.param)
+
+
 @pytest.fixture(scope="module", params=["llama", "gpt2", "openai-gpt"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, device: Device) -> LanguageModel:
     """Random weights."""
     folder = write_tiny_model(tmp_path_factory.mktemp("models") / request.param, request.param)
-    return load_language_model(folder, CPU)
+    return load_language_model(folder, device)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +45,9 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def written(model: LanguageModel, batch_size: int, end_id: int | None, *, back: bool = False) -> list[list[Written]]:
+def written(
+    model: LanguageModel, device: Device, batch_size: int, end_id: int | None, *, back: bool = False
+) -> list[list[Written]]:
     """Continuations of all prompts; `back` takes them in the opposite order."""
     order = -1 if back else 1
     return write(
@@ -51,25 +59,27 @@ def written(model: LanguageModel, batch_size: int, end_id: int | None, *, back: 
         temperature=0.5,
         top_p=0.95,
         batch_size=batch_size,
-        device=CPU,
+        device=device,
         advance=lambda count: None,
     )[::order]
 
 
-def test_batch_size_order_and_padding_change_nothing(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_size_order_and_padding_change_nothing(
+    model: LanguageModel, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One prompt at a time, seven, or all at once, backwards or with other neighbours: the same texts."""
-    found = Counter(token for some in written(model, 64, None) for one in some for token in one.tokens)
+    found = Counter(token for some in written(model, device, 64, None) for one in some for token in one.tokens)
     end = found.most_common(5)[-1][0]  # a token that many texts hold, as random weights end few
-    alone = written(model, 1, end)
+    alone = written(model, device, 1, end)
     assert {one.finished for some in alone for one in some} == {True, False}
-    assert written(model, 7, end) == alone
-    assert written(model, 64, end) == alone
-    assert written(model, 4, end, back=True) == alone
+    assert written(model, device, 7, end) == alone
+    assert written(model, device, 64, end) == alone
+    assert written(model, device, 4, end, back=True) == alone
     monkeypatch.setattr(sampling, "_LEAVE", 0.0)
-    assert written(model, 64, end) == alone
+    assert written(model, device, 64, end) == alone
 
 
-def test_the_scores_while_writing_are_those_of_reading_the_text(model: LanguageModel) -> None:
+def test_the_scores_while_writing_are_those_of_reading_the_text(model: LanguageModel, device: Device) -> None:
     """With cache, padding and prompts shared by samples, a token has the probability it has in the text alone."""
     said: dict[int, list[torch.Tensor]] = {}
     chosen = [2, 0, 4]
@@ -80,18 +90,18 @@ def test_the_scores_while_writing_are_those_of_reading_the_text(model: LanguageM
 
     found = write(
         [model], [PROMPTS[i] for i in chosen], [RANDOMS[i][:1] for i in chosen], end_id=None, pad_id=PAD,
-        temperature=1.0, top_p=1.0, batch_size=3, device=CPU, advance=lambda count: None, combine=keep,
+        temperature=1.0, top_p=1.0, batch_size=3, device=device, advance=lambda count: None, combine=keep,
     )  # fmt: skip
     order = sorted(chosen, key=lambda i: -len(PROMPTS[i]))
     for row, place in enumerate(order):
         tokens = list(found[chosen.index(place)][0].tokens)
         rows = [Encoded(ids=[*PROMPTS[place], *tokens], start=len(PROMPTS[place]), ended=False)]
-        read = score(model, rows, pad_id=PAD, batch_size=1, device=CPU, advance=lambda count: None)[0]
+        read = score(model, rows, pad_id=PAD, batch_size=1, device=device, advance=lambda count: None)[0]
         while_writing = [float(said[step][0][row, token]) for step, token in enumerate(tokens)]
         assert while_writing == pytest.approx(read.tolist(), abs=1e-4)
 
 
-def test_prompts_read_once_score_as_whole_texts(model: LanguageModel) -> None:
+def test_prompts_read_once_score_as_whole_texts(model: LanguageModel, device: Device) -> None:
     """Sharing a prompt among its continuations changes no log-probability, empty continuations included."""
     random = np.random.default_rng(0)
     rows = [
@@ -101,7 +111,7 @@ def test_prompts_read_once_score_as_whole_texts(model: LanguageModel) -> None:
     ]
     told: list[int] = []
     found = [
-        how(model, rows, pad_id=PAD, batch_size=4, device=CPU, advance=told.append) for how in (score, score_shared)
+        how(model, rows, pad_id=PAD, batch_size=4, device=device, advance=told.append) for how in (score, score_shared)
     ]
     assert [len(values) for values in found[0]] == [0, 3, 11, 1, 7] * len(PROMPTS)
     for alone, shared in zip(*found, strict=True):
@@ -109,11 +119,11 @@ def test_prompts_read_once_score_as_whole_texts(model: LanguageModel) -> None:
     assert sum(told) == 2 * sum(len(row.ids) for row in rows)
 
 
-def test_progress_counts_every_token_once(model: LanguageModel) -> None:
+def test_progress_counts_every_token_once(model: LanguageModel, device: Device) -> None:
     """Whether texts end early or not, the whole work is told in the end."""
     told: list[int] = []
     write(
-        [model], PROMPTS, RANDOMS, end_id=END, pad_id=PAD, temperature=1.0, top_p=1.0, batch_size=3, device=CPU,
+        [model], PROMPTS, RANDOMS, end_id=END, pad_id=PAD, temperature=1.0, top_p=1.0, batch_size=3, device=device,
         advance=told.append,
     )  # fmt: skip
     assert sum(told) == len(PROMPTS) * SAMPLES * MOST

@@ -38,7 +38,7 @@ def model_of(kind: str) -> Any:
 def test_the_last_layer_for_one_token_says_what_the_whole_one_says(kind: str) -> None:
     """Logits and gradients are those of the whole model with its own kernels, and less is computed."""
     whole, short = Classifier(model_of(kind)), model_of(kind)
-    use_fast_kernels(short)
+    use_fast_kernels(short, CPU)
     cut = Classifier(short, one_token=OneToken(short))
     ids, mask = pad(ROWS, 0)
     seen = []
@@ -55,6 +55,20 @@ def test_the_last_layer_for_one_token_says_what_the_whole_one_says(kind: str) ->
             torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("rows", [ROWS, [[5, 6, 7], [8, 9, 10]]], ids=["padded", "unpadded"])
+def test_masks_made_unasked_say_what_transformers_masks_say(kind: str, rows: list[list[int]]) -> None:
+    """The masks that GPUs get, whatever the padding, change no logit but by rounding, padded or not."""
+    model = model_of(kind)
+    classifier = Classifier(model, one_token=OneToken(model))
+    ids, mask = pad(rows, 0)
+    with torch.no_grad():
+        asked = classifier(ids, mask)
+        use_fast_kernels(model, Device(torch_device=torch.device("meta"), dtype=torch.float32, threads=1))
+        assert model.config._attn_implementation == ("eager" if kind == "openai-gpt" else "sdpa_masked")
+        torch.testing.assert_close(classifier(ids, mask), asked, rtol=1e-5, atol=1e-5)
+
+
 def test_other_users_of_the_body_get_all_tokens() -> None:
     """Outside of the classifier, as where a body reads texts as a language model, nothing is cut."""
     model = model_of("llama")
@@ -69,7 +83,7 @@ def test_other_users_of_the_body_get_all_tokens() -> None:
 def test_batches_decide_no_prediction(kind: str) -> None:
     """One item at a time, all at once, or as many as a number of tokens: probabilities are within 1e-4."""
     model = model_of(kind)
-    use_fast_kernels(model)
+    use_fast_kernels(model, CPU)
     classifier = Classifier(model, one_token=OneToken(model))
     random = np.random.default_rng(0)
     rows = [random.integers(5, 300, size=size).tolist() for size in random.integers(1, 46, size=16)]
@@ -97,7 +111,7 @@ def test_a_budget_of_tokens_bounds_the_batches() -> None:
 def test_gelu_in_one_kernel() -> None:
     """The tanh form of GELU is replaced wherever a model has it, and agrees with it to rounding."""
     model = model_of("gpt2")
-    use_fast_kernels(model)
+    use_fast_kernels(model, CPU)
     assert not any(isinstance(module, NewGELUActivation) for module in model.modules())
     values = torch.linspace(-6, 6, 10_001)
     torch.testing.assert_close(

@@ -40,8 +40,11 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def write_tiny_model(folder: Path, model_type: str = "llama", *, pad_token: str | None = None) -> Path:
-    """A model folder of this architecture; without `pad_token` its tokenizer has none, like that of GPT-2."""
+def write_tiny_model(folder: Path, model_type: str = "llama", *, pad_token: str | None = None, **shape: Any) -> Path:
+    """A model folder of this architecture; without `pad_token` its tokenizer has none, like that of GPT-2.
+
+    `shape` overrides sizes of `SHAPES`.
+    """
     vocabulary = [*SPECIALS, *WORDS, *map(str, range(300))]
     tokens = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
     tokens.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -51,7 +54,7 @@ def write_tiny_model(folder: Path, model_type: str = "llama", *, pad_token: str 
     tokenizer.save_pretrained(folder)
     ends = {"bos_token_id": 1, "eos_token_id": 2}
     config = AutoConfig.for_model(
-        model_type, vocab_size=len(vocabulary), initializer_range=0.1, **ends, **SHAPES[model_type]
+        model_type, vocab_size=len(vocabulary), initializer_range=0.1, **ends, **{**SHAPES[model_type], **shape}
     )
     torch.manual_seed(7)
     kind = AutoModelForCausalLM if model_type in ("llama", "gpt2", "openai-gpt") else AutoModel

@@ -106,6 +106,7 @@ def write_generative(
     parents: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]] | None = None,
     reference: Path | None = None,
     generation: GenerationSettings = SMALL,
+    gpus: float = 0,
     **training: Any,
 ) -> TrialJob:
     """Write a whole trial folder; `parents` maps a parent's id to what it wrote, by item id."""
@@ -155,7 +156,7 @@ def write_generative(
         parents=tuple(parents or ()),
         environment="process:0",
     )
-    job = TrialJob(trial_id=spec.trial_id, attempt=1, spec=spec, labels=())
+    job = TrialJob(trial_id=spec.trial_id, attempt=1, spec=spec, labels=(), gpus=gpus)
     (folder / "spec.json").write_text(job.model_dump_json())
     return job
 

@@ -3,7 +3,7 @@
 Bytes, with P weights, L layers of width H, batches of B items (micro-batches where asked for) of T tokens, and v bytes
 for an activation (2 in mixed precision, else 4):
 
-    weights       4 P, in float32; 2 P more where a graph keeps half-precision copies of them
+    weights       4 P, in float32, and 2 P where a graph keeps half-precision copies; v P where they do not train
     training      12 more for each trained weight: its gradient and the two moments of AdamW
     activations   17 v B T H L, which a graph keeps for the backward pass: 34 bytes a token, layer and unit of width at
                   v = 2 (Korthikanti et al. 2022, arXiv 2205.05198, without the scores of attention, which fused kernels
@@ -59,21 +59,21 @@ def estimate(shape: Shape, training: Training, finetune: Finetune, *, half: bool
     """
     value = 2 if half else 4
     one_layer = 17 * value * training.max_length * shape.width  # for one item
-    weights = 4 * shape.parameters
     if finetune == "linear_probe":
-        return weights + one_layer * training.eval_batch_size
-    copies = 2 * shape.parameters if half else 0
-    trained = shape.parameters
+        return value * shape.parameters + one_layer * training.eval_batch_size
     if finetune == "lora":
         trained = 2 * training.lora_rank * shape.parameters // shape.width
-        weights += 4 * trained
+        weights = value * shape.parameters + 4 * trained
+    else:
+        trained = shape.parameters
+        weights = (6 if half else 4) * shape.parameters
     items = min(training.micro_batch_size or training.batch_size, training.batch_size)
     if training.gradient_checkpointing:
         inputs = 4 * training.max_length * shape.width * shape.layers
         activations = items * (inputs + one_layer)
     else:
         activations = items * one_layer * shape.layers
-    return weights + copies + 12 * trained + activations
+    return weights + 12 * trained + activations
 
 
 def shape_of(model: ModelRef) -> Shape | None:

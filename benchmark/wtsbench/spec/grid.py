@@ -186,7 +186,7 @@ class Resources(Frozen):
     cpus: Annotated[int, Field(ge=1)] = 1
     """Threads of one trial; trials run side by side as far as the machine's cores go."""
     gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs of one trial; a fraction lets several share one."""
+    """GPUs of one trial; a fraction lets several share one, each with that share of its memory."""
     memory: Size | None = None
     """Bytes, or a size such as 40GiB."""
     disk: Size = 20 * 2**30

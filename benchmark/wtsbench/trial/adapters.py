@@ -14,12 +14,15 @@ from transformers.pytorch_utils import Conv1D
 
 from wtsbench.spec.training import Training
 from wtsbench.trial.classifier import head_parameters
-from wtsbench.trial.device import seed_all
+from wtsbench.trial.device import Device, seed_all
 from wtsbench.trial.faults import UnusableModelError
+from wtsbench.trial.shortcuts import hold_frozen
 
 
-def add_adapters(model: Any, training: Training, seed: int, round_: int) -> None:
+def add_adapters(model: Any, training: Training, seed: int, round_: int, device: Device) -> None:
     """Freeze the body in place, give its linear layers adapters, and leave only those and the head to train.
+
+    In half precision on `device` the body's matrices are held in it.
 
     Raises:
         UnusableModelError: none of the layers asked for is a linear layer of the body.
@@ -40,6 +43,7 @@ def add_adapters(model: Any, training: Training, seed: int, round_: int) -> None
     LoraModel(model, {"default": config}, "default")
     for name in head:
         model.get_parameter(name).requires_grad_(True)
+    hold_frozen(model.base_model, device)
 
 
 def _targets(model: Any, asked: tuple[str, ...] | None) -> list[str]:

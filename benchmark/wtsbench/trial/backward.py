@@ -32,7 +32,7 @@ def pieces_of(
 
     Args:
         model: token ids [B, T] and mask [B, T] to logits [B, C].
-        ids: token ids [B, T], anywhere.
+        ids: token ids [B, T], in this process's memory, as the mask is.
         mask: [B, T], 1 on real tokens, padded on the right.
         size: items of a piece; None takes the batch whole.
         device: where, and in what precision.
@@ -43,7 +43,7 @@ def pieces_of(
 
 def _logits(model: torch.nn.Module, device: Device, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     with device.autocast():
-        logits = model(ids.to(device.torch_device), mask.to(device.torch_device))
+        logits = model(device.put(ids), device.put(mask))
     assert isinstance(logits, torch.Tensor)
     return logits
 

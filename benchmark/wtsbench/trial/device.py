@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,41 @@ class Device:
             return contextlib.nullcontext()
         return torch.autocast(self.torch_device.type, dtype=self.dtype)
 
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """The context of a fit, in which the same gradients come out every time.
+
+        On GPUs, attention sums them in one order only where an operation without a fixed order is an error and not a
+        warning: a loss that has one ends the trial, which could not be repeated.
+        """
+        strict = self.torch_device.type == "cuda"
+        if strict:
+            torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            if strict:
+                torch.use_deterministic_algorithms(True, warn_only=True)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """The context of forward passes that nothing is learned from.
+
+        Weights that train are cast to the precision once for all of them; torch's `inference_mode`, or a context for
+        each pass, would cast them every time, which takes longer than writing a token with them.
+        """
+        with torch.no_grad(), self.autocast():
+            yield
+
+    def put(self, values: torch.Tensor) -> torch.Tensor:
+        """The values on the device. Where that is a GPU they get there through pinned memory, in their turn.
+
+        A plain `to` from ordinary memory waits until the GPU has computed all that it was given before.
+        """
+        if self.torch_device.type != "cuda":
+            return values.to(self.torch_device)
+        return values.pin_memory().to(self.torch_device, non_blocking=True)
+
     def tokens_at_once(self, width: int) -> int | None:
         """Tokens of a forward pass whose states stay in a CPU's cache, for a model of this hidden size; None on GPUs.
 
@@ -78,6 +114,7 @@ def set_up(job: TrialJob) -> Device:
     if not torch.cuda.is_available():
         raise NoDeviceError("the trial asks for a GPU, and torch sees none in its sandbox")
     torch.backends.cudnn.benchmark = False
+    torch.cuda.set_per_process_memory_fraction(min(1.0, job.gpus))  # who needs more fails, and not its neighbour
     return Device(torch_device=torch.device("cuda", 0), dtype=_gpu_dtype(job.spec.training), threads=job.threads)
 
 

@@ -25,14 +25,14 @@ _ROUNDING = 1e-4
 """How far scores may lie apart, absolutely and in parts, that are the same but for rounding."""
 
 
-def reader_of(folder: Path, classifier: Classifier) -> Any:
+def reader_of(folder: Path, classifier: Classifier, device: Device) -> Any:
     """A language model around the very body of a classifier: what trains in one is trained in the other.
 
     Raises:
         UnusableModelError: the model is no causal language model, does more than its head to its scores, or its body
             does not train.
     """
-    reader = pretrained(folder)
+    reader = pretrained(folder, device)
     require_plain_head(reader)
     body = classifier.model.base_model
     if not classifier.causal or type(reader.base_model) is not type(body):
@@ -70,22 +70,32 @@ def scores_of(model: Any, ids: torch.Tensor, mask: torch.Tensor, start: Sequence
 
     Args:
         model: a causal language model.
-        ids: token ids [B, T], padded on the right.
+        ids: token ids [B, T], padded on the right; in this process's memory, as the mask is.
         mask: [B, T], 1 on real tokens.
         start: where each row's continuation begins, at least 1.
         device: where the model is.
     """
-    ids, mask = ids.to(device.torch_device), mask.to(device.torch_device)
+    wanted = (torch.arange(1, ids.shape[1]) >= torch.tensor(start)[:, None]) & mask[:, 1:].bool()  # [B, T - 1]
+    # Only where an answer is: all scores of a batch together, [B, T, V], would be most of the memory.
+    scores = _scores_behind(model, ids, mask, wanted, device)
+    said = scores.log_softmax(dim=-1).gather(1, device.put(ids[:, 1:][wanted][:, None]))[:, 0]
+    total = torch.zeros(len(ids), device=said.device).index_add_(0, device.put(wanted.nonzero()[:, 0]), said)
+    return total / device.put(wanted.sum(dim=1))
+
+
+def _scores_behind(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, wanted: torch.Tensor, device: Device
+) -> torch.Tensor:
+    """Float32 scores [K, V] of the next token at the positions that `wanted` [B, T - 1] names, row by row.
+
+    They are counted here and not on a GPU, which would have to be waited for.
+    """
+    rows, places = wanted.nonzero(as_tuple=True)
+    read = device.put(rows * ids.shape[1] + places)
     with device.autocast():
-        hidden = model.base_model(input_ids=ids, attention_mask=mask)[0]  # [B, T, H]
-        position = torch.arange(1, ids.shape[1], device=ids.device)
-        wanted = (position >= torch.tensor(start, device=ids.device)[:, None]) & mask[:, 1:].bool()  # [B, T - 1]
-        # Only where an answer is: all logits of a batch together, [B, T, V], would be most of the memory.
-        logits = model.get_output_embeddings()(hidden[:, :-1][wanted])
-    said = logits.float().log_softmax(dim=-1).gather(1, ids[:, 1:][wanted][:, None])[:, 0]
-    rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(wanted)[wanted]
-    total = torch.zeros(len(ids), device=ids.device).index_add_(0, rows, said)
-    return total / wanted.sum(dim=1)
+        hidden = model.base_model(input_ids=device.put(ids), attention_mask=device.put(mask))[0]  # [B, T, H]
+        scores: torch.Tensor = model.get_output_embeddings()(hidden.flatten(0, 1)[read])
+    return scores.float()
 
 
 def read_texts(
@@ -113,18 +123,11 @@ def read_texts(
     seed_all(seed, "language", "dropout")
 
     def batch_of(chosen: Rows, _: float) -> Batch:
-        ids, mask = (part.to(device.torch_device) for part in pad([rows[i] for i in chosen.tolist()], pad_id))
+        ids, mask = pad([rows[i] for i in chosen.tolist()], pad_id)
         real = mask[:, 1:].bool()
-
-        def logits() -> torch.Tensor:
-            with device.autocast():
-                hidden = model.base_model(input_ids=ids, attention_mask=mask)[0][:, :-1]
-                scores: torch.Tensor = model.get_output_embeddings()(hidden[real])
-            return scores.float()
-
         return Batch(
-            pieces=[logits],
-            loss_of=lambda scores: torch.nn.functional.cross_entropy(scores, ids[:, 1:][real]),
+            pieces=[lambda: _scores_behind(model, ids, mask, real, device)],
+            loss_of=lambda scores: torch.nn.functional.cross_entropy(scores, device.put(ids[:, 1:][real])),
             tokens=int(mask.sum()),
             padded=mask.numel(),
             cost=len(chosen),

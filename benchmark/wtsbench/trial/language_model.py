@@ -98,11 +98,11 @@ def load_language_model(folder: Path, device: Device) -> LanguageModel:
     Raises:
         UnusableModelError: the architecture cannot write, or the weights are not those of the architecture.
     """
-    return LanguageModel(pretrained(folder)).to(device.torch_device)
+    return LanguageModel(pretrained(folder, device)).to(device.torch_device)
 
 
-def pretrained(folder: Path) -> Any:
-    """The same as transformers has it, on the CPU.
+def pretrained(folder: Path, device: Device) -> Any:
+    """The same as transformers has it, on the CPU still, for a device.
 
     Raises:
         UnusableModelError: as for `load_language_model`.
@@ -137,7 +137,7 @@ def pretrained(folder: Path) -> Any:
             f"the weights lack {len(missing)} tensors of a {kind} language model, {missing[0]} for one: were they "
             "saved without the head that writes, or are they of another architecture?"
         )
-    use_fast_kernels(model)
+    use_fast_kernels(model, device)
     return model.eval()
 
 
@@ -150,7 +150,7 @@ def continuation_logprobs(
         log-probabilities [B, L], 0 on padding; their mask [B, L], 1 on continuation tokens.
     """
     ids, mask = pad([row.ids for row in rows], pad_id)
-    ids, mask = ids.to(device.torch_device), mask.to(device.torch_device)
+    ids, mask = device.put(ids), device.put(mask)
     length = ids.shape[1]
     starts = [row.start for row in rows]
     last = length - min(starts) + 1  # position t scores token t + 1
@@ -163,15 +163,14 @@ def continuation_logprobs(
         size = len(row.ids) - row.start
         place[b, :size] = torch.arange(row.start, row.start + size)
         real[b, :size] = 1
-    place, real = place.to(device.torch_device), real.to(device.torch_device)
+    place, real = device.put(place), device.put(real)
     tokens = ids.gather(1, place)  # [B, L]
     index = (place - 1 - (length - last)).clamp(min=0)
-    chosen = logits.gather(1, index[:, :, None].expand(-1, -1, logits.shape[2])).float()  # [B, L, V]
+    chosen = logits[torch.arange(len(rows), device=logits.device)[:, None], index].float()  # [B, L, V]
     flat = torch.nn.functional.cross_entropy(chosen.flatten(0, 1), tokens.flatten(), reduction="none")
     return -flat.view_as(real) * real, real
 
 
-@torch.inference_mode()
 def score(
     model: LanguageModel,
     rows: Sequence[Encoded],
@@ -192,16 +191,20 @@ def score(
     lengths = [len(row.ids) for row in rows]
     longest = max(lengths, default=1)
     size = max(1, min(batch_size, LOGITS_AT_ONCE // (longest * model.vocabulary)))
-    found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
+    tables: list[tuple[list[int], torch.Tensor]] = []
     most = device.tokens_at_once(model.model.config.get_text_config().hidden_size)
-    for batch in prediction_batches(lengths, size, most):
-        chosen = [rows[i] for i in batch.tolist()]
-        if any(len(row.ids) > row.start for row in chosen):
-            values, _ = continuation_logprobs(model, chosen, pad_id=pad_id, device=device)
-            table = values.double().cpu().numpy()
-            if not np.isfinite(table).all():
-                raise DivergedError("the model gives a text a probability that is no number")
-            for i, row, line in zip(batch.tolist(), chosen, table, strict=True):
-                found[i] = line[: len(row.ids) - row.start]
-        advance(sum(len(row.ids) for row in chosen))
+    with device.reading():
+        for batch in prediction_batches(lengths, size, most):
+            chosen = [rows[i] for i in batch.tolist()]
+            if any(len(row.ids) > row.start for row in chosen):
+                values, _ = continuation_logprobs(model, chosen, pad_id=pad_id, device=device)
+                tables.append((batch.tolist(), values))
+            advance(sum(len(row.ids) for row in chosen))
+    found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
+    for places, values in tables:
+        table = values.double().cpu().numpy()
+        if not np.isfinite(table).all():
+            raise DivergedError("the model gives a text a probability that is no number")
+        for i, line in zip(places, table, strict=True):
+            found[i] = line[: len(rows[i].ids) - rows[i].start]
     return found

@@ -120,12 +120,12 @@ def load_classifier(
             of the architecture.
     """
     model = _pretrained(folder, classes=classes, pad_id=pad_id, seed=seed, round_=round_)
-    use_fast_kernels(model)
+    use_fast_kernels(model, device)
     draw_head(model, seed, round_)
     if finetune == "linear_probe":
         return Probe(model, pad_id=pad_id, device=device, one_token=OneToken(model)).to(device.torch_device)
     if finetune == "lora":
-        add_adapters(model, training, seed, round_)
+        add_adapters(model, training, seed, round_, device)
     one_token = OneToken(model)
     if training.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:

@@ -16,7 +16,7 @@ from wtsbench.trial.batching import pad, prediction_batches
 from wtsbench.trial.classifier import Classifier, head_parameters
 from wtsbench.trial.device import Device
 from wtsbench.trial.faults import UnusableModelError
-from wtsbench.trial.shortcuts import OneToken
+from wtsbench.trial.shortcuts import OneToken, hold_frozen
 
 _TOLERANCE = 1e-3
 """How far logits may lie apart that are computed whole and from cached activations; rounding alone is far below."""
@@ -30,6 +30,7 @@ class Probe(Classifier):
         head = set(head_parameters(model))
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in head)
+        hold_frozen(model.base_model, device)
         self._pad_id = pad_id
         self._device = device
         self._rows: dict[tuple[int, ...], int] = {}
@@ -52,14 +53,13 @@ class Probe(Classifier):
             return
         found: list[torch.Tensor] = []
         order: list[int] = []
-        with torch.no_grad():
+        with self._device.reading():
             most = self._device.tokens_at_once(self.width)
             for rows in prediction_batches([len(row) for row in new], batch_size, most):
-                ids, mask = (part.to(self._device.torch_device) for part in pad([new[i] for i in rows], self._pad_id))
-                with self._device.autocast():
-                    features = self.features(ids, mask).float()
-                    if not self._rows and not found:
-                        self._check(ids[:2], mask[:2])
+                ids, mask = map(self._device.put, pad([new[i] for i in rows], self._pad_id))
+                features = self.features(ids, mask).float()
+                if not self._rows and not found:
+                    self._check(ids[:2], mask[:2])
                 found.append(features)
                 order += rows.tolist()
                 advance(len(rows))
@@ -76,8 +76,7 @@ class Probe(Classifier):
         lengths = attention_mask.sum(dim=1).tolist()
         encoded = [tuple(row[:length]) for row, length in zip(input_ids.tolist(), lengths, strict=True)]
         if any(row not in self._rows for row in encoded):
-            with torch.inference_mode(mode=False):  # whose tensors could not be trained on later
-                self.remember(encoded, len(encoded), lambda _: None)
+            self.remember(encoded, len(encoded), lambda _: None)
         return self.head(self._known[torch.tensor([self._rows[row] for row in encoded], device=self._known.device)])
 
     def _check(self, ids: torch.Tensor, mask: torch.Tensor) -> None:

@@ -37,15 +37,15 @@ class Reader:
         for i, row in enumerate(prompts):
             ids[i, longest - len(row) :] = row
             mask[i, longest - len(row) :] = 1
-        self._ids = torch.from_numpy(ids).to(device.torch_device)
-        self._mask = torch.from_numpy(mask).to(device.torch_device)
+        self._ids = device.put(torch.from_numpy(ids))
+        self._mask = device.put(torch.from_numpy(mask))
         self._cache = model.new_cache()
 
-    def begin(self, counts: torch.Tensor) -> torch.Tensor:
+    def begin(self, counts: Sequence[int]) -> torch.Tensor:
         """Read the prompts, each once, then stand for each of them `counts` [P] times: scores [R, V]."""
         positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
         scores = self._forward(self._ids, positions, last=1)[:, -1]
-        rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+        rows = self._device.put(torch.from_numpy(np.repeat(np.arange(len(counts)), counts)))
         self.keep(rows)
         return scores[rows]
 
@@ -84,7 +84,6 @@ class Reader:
         return scores
 
 
-@torch.inference_mode()
 def score_shared(
     model: LanguageModel,
     rows: Sequence[Encoded],
@@ -118,17 +117,18 @@ def score_shared(
     most = min(rows_in_memory([model], longest, device), LOGITS_AT_ONCE // (max(1, wide) * model.vocabulary))
     found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
     waiting = sorted(groups, key=len, reverse=True)
-    while waiting:
-        prompts = [waiting.pop(0)]
-        size = len(groups[prompts[0]])
-        while waiting and len(prompts) < batch_size and size + len(groups[waiting[0]]) <= most:
-            prompts.append(waiting.pop(0))
-            size += len(groups[prompts[-1]])
-        places = [place for prompt in prompts for place in groups[prompt]]
-        table = _continuations(model, prompts, [rows[i] for i in places], groups, pad_id, device)
-        for place, line in zip(places, table, strict=True):
-            found[place] = line[: len(rows[place].ids) - rows[place].start]
-        advance(sum(len(rows[place].ids) for place in places))
+    with device.reading():
+        while waiting:
+            prompts = [waiting.pop(0)]
+            size = len(groups[prompts[0]])
+            while waiting and len(prompts) < batch_size and size + len(groups[waiting[0]]) <= most:
+                prompts.append(waiting.pop(0))
+                size += len(groups[prompts[-1]])
+            places = [place for prompt in prompts for place in groups[prompt]]
+            table = _continuations(model, prompts, [rows[i] for i in places], groups, pad_id, device)
+            for place, line in zip(places, table, strict=True):
+                found[place] = line[: len(rows[place].ids) - rows[place].start]
+            advance(sum(len(rows[place].ids) for place in places))
     return found
 
 
@@ -149,10 +149,9 @@ def _continuations(
     for line, mask, row in zip(ids, real, rows, strict=True):
         size = len(row.ids) - row.start
         line[:size], mask[:size] = row.ids[row.start :], 1
-    tokens, there = (torch.from_numpy(table).to(device.torch_device) for table in (ids, real))
+    tokens, there = (device.put(torch.from_numpy(table)) for table in (ids, real))
     reader = Reader(model, prompts, pad_id, device)
-    scores = reader.begin(torch.tensor([len(groups[prompt]) for prompt in prompts], device=device.torch_device))
-    scores = scores[:, None]
+    scores = reader.begin([len(groups[prompt]) for prompt in prompts])[:, None]
     if wide > 1:
         scores = torch.cat([scores, reader.read_all(tokens[:, :-1], there[:, :-1])], dim=1)
     flat = torch.nn.functional.cross_entropy(scores.flatten(0, 1).float(), tokens.flatten(), reduction="none")

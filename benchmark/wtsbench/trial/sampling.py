@@ -82,7 +82,6 @@ def contrast(settings: Contrast) -> Combine:
     return combine
 
 
-@torch.inference_mode()
 def write(
     models: Sequence[LanguageModel],
     prompts: Sequence[Sequence[int]],
@@ -124,26 +123,27 @@ def write(
     many = max((len(numbers) for numbers in randoms), default=1)
     longest = max(map(len, prompts), default=0) + max((numbers.shape[1] for numbers in randoms), default=0)
     size = max(1, min(batch_size, min(ROWS, rows_in_memory(models, longest, device)) // max(1, many)))
-    for batch in prediction_batches([len(row) for row in prompts], size):
-        places = batch.tolist()
-        numbers = torch.from_numpy(np.concatenate([randoms[i] for i in places]))  # [R, K]
-        counts = [len(randoms[i]) for i in places]
-        tokens, lengths = _batch(
-            [Reader(model, [prompts[i] for i in places], pad_id, device) for model in models],
-            numbers.to(device.torch_device),
-            counts,
-            end_id=-1 if end_id is None else end_id,
-            pad_id=pad_id,
-            draw=lambda scores, u: draw(combine(scores), u, temperature=temperature, top_p=top_p),
-            advance=advance,
-        )
-        row = 0
-        for place, count in zip(places, counts, strict=True):
-            for _ in range(count):
-                length = int(lengths[row])
-                written = tuple(tokens[row, :length].tolist())
-                found[place].append(Written(tokens=written, finished=length < tokens.shape[1]))
-                row += 1
+    with device.reading():
+        for batch in prediction_batches([len(row) for row in prompts], size):
+            places = batch.tolist()
+            numbers = torch.from_numpy(np.concatenate([randoms[i] for i in places]))  # [R, K]
+            counts = [len(randoms[i]) for i in places]
+            tokens, lengths = _batch(
+                [Reader(model, [prompts[i] for i in places], pad_id, device) for model in models],
+                device.put(numbers),
+                counts,
+                end_id=-1 if end_id is None else end_id,
+                pad_id=pad_id,
+                draw=lambda scores, u: draw(combine(scores), u, temperature=temperature, top_p=top_p),
+                advance=advance,
+            )
+            row = 0
+            for place, count in zip(places, counts, strict=True):
+                for _ in range(count):
+                    length = int(lengths[row])
+                    written = tuple(tokens[row, :length].tolist())
+                    found[place].append(Written(tokens=written, finished=length < tokens.shape[1]))
+                    row += 1
     return found
 
 
@@ -204,8 +204,7 @@ def _batch(
     lengths = torch.full((rows,), most, dtype=torch.int64, device=randoms.device)
     alive = torch.arange(rows, device=randoms.device)  # which row each of the readers' rows is
     ended = torch.zeros(rows, dtype=torch.bool, device=randoms.device)  # of the readers' rows
-    times = torch.tensor(counts, device=randoms.device)
-    scores = [reader.begin(times) for reader in readers]
+    scores = [reader.begin(counts) for reader in readers]
     for step in range(most):
         chosen = draw(scores, randoms[alive, step])
         stops = (chosen == end_id) & ~ended

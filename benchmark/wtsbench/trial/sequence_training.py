@@ -158,17 +158,17 @@ def _loss_of(
     logprobs: torch.Tensor,
 ) -> torch.Tensor:
     def table(values: Sequence[NDArray[np.float64]] | None) -> torch.Tensor | None:
-        return None if values is None else _padded([values[i] for i in chosen], longest).to(device.torch_device)
+        return None if values is None else device.put(_padded([values[i] for i in chosen], longest))
 
     sizes = [len(lesson.rows[i].ids) - lesson.rows[i].start for i in chosen]
     mask = _padded([np.ones(size) for size in sizes], longest)
     return strategy.sequence_loss(
         SequenceStep(
             logprobs=logprobs,
-            mask=mask.to(device.torch_device),
+            mask=device.put(mask),
             reference=table(lesson.reference),
             targets=table(lesson.targets),
-            weights=lesson.weights[list(chosen)].to(device.torch_device),
+            weights=device.put(lesson.weights[list(chosen)]),
             progress=progress,
         )
     )

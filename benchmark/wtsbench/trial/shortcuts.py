@@ -12,7 +12,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.activations import FastGELUActivation, GELUTanh, NewGELUActivation
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.pytorch_utils import Conv1D
+
+from wtsbench.trial.device import Device
 
 _IN_PIECES = (NewGELUActivation, FastGELUActivation)
 """GELU's tanh form, 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), a kernel for every operation."""
@@ -32,16 +38,39 @@ _LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "xlm-roberta": _BERT,
 }
 """By model type, where the body has its layers, and the parts of a layer behind which no token meets another one."""
+_MASKED = "sdpa_masked"
 
 
-def use_fast_kernels(model: torch.nn.Module) -> None:
-    """Compute GELU's tanh form, as GPT-2 has it, in one kernel, and draw dropout masks from fewer random numbers."""
+def _mask(**known: Any) -> torch.Tensor | None:
+    """A mask for attention of whatever the padding mask holds: transformers look whether they can do without one."""
+    return sdpa_mask(**{**known, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
+
+
+AttentionInterface.register(_MASKED, sdpa_attention_forward)
+AttentionMaskInterface.register(_MASKED, _mask)
+
+
+def use_fast_kernels(model: Any, device: Device) -> None:
+    """Compute GELU's tanh form, as GPT-2 has it, in one kernel, and draw dropout masks from fewer random numbers.
+
+    Anywhere but on CPUs, make masks for attention without a look at the numbers of the padding mask: each forward pass
+    would wait until the device has done all before. Where it saw no padding, other kernels compute attention then.
+    """
+    if device.torch_device.type != "cpu" and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(_MASKED)
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, _IN_PIECES):
                 setattr(module, name, GELUTanh())
             elif type(child) is torch.nn.Dropout:
                 setattr(module, name, ShortDropout(child.p).train(child.training))
+
+
+def hold_frozen(body: torch.nn.Module, device: Device) -> None:
+    """Hold the matrices that do not train in the precision to which every forward pass would cast them."""
+    for module in body.modules():
+        if isinstance(module, torch.nn.Linear | Conv1D) and not module.weight.requires_grad:
+            module.weight.data = module.weight.data.to(device.dtype)
 
 
 class ShortDropout(torch.nn.Dropout):

@@ -94,7 +94,7 @@ class TrialModel:
         from wtsbench.trial.language import read_texts, reader_of  # few trials need it
 
         begun = time.monotonic()
-        reader = reader_of(self._folder, self.classifier).to(self._device.torch_device)
+        reader = reader_of(self._folder, self.classifier, self._device).to(self._device.torch_device)
         encoded = self._encode(texts)
         steps = train.steps_of(len(encoded), self._spec.training.model_copy(update={"epochs": epochs}))
         self._progress.expect(_BACKWARD * steps * min(len(encoded), self._spec.training.batch_size))

@@ -24,6 +24,8 @@ from wtsbench.trial.faults import DivergedError
 
 CURVE_POINTS = 100
 """Points of a fit's training curve, each the mean over the steps since the last."""
+LOOK_EVERY = 32
+"""Steps after which the points since the last look are read: on a GPU that waits for all that was computed."""
 
 
 @dataclass
@@ -37,6 +39,19 @@ class Curve:
     """Real tokens seen in training, padding not counted."""
     padded: int = 0
     """Tokens computed on, padding counted."""
+
+    def extend(self, points: Sequence[tuple[int, torch.Tensor]], steps: int) -> None:
+        """Read points that a device has computed, of steps done and mean losses.
+
+        Raises:
+            DivergedError: a loss is NaN or infinite; it says at which of all `steps`.
+        """
+        losses = torch.stack([mean for _, mean in points]).tolist()
+        for (done, _), mean in zip(points, losses, strict=True):
+            if not math.isfinite(mean):
+                raise DivergedError(f"the training loss became {mean} within step {done} of {steps}")
+            self.steps.append(done)
+            self.losses.append(mean)
 
     @property
     def done(self) -> int:
@@ -118,32 +133,33 @@ def optimise(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     report_every = max(1, steps // CURVE_POINTS)
     begun, recent = curve.done, []
+    points: list[tuple[int, torch.Tensor]] = []
     model.train()
-    for step in range(steps):
-        batch = batch_of(next(batches), step / steps)
-        curve.tokens += batch.tokens
-        curve.padded += batch.padded
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * rate_at(step, steps, training.warmup)
-        optimizer.zero_grad(set_to_none=True)
-        recent.append(go_backward(batch.pieces, batch.loss_of, device, scaler))
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        ended = enough is not None and enough(step + 1, steps)
-        if len(recent) == report_every or step == steps - 1 or ended:  # one look at the device for many steps
-            mean = float(torch.stack(recent).double().mean())
-            if not math.isfinite(mean):
-                raise DivergedError(
-                    f"the training loss became {mean} within step {begun + step + 1} of {begun + steps}"
-                )
-            curve.steps.append(begun + step + 1)
-            curve.losses.append(mean)
-            recent = []
-        advance(batch.cost)
-        if ended:
-            break
+    with device.training():
+        for step in range(steps):
+            batch = batch_of(next(batches), step / steps)
+            curve.tokens += batch.tokens
+            curve.padded += batch.padded
+            for group in optimizer.param_groups:
+                group["lr"] = training.learning_rate * rate_at(step, steps, training.warmup)
+            optimizer.zero_grad(set_to_none=True)
+            recent.append(go_backward(batch.pieces, batch.loss_of, device, scaler))
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            ended = enough is not None and enough(step + 1, steps)
+            over = ended or step == steps - 1
+            if over or len(recent) == report_every:
+                points.append((begun + step + 1, torch.stack(recent).double().mean()))
+                recent = []
+            advance(batch.cost)
+            if points and (over or step % LOOK_EVERY == LOOK_EVERY - 1):
+                curve.extend(points, begun + steps)
+                points = []
+            if ended:
+                break
+    optimizer.zero_grad(set_to_none=True)  # as much memory as the trained weights, for predictions to come
     model.eval()
 
 
@@ -194,8 +210,8 @@ def fit(
             loss_of=partial(
                 _loss_of,
                 strategy,
-                targets=targets[at].to(device.torch_device),
-                weights=weights[at].to(device.torch_device),
+                targets=device.put(targets[at]),
+                weights=device.put(weights[at]),
                 progress=progress,
             ),
             tokens=int(mask.sum()),
@@ -222,7 +238,6 @@ def _loss_of(
     return strategy.loss(Step(logits=logits, targets=targets, weights=weights, progress=progress))
 
 
-@torch.inference_mode()
 def predict(
     classifier: Classifier,
     encoded: Sequence[Sequence[int]],
@@ -239,12 +254,11 @@ def predict(
     """
     classifier.eval()
     found: list[torch.Tensor] = []
-    for rows in batches:
-        ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
-        with device.autocast():
-            logits = classifier(ids.to(device.torch_device), mask.to(device.torch_device))
-        found.append(logits.softmax(dim=-1))
-        advance(len(rows))
+    with device.reading():
+        for rows in batches:
+            ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
+            found.append(classifier(device.put(ids), device.put(mask)).softmax(dim=-1))
+            advance(len(rows))
     stacked = torch.cat(found).cpu().numpy().astype(np.float64)
     if not np.isfinite(stacked).all():
         raise DivergedError("the model predicts NaN")
@@ -253,7 +267,6 @@ def predict(
     return stacked[back]
 
 
-@torch.inference_mode()
 def activations(
     classifier: Classifier,
     encoded: Sequence[Sequence[int]],
@@ -269,14 +282,13 @@ def activations(
         DivergedError: one of them is NaN or infinite.
     """
     classifier.eval()
-    found: list[Floats] = []
-    for rows in batches:
-        ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
-        with device.autocast():
-            features = classifier.features(ids.to(device.torch_device), mask.to(device.torch_device))
-        found.append(features[:, 0].float().cpu().numpy().astype(np.float64))
-        advance(len(rows))
-    stacked = np.concatenate(found)
+    found: list[torch.Tensor] = []
+    with device.reading():
+        for rows in batches:
+            ids, mask = pad([encoded[i] for i in rows.tolist()], pad_id)
+            found.append(classifier.features(device.put(ids), device.put(mask))[:, 0].float())
+            advance(len(rows))
+    stacked = torch.cat(found).cpu().numpy().astype(np.float64)
     if not np.isfinite(stacked).all():
         raise DivergedError("the model's activations are NaN or infinite")
     back = np.empty(len(encoded), dtype=np.int64)

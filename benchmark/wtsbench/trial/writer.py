@@ -202,7 +202,7 @@ class TrialWriter:
         if self._finetune == "lora":
             for parameter in loaded.parameters():
                 parameter.requires_grad_(False)
-            add_adapters(loaded.model, training, self._seed, self._resets)
+            add_adapters(loaded.model, training, self._seed, self._resets, self._device)
             head = loaded.model.get_output_embeddings()
             head.requires_grad_(False)  # it is pretrained, unlike a classifier's
             loaded.to(self._device.torch_device)

@@ -39,7 +39,7 @@ class Asker:
         self._device = device
         self._batch_size = training.eval_batch_size
         self.tokenizer = load_tokenizer(folder, training.max_length)
-        model = pretrained(folder)
+        model = pretrained(folder, device)
         require_plain_head(model)
         self._model = model.to(device.torch_device)
         self._prompt = marked(prompt)
@@ -70,13 +70,15 @@ class Asker:
         prompts = [self.encode(text) for text in texts]
         rows = [[*prompt, *answer] for prompt in prompts for answer in self._answers]
         starts = [len(prompt) for prompt in prompts for _ in self._answers]
-        found = np.empty(len(rows))
-        with torch.inference_mode():
-            most = self._device.tokens_at_once(self._model.config.get_text_config().hidden_size)
-            for chosen in prediction_batches([len(row) for row in rows], self._batch_size, most):
+        most = self._device.tokens_at_once(self._model.config.get_text_config().hidden_size)
+        batches = prediction_batches([len(row) for row in rows], self._batch_size, most)
+        scores = []
+        with self._device.reading():
+            for chosen in batches:
                 ids, mask = pad([rows[i] for i in chosen.tolist()], self.tokenizer.pad_id)
-                scores = scores_of(self._model, ids, mask, [starts[i] for i in chosen.tolist()], self._device)
-                found[chosen] = scores.double().cpu().numpy()
+                scores.append(scores_of(self._model, ids, mask, [starts[i] for i in chosen.tolist()], self._device))
+        found = np.empty(len(rows))
+        found[np.concatenate(batches)] = torch.cat(scores).double().cpu().numpy()
         if not np.isfinite(found).all():
             raise DivergedError("the model predicts NaN")
         self.seconds["predict"] += time.monotonic() - begun
