@@ -10,7 +10,7 @@ from wtsbench.contract.operations import Orders
 from wtsbench.errors import ExitCode
 from wtsbench.execution.events import Blocked, Cancelled, Done, Event, Failed, Held, SetAside, Yielding
 from wtsbench.execution.job import Job, Receipt
-from wtsbench.execution.scheduler import BAD_NODE, Counts, NoRecord, Summary, run_jobs
+from wtsbench.execution.scheduler import BAD_NODE, PROGRESS_SECONDS, Counts, NoRecord, Summary, run_jobs
 from wtsbench.planning.plan import Plan
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources, Retry
@@ -28,6 +28,7 @@ class Script:
         """Trials that another run attempts when they are first started here."""
         self.node: str | None = None
         self.avoided: list[str] = []
+        self.looked = 0
         self._verdict = verdict
         self._open: list[Job] = []
 
@@ -49,6 +50,7 @@ class Script:
         return [Receipt(trial_id=job.trial_id, attempt=attempt, failure=failure, seconds=1.0, node=self.node)]
 
     def share(self, job: Job) -> float | None:
+        self.looked += 1
         return None
 
     def avoid(self, node: str) -> bool:
@@ -268,3 +270,11 @@ def test_a_node_that_fails_trials_is_set_aside() -> None:
     script.node = failing
     run(plan, script, Retry())
     assert script.avoided == []
+
+
+def test_progress_is_not_looked_at_with_every_end() -> None:
+    """However many trials end in a second, each of those that run is looked at once in it."""
+    script = Script(lambda job, attempt: None, slots=40)
+    summary, _ = run(plan_of(seeds=list(range(50))), script, Retry())
+    assert summary.done == 400
+    assert 0 < script.looked <= script.slots * (1 + summary.seconds / PROGRESS_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from wtsbench.execution.judging import ScorerPlace
 from wtsbench.spec.failure import Failure
@@ -32,9 +33,9 @@ class Job:
     gpu_ids: tuple[str, ...] = ()
     """The GPUs that the cluster assigned, set on the worker."""
 
-    @property
+    @cached_property
     def trial_id(self) -> str:
-        """The trial's id."""
+        """The trial's id; a digest of the specification, so it is computed once."""
         return self.spec.trial_id
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 import time
 from collections import Counter
@@ -29,6 +30,8 @@ from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Retry
 
 POLL_SECONDS = 0.2
+PROGRESS_SECONDS = 1.0
+"""Between two looks at how far the running trials are: there may be thousands."""
 BAD_NODE = 3
 """Failures of class `infrastructure` on one node, with no success between them, after which it is set aside."""
 
@@ -220,6 +223,8 @@ class _Run:
     _failed_seconds: float = 0.0
     _stopping: bool = False
     _yields_to: str | None = None
+    _shown: float = -math.inf
+    """When progress was last looked at."""
 
     def __post_init__(self) -> None:
         jobs = self._jobs
@@ -314,6 +319,9 @@ class _Run:
         self._push(key)
 
     def _show_progress(self) -> None:
+        if time.monotonic() - self._shown < PROGRESS_SECONDS:
+            return
+        self._shown = time.monotonic()
         for key in self._running:
             share = self._executor.share(self._jobs[key])
             share = self._record.share(key) if share is None else share
