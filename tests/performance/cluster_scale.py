@@ -41,7 +41,7 @@ from tests.performance.fake_cluster import FakeCluster
 from tests.store.servers import Process, asking_with, token_in, with_roots
 from wtsbench.errors import StoreError
 from wtsbench.execution import session as sessions
-from wtsbench.execution.events import Done, Event
+from wtsbench.execution.events import Done, Event, Started
 from wtsbench.execution.session import Options, Session, prepare, submit
 from wtsbench.spec.provenance import cpu_name
 from wtsbench.spec.trial import TrialSpec
@@ -62,11 +62,15 @@ class Watch:
 
     total: int
     done: int = 0
+    started_cpu_s: float | None = None
+    """CPU seconds of the driver when the first trial was started."""
     rss_bytes: dict[str, int] = field(default_factory=dict)
     """Of the driver, by share of the trials that are done."""
 
     def __call__(self, event: Event) -> None:
         """Something happened."""
+        if isinstance(event, Started) and self.started_cpu_s is None:
+            self.started_cpu_s = time.process_time()
         if isinstance(event, Done):
             self.done += 1
             for mark in _MARKS:
@@ -202,10 +206,11 @@ def _run(grid: Path, store: str, slots: int, setting: Setting, server: psutil.Pr
 
     with _looking(look) as looks, mock.patch.object(sessions, "_executor", executor):
         summary = submit(session, listener=watch, stop=threading.Event())
-        used = time.process_time() - cpu
+        ended = time.process_time()
         server_used = _cpu(server) - server_before
     if (summary.done, summary.failed, summary.blocked) != (len(specs), 0, 0):
         raise StoreError(f"not all trials were done: {summary}")
+    begun = watch.started_cpu_s or ended
     ideal = ideal_seconds(specs, durations, slots)
     return {
         "trials": len(specs),
@@ -218,7 +223,8 @@ def _run(grid: Path, store: str, slots: int, setting: Setting, server: psutil.Pr
         "bound_s": max(max(durations.values()), sum(durations.values()) / slots),
         "over_ideal": summary.seconds / ideal - 1,
         "prepare_cpu_s": prepared,
-        "driver_cpu_ms": 1000 * used / len(specs),
+        "start_cpu_s": begun - cpu,
+        "driver_cpu_ms": 1000 * (ended - begun) / len(specs),
         "driver_rss_bytes": watch.rss_bytes,
         "server_cpu_ms": 1000 * server_used / len(specs),
         "server_rss_bytes": server.memory_info().rss,
@@ -253,7 +259,8 @@ def _show(found: Mapping[str, Any]) -> None:
         f"{found['trials']:,} trials of {found['seconds']:g} s on {found['slots']} slots: {found['wall_s']:.1f} s,"
         f" ideal {found['ideal_s']:.1f} s, {found['over_ideal']:+.1%}; load {found['load']:.1f}\n"
         f"CPU a trial: driver {found['driver_cpu_ms']:.2f} ms, server {found['server_cpu_ms']:.1f} ms, nodes"
-        f" {found['nodes_cpu_ms']:.1f} ms; prepared in {found['prepare_cpu_s']:.1f} s of CPU\n"
+        f" {found['nodes_cpu_ms']:.1f} ms; before the first, {found['prepare_cpu_s']:.1f} s to prepare and"
+        f" {found['start_cpu_s']:.1f} s to begin\n"
         f"driver's memory in MiB: {rss}; server's {found['server_rss_bytes'] / 2**20:.0f}"
     )
     for kind, one in found["requests"].items():
