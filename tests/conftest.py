@@ -11,6 +11,11 @@ from functools import cache
 import pytest
 from hypothesis import settings
 
+# Threads that add a few numbers together wait for each other most of the time, and compute nothing meanwhile: on a
+# machine that runs other tests as well, ten times as long as one would take. Trials have as many as their grid says.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
 # A busy machine is slow now and then, and a failure must come back the same: no deadline, no chance.
 settings.register_profile("wtsbench", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("wtsbench")
