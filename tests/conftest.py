@@ -18,6 +18,11 @@ with suppress(ModuleNotFoundError):  # a machine lent for its GPU may lack it, a
     settings.register_profile("wtsbench", deadline=None, derandomize=True, max_examples=100)
     settings.load_profile("wtsbench")
 
+# Threads that add a few numbers together wait for each other most of the time, and compute nothing meanwhile: on a
+# machine that runs other tests as well, ten times as long as one would take. Trials have as many as their grid says.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
 REQUIRE = "WTSBENCH_TESTS_REQUIRE"
 """Markers, separated by commas, whose needs must be met: without them a test fails in place of being skipped."""
 

@@ -26,8 +26,11 @@ class Output(io.TextIOWrapper):
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         """Take the place of `stream`."""
+        # Where Python does not buffer (PYTHONUNBUFFERED), what is below may write a part alone, as when the process is
+        # stopped and goes on, and nobody would write the rest.
+        self._at_once = isinstance(stream.buffer, io.RawIOBase)
         super().__init__(
-            stream.buffer,
+            io.BufferedWriter(stream.buffer) if isinstance(stream.buffer, io.RawIOBase) else stream.buffer,
             encoding=stream.encoding,
             errors="replace",  # a terminal that cannot show a character gets a question mark
             line_buffering=stream.line_buffering,
@@ -37,7 +40,10 @@ class Output(io.TextIOWrapper):
     def write(self, text: str) -> int:
         """Write a text unchanged."""
         with _explained():
-            return super().write(text)
+            written = super().write(text)
+            if self._at_once:
+                super().flush()
+            return written
 
     def flush(self) -> None:
         """Send what is buffered."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -136,6 +141,24 @@ def test_output_that_goes_nowhere(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_is_whole_after_a_stop(unbuffered: str, environment: dict[str, str]) -> None:
+    """Who is stopped in the middle of writing, as by Ctrl-Z, writes the rest when it goes on."""
+    program = "from wtsbench_cli.streams import prepare; prepare(); print('x' * 1_000_000)"
+    variables = {**environment, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen([sys.executable, "-c", program], env=variables, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        room, waiting = fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ), bytearray(4)
+        while int.from_bytes(waiting, sys.byteorder) < room:  # until it waits for somebody to read
+            fcntl.ioctl(process.stdout, termios.FIONREAD, waiting)
+            time.sleep(0.05)
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        process.send_signal(signal.SIGCONT)
+        assert len(process.stdout.read()) == 1_000_001
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full", "<&-"])
