@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 import wtsbench
 
 COMPUTING_PARTS = (
-    "__init__.py", "errors.py", "files.py", "settings.py", "visible.py", "models/__init__.py", "models/layout.py",
-    "spec", "contract", "strategies", "trial", "worker",
+    "__init__.py", "errors.py", "files.py", "json_text.py", "settings.py", "visible.py", "models/__init__.py",
+    "models/layout.py", "spec", "contract", "strategies", "trial", "worker",
 )  # fmt: skip
 """The parts of the package that a trial imports; its image holds nothing else of it."""
 
