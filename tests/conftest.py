@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -42,8 +43,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr != "gpu" or not (collection_path.is_dir() or collection_path.name.startswith("test_")):
         return None
     modules = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
-    words = ("mark.gpu", "DEVICES")  # the latter are those of `tests.trial.devices`
-    return None if any(word in module.read_text() for module in modules for word in words) else True
+    marked = re.compile(r"mark\.gpu|\bDEVICES\b")  # the latter are those of `tests.trial.devices`
+    return None if any(marked.search(module.read_text()) for module in modules) else True
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
