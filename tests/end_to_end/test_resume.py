@@ -132,19 +132,3 @@ def test_the_terminal_closes(executor: str, bench: Bench) -> None:
     assert not bench.trial_processes()
     assert chaos.folders(bench) == []
     assert any("cancelled" in statuses or "failed" in statuses for statuses in bench.attempts().values())
-
-
-def test_two_submissions_at_once(bench: Bench, undisturbed: Any) -> None:
-    """A second submission of the same grid is refused while the first lives; the first is not disturbed."""
-    grid = bench.grid()
-    first = bench.start("submit", grid)
-    note = bench.store / "spool" / "small.submission"  # its owner's id, written once it is locked
-    _wait_for(lambda: note.exists() and note.read_text() == str(first.pid), first)
-    second = bench.run("submit", grid)
-    assert second.returncode == 2
-    assert "being submitted" in second.stderr
-    status = bench.run("status", "--json")
-    assert status.returncode == 0, status.stderr
-    output, _ = first.communicate(timeout=300)
-    assert first.returncode == 0, output
-    assert bench.leaderboard() == undisturbed[1]
