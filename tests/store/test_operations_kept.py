@@ -49,7 +49,7 @@ def test_what_happens_now_is_no_part_of_exports_and_merges(tmp_path: Path) -> No
     assert not restore(tmp_path / "one.duckdb", tmp_path / "restored").wrong
     restored = open_store(str(tmp_path / "restored"))
     assert restored.runs().drop_columns("silent_s").equals(busy.runs().drop_columns("silent_s"))
-    assert restored.running().equals(busy.running())
+    assert restored.running().drop_columns("age_s").equals(busy.running().drop_columns("age_s"))
     with pytest.raises(Held):
         restored.begin_attempt(D, run="other", lease=True)
 
