@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import wtsbench
 from tests.end_to_end.conftest import Bench
 from wtsbench.store.client import open_store
 
@@ -55,27 +56,44 @@ def test_the_other_run_dies(bench: Bench) -> None:
     assert store.running().num_rows == 0
 
 
-def test_cancelled_from_another_process(bench: Bench) -> None:
-    """`cancel` of some students leaves the rest; `cancel` of a run ends it as Ctrl-C does; both are exit code 130."""
+def test_some_trials_are_cancelled_from_another_process(bench: Bench) -> None:
+    """The rest is run, and the exit code is 130. Another run's leases keep these students from being done before."""
     grid = bench.grid()
+    store = open_store(str(bench.store), create=True)
+    students = [
+        trial.spec.trial_id
+        for trial in wtsbench.plan(grid, store=bench.store, sandbox="process").trials
+        if trial.spec.strategy and trial.spec.strategy.name == "logconf"
+    ]
+    assert len(students) == 2
+    for student in students:
+        store.begin_attempt(student, run="other", lease=True)
     some = bench.start("submit", grid, *RUN)
-    store = until(lambda: open_store(str(bench.store), create=True))
-    until(lambda: store.running().num_rows)
+    runs = until(lambda: store.runs().to_pylist())
     answer = bench.run("cancel", "small", "--strategy", "logconf")
     assert answer.returncode == 0, answer.stderr
-    assert "2 trials of small-" in answer.stdout
+    assert f"2 trials of {runs[0]['run']}" in answer.stdout
     output = some.communicate(timeout=300)[0]
     assert some.returncode == 130, output
     assert output.count("cancelled student safety-mini nano-2 logconf") == 2, output
+    assert set(map(tuple, bench.attempts().values())) == {("done",)}
     assert len(bench.attempts()) == 6
+    assert re.search(r"small-\S+ +cancelled +6/8", bench.run("runs").stdout), bench.run("runs").stdout
 
-    rest = bench.start("submit", grid, *RUN)
+
+def test_a_run_is_cancelled_from_another_process(bench: Bench) -> None:
+    """As Ctrl-C does: what trains is stopped and sealed, nothing else is begun, and the exit code is 130."""
+    grid = bench.grid(seeds="[0]")
+    grid.write_text(f"{grid.read_text()}training: {{epochs: 1000}}\n")  # of hours
+    process = bench.start("submit", grid, *RUN)
+    store = until(lambda: open_store(str(bench.store), create=True))
     until(lambda: store.running().num_rows)
     run = store.runs().to_pylist()[-1]["run"]
     assert bench.run("cancel", run).returncode == 0
-    output = rest.communicate(timeout=120)[0]
-    assert rest.returncode == 130, output
-    assert re.search(rf"{run} +cancelled +6/8", bench.run("runs").stdout), bench.run("runs").stdout
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, output
+    assert re.search(rf"{run} +cancelled +0/4", bench.run("runs").stdout), bench.run("runs").stdout
+    assert {row["failure_class"] for row in store.trials().to_pylist()} == {"cancelled"}
     assert "has ended" in bench.run("cancel", run).stderr
     assert bench.run("attach", run).returncode == 130
     assert store.running().num_rows == 0

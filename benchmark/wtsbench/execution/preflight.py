@@ -114,11 +114,11 @@ def bare_question(store: str, sandbox: Sandbox, resources: Resources, *, image: 
         resources: of one trial.
         image: name or digest of the docker sandbox's image.
     """
-    place = absolute(store)
+    place, docker = absolute(store), sandbox.name == "docker"  # a pod's own image is no engine's to look for
     return Question(
         sandbox=sandbox.name,
-        image=sandbox.image_digest,
-        image_reference=None if sandbox.image_digest is None else resolve_image(image).reference,
+        image=sandbox.image_digest if docker else None,
+        image_reference=resolve_image(image).reference if docker else None,
         environment=environment_of(sandbox, resources),
         gpus=resources.gpus,
         memory=resources.memory,
