@@ -5,6 +5,7 @@ Shapes: R continuations, H heads, T tokens read, D size of a head.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,8 +16,34 @@ _ROOM = 32
 """Tokens for which room is made at once."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """The rows of a batch that are left when some have ended, as many as possible in their places."""
+
+    rows: torch.Tensor
+    """[L] which row each of them was."""
+    moved: torch.Tensor
+    """Those that were behind the first L rows, and took the places of some that ended."""
+
+    @staticmethod
+    def of(ended: torch.Tensor, left: int) -> Left:
+        """From what has ended [R], and how many have not."""
+        rows = torch.arange(left, device=ended.device)
+        moved = ended[:left].nonzero()[:, 0]
+        rows[moved] = left + (~ended[left:]).nonzero()[:, 0]
+        return Left(rows=rows, moved=moved)
+
+    def in_place(self, values: torch.Tensor) -> torch.Tensor:
+        """Of values [R, ...] those of the rows that are left, in the memory of all."""
+        values[self.moved] = values[self.rows[self.moved]]
+        return values[: len(self.rows)]
+
+
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers has few types here
     """One layer's keys and values [R, H, T, D], at the front of tensors with room for more tokens."""
+
+    _all_keys: torch.Tensor
+    _all_values: torch.Tensor
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -40,6 +67,15 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers
             read = self.get_seq_length()
             keys, values = self._show(read)
             self._hold(keys[indices], values[indices], 0)
+            self._show(read)
+
+    def leave(self, left: Left) -> None:
+        """Go on with the rows that are left."""
+        if self.is_initialized:
+            read = self.get_seq_length()
+            for states in (self._all_keys, self._all_values):
+                left.in_place(states[:, :, :read])
+            self._all_keys, self._all_values = self._all_keys[: len(left.rows)], self._all_values[: len(left.rows)]
             self._show(read)
 
     def _hold(self, keys: torch.Tensor, values: torch.Tensor, more: int) -> None:
@@ -66,6 +102,6 @@ def _layer() -> RoomyLayer:
 def _roomy(states: torch.Tensor, least: int) -> torch.Tensor:
     """A copy with room behind the tokens."""
     rows, heads, read, size = states.shape
-    found = states.new_zeros(rows, heads, read + max(least, _ROOM), size)
+    found = states.new_empty(rows, heads, read + max(least, _ROOM), size)
     found[:, :, :read] = states
     return found

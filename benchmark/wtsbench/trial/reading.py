@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wtsbench.trial.device import Device
 from wtsbench.trial.faults import DivergedError
+from wtsbench.trial.kv_cache import Left, RoomyLayer
 from wtsbench.trial.language_model import LOGITS_AT_ONCE, LanguageModel, score
 from wtsbench.trial.text_tokens import Encoded
 
@@ -46,7 +47,11 @@ class Reader:
         positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
         scores = self._forward(self._ids, positions, last=1)[:, -1]
         rows = self._device.put(torch.from_numpy(np.repeat(np.arange(len(counts)), counts)))
-        self.keep(rows)
+        self._mask = self._mask[rows]
+        if self._cache is not None:
+            self._cache.batch_select_indices(rows)
+        else:
+            self._ids = self._ids[rows]
         return scores[rows]
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -68,13 +73,17 @@ class Reader:
         self._ids = torch.cat([self._ids, tokens], dim=1)
         return self._forward(self._ids, positions, last=tokens.shape[1])
 
-    def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows alone, in this order."""
-        self._mask = self._mask[rows]
-        if self._cache is not None:
-            self._cache.batch_select_indices(rows)
-        else:
-            self._ids = self._ids[rows]
+    def leave(self, left: Left) -> None:
+        """Go on with the rows that are left."""
+        self._mask = self._mask[left.rows]
+        if self._cache is None:
+            self._ids = self._ids[left.rows]
+            return
+        for layer in self._cache.layers:
+            if isinstance(layer, RoomyLayer):
+                layer.leave(left)
+            else:
+                layer.batch_select_indices(left.rows)
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor, last: int | None = None) -> torch.Tensor:
         with self._device.autocast():

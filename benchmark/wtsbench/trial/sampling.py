@@ -26,6 +26,7 @@ from wtsbench.strategies.decoding import Contrast
 from wtsbench.trial.batching import prediction_batches
 from wtsbench.trial.device import Device, derive
 from wtsbench.trial.faults import DivergedError
+from wtsbench.trial.kv_cache import Left
 from wtsbench.trial.language_model import LanguageModel
 from wtsbench.trial.reading import Reader, rows_in_memory
 
@@ -36,8 +37,9 @@ ROWS = 800
 """Continuations written side by side at most; small models gain nothing from more."""
 _SCORES_AT_ONCE = 1 << 23
 """Scores that are sampled from at once; more are taken in turns, which changes nothing but the memory used."""
-_COMMON = 64
-"""So many of the likeliest tokens are sorted; all of them only in the rows where they do not hold `top_p`."""
+_FEW, _COMMON = 2048, 64
+"""Of vocabularies up to the first size all tokens are sorted; of larger ones so many of the likeliest, and all of them
+only in the rows where these do not hold `top_p`."""
 _LEAVE = 0.125
 """Share of ended continuations from which on they are taken out of the batch."""
 
@@ -171,14 +173,21 @@ def draw(scores: torch.Tensor, randoms: torch.Tensor, *, temperature: float, top
 
 def _threshold(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     """[R, 1] the probability of the least likely token that is kept."""
-    if probabilities.shape[1] <= _COMMON:
-        return _least_kept(probabilities.sort(dim=-1, descending=True).values, top_p)
+    if probabilities.shape[1] <= _FEW:
+        return _least_kept(_descending(probabilities), top_p)
     likely = probabilities.topk(_COMMON, dim=-1).values
     found = _least_kept(likely, top_p)
     short = (likely.double().sum(dim=-1) < top_p).nonzero()[:, 0]
     if len(short):
-        found[short] = _least_kept(probabilities[short].sort(dim=-1, descending=True).values, top_p)
+        found[short] = _least_kept(_descending(probabilities[short]), top_p)
     return found
+
+
+def _descending(probabilities: torch.Tensor) -> torch.Tensor:
+    """[R, V] each row sorted, the largest first. On CPUs numpy's sort takes a seventh of the time of torch's."""
+    if probabilities.device.type == "cpu":
+        return torch.from_numpy(np.sort(probabilities.numpy(), axis=1)).flip(1)
+    return probabilities.sort(dim=-1, descending=True).values
 
 
 def _least_kept(ordered: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -216,9 +225,9 @@ def _batch(
         if not going or step == most - 1:
             break
         if going <= (1 - _LEAVE) * len(alive):
-            stay = (~ended).nonzero()[:, 0]
-            alive, chosen, ended = alive[stay], chosen[stay], ended[stay]
+            left = Left.of(ended, going)
+            alive, chosen, ended = alive[left.rows], chosen[left.rows], ended[left.rows]
             for reader in readers:
-                reader.keep(stay)
+                reader.leave(left)
         scores = [reader.read(chosen) for reader in readers]
     return tokens.cpu().numpy(), lengths.cpu().numpy()
