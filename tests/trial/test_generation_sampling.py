@@ -166,10 +166,17 @@ def test_extreme_random_numbers_stay_within_the_nucleus() -> None:
     assert draw(scores, randoms, temperature=1.0, top_p=0.99).tolist() == [1, 2]
 
 
-def test_scores_that_are_no_numbers_are_divergence() -> None:
-    """NaN is never sampled from."""
+def test_scores_that_are_no_numbers_are_divergence(model: LanguageModel, device: Device) -> None:
+    """NaN is never sampled from, of a single text either."""
+
+    def spoilt(scores: Sequence[torch.Tensor]) -> torch.Tensor:
+        return scores[0].clone().index_fill(0, torch.tensor([3], device=scores[0].device), torch.nan)
+
     with pytest.raises(DivergedError):
-        draw(torch.full((1, 4), float("nan")), torch.zeros(1, dtype=torch.float64), temperature=1.0, top_p=0.9)
+        write(
+            [model], PROMPTS, RANDOMS, end_id=None, pad_id=PAD, temperature=1.0, top_p=0.9, batch_size=4, device=device,
+            advance=lambda count: None, combine=spoilt,
+        )  # fmt: skip
 
 
 def test_contrast_takes_away_what_the_model_said_before() -> None:

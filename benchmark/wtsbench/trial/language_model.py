@@ -50,13 +50,13 @@ class LanguageModel(torch.nn.Module):
         """Number of tokens V."""
         return int(self.model.config.get_text_config().vocab_size)
 
-    def cache_bytes(self, tokens: int) -> int:
-        """What one sequence of so many tokens takes in the cache, in float32."""
+    def cache_size(self, tokens: int) -> int:
+        """Numbers that one sequence of so many tokens takes in the cache."""
         config = self.model.config.get_text_config()
         heads = int(getattr(config, "num_attention_heads", 1))
         size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
         groups = int(getattr(config, "num_key_value_heads", None) or heads)
-        return int(config.num_hidden_layers) * 2 * groups * size * tokens * 4
+        return int(config.num_hidden_layers) * 2 * groups * size * tokens
 
     def new_cache(self) -> Any:
         """An empty cache of keys and values; None where the architecture has none."""

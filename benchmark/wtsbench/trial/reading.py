@@ -17,13 +17,11 @@ from wtsbench.trial.kv_cache import Left, RoomyLayer
 from wtsbench.trial.language_model import LOGITS_AT_ONCE, LanguageModel, score
 from wtsbench.trial.text_tokens import Encoded
 
-CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 33}
-"""What the models may remember of a batch: larger models write fewer continuations side by side."""
-
 
 def rows_in_memory(models: Sequence[LanguageModel], tokens: int, device: Device) -> int:
     """How many sequences of so many tokens the models may remember side by side."""
-    return CACHE_BYTES[device.torch_device.type] // max(1, sum(model.cache_bytes(tokens) for model in models))
+    one = device.dtype.itemsize * sum(model.cache_size(tokens) for model in models)
+    return device.cache_bytes() // max(1, one)
 
 
 class Reader:

@@ -33,9 +33,9 @@ from wtsbench.trial.reading import Reader, rows_in_memory
 Combine = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 """Scores [R, V] of each model to the scores that are sampled from."""
 
-ROWS = 800
-"""Continuations written side by side at most; small models gain nothing from more."""
-_SCORES_AT_ONCE = 1 << 23
+ROWS = {"cpu": 800, "cuda": 4096}
+"""Continuations written side by side at most; small models gain nothing from more on CPUs."""
+_SCORES_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 27}
 """Scores that are sampled from at once; more are taken in turns, which changes nothing but the memory used."""
 _FEW, _COMMON = 2048, 64
 """Of vocabularies up to the first size all tokens are sorted; of larger ones so many of the likeliest, and all of them
@@ -124,7 +124,8 @@ def write(
     found: list[list[Written]] = [[] for _ in prompts]
     many = max((len(numbers) for numbers in randoms), default=1)
     longest = max(map(len, prompts), default=0) + max((numbers.shape[1] for numbers in randoms), default=0)
-    size = max(1, min(batch_size, min(ROWS, rows_in_memory(models, longest, device)) // max(1, many)))
+    most = min(ROWS[device.torch_device.type], rows_in_memory(models, longest, device))
+    size = max(1, min(batch_size, most // max(1, many)))
     with device.reading():
         for batch in prediction_batches([len(row) for row in prompts], size):
             places = batch.tolist()
@@ -154,9 +155,9 @@ def draw(scores: torch.Tensor, randoms: torch.Tensor, *, temperature: float, top
 
     Nucleus sampling (Holtzman et al. 2020, arXiv 1904.09751): tokens less likely than the least likely one of the
     smallest set that holds `top_p` get probability 0. Tokens as likely as that one stay, so that no order of equals
-    matters.
+    matters. Where the scores are NaN, the token is -1.
     """
-    rows = max(1, _SCORES_AT_ONCE // scores.shape[1])
+    rows = max(1, _SCORES_AT_ONCE[scores.device.type] // scores.shape[1])
     if len(scores) > rows:
         parts = zip(torch.split(scores, rows), torch.split(randoms, rows), strict=True)
         return torch.cat([draw(part, some, temperature=temperature, top_p=top_p) for part, some in parts])
@@ -165,10 +166,8 @@ def draw(scores: torch.Tensor, randoms: torch.Tensor, *, temperature: float, top
         probabilities = torch.where(probabilities >= _threshold(probabilities, top_p), probabilities, 0.0)
     reached = probabilities.double().cumsum(dim=-1)
     total = reached[:, -1:]
-    if not bool((total > 0).all()):  # not so for NaN either
-        raise DivergedError("the model's scores of the next token are NaN")
     at = torch.minimum(randoms[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(reached, at, right=True)[:, 0]
+    return torch.searchsorted(reached, at, right=True).where(total > 0, -1)[:, 0]  # NaN is not larger either
 
 
 def _threshold(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -217,11 +216,13 @@ def _batch(
     for step in range(most):
         chosen = draw(scores, randoms[alive, step])
         stops = (chosen == end_id) & ~ended
-        lengths[alive[stops]] = step
+        lengths[alive] = torch.where(stops, step, lengths[alive])
         ended |= stops
         tokens[alive, step] = chosen
-        going = int((~ended).sum())
-        advance(going + int(stops.sum()) * (most - step))
+        going, stopped, bad = torch.stack([(~ended).sum(), stops.sum(), (chosen < 0).sum()]).tolist()
+        if bad:
+            raise DivergedError("the model's scores of the next token are NaN")
+        advance(going + stopped * (most - step))
         if not going or step == most - 1:
             break
         if going <= (1 - _LEAVE) * len(alive):
