@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.reports.test_renderers import merged
 from tests.reports.worlds import simple
@@ -37,16 +36,6 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             patch.setattr(html, "_MOST_PLAIN", 0)
         publish(store, leaderboard(store, resamples=1_000), folder / "out")
     return folder / "out"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The browser of this machine."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -17,10 +17,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.cli.conftest import GRID
-from tests.reports.test_page import ATTACK, browser
+from tests.reports.test_page import ATTACK
 from tests.reports.worlds import simple, trial_name
-
-__all__ = ["browser"]
 from wtsbench.store.client import open_store
 
 SECONDS = 240_000
@@ -28,6 +26,7 @@ SECONDS = 240_000
 
 
 def command(*arguments: str | Path) -> list[str]:
+    """The command line `wtsbench ARGUMENTS`."""
     return [sys.executable, "-m", "wtsbench_cli", *map(str, arguments)]
 
 

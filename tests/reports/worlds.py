@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,8 @@ from wtsbench.contract.digests import grid_digest_of
 from wtsbench.contract.operations import RUNNING
 from wtsbench.contract.outbox import Outbox, read_batch
 from wtsbench.store.client import Store, open_store
+from wtsbench.store.engine.transaction import Engine
+from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.upkeep.verify import digest_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -310,8 +312,13 @@ class World:
         return MemoryStore(self, shuffle)
 
     def folder(self, path: Path) -> Store:
-        """A real store in a folder, filled the way a submission fills it."""
+        """A real store in a folder, filled the way a submission fills it, but in one transaction."""
         store = open_store(str(path / "store"), create=True)
+        with store._engine() as engine:
+            self._fill(Opened(store.uri, engine), path / "outbox")
+        return store
+
+    def _fill(self, store: Store, outboxes: Path) -> None:
         for row in self.datasets:
             table = pa.Table.from_pylist(self.items[row["data_digest"]], schema=schemas.ITEMS)
             fields = {key: row[key] for key in ("data_digest", "task", "form", "labels", "metric")}
@@ -328,7 +335,7 @@ class World:
             assert given == row["attempt"]
         for row in sorted(self.trials, key=lambda row: int(row["attempt"])):
             key = (row["trial_id"], row["attempt"])
-            outbox = Outbox(path / "outbox" / f"{key[0]}-{key[1]}", trial_id=key[0], attempt=key[1])
+            outbox = Outbox(outboxes / f"{key[0]}-{key[1]}", trial_id=key[0], attempt=key[1])
             made = [line for line in self.predictions if (line["trial_id"], line["attempt"]) == key]
             if made:
                 outbox.append("predictions", pa.Table.from_pylist(made, schema=schemas.PREDICTIONS))
@@ -339,7 +346,20 @@ class World:
             ended = {**row, "records": len(outbox.pending()) + 1}
             outbox.append("trials", pa.Table.from_pylist([ended], schema=schemas.TRIALS))
             store.append([read_batch(file.path) for file in outbox.pending()])
-        return store
+
+
+class Opened(Store):
+    """A store whose database is open for one transaction: to open it anew for every row takes most of the time."""
+
+    def __init__(self, uri: str, engine: Engine | RemoteEngine) -> None:
+        self._uri, self._open = uri, engine
+
+    @property
+    def uri(self) -> str:
+        return self._uri
+
+    def _engine(self, *, read_only: bool = False) -> AbstractContextManager[Engine | RemoteEngine]:
+        return nullcontext(self._open)
 
 
 def trial_name(role: str, task: str, model: str, seed: int, strategy: str | None = None) -> str:
