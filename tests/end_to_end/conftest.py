@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import called
+
 GRID = """\
 apiVersion: wtsbench/v1
 name: {name}
@@ -55,6 +57,10 @@ class Bench:
             timeout=timeout,
         )
 
+    def ask(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """The same of a verb that reads, in this process."""
+        return called([*map(str, arguments)], folder=self.folder, variables=self.environment)
+
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """Start in a process group of its own, as a shell does."""
         return subprocess.Popen(
@@ -69,7 +75,7 @@ class Bench:
 
     def leaderboard(self) -> str:
         """The leaderboard as JSON text, byte for byte."""
-        result = self.run("leaderboard", "--json")
+        result = self.ask("leaderboard", "--json")
         assert result.returncode == 0, result.stderr
         return result.stdout
 

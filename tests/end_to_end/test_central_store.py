@@ -77,17 +77,17 @@ def test_server_and_driver_are_killed(central: CentralBench, undisturbed: Any) -
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    again = central.run("submit", grid)
+    again = central.run("submit", grid, "--executor", "in-process")
     assert again.returncode == 0, again.stdout + again.stderr
     assert _without_ids(central.leaderboard()) == _without_ids(undisturbed[1])
     assert central.done() == TRIALS
     found = verify(str(central.store))
     assert found["ok"], found["wrong"]
-    assert "all 8 trials were stored already" in central.run("submit", grid).stdout
+    assert "all 8 trials were stored already" in central.ask("submit", grid).stdout
     narrow = central.token
     for trust, stored in (([], 0), (["--trust", "small"], TRIALS)):  # what a token of one grid finished, seen by others
         central.token = token_in(central.store, "append")
-        assert json.loads(central.run("plan", grid, "--json", *trust).stdout)["stored"] == stored
+        assert json.loads(central.ask("plan", grid, "--json", *trust).stdout)["stored"] == stored
     secret = narrow.read_text().encode()
     assert not [
         path for path in (central.folder / "spool").rglob("*") if path.is_file() and secret in path.read_bytes()

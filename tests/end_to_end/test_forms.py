@@ -47,7 +47,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, list[dict[st
     bench = Bench(tmp_path_factory.mktemp("forms"))
     grid = bench.folder / "forms.yaml"
     grid.write_text(GRID)
-    result = bench.run("submit", grid, timeout=900)
+    result = bench.run("submit", grid, "--executor", "in-process", timeout=900)
     assert result.returncode == 0, result.stdout + result.stderr
     return bench, json.loads(bench.leaderboard())
 
@@ -129,7 +129,7 @@ def test_submitted_again_nothing_runs(forms: tuple[Bench, list[dict[str, Any]]])
     """Every trial, recipe and control is found again by its id; the leaderboard stays byte for byte the same."""
     bench, rows = forms
     before = bench.attempts()
-    result = bench.run("submit", bench.folder / "forms.yaml")
+    result = bench.ask("submit", bench.folder / "forms.yaml")
     assert result.returncode == 0, result.stderr
     assert bench.attempts() == before
     assert json.loads(bench.leaderboard()) == rows

@@ -151,5 +151,5 @@ def test_stopped_while_it_delivers(late: Late, monkeypatch: pytest.MonkeyPatch) 
     assert "stored meanwhile" in late.wake()
     late.assert_exactly_once()
     twice = [row["trial_id"] for row in open_store(str(late.bench.store)).attempts().to_pylist() if row["attempt"] == 2]
-    said = [late.bench.run("logs", trial_id, "--attempt", "1").stdout for trial_id in twice]
+    said = [late.bench.ask("logs", trial_id, "--attempt", "1").stdout for trial_id in twice]
     assert any("superseded" in one for one in said), said

@@ -52,16 +52,34 @@ def test_second_submission_runs_nothing(undisturbed: Any) -> None:
     """Submitting the same file again runs no trial and starts no Ray."""
     bench, leaderboard = undisturbed
     before = bench.attempts()
-    again = bench.run("submit", bench.folder / "small.yaml")
+    again = bench.ask("submit", bench.folder / "small.yaml")
     assert again.returncode == 0, again.stderr
     assert "starting Ray" not in again.stdout + again.stderr
     assert bench.attempts() == before
     assert bench.leaderboard() == leaderboard
 
 
-def test_killed_driver(bench: Bench, undisturbed: Any) -> None:
-    """SIGKILL of the driver in the middle: the next submission finishes, each trial is done exactly once."""
+def test_killed_interrupted_and_killed_again(bench: Bench, undisturbed: Any) -> None:
+    """The driver is killed; the next submission is interrupted, the third loses a trial process, and finishes.
+
+    Each goes on where the one before it ended, each trial is done exactly once, and the leaderboard shows none of it.
+    """
     grid = bench.grid()
+    kept = _killed(bench, grid)
+    _interrupted(bench, grid, kept)
+    process = bench.start("submit", grid)
+    _wait_for(lambda: _kill_one_that_is_not_done(bench), process)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    attempts = bench.attempts()
+    assert len(attempts) == TRIALS
+    assert all(statuses.count("done") == 1 for statuses in attempts.values()), attempts
+    assert any("failed" in statuses for statuses in attempts.values()), attempts
+    assert bench.leaderboard() == undisturbed[1]
+
+
+def _killed(bench: Bench, grid: Path) -> int:
+    """SIGKILL of the driver in the middle, after which its trials end by themselves; how many were done."""
     process = bench.start("submit", grid)
     _wait_for(lambda: _done(bench) >= 2, process)
     os.kill(process.pid, signal.SIGKILL)
@@ -72,40 +90,25 @@ def test_killed_driver(bench: Bench, undisturbed: Any) -> None:
         time.sleep(0.2)
     kept = _done(bench)
     assert 2 <= kept < TRIALS
-    again = bench.run("submit", grid)
-    assert again.returncode == 0, again.stdout + again.stderr
-    attempts = bench.attempts()
-    assert len(attempts) == TRIALS
-    assert all(statuses.count("done") == 1 for statuses in attempts.values())
-    assert bench.leaderboard() == undisturbed[1]
+    return kept
 
 
-def test_killed_trial(bench: Bench, undisturbed: Any) -> None:
-    """SIGKILL of a trial process is a failed attempt and a second one; the leaderboard does not show it."""
-    process = bench.start("submit", bench.grid())
-    _wait_for(lambda: _kill_one_that_is_not_done(bench), process)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    attempts = bench.attempts()
-    assert all(statuses.count("done") == 1 for statuses in attempts.values()), attempts
-    assert any("failed" in statuses for statuses in attempts.values()), attempts
-    assert bench.leaderboard() == undisturbed[1]
-
-
-def test_interrupted(bench: Bench, undisturbed: Any) -> None:
-    """Ctrl-C stops cleanly with exit code 130, leaves no process, and the next submission finishes."""
-    grid = bench.grid()
+def _interrupted(bench: Bench, grid: Path, kept: int) -> None:
+    """A second one beside it is refused, and disturbs nothing; then Ctrl-C: exit code 130, and no process left."""
     process = bench.start("submit", grid)
-    _wait_for(lambda: _done(bench) >= 1 and bench.trial_processes(), process)
+    note = bench.store / "spool" / "small.submission"  # its owner's id, written once it is locked
+    _wait_for(lambda: note.exists() and note.read_text() == str(process.pid), process)
+    second = bench.ask("submit", grid)
+    assert second.returncode == 2
+    assert "being submitted" in second.stderr
+    status = bench.ask("status", "--json")
+    assert status.returncode == 0, status.stderr
+    _wait_for(lambda: _done(bench) > kept and bench.trial_processes(), process)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert not bench.trial_processes()
-    again = bench.run("submit", grid)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert all(statuses.count("done") == 1 for statuses in bench.attempts().values())
-    assert bench.leaderboard() == undisturbed[1]
 
 
 @pytest.mark.parametrize("executor", ["ray", "in-process"])

@@ -82,7 +82,7 @@ def test_people_and_a_prompted_model_teach(bench: Bench) -> None:
         assert first.returncode == 0, first.stdout + first.stderr
         asked = len(server.requests)
         assert 0 < asked <= len(known)
-        again = bench.run("submit", grid, "--executor", "in-process", "--sandbox", "process")
+        again = bench.ask("submit", grid, "--executor", "in-process", "--sandbox", "process")
         assert "were stored already" in again.stdout
         assert len(server.requests) == asked
     statistics = {name: values["supervisor"] for name, values in measured(bench).items()}
@@ -104,7 +104,7 @@ def test_supervisors_that_cannot_label_are_refused_before_anything_runs(bench: B
     lines = [json.dumps(text) + f",{LABELS[label]}" for text, label in known.items() if '"' not in text]
     (bench.folder / "labels.csv").write_text("text,label\n" + "\n".join(lines[:50]))
     grid = write_grid(bench.folder, ["./people.yaml", "./judge.yaml"])
-    refused = bench.run("submit", grid, "--executor", "in-process", "--sandbox", "process")
+    refused = bench.ask("submit", grid, "--executor", "in-process", "--sandbox", "process")
     assert refused.returncode == 2, refused.stderr
     assert "labels.csv has no label for" in refused.stderr
     assert "items of transfer" in refused.stderr
@@ -117,7 +117,7 @@ def test_a_key_that_is_not_there_is_told_before_anything_runs(bench: Bench) -> N
     endpoint = {"url": "http://localhost:9/v1", "model": "m", "prompt": "{text}", "key_env": "NO_SUCH_KEY"}
     write_model(bench.folder, "judge", {"endpoint": {**endpoint, "answers": {label: label for label in LABELS}}})
     grid = write_grid(bench.folder, ["./judge.yaml"])
-    assert bench.run("plan", grid, "--sandbox", "process").returncode == 0
-    refused = bench.run("submit", grid, "--executor", "in-process", "--sandbox", "process")
+    assert bench.ask("plan", grid, "--sandbox", "process").returncode == 0
+    refused = bench.ask("submit", grid, "--executor", "in-process", "--sandbox", "process")
     assert (refused.returncode, "the environment has no NO_SUCH_KEY" in refused.stderr) == (2, True), refused.stderr
     assert not bench.store.exists()
