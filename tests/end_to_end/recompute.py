@@ -405,6 +405,11 @@ class Table:
             scored = store.scores(named, splits=[split])
             done &= set(scored.filter(pc.equal(scored["scorer"], scorer))["trial_id"].to_pylist())
         self.done = sorted(done)
+        curves = store.metrics(self.done).to_pylist() if self.done else []
+        self.points: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for point in curves:
+            if point["step"] is not None:
+                self.points[point["trial_id"]].append((point["step"], point["value"]))
         self.balance = json.loads(about["report"]).get("balance")
         self.settings = json.loads(about["settings"] or "{}")
         self.scores: dict[tuple[str, ...], dict[str, Score]] = {}
@@ -572,6 +577,7 @@ def check_row(
         findings.equal("facts", f"{where} {name}", row[name], fact)
     if not table.generative:
         check_trivial(findings, row, table, done, where)
+    check_converged(findings, row, table, done, where)
     checked = {*facts, "rank", "gain_p", "gain_strict_p", "gain_p_holm"}
     if done:
         checked |= check_scores(findings, row, table, done, noise, where)
@@ -596,6 +602,27 @@ def check_trivial(
         if (made := table.classes[cell[f"{role}_trial"]]).min() == made.max()
     ]
     findings.equal("facts", f"{where} one_class", [*row["one_class"]], alone)
+
+
+def check_converged(
+    findings: Findings, row: dict[str, Any], table: Table, done: Sequence[dict[str, Any]], where: str
+) -> None:
+    """Whose loss still fell in the last fifth of the steps, out of the curves of trials that were trained once."""
+    found = {}
+    for role in ("weak", "student", "ceiling"):
+        shares = []
+        for trial in {cell[f"{role}_trial"] for cell in done}:
+            losses = np.array([loss for _, loss in sorted(table.points[trial])])
+            size = len(losses)
+            if size >= 10:
+                start, late = losses[: size // 10].mean(), losses[size - size // 5 :].mean()
+                middle = losses[size - 2 * (size // 5) : size - size // 5].mean()
+                shares += [(middle - late) / (start - late)] if start > late else []
+        if len(shares) >= 3 and stats.ttest_1samp(shares, 0.05, alternative="greater").pvalue < 0.01:
+            found[role] = float(np.mean(shares))
+    findings.equal("facts", f"{where} unconverged", {*row["unconverged"]}, {*found})
+    for role in row["unconverged"].keys() & found:
+        findings.hold("facts", where, row["unconverged"][role], found[role])
 
 
 def check_scores(

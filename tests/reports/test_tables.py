@@ -465,6 +465,22 @@ def test_trivial_classifiers_stand_below_and_are_not_ranked() -> None:
     assert text.count("the ceiling scores below tfidf on transfer") == 1
 
 
+def test_training_that_had_not_converged_is_told() -> None:
+    """Where the trials of a role prove it together; not for one that may be chance, and not for shares below 5%."""
+    world = controlled(ood=False)
+    falls = {"weak": [0.21, 0.18, 0.2, 0.19, 0.22], "ceiling": [0.9, 0.0, 0.0, 0.0, 0.0]}
+    falls |= {"naive": [0.03, 0.031, 0.03, 0.032, 0.03], "logconf": [0.11, 0.12, 0.1, 0.11, 0.11]}
+    for trial in world.trials:
+        fall = falls.get(trial["strategy"] or trial["role"])
+        trial["measurements"] = json.dumps({} if fall is None else {"late_fall": fall[trial["seed"]]})
+    board = board_of(world)
+    assert row_of(board, "naive").unconverged == {"weak": 0.2}
+    assert row_of(board, "logconf").unconverged == {"weak": 0.2, "student": 0.11}
+    text = render(board, "plain")
+    assert text.count("not converged: ") == 1
+    assert "weak 20%, logconf 11% (share of" in text.replace("\n", " ")
+
+
 def test_models_that_name_one_class_are_named() -> None:
     """By strategy, role, seed and class; once where several rows have them."""
     world = controlled(ood=False)

@@ -28,6 +28,7 @@ from wtsbench.spec.trial import Role, Split, TrialJob
 from wtsbench.strategies import registry
 from wtsbench.trial.faults import UnusableModelError
 from wtsbench.trial.run import run_folder
+from wtsbench.trial.train import Curve
 from wtsbench.trial.weights import Weights
 
 ITEMS = made_items(120)
@@ -79,7 +80,23 @@ def test_a_trial_writes_its_records_and_its_result(tmp_path: Path, tiny_llama: P
     assert {row["name"] for row in curve} == {"loss"}
     assert {row["split"] for row in curve} == {Split.WEAK_TRAIN.value}
     assert curve[-1]["step"] == measured["steps"]
+    losses = np.array([row["value"] for row in curve])
+    tenth, fifth = len(losses) // 10, len(losses) // 5
+    late = losses[-fifth:].mean()
+    fell = losses[:tenth].mean() - late
+    assert tenth >= 1
+    assert measured["late_fall"] == pytest.approx((losses[-2 * fifth : -fifth].mean() - late) / fell, abs=1e-6)
     assert result["last_sequence"] == 4
+
+
+def test_how_training_ended_is_told_of_the_last_fit() -> None:
+    """A fifth of the fall is late on a straight line, almost none of it on a curve that has flattened."""
+    flat = [float(np.exp(-step / 5)) for step in range(100)]
+    straight = [1 - step / 100 for step in range(100)]
+    assert Curve(losses=flat).late_fall == pytest.approx(0, abs=1e-4)
+    assert Curve(losses=[*flat, *straight], last_fit=100).late_fall == pytest.approx(0.2 / 0.85, abs=1e-6)
+    assert Curve(losses=straight[:9]).late_fall is None
+    assert Curve(losses=straight[::-1]).late_fall is None
 
 
 @pytest.mark.parametrize("part", ["folder", "file", "shared file"])

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from math import isfinite
 from typing import Any, NamedTuple
 
 from wtsbench.contract.measurements import Measurements
@@ -112,13 +113,15 @@ class Ending(NamedTuple):
     model_revision: str
     weights: str | None
     """SHA-256 of the weights, as the trial measured them; None where nothing was trained, or `measured` is False."""
+    late_fall: float | None
+    """As the trial measured it (`Measurements.late_fall`)."""
     measured: bool
     """Whether its measurements can be read."""
 
 
 OTHER_WEIGHTS = "other_weights"
 """Failure class of a trial that is done and does not count, for it began with other weights than its revision names."""
-_MADE = {"done": "status", "weights": "measurements", "measured": "measurements"}
+_MADE = {"done": "status", "weights": "measurements", "late_fall": "measurements", "measured": "measurements"}
 """Columns of `trials` that fields of an `Ending` are made of; the others have their names."""
 
 
@@ -129,6 +132,7 @@ def endings(store: Store, trial_ids: Sequence[str] | None = None) -> dict[str, E
     made = {
         "done": [status == "done" for status in table["status"].to_pylist()],
         "weights": [None if one is None else one.weights_sha256 for one in measured],
+        "late_fall": [None if one is None or not isfinite(one.late_fall or 0) else one.late_fall for one in measured],
         "measured": [one is not None for one in measured],
     }
     columns = [made[name] if name in made else table[name].to_pylist() for name in Ending._fields]

@@ -190,6 +190,9 @@ class Row:
     """For classification: what trivial classifiers score by the row's metric, by name (`wtsbench.scoring.trivial`)."""
     one_class: tuple[str, ...] = ()
     """For classification: models that name one class whatever the item, such as `student seed 3 (safe)`."""
+    unconverged: dict[str, float] = field(default_factory=dict)
+    """By role, where it is proven that training had not converged: the mean share of the loss's fall that came in the
+    last fifth of the steps."""
     trials: tuple[SeedTrials, ...] = ()
     """Where the numbers come from."""
     failures: tuple[SeedFailure, ...] = ()

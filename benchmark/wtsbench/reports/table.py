@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -18,10 +18,11 @@ from wtsbench.reports.evidence import Evidence, ScoredItems, evidence
 from wtsbench.reports.figures import Identity, Tested, both, decided, numbers_of, rounded
 from wtsbench.reports.ranking import ranks, unranked
 from wtsbench.reports.resampling import Block, Resampler, Scores
-from wtsbench.reports.rows import Comparison, Measured, Row, SeedFailure, SeedTrials, Shown
+from wtsbench.reports.rows import Comparison, Measured, Row, SeedTrials, Shown
 from wtsbench.reports.silence import ahead_by_silence, may_explain, without_pgr
 from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.statistics import Estimate, Sample, difference, pooled_deviation, score
+from wtsbench.reports.trial_facts import distinct, failures, one_class, unconverged
 from wtsbench.spec.cell import Cell, Run, repeated
 from wtsbench.spec.trial import EXTERNAL
 from wtsbench.store.client import Store
@@ -388,12 +389,13 @@ class Table:
             samples=None if self._evidence is None else self._evidence.samples,
             data_digest=self.tests.data_digest,
             trivial=self._trivial,
-            one_class=tuple(self._one_class(done)),
+            one_class=tuple(one_class(done, self._class_of)),
+            unconverged=unconverged(done, self._ended),
             trials=tuple(SeedTrials(seed=cell.seed, data_seed=cell.data_seed, **cell.trials) for cell in done),
-            failures=tuple(self._failures(cells)),
-            sandboxes=self._distinct(done, "sandbox"),
-            environments=self._distinct(done, "environment"),
-            origin="external" if EXTERNAL in self._distinct(done, "environment") else "wtsbench",
+            failures=tuple(failures(cells, self._ended)),
+            sandboxes=distinct(done, self._ended, "sandbox"),
+            environments=distinct(done, self._ended, "environment"),
+            origin="external" if EXTERNAL in distinct(done, self._ended, "environment") else "wtsbench",
         )
         if not done:
             return replace(row, pgr_reason="no finished seed")
@@ -425,15 +427,12 @@ class Table:
         )
         return "both" if as_weak and as_ceiling else "weak" if as_weak else "ceiling" if as_ceiling else None
 
-    def _one_class(self, cells: Sequence[Cell]) -> Iterator[str]:
-        """The models that name one class whatever the item, such as `student seed 3 (safe)`."""
-        if not cells or self._evidence is None or self._evidence.classes is None:
-            return
-        for cell in cells:
-            for role, trial_id in cell.trials.items():
-                made = self._evidence.classes[self._column[trial_id]]
-                if self.tests.size > 1 and (made == made[0]).all():
-                    yield f"{role} seed {cell.seed} ({self.tests.labels[made[0]]})"
+    def _class_of(self, trial_id: str) -> str | None:
+        """The class that a model names whatever the item; None where it names several, or nothing is classified."""
+        if self._evidence is None or self._evidence.classes is None or self.tests.size < 2:
+            return None
+        made = self._evidence.classes[self._column[trial_id]]
+        return self.tests.labels[made[0]] if (made == made[0]).all() else None
 
     def _measured(self, metrics: Mapping[str, Metric[Any]], cells: Sequence[Cell], role: str) -> dict[str, Measured]:
         return {name: self._measure(metric, cells, role) for name, metric in metrics.items()}
@@ -450,24 +449,6 @@ class Table:
                 missing = int((~np.isfinite(sample.full)).sum())
                 self._known[key] = Measured(reason=f"not defined in {missing} of {len(cells)} seeds")
         return self._known[key]
-
-    def _failures(self, cells: Sequence[Cell]) -> Iterator[SeedFailure]:
-        for cell in cells:
-            for role, trial_id in cell.trials.items():
-                ending = self._ended.get(trial_id)
-                if ending is not None and not ending.done:
-                    yield SeedFailure(
-                        seed=cell.seed,
-                        data_seed=cell.data_seed,
-                        role=role,
-                        trial_id=trial_id,
-                        failure_class=ending.failure_class or "unknown",
-                        message=ending.failure_message or "",
-                    )
-
-    def _distinct(self, cells: Sequence[Cell], name: str) -> tuple[str, ...]:
-        used = {trial_id for cell in cells for trial_id in cell.trials.values()}
-        return tuple(sorted({str(getattr(self._ended[trial_id], name)) for trial_id in used}))
 
 
 def _seeds(runs: Iterable[Run]) -> tuple[int, ...]:

@@ -193,6 +193,7 @@ class Group:
             self._few_items(),
             self._below_trivial(),
             *self._one_class(),
+            self._unconverged(),
             self._chosen_by_the_scorer(),
             *self._unranked(),
         )
@@ -241,6 +242,18 @@ class Group:
             shown = [*named][:SHOWN_FAILURES]
             more = f" and {len(named) - len(shown)} more" if len(named) > len(shown) else ""
             yield f"one class whatever the item: {', '.join(shown)}{more}"
+
+    def _unconverged(self) -> str | None:
+        """Models whose training ended while its loss still fell."""
+        named = {
+            f"{role} {share:.0%}".replace("student", row.strategy, 1): None
+            for row in self.rows
+            for role, share in row.unconverged.items()
+        }
+        shown = [*named][:SHOWN_FAILURES]
+        more = f" and {len(named) - len(shown)} more" if len(named) > len(shown) else ""
+        how = "share of the training loss's fall in the last fifth of the steps; more epochs may change the scores"
+        return f"not converged: {', '.join(shown)}{more} ({how})" if named else None
 
     def _few_seeds(self) -> str | None:
         few = [row for row in self.rows if row.few_seeds and row.seeds_done]

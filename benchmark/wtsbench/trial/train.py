@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from wtsbench.trial.faults import DivergedError
 
 CURVE_POINTS = 100
 """Points of a fit's training curve, each the mean over the steps since the last."""
+_FEW_POINTS = 10
+"""With fewer points of a curve, how it ended is not told."""
 LOOK_EVERY = 32
 """Steps after which the points since the last look are read: on a GPU that waits for all that was computed."""
 
@@ -39,6 +42,8 @@ class Curve:
     """Real tokens seen in training, padding not counted."""
     padded: int = 0
     """Tokens computed on, padding counted."""
+    last_fit: int = 0
+    """Index of the first point of the last fit."""
 
     def extend(self, points: Sequence[tuple[int, torch.Tensor]], steps: int) -> None:
         """Read points that a device has computed, of steps done and mean losses.
@@ -58,6 +63,19 @@ class Curve:
         """Optimisation steps so far."""
         return self.steps[-1] if self.steps else 0
 
+    @property
+    def late_fall(self) -> float | None:
+        """Share of the loss's fall that came late; see `Measurements.late_fall`.
+
+        A fall is the difference of means: of the first tenth of the points, of the last fifth, of the fifth before it.
+        """
+        losses = self.losses[self.last_fit :]
+        if len(losses) < _FEW_POINTS:
+            return None
+        tenth, fifth = len(losses) // 10, len(losses) // 5
+        first, before, last = fmean(losses[:tenth]), fmean(losses[-2 * fifth : -fifth]), fmean(losses[-fifth:])
+        return round((before - last) / (first - last), 6) if first > last else None
+
     def measured(self, items: int) -> Measurements:
         """What a trial tells of its training, on so many items."""
         return Measurements(
@@ -67,6 +85,7 @@ class Curve:
             padding_share=round(1 - self.tokens / self.padded, 6) if self.padded else None,
             initial_loss=self.losses[0] if self.losses else None,
             final_loss=self.losses[-1] if self.losses else None,
+            late_fall=self.late_fall,
         )
 
 
@@ -133,6 +152,7 @@ def optimise(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     report_every = max(1, steps // CURVE_POINTS)
     begun, recent = curve.done, []
+    curve.last_fit = len(curve.losses)
     points: list[tuple[int, torch.Tensor]] = []
     model.train()
     with device.training():
