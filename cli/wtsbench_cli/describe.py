@@ -25,7 +25,7 @@ def parameters_of(model: type[BaseModel]) -> list[dict[str, Any]]:
             "type": kind(field, schema.get("$defs", {})),
             "required": name in required,
             "default": field.get("default"),
-            "description": field.get("description", ""),
+            "description": " ".join(field.get("description", "").split()),  # of a docstring's lines
         }
         for name, field in schema.get("properties", {}).items()
     ]

@@ -35,6 +35,14 @@ def test_details(verb: str, name: str, wtsbench: Wtsbench) -> None:
     assert json.loads(wtsbench(verb, name, "--json").stdout)["name"] == name
 
 
+def test_strategies_are_shown_in_plain_lines(wtsbench: Wtsbench) -> None:
+    """No character of their texts has to be written as an escape."""
+    for name in registry.names():
+        shown = wtsbench("strategies", name)
+        assert shown.returncode == 0, shown.stderr
+        assert "\\u" not in shown.stdout
+
+
 @pytest.mark.parametrize(("verb", "typo", "meant"), [("tasks", "safty", "safety"), ("strategies", "logcnf", "logconf")])
 def test_typo(verb: str, typo: str, meant: str, wtsbench: Wtsbench) -> None:
     """A name that is not known is exit code 2 and says which one is near."""
