@@ -109,13 +109,16 @@ class Cluster:
 
     def stop(self) -> None:
         """End all nodes, and what they started."""
-        for name in list(self._nodes):
-            process = self._nodes.pop(name)
-            parts = psutil.Process(process.pid).children(recursive=True)
-            process.send_signal(signal.SIGTERM)
+        parts = []
+        for process in self._nodes.values():
+            parts += psutil.Process(process.pid).children(recursive=True)
+        for name in reversed(self._nodes):  # the head last, whom the others wait for
+            self._nodes[name].send_signal(signal.SIGTERM)
+        for process in self._nodes.values():
             process.communicate(timeout=60)
-            for part in psutil.wait_procs(parts, timeout=10)[1]:
-                part.kill()
+        self._nodes.clear()
+        for part in psutil.wait_procs(parts, timeout=10)[1]:
+            part.kill()
         shutil.rmtree(self._place, ignore_errors=True)
 
     def _start(
