@@ -96,7 +96,7 @@ def test_runs_outlive_laptop_node_and_head(service: ServiceBench, undisturbed: A
     runs = []
     for grid, more in zip(grids, ([], ["--priority", "1"]), strict=True):
         detached = service.run("submit", grid, *words, *more)
-        assert detached.returncode == 0, detached.stdout + detached.stderr
+        assert (detached.returncode, detached.stderr) == (0, ""), detached.stdout + detached.stderr
         runs.append(detached.stdout.partition(":")[0])
         assert re.fullmatch(rf"{grid.stem}-[0-9a-f]{{8}}-1", runs[-1])
     assert "is being run already" in service.run("submit", grids[0], *words).stdout

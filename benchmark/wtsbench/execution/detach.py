@@ -7,6 +7,7 @@ the run before the job is submitted: who submits the same grid meanwhile, from w
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -89,6 +90,7 @@ def jobs_of(address: str) -> Iterator[JobSubmissionClient]:
     with settled(address):
         from ray.job_submission import JobSubmissionClient
 
+        logging.getLogger("ray").setLevel(logging.WARNING)  # else it tells of each file that it uploads
         try:
             client = JobSubmissionClient(address)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
