@@ -90,7 +90,7 @@ def test_a_trial_writes_its_records_and_its_result(tmp_path: Path, tiny_llama: P
 
 
 def test_how_training_ended_is_told_of_the_last_fit() -> None:
-    """A fifth of the fall is late on a straight line, almost none of it on a curve that has flattened."""
+    """About a quarter of the fall is late on a straight line, almost none of it on a curve that has flattened."""
     flat = [float(np.exp(-step / 5)) for step in range(100)]
     straight = [1 - step / 100 for step in range(100)]
     assert Curve(losses=flat).late_fall == pytest.approx(0, abs=1e-4)

@@ -65,7 +65,7 @@ class Measurements(BaseModel):
     """The same of the last point."""
     late_fall: float | None = None
     """Of how far the training loss fell in the last fit, the share that came in the last fifth of its steps: about 0
-    where training had converged, .2 on a straight line; null where it did not fall, or had too few steps to tell."""
+    where training had converged, .24 on a straight line; null where it did not fall, or had too few steps to tell."""
     validation_accuracy: float | None = None
     """Share of validation items, 0 to 1, whose most probable class is the label that the role may see; null: none."""
     votes: list[float] | None = None
