@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,13 +15,14 @@ import pyarrow as pa
 import pytest
 
 from tests.reports.worlds import MemoryStore, World, simple
+from tests.store.making import whole_attempt
 from tests.store.servers import asking_with, serving, token_in
+from wtsbench.contract.operations import RunReport
 from wtsbench.reports import kept as kept_module
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import RENDERERS, render
 from wtsbench.reports.rows import Leaderboard
-from wtsbench.store import folder as folder_module
 from wtsbench.store.client import Store, open_store
 
 QUICK = 200
@@ -219,12 +219,10 @@ def reading(folder: Path, *, served: bool) -> Iterator[Store]:
 
 @pytest.mark.parametrize("served", [False, True])
 def test_rows_that_were_changed_behind_the_stores_back_are_another_table(
-    served: bool, kept: KeptTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: bool, kept: KeptTables, tmp_path: Path
 ) -> None:
     """Two readers, with and without kept tables, see the same: what is in the store, and not what was in it before."""
-    monkeypatch.setattr(folder_module, "_SETTLED_NS", 10**7)
     folder = Path(small().folder(tmp_path).uri)
-    time.sleep(0.05)  # from here on the state of the file stands for what is in it
     with reading(folder, served=served) as store:
         first = leaderboard(store, resamples=QUICK, kept=kept)
         assert leaderboard(store, resamples=QUICK, kept=kept) == first
@@ -234,7 +232,6 @@ def test_rows_that_were_changed_behind_the_stores_back_are_another_table(
         with duckdb.connect(str(path)) as database:
             database.execute(f"UPDATE {change}")
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        time.sleep(0.05)
         with reading(folder, served=served) as store:
             changed = leaderboard(store, resamples=QUICK, kept=kept)
             assert changed == leaderboard(store, resamples=QUICK) != first
@@ -243,7 +240,7 @@ def test_rows_that_were_changed_behind_the_stores_back_are_another_table(
 def test_stored_rows_are_read_once_where_nothing_was_written(
     kept: KeptTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A warm leaderboard of a store that nobody writes to reads no row of predictions; of a served one it does."""
+    """A warm leaderboard reads no row of predictions while no record is written; of a served store it does."""
     asked: list[int] = []
     contents = Store.contents
 
@@ -253,12 +250,16 @@ def test_stored_rows_are_read_once_where_nothing_was_written(
 
     monkeypatch.setattr(Store, "contents", counted)
     store = small().folder(tmp_path)
-    for settled, times in ((10**12, 2), (0, 1)):
-        monkeypatch.setattr(folder_module, "_SETTLED_NS", settled)
-        asked.clear()
-        boards = [leaderboard(store, resamples=QUICK, kept=kept) for _ in range(2)]
-        assert len(asked) == times
-        assert boards[0] == boards[1]
+    boards = [leaderboard(store, resamples=QUICK, kept=kept)]
+    attempt = store.begin_attempt("0" * 64, run="other", lease=True)
+    store.renew("0" * 64, attempt, share=0.5, lines=["a line"], first=1)
+    store.report_run(RunReport(run="other", grid="other"))
+    boards.append(leaderboard(store, resamples=QUICK, kept=kept))
+    assert len(asked) == 1
+    assert boards[0] == boards[1]
+    store.append(whole_attempt("0" * 64, attempt))
+    assert leaderboard(store, resamples=QUICK, kept=kept) == boards[0]
+    assert len(asked) == 2
     with serving(Path(store.uri)) as running, asking_with(token_in(Path(store.uri), "read")):
         asked.clear()
         assert leaderboard(open_store(running.listen), resamples=QUICK, kept=kept) == boards[0]

@@ -54,6 +54,10 @@ class Store(ABC):
         with self._engine(read_only=read_only) as engine:
             return question(engine)
 
+    def _operate(self, question: Callable[[Engine | RemoteEngine], _T]) -> _T:
+        """Make a request that changes no record, so that `state` stays as it is."""
+        return self._ask(question)
+
     def _read(self, query: Query) -> pa.Table:
         return self._ask(lambda engine: engine.read(query), read_only=True)
 
@@ -64,7 +68,10 @@ class Store(ABC):
 
     @property
     def state(self) -> str | None:
-        """Changes whenever the contents change; None if that cannot be told without reading them."""
+        """Changes whenever records, data sets or submissions do; None if that cannot be told without reading them.
+
+        It stays when attempts are begun, leases are renewed and runs tell how they stand.
+        """
         return None
 
     # -- writing
@@ -86,7 +93,7 @@ class Store(ABC):
             Held: with `lease`, the trial is done, or another attempt has a lease, whichever run it is of.
         """
         request = uuid.uuid4().hex  # if the answer is lost, a repeated request gets the same number
-        return self._ask(
+        return self._operate(
             lambda engine: engine.begin_attempt(trial_id, run, shared_id, host=host, lease=lease, request=request)
         )
 
@@ -155,7 +162,7 @@ class Store(ABC):
         orders = Orders()
         for renewal in renewals(trial_id, attempt, share=share, lines=lines, first=first):
             check_renewal(renewal)
-            orders = self._ask(lambda engine, renewal=renewal: engine.renew(renewal))  # type: ignore[misc]
+            orders = self._operate(lambda engine, renewal=renewal: engine.renew(renewal))  # type: ignore[misc]
         return orders
 
     def report_run(self, report: RunReport) -> Orders:
@@ -172,7 +179,7 @@ class Store(ABC):
         """
         check_report(report)
         told = storable_report(report)
-        return self._ask(lambda engine: engine.report_run(told))
+        return self._operate(lambda engine: engine.report_run(told))
 
     def cancel(self, run: str, trial_ids: Sequence[str] | None) -> bool:
         """Ask to cancel some trials of a run, or all of it (None): its supervisor hears of it with its next beat.
@@ -180,7 +187,7 @@ class Store(ABC):
         Returns:
             False if there is no such run, or it has ended.
         """
-        return self._ask(lambda engine: engine.cancel(run, trial_ids))
+        return self._operate(lambda engine: engine.cancel(run, trial_ids))
 
     def runs(self) -> pa.Table:
         """All runs, by start and name, in the columns of `operations.RUNS`."""

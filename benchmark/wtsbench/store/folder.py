@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from wtsbench.store.engine.explain import OTHER_FOLDER, not_ours
 from wtsbench.store.lock import LOCK_NAME, TURN_NAME, StoreBusy, locked, persistently
 from wtsbench.store.owner import FILE as OWNER_FILE
 from wtsbench.store.owner import living_owner
+from wtsbench.store.state import state_kept, state_of
 
 if TYPE_CHECKING:
     from wtsbench.store.engine.transaction import Engine
@@ -30,8 +30,6 @@ EXPORTS = "exports"
 _OWN_NAMES = frozenset({DATABASE, LOCK_NAME, TURN_NAME, OWNER_FILE, SERVER, BACKUPS, EXPORTS, "spool", "lost+found"})
 
 _T = TypeVar("_T")
-_SETTLED_NS = 2 * 10**9
-"""A file written more recently may change again within one tick of the file system's clock, with equal times."""
 
 
 class _Stopping(StoreBusy):
@@ -56,18 +54,8 @@ class FolderStore(Store):
 
     @property
     def state(self) -> str | None:
-        """File metadata of the database; None while a server owns it, and if it was written a moment ago.
-
-        No program can set a file's ctime, so a change by hand shows as well.
-        """
-        path = self.folder / DATABASE
-        if living_owner(self.folder) is not None or path.with_suffix(".duckdb.wal").exists():
-            return None
-        status = path.stat()
-        if time.time_ns() - status.st_ctime_ns < _SETTLED_NS:
-            return None
-        parts = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
-        return f"{path.resolve()} {parts}"
+        """The name of what the database holds, which a change by hand changes as well; None while a server owns it."""
+        return None if living_owner(self.folder) is not None else state_of(self.folder / DATABASE)
 
     def open(self, *, create: bool) -> None:
         """Check that the folder holds a store of wtsbench, and migrate one of an older schema version.
@@ -122,7 +110,7 @@ class FolderStore(Store):
         )
 
     @contextmanager
-    def _engine(self, *, read_only: bool = False) -> Iterator[Engine | RemoteEngine]:
+    def _engine(self, *, read_only: bool = False, same_state: bool = False) -> Iterator[Engine | RemoteEngine]:
         from wtsbench.store.engine.transaction import Engine
 
         served = partial(living_owner, self.folder)
@@ -134,6 +122,8 @@ class FolderStore(Store):
                     if served() is None:
                         raise
                 else:
+                    if same_state:
+                        stack.enter_context(state_kept(self.folder / DATABASE))
                     yield stack.enter_context(Engine.open(self.folder / DATABASE, read_only=read_only))
                     return
             owner = served()
@@ -150,4 +140,11 @@ class FolderStore(Store):
     def _ask(self, question: Callable[[Engine | RemoteEngine], _T], *, read_only: bool = False) -> _T:
         """As `Store._ask`, retried with the folder's next owner if its server stops meanwhile."""
         ask = partial(super()._ask, question, read_only=read_only)
+        return persistently(ask, patience_seconds(), fault=_Stopping)
+
+    def _operate(self, question: Callable[[Engine | RemoteEngine], _T]) -> _T:
+        def ask() -> _T:
+            with self._engine(same_state=True) as engine:
+                return question(engine)
+
         return persistently(ask, patience_seconds(), fault=_Stopping)
