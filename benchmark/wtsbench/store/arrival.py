@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from wtsbench.contract.digests import records_digest
 from wtsbench.contract.outbox import Batch
 from wtsbench.errors import StoreError
+from wtsbench.store.numbers import Numbers
 
 
 class StoreConflict(StoreError):
@@ -115,6 +116,8 @@ class Memory:
     arrivals: dict[tuple[str, int], Arrival] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     """Trials of those attempts that are done."""
+    numbers: Numbers | None = None
+    """Attempt numbers; None for a writer of one transaction, who looks them up."""
 
 
 def _conflict(batch: Batch, what: str) -> StoreConflict:

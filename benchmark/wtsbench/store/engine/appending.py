@@ -48,7 +48,7 @@ def append(
     arrivals = [arrival for attempt in attempts if (arrival := memory.arrivals[attempt]).new]
     rows = sum(batch.data.num_rows for arrival in arrivals for batch in arrival.new)
     if arrivals:
-        _store(database, arrivals)
+        _store(database, arrivals, memory)
     return answers, rows
 
 
@@ -100,15 +100,8 @@ def _look_up(database: duckdb.DuckDBPyConnection, attempts: Sequence[_Attempt], 
     unknown = [attempt for attempt in attempts if attempt not in memory.arrivals]
     if not unknown:
         return
-    trial_ids, numbers = [trial_id for trial_id, _ in unknown], [number for _, number in unknown]
-    query = (
-        "SELECT trial_id, attempt, key, key IN (SELECT key FROM superseded) FROM attempt_keys SEMI JOIN"
-        " (SELECT unnest(?::VARCHAR[]) AS trial_id, unnest(?::INTEGER[]) AS attempt) USING (trial_id, attempt)"
-    )
-    arrivals = {
-        (trial_id, attempt): Arrival(key=key, superseded=superseded)
-        for trial_id, attempt, key, superseded in database.execute(query, [trial_ids, numbers]).fetchall()
-    }
+    arrivals = _named(database, "operations.leases", unknown)  # most are being run, and those are few
+    arrivals |= _named(database, "attempt_keys", [attempt for attempt in unknown if attempt not in arrivals])
     by_key = {arrival.key: arrival for arrival in arrivals.values()}
     query = "SELECT key, sequence, digest, table_name FROM ledger WHERE key IN (SELECT unnest(?::BIGINT[]))"
     for key, sequence, digest, table in database.execute(query, [list(by_key)]).fetchall() if by_key else ():
@@ -117,7 +110,23 @@ def _look_up(database: duckdb.DuckDBPyConnection, attempts: Sequence[_Attempt], 
     _find_waiting(database, [arrival for arrival in by_key.values() if arrival.visible])
     memory.arrivals |= {attempt: arrivals.get(attempt) or Arrival(key=None) for attempt in unknown}
     query = "SELECT trial_id FROM done WHERE trial_id IN (SELECT unnest(?::VARCHAR[]))"
+    trial_ids = [trial_id for trial_id, _ in unknown]
     memory.done |= {trial_id for (trial_id,) in database.execute(query, [trial_ids]).fetchall()}
+
+
+def _named(database: duckdb.DuckDBPyConnection, table: str, attempts: Sequence[_Attempt]) -> dict[_Attempt, Arrival]:
+    """Those of some attempts that a table has, with nothing but their keys."""
+    if not attempts:
+        return {}
+    query = (
+        f"SELECT trial_id, attempt, key, key IN (SELECT key FROM superseded) FROM {table} SEMI JOIN"
+        " (SELECT unnest(?::VARCHAR[]) AS trial_id, unnest(?::INTEGER[]) AS attempt) USING (trial_id, attempt)"
+    )
+    trial_ids, numbers = [trial_id for trial_id, _ in attempts], [number for _, number in attempts]
+    return {
+        (trial_id, attempt): Arrival(key=key, superseded=superseded)
+        for trial_id, attempt, key, superseded in database.execute(query, [trial_ids, numbers]).fetchall()
+    }
 
 
 def _find_waiting(database: duckdb.DuckDBPyConnection, sealed: Sequence[Arrival]) -> None:
@@ -133,7 +142,7 @@ def _find_waiting(database: duckdb.DuckDBPyConnection, sealed: Sequence[Arrival]
 # -- storing
 
 
-def _store(database: duckdb.DuckDBPyConnection, arrivals: Sequence[Arrival]) -> None:
+def _store(database: duckdb.DuckDBPyConnection, arrivals: Sequence[Arrival], memory: Memory) -> None:
     """Insert the new records; of a superseded attempt only the ledger entries."""
     unknown = [arrival for arrival in arrivals if arrival.key is None]
     if unknown:
@@ -141,6 +150,9 @@ def _store(database: duckdb.DuckDBPyConnection, arrivals: Sequence[Arrival]) -> 
             arrival.key = key
         named = [(arrival.key, arrival.new[0].trial_id, arrival.new[0].attempt) for arrival in unknown]
         insert(database, "attempt_keys", _table(_KEYS, named))
+        if memory.numbers is not None:
+            for _, trial_id, attempt in named:
+                memory.numbers.note(trial_id, attempt)
     entries = [
         (arrival.key, batch.sequence, batch.table, batch.data.num_rows, batch.digest)
         for arrival in arrivals

@@ -124,12 +124,16 @@ class Engine:
             again = operations.claimed(self._db, trial_id, request, now)
             if again is not None:
                 return again
-        query = "SELECT coalesce(max(attempt), 0) + 1 FROM attempt_keys WHERE trial_id = ?"
-        attempt = int(self._value(query, [trial_id]))
+        attempt = self._highest(trial_id) + 1
         key = self.know(Begun(trial_id, attempt, run, now, token, scope))
         if lease:
             operations.lease(self._db, key, trial_id, attempt, run=run, host=host, request=request, now=now)
         return attempt
+
+    def _highest(self, trial_id: str) -> int:
+        if self._memory.numbers is not None:
+            return self._memory.numbers.highest(self._db, trial_id)
+        return int(self._value("SELECT coalesce(max(attempt), 0) FROM attempt_keys WHERE trial_id = ?", [trial_id]))
 
     def append(self, batches: Sequence[Batch]) -> list[Ack]:
         """Append the records of one request, each key once; taken by sequence number, in whatever order they are given.
@@ -160,10 +164,15 @@ class Engine:
             f"INSERT INTO attempt_keys (key, {', '.join(Begun._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)",
             [key, *begun._replace(started_at=moment)],
         )
+        if self._memory.numbers is not None:
+            self._memory.numbers.note(begun.trial_id, begun.attempt)
         return key
 
     def sealed(self, trial_id: str, attempt: int) -> bool:
         """Whether an attempt has ended: its rows are visible, or were deleted because another one was done before."""
+        leased = "SELECT count(*) FROM operations.leases WHERE trial_id = ? AND attempt = ?"
+        if self._value(leased, [trial_id, attempt]):  # few attempts have one, and none that has ended
+            return False
         query = (
             "SELECT count(*) FROM attempt_keys WHERE trial_id = ? AND attempt = ?"
             " AND (key IN (SELECT key FROM trials_rows) OR key IN (SELECT key FROM superseded))"

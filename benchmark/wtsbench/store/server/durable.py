@@ -14,6 +14,7 @@ from wtsbench.store.arrival import Memory
 from wtsbench.store.engine.database import EXTENSIONS
 from wtsbench.store.engine.explain import explained
 from wtsbench.store.engine.transaction import Engine
+from wtsbench.store.numbers import Numbers
 
 REMEMBERED = 20_000
 """Attempts in the writer's cache."""
@@ -39,7 +40,7 @@ class Durable:
         with Engine.open(path, read_only=False):  # checks its version and migrates it
             pass
         self._db = _connect(path)
-        self._memory = Memory()
+        self._memory = _fresh()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for a reader."""
@@ -48,8 +49,8 @@ class Durable:
     @contextmanager
     def transaction(self) -> Iterator[Engine]:
         """One transaction: after an exit without an error all of it is on the disk, else none of it."""
-        if len(self._memory.arrivals) > REMEMBERED:
-            self._memory = Memory()
+        if max(len(self._memory.arrivals), len(self._memory.numbers or ())) > REMEMBERED:
+            self._memory = _fresh()
         log_is_new = not self._log.exists()
         try:
             self._db.begin()
@@ -58,7 +59,7 @@ class Durable:
             if log_is_new and self._log.exists():  # the engine flushes its log, but not the folder of the new file
                 sync_folder(self.path.parent)
         except BaseException:
-            self._memory = Memory()
+            self._memory = _fresh()
             with suppress(duckdb.Error):
                 self._db.rollback()
             raise
@@ -100,6 +101,10 @@ class Durable:
             self._db.execute("CHECKPOINT")
         with suppress(duckdb.Error):
             self._db.close()
+
+
+def _fresh() -> Memory:
+    return Memory(numbers=Numbers())
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
