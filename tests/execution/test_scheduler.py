@@ -73,10 +73,15 @@ class Told(NoRecord):
         self.done: set[str] = set()
         self.free: set[str] = set()
         self.counts: list[Counts] = []
+        self.asked = 0
+        """How often the orders were to be looked up at once."""
         self.on_report: Callable[[Counts], None] = self.counts.append
 
     def report(self, counts: Counts, held: Collection[str]) -> None:
         self.on_report(counts)
+
+    def hear(self) -> None:
+        self.asked += 1
 
     def elsewhere(self) -> tuple[Collection[str], Collection[str]]:
         done, free, self.done, self.free = self.done, self.free, set(), set()
@@ -230,6 +235,27 @@ def test_cancelled_from_elsewhere() -> None:
     script = Script(lambda job, attempt: None)
     summary, _ = run(plan, script, Retry(), record=record)
     assert (script.started, summary.cancelled) == ([], len(plan.trials))
+
+
+def test_a_cancellation_that_a_trial_hears_of_first() -> None:
+    """It and what waits for it are not run, the rest is; the run asks at once whether all of it is cancelled."""
+    plan = plan_of(tasks=["t1"], seeds=[0, 1], strategies=["naive"])
+    cell, other = plan.cells
+    record = Told()
+    script = Script(lambda job, attempt: FailureClass.CANCELLED if job.trial_id == cell.weak_trial else None)
+    summary, events = run(plan, script, Retry(), record=record)
+    assert [event.trial.trial_id for event in events if isinstance(event, Cancelled)] == [cell.weak_trial]
+    assert [event.trial.trial_id for event in events if isinstance(event, Blocked)] == [cell.student_trial]
+    assert set(other.trials.values()) <= set(script.started)
+    assert (record.asked, summary.cancelled, summary.exit_code) == (1, 1, ExitCode.INTERRUPTED)
+
+    record = Told()
+    script = Script(lambda job, attempt: FailureClass.CANCELLED, slots=1)
+    hear = Orders(cancelled=True)
+    record.hear = lambda: setattr(record, "orders", hear)  # type: ignore[method-assign]
+    summary, events = run(plan, script, Retry(), record=record)
+    assert len(script.started) == 1
+    assert summary.cancelled + summary.blocked == len(plan.trials)
 
 
 def test_a_run_of_higher_priority_goes_first() -> None:

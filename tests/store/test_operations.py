@@ -25,7 +25,7 @@ from wtsbench.contract.operations import (
 )
 from wtsbench.errors import StoreError
 from wtsbench.store.client import Store, open_store
-from wtsbench.store.wire import Held, StoreRefused
+from wtsbench.store.wire import Cancelled, Held, StoreRefused
 
 store = any_store
 B, C = (trial_id_of(name) for name in "bc")
@@ -287,6 +287,30 @@ def test_what_somebody_asked_to_cancel_reaches_run_and_trial(store: Store) -> No
     assert store.report_run(report("toy-1")) == Orders()
     store.report_run(report(state="done"))
     assert not store.cancel(RUN, [B])
+
+
+def test_what_is_cancelled_is_not_begun(store: Store) -> None:
+    """Neither a trial that is cancelled in its run, nor one of a cancelled run; other runs begin them as ever."""
+    for run in (RUN, "toy-1"):
+        store.report_run(report(run))
+    store.cancel(RUN, [A])
+    with pytest.raises(Cancelled, match=f"trial {A[:12]} of {RUN} is cancelled") as refused:
+        store.begin_attempt(A, run=RUN, lease=True)
+    assert refused.value.remedy
+    assert store.begin_attempt(B, run=RUN, lease=True) == 1
+    assert store.begin_attempt(A, run="toy-1", lease=True) == 1
+    with pytest.raises(Cancelled):  # though another run holds it
+        store.begin_attempt(A, run=RUN, lease=True)
+    store.cancel(RUN, None)
+    with pytest.raises(Cancelled, match=f"^run {RUN} is cancelled"):
+        store.begin_attempt(C, run=RUN, lease=True)
+    store.append(whole_attempt(A, 1))
+    with pytest.raises(Held, match="is done"):  # then there is a result to take
+        store.begin_attempt(A, run=RUN, lease=True)
+    assert store.attempts().num_rows == 2
+    store.report_run(report(state="cancelled"))
+    store.report_run(report(resumed=1))
+    assert store.begin_attempt(C, run=RUN, lease=True) == 1
 
 
 def test_a_run_gives_way_to_a_living_one_of_higher_priority_on_its_cluster(store: Store, clock: Clock) -> None:

@@ -26,7 +26,7 @@ from wtsbench.store.engine.queries import Look
 from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.server.tokens import Grant
 from wtsbench.store.upkeep import verbs as upkeep
-from wtsbench.store.wire import Held, StoreDenied, StoreRefused
+from wtsbench.store.wire import Cancelled, Held, StoreDenied, StoreRefused
 
 B = trial_id_of("b")
 
@@ -74,6 +74,17 @@ def test_a_request_for_a_lease_that_is_repeated_gets_the_same(folder: Path, cloc
         assert engine.action("begin_attempt", _begin("two"))["attempt"] == 2
         with pytest.raises(Held):
             engine.action("begin_attempt", _begin("one"))
+
+
+def test_a_request_that_is_repeated_after_a_cancellation_gets_its_attempt(client: RemoteEngine) -> None:
+    """Else nobody would seal it; it hears of the cancellation with its first renewal. No new one is begun."""
+    asked = {"trial_id": trial_id_of("late"), "run": "late-1", "lease": True, "schema_version": SCHEMA_VERSION}
+    client.report_run(RunReport(run="late-1", grid="late"))
+    assert client.action("begin_attempt", {**asked, "request": "one"})["attempt"] == 1
+    client.cancel("late-1", None)
+    assert client.action("begin_attempt", {**asked, "request": "one"})["attempt"] == 1
+    with pytest.raises(Cancelled):
+        client.action("begin_attempt", {**asked, "request": "two"})
 
 
 def test_the_longest_name_of_a_run_is_told(client: RemoteEngine) -> None:

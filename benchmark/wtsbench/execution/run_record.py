@@ -82,6 +82,10 @@ class RunRecord:
         """What was asked of this run, as last heard."""
         return self._orders
 
+    def hear(self) -> None:
+        """Report at once, for the orders in the answer."""
+        self._wake.set()
+
     def elsewhere(self) -> tuple[Collection[str], Collection[str]]:
         """Held trials that are done since, and those that nobody attempts any more."""
         with self._lock:

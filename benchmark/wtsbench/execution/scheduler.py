@@ -91,6 +91,9 @@ class Record(Protocol):
     def orders(self) -> Orders:
         """What was asked of this run, as last heard."""
 
+    def hear(self) -> None:
+        """Have the orders looked up at once: somebody gave new ones."""
+
     def elsewhere(self) -> tuple[Collection[str], Collection[str]]:
         """Of the held trials: those done since, and those that nobody attempts any more, each told once."""
 
@@ -105,6 +108,9 @@ class NoRecord:
 
     def report(self, counts: Counts, held: Collection[str]) -> None:
         """Nobody is told."""
+
+    def hear(self) -> None:
+        """Nobody gives orders."""
 
     def elsewhere(self) -> tuple[Collection[str], Collection[str]]:
         """There are no other runs."""
@@ -350,6 +356,7 @@ class _Run:
             self._tell(Cancelled(trial=trial, attempt=receipt.attempt))
             return
         if failure.failure_class is FailureClass.CANCELLED:
+            self._record.hear()  # it may be the whole run
             self._cancel(key, attempt=receipt.attempt)
             return
         self._attempts[key, failure.failure_class] += 1

@@ -30,7 +30,7 @@ from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.provenance import environment_lock
 from wtsbench.spec.trial import TrialJob
 from wtsbench.store.client import Store, open_store
-from wtsbench.store.wire import Held
+from wtsbench.store.wire import Cancelled, Held
 
 _SWEEP_SECONDS = 30.0
 """How long a sweep may hold a new folder that it took for a leftover."""
@@ -43,9 +43,9 @@ _sandboxes: dict[tuple[str, str | None, str], Sandbox] = {}
 
 
 def supervise(job: Job, cancelled: threading.Event) -> Receipt:
-    """Run one attempt of a trial and deliver its records, unless another run attempts it at this moment.
+    """Run one attempt of a trial and deliver its records, unless it is cancelled or another run attempts it now.
 
-    Every end of the trial, good or bad, becomes a row of the store and a receipt.
+    Every end of an attempt, good or bad, becomes a row of the store and a receipt.
 
     Raises:
         UserError: the store cannot be written, so nothing was delivered; the attempt folder is kept for a sweep.
@@ -65,6 +65,9 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
         done = bool(done_trials(store, [job.trial_id]))
         by = None if done else held.by
         return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=done, held_by=by)
+    except Cancelled as refused:
+        never_begun = Failure(failure_class=FailureClass.CANCELLED, message=refused.message)
+        return Receipt(trial_id=job.trial_id, attempt=None, failure=never_begun, seconds=0.0)
     folder = AttemptFolder.of(Path(job.spool), job.trial_id, attempt)
     with writable(folder), folder.owned(wait=_SWEEP_SECONDS) as owned:
         if not owned:

@@ -90,6 +90,7 @@ class Store(ABC):
                 by itself or because the attempt is sealed.
 
         Raises:
+            Cancelled: with `lease`, somebody asked to cancel the run, or this trial of it.
             Held: with `lease`, the trial is done, or another attempt has a lease, whichever run it is of.
         """
         request = uuid.uuid4().hex  # if the answer is lost, a repeated request gets the same number

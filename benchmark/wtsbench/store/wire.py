@@ -51,6 +51,10 @@ class StoreRefused(StoreError):
     """The server refuses the request, from any client."""
 
 
+class Cancelled(StoreError):
+    """The run that asks for the trial is cancelled, or this trial of it."""
+
+
 class Held(StoreError):
     """The trial is being run by another attempt."""
 
@@ -218,6 +222,7 @@ _KINDS: dict[str, type[StoreError]] = {
     "refused": StoreRefused,
     "absent": NoStore,
     "held": Held,
+    "cancelled": Cancelled,
 }
 """Error classes by their names in the protocol; any other is an `error`."""
 

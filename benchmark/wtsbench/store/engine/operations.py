@@ -22,7 +22,7 @@ from wtsbench.contract.operations import (
     Renewal,
     RunReport,
 )
-from wtsbench.store.wire import Held
+from wtsbench.store.wire import Cancelled, Held
 from wtsbench.visible import shortened
 
 _LEASE = timedelta(seconds=LEASE_SECONDS)
@@ -33,12 +33,13 @@ _ABANDONED = timedelta(days=1)
 # -- leases
 
 
-def claimed(db: duckdb.DuckDBPyConnection, trial_id: str, request: str | None, now: datetime) -> int | None:
+def claimed(db: duckdb.DuckDBPyConnection, trial_id: str, run: str, request: str | None, now: datetime) -> int | None:
     """Make way for a new lease on a trial.
 
     Args:
         db: with an open transaction.
         trial_id: the trial.
+        run: the run that asks for it.
         request: the client's id of its request; None if it has none.
         now: the store's clock.
 
@@ -46,7 +47,8 @@ def claimed(db: duckdb.DuckDBPyConnection, trial_id: str, request: str | None, n
         The attempt that the same request has begun before, its lease renewed; None if there is none.
 
     Raises:
-        Held: the trial is done, or another attempt has a lease that has not ended. Nothing was changed.
+        Cancelled: somebody asked to cancel the run, or this trial of it. Nothing was changed, as by the next.
+        Held: the trial is done, or another attempt has a lease that has not ended.
     """
     done = _row(db, "SELECT k.run FROM done AS d JOIN attempt_keys AS k USING (key) WHERE d.trial_id = ?", [trial_id])
     if done is not None:
@@ -56,13 +58,15 @@ def claimed(db: duckdb.DuckDBPyConnection, trial_id: str, request: str | None, n
         [trial_id],
     ).fetchall()
     own = next(((attempt, key) for attempt, key, _, by, _ in rows if request is not None and by == request), None)
-    for attempt, _, run, _, until in rows:
+    if own is None:  # what was begun before hears of it with its next renewal
+        _require_wanted(db, trial_id, run)
+    for attempt, _, holder, _, until in rows:
         # A lease further ahead was written before the clock was set back: waiting for it might take days.
         if now < until <= now + 2 * _LEASE and (own is None or attempt != own[0]):
             raise Held(
-                f"trial {trial_id[:12]} is being run by {shortened(run)}, attempt {attempt}",
+                f"trial {trial_id[:12]} is being run by {shortened(holder)}, attempt {attempt}",
                 remedy="wait for it, or try again when its lease has ended.",
-                by=run,
+                by=holder,
             )
     if own is not None:
         db.execute("UPDATE operations.leases SET until = ?, seen_at = ? WHERE key = ?", [now + _LEASE, now, own[1]])
@@ -70,6 +74,15 @@ def claimed(db: duckdb.DuckDBPyConnection, trial_id: str, request: str | None, n
     abandoned = db.execute("SELECT key FROM operations.leases WHERE until < ?", [now - _ABANDONED]).fetchall()
     release(db, sorted({key for _, key, *_ in rows} | {key for (key,) in abandoned}))
     return None
+
+
+def _require_wanted(db: duckdb.DuckDBPyConnection, trial_id: str, run: str) -> None:
+    """Refuse a trial that somebody asked to cancel: its run may not have heard of it yet."""
+    whole = _row(db, "SELECT run FROM operations.runs WHERE run = ? AND cancelled", [run])
+    one = _row(db, "SELECT run FROM operations.cancelled_trials WHERE run = ? AND trial_id = ?", [run, trial_id])
+    if whole is not None or one is not None:
+        what = f"run {shortened(run)}" if whole is not None else f"trial {trial_id[:12]} of {shortened(run)}"
+        raise Cancelled(f"{what} is cancelled", remedy="submit its grid again to run what is missing.")
 
 
 def lease(

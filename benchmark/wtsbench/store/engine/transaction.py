@@ -117,11 +117,11 @@ class Engine:
             scope: scope of that token.
 
         Raises:
-            Held: another attempt at the trial has a lease; nothing was changed.
+            Cancelled, Held: with `lease`, as `operations.claimed`; nothing was changed.
         """
         now = _naive(datetime.now(UTC))
         if lease:
-            again = operations.claimed(self._db, trial_id, request, now)
+            again = operations.claimed(self._db, trial_id, run, request, now)
             if again is not None:
                 return again
         attempt = self._highest(trial_id) + 1

@@ -22,7 +22,7 @@ from wtsbench.store.lock import StoreBusy
 from wtsbench.store.server import durable
 from wtsbench.store.server.bounds import Stop
 from wtsbench.store.server.writer import Job, Writer
-from wtsbench.store.wire import Held, StoreDenied, StoreRefused
+from wtsbench.store.wire import Cancelled, Held, StoreDenied, StoreRefused
 
 BEGUN = 10_000
 """Requests for attempt numbers that are remembered, so that repeating one gives the same number."""
@@ -103,7 +103,7 @@ class LiveStore:
         def decided(engine: Engine) -> Any:
             try:
                 return change(engine)
-            except (Held, StoreDenied, StoreRefused) as refusal:
+            except (Cancelled, Held, StoreDenied, StoreRefused) as refusal:
                 return refusal
 
         return self.call(decided, size)
@@ -132,7 +132,7 @@ class LiveStore:
             scope: scope of that token.
 
         Raises:
-            Held: another attempt at the trial has a lease.
+            Cancelled, Held: with `lease`, as `operations.claimed`.
         """
 
         def begin(engine: Engine) -> int:
