@@ -296,6 +296,21 @@ def test_a_lost_workers_finished_trial_is_kept(spec: TrialSpec, store: Store, tm
     assert store.trials()["status"].to_pylist() == ["done"]
 
 
+def test_what_a_lost_node_had_printed_is_kept(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
+    """Its log is gone with it, but not what its heartbeats brought to the store."""
+    attempt = store.begin_attempt(spec.trial_id, run="r", lease=True)
+    store.renew(spec.trial_id, attempt, share=None, lines=["epoch 1", "\u2603 epoch 2"], first=1)
+    job = Job(
+        spec=spec, labels=LABELS, store=store.uri, spool=str(tmp_path / "spool"), sandbox="process", image=None,
+        resources=Resources(), run="r",
+    )  # fmt: skip
+    lost = Failure(failure_class=FailureClass.INFRASTRUCTURE, message="lost its worker")
+    seal_lost(store, job, attempt, lost, tmp_path / "spool")
+    assert store.trials()["failure_message"].to_pylist() == ["lost its worker"]
+    assert store.printed(spec.trial_id, attempt).num_rows == 0
+    assert store.logs(spec.trial_id)["text"].to_pylist() == ["epoch 1", "\u2603 epoch 2"]
+
+
 def test_another_environment_is_refused(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
     """A node with other libraries than the plan's runs no trial under the plan's id."""
     job = Job(

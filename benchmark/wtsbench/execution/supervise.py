@@ -136,17 +136,21 @@ def close_sandboxes() -> None:
 
 
 def seal_lost(store: Store, job: Job, attempt: int, failure: Failure, spool: Path) -> None:
-    """Seal an attempt whose worker is gone together with its folder.
+    """Seal an attempt whose worker is gone together with its folder, with what it had told of its output.
 
     If the worker lives after all, its own seal has the same key with other content, and the store refuses it.
     """
     folder = AttemptFolder.of(spool, job.trial_id, attempt)
     with folder.owned(wait=_LOOK_SECONDS) as owned:
         if owned and not store.sealed(job.trial_id, attempt):
-            note = folder.note() or _note(job, attempt, _sandbox(job))
+            known = folder.note()
+            note = known or _note(job, attempt, _sandbox(job))
             with writable(folder):
                 reclaim(folder.trial.path)
                 folder.create(note)
+                if known is None:  # the folder is on another node, and its log with it
+                    printed = store.printed(job.trial_id, attempt)["text"].to_pylist()
+                    folder.trial.log.write_text("".join(f"{line}\n" for line in printed), encoding="utf-8")
             end(folder, note, store, *_unless_finished(folder, failure))
 
 
