@@ -100,20 +100,32 @@ def token_file() -> Path | None:
     return user_path(value) if value else None
 
 
-def spool_of_servers() -> Path:
-    """Where attempts on their way to servers are kept on this machine, a folder for each server."""
-    named = os.environ.get("WTSBENCH_SPOOL")
-    return (user_path(named) if named else cache_folder() / "spool").resolve()
+def named_spool() -> str | None:
+    """`WTSBENCH_SPOOL` as an absolute path; None if it is not set."""
+    value = os.environ.get("WTSBENCH_SPOOL")
+    return str(user_path(value).resolve()) if value else None
 
 
-def spool_folder(store: str) -> Path:
+def spool_of_servers(named: str | None = None) -> Path:
+    """Where attempts on their way to servers are kept on this machine, a folder for each server.
+
+    Args:
+        named: as for `spool_folder`.
+    """
+    return Path(named_spool() or named or (cache_folder() / "spool").resolve())
+
+
+def spool_folder(store: str, named: str | None = None) -> Path:
     """Where attempts are kept on this machine until they are delivered to a store.
 
-    `WTSBENCH_SPOOL` if it is set; else `spool` in the store's folder, or for a server a folder in the user's cache.
+    Args:
+        store: its address.
+        named: what to take where `WTSBENCH_SPOOL` is not set here, such as the setting of the machine that submitted;
+            by default `spool` in the store's folder, or for a server a folder in the user's cache.
     """
     if "://" not in store:
-        return user_path(os.environ.get("WTSBENCH_SPOOL") or user_path(store) / "spool").resolve()
-    return spool_of_servers() / hashlib.sha256(store.encode()).hexdigest()[:16]
+        return Path(named_spool() or named or (user_path(store) / "spool").resolve())
+    return spool_of_servers(named) / hashlib.sha256(store.encode()).hexdigest()[:16]
 
 
 def spool_bytes() -> int:

@@ -40,9 +40,7 @@ def test_every_job_has_gpus_of_its_own(gpus: float, slots: int, most: int, monke
     executor = InProcessExecutor.of(resources)
     assert executor.slots == slots
     spec = next(iter(plan_of().trials.values()))
-    job = Job(
-        spec=spec, labels=("a", "b"), store="", spool="", sandbox="process", image=None, resources=resources, run="r"
-    )
+    job = Job(spec=spec, labels=("a", "b"), store="", sandbox="process", image=None, resources=resources, run="r")
     for _ in range(2):
         ends.clear()
         for _ in range(slots):

@@ -25,7 +25,7 @@ def asked(tmp_path: Path, **changed: Any) -> Facts:
         "sandbox": "process",
         "environment": f"process:{environment_lock()}",
         "store": str(tmp_path / "store"),
-        "spool": str(tmp_path / "absent" / "spool"),
+        "named_spool": str(tmp_path / "absent" / "spool"),
     }
     said = facts(Question.model_validate(base | changed))
     assert Facts.model_validate(json.loads(said.model_dump_json())) == said
@@ -52,6 +52,16 @@ def test_this_machine(tmp_path: Path) -> None:
     there = asked(tmp_path).store
     assert there is not None
     assert there.file == store_file(str(tmp_path / "store")) is not None
+
+
+def test_a_node_has_a_disk_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its settings name a folder for attempts, that one is looked at, and not the one of who asks."""
+    assert asked(tmp_path).spool.path == str(tmp_path / "absent" / "spool")
+    monkeypatch.setenv("WTSBENCH_SPOOL", str(tmp_path / "own"))
+    assert asked(tmp_path).spool.path == str(tmp_path / "own")
+    assert asked(tmp_path, store="grpc://127.0.0.1:1").spool.path.startswith(str(tmp_path / "own"))
+    monkeypatch.setenv("WTSBENCH_SPOOL", "/proc/none")
+    assert asked(tmp_path).spool.free == 0  # a file system of another kind
 
 
 def test_what_is_lacking_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ OURS = Installation(
     python="3.11.7", executable="/opt/bin/python", ray="2.60.0", wtsbench="1.0.0", code="c0de", libraries=LIBRARIES
 )
 HERE = Here(installation=OURS, boot="boot-1")
-QUESTION = Question(sandbox="process", environment="process:lock", store="grpc+tls://s:1", spool="/spool", grid="mine")
+QUESTION = Question(sandbox="process", environment="process:lock", store="grpc+tls://s:1", grid="mine")
 DISK = Disk(path="/spool", free=100 * GIB, writable=True)
 FACTS = Facts(
     host="a",

@@ -53,8 +53,9 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.spool = folder / "spool"
-        self.spool.mkdir()
+        self.spool = folder / "wrong" / "spool"
+        """Of the node on which much is wrong."""
+        self.spool.mkdir(parents=True)
         (folder / "small.yaml").write_text(GRID)
         (folder / "store").mkdir()
         self.token = token_in(folder / "store", "append")
@@ -75,7 +76,7 @@ class Lab:
             "PYTHONPATH": os.pathsep.join(sys.path),
             "WTSBENCH_STORE": self.server.listen,
             "WTSBENCH_TOKEN_FILE": str(self.token),
-            "WTSBENCH_SPOOL": str(self.spool),
+            "WTSBENCH_SPOOL": str(self.folder / "spool"),
             "NO_COLOR": "1",
             "CI": "1",
             "COLUMNS": "80",
@@ -181,6 +182,8 @@ def test_submit_leaves_out_the_wrong_nodes(lab: Lab) -> None:
     trials = open_store(str(lab.folder / "store")).trials()
     assert trials["status"].to_pylist() == ["done"] * 3
     assert set(trials["host"].to_pylist()) == {os.uname().nodename}
+    assert (lab.folder / "head" / "spool").is_dir()  # the node's own setting, not the user's
+    assert not (lab.folder / "spool").exists()
 
 
 def test_submit_refuses_where_no_node_fits(lab: Lab) -> None:

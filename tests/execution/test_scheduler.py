@@ -102,7 +102,6 @@ def run(
             spec=spec,
             labels=("a", "b"),
             store="",
-            spool="",
             sandbox="process",
             image=None,
             resources=Resources(),

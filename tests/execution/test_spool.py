@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
+from tests.planning.grids import plan_of
 from wtsbench.errors import ExitCode, SpecError, StoreError
+from wtsbench.execution.job import Job
 from wtsbench.execution.spool import require_room
-from wtsbench.settings import spool_folder
+from wtsbench.settings import named_spool, spool_folder
+from wtsbench.spec.grid import Resources
 
 
 def test_a_full_spool_begins_no_further_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,3 +62,28 @@ def test_every_store_has_a_spool_of_its_own(tmp_path: Path, monkeypatch: pytest.
     assert one.parent == other.parent == tmp_path / "cache" / "spool"
     monkeypatch.setenv("WTSBENCH_SPOOL", str(tmp_path / "named"))
     assert spool_folder("grpc+tls://a:1").parent == tmp_path / "named"
+
+
+@pytest.mark.parametrize("store", ["store", "grpc+tls://a:1"])
+def test_a_nodes_own_setting_wins(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over that of the machine that submits, which wins over the node's default; in the whole of an attempt."""
+    monkeypatch.delenv("WTSBENCH_SPOOL", raising=False)
+    monkeypatch.setenv("WTSBENCH_CACHE", str(tmp_path / "cache"))
+    address = store if "://" in store else str(tmp_path / store)
+    spec = next(iter(plan_of().trials.values()))
+
+    def spool(named: str | None) -> Path:
+        job = Job(
+            spec=spec, labels=("a", "b"), store=address, named_spool=named, sandbox="process", image=None,
+            resources=Resources(), run="r",
+        )  # fmt: skip
+        return pickle.loads(pickle.dumps(job)).spool  # type: ignore[no-any-return]  # noqa: S301
+
+    default = spool(None)
+    assert default == spool_folder(address)
+    theirs = spool(str(tmp_path / "theirs"))
+    assert theirs.is_relative_to(tmp_path / "theirs")
+    monkeypatch.setenv("WTSBENCH_SPOOL", str(tmp_path / "own"))
+    assert named_spool() == str(tmp_path / "own")
+    assert spool(None) == spool(str(tmp_path / "theirs")) == spool_folder(address)
+    assert spool(None).is_relative_to(tmp_path / "own")

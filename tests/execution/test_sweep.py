@@ -288,7 +288,7 @@ def test_a_lost_workers_finished_trial_is_kept(spec: TrialSpec, store: Store, tm
     predict(outbox, store, spec)
     folder.trial.result.write_text(json.dumps({"status": "done", "failure": None, "measurements": {}}))
     job = Job(
-        spec=spec, labels=LABELS, store=store.uri, spool=str(tmp_path / "spool"), sandbox="process", image=None,
+        spec=spec, labels=LABELS, store=store.uri, named_spool=str(tmp_path / "spool"), sandbox="process", image=None,
         resources=Resources(), run="r",
     )  # fmt: skip
     lost = Failure(failure_class=FailureClass.INFRASTRUCTURE, message="lost its worker")
@@ -301,7 +301,7 @@ def test_what_a_lost_node_had_printed_is_kept(spec: TrialSpec, store: Store, tmp
     attempt = store.begin_attempt(spec.trial_id, run="r", lease=True)
     store.renew(spec.trial_id, attempt, share=None, lines=["epoch 1", "\u2603 epoch 2"], first=1)
     job = Job(
-        spec=spec, labels=LABELS, store=store.uri, spool=str(tmp_path / "spool"), sandbox="process", image=None,
+        spec=spec, labels=LABELS, store=store.uri, named_spool=str(tmp_path / "spool"), sandbox="process", image=None,
         resources=Resources(), run="r",
     )  # fmt: skip
     lost = Failure(failure_class=FailureClass.INFRASTRUCTURE, message="lost its worker")
@@ -314,7 +314,7 @@ def test_what_a_lost_node_had_printed_is_kept(spec: TrialSpec, store: Store, tmp
 def test_another_environment_is_refused(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
     """A node with other libraries than the plan's runs no trial under the plan's id."""
     job = Job(
-        spec=spec, labels=LABELS, store=store.uri, spool=str(tmp_path / "spool"), sandbox="process", image=None,
+        spec=spec, labels=LABELS, store=store.uri, named_spool=str(tmp_path / "spool"), sandbox="process", image=None,
         resources=Resources(), run="r",
     )  # fmt: skip
     with pytest.raises(SandboxError, match="the plan says process:0"):

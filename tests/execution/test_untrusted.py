@@ -120,7 +120,7 @@ def test_links_in_an_outbox_lead_nobody_out_of_it(
 def test_progress_is_not_waited_for(spec: TrialSpec, store: Store, tmp_path: Path) -> None:  # noqa: F811
     """A pipe in the place of the file of progress does not stop the driver, nor does a number beyond all others."""
     folder, _, _ = begun(spec, store, tmp_path / "spool")
-    job = cast(Job, SimpleNamespace(spool=str(tmp_path / "spool"), trial_id=spec.trial_id))
+    job = cast(Job, SimpleNamespace(spool=tmp_path / "spool", trial_id=spec.trial_id))
     os.mkfifo(folder.trial.progress)
     assert in_time(lambda: [share_of(job)]) == [None]
     folder.trial.progress.unlink()

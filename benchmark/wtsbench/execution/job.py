@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from wtsbench.execution.judging import ScorerPlace
+from wtsbench.settings import spool_folder
 from wtsbench.spec.failure import Failure
 from wtsbench.spec.grid import Resources
 from wtsbench.spec.trial import TrialSpec
@@ -19,19 +21,24 @@ class Job:
     labels: tuple[str, ...]
     store: str
     """Address of the store."""
-    spool: str
-    """Folder for attempt folders on the node that runs the trial."""
     sandbox: str
     image: str | None
     resources: Resources
     run: str
     """Name of the submission, for people."""
+    named_spool: str | None = None
+    """`WTSBENCH_SPOOL` of the machine that submitted: for nodes where it is not set."""
     baselines: dict[str, str] = field(default_factory=dict)
     """For students: the weak and ceiling trials that their PGR is computed from."""
     scorer: ScorerPlace | None = None
     """For generative tasks: the scorer of their texts."""
     gpu_ids: tuple[str, ...] = ()
     """The GPUs that the cluster assigned, set on the worker."""
+
+    @property
+    def spool(self) -> Path:
+        """Folder for attempt folders on this machine, by its own settings."""
+        return spool_folder(self.store, self.named_spool)
 
     @cached_property
     def trial_id(self) -> str:

@@ -36,7 +36,8 @@ class Question(Frozen):
     """Absolute address."""
     store_file: tuple[int, int] | None = None
     """Device and inode of a folder store's database, as the asking machine sees it; None where there is none yet."""
-    spool: str
+    named_spool: str | None = None
+    """As in a job: for nodes that have no setting of their own."""
     grid: str | None = None
     """Name of the grid; None where no grid is asked about."""
     models: tuple[ModelRef, ...] = ()

@@ -26,7 +26,7 @@ from wtsbench.execution.node_answers import About, Disk, Facts, Gpu, Installatio
 from wtsbench.images.code import code_digest
 from wtsbench.models.fetch import Standing, standing
 from wtsbench.sandbox.choice import make_sandbox
-from wtsbench.settings import cache_folder
+from wtsbench.settings import cache_folder, spool_folder
 from wtsbench.spec.grid import Resources
 from wtsbench.spec.provenance import environment as libraries
 from wtsbench.store.client import is_server
@@ -62,7 +62,7 @@ def facts(question: Question) -> Facts:
         driver_cuda=driver_cuda,
         torch=torch,
         torch_cuda=torch_cuda,
-        spool=_disk(Path(question.spool)),
+        spool=_disk(spool_folder(question.store, question.named_spool)),
         cache=_disk(cache_folder()),
         memory=memory.total,
         memory_free=memory.available,

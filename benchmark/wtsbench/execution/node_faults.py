@@ -204,7 +204,7 @@ def _store(facts: Facts, question: Question, here: Here) -> Iterator[_Found]:
 
 def _room(facts: Facts, question: Question) -> Iterator[_Found]:
     for disk, what, elsewhere in (
-        (facts.spool, "spool", "set WTSBENCH_SPOOL here to a folder that every node has"),  # the same path everywhere
+        (facts.spool, "spool", "start its Ray with WTSBENCH_SPOOL set to another folder"),
         (facts.cache, "cache", "set WTSBENCH_CACHE there to another folder"),
     ):
         path = _short(disk.path)

@@ -26,7 +26,7 @@ from wtsbench.execution.node_faults import Clock, Fault, Here, Node, faults_of, 
 from wtsbench.execution.ray_access import workers_by_uv
 from wtsbench.images.pins import resolve_image
 from wtsbench.sandbox.base import Sandbox
-from wtsbench.settings import spool_folder
+from wtsbench.settings import named_spool
 from wtsbench.spec.grid import Resources
 from wtsbench.store.client import absolute
 
@@ -124,7 +124,7 @@ def bare_question(store: str, sandbox: Sandbox, resources: Resources, *, image: 
         memory=resources.memory,
         store=place,
         store_file=store_file(place),
-        spool=str(spool_folder(store)),
+        named_spool=named_spool(),
     )
 
 

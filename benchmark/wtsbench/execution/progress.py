@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from wtsbench.execution.job import Job
 from wtsbench.execution.spool import AttemptFolder
 from wtsbench.execution.untrusted import read_json
@@ -11,7 +9,7 @@ from wtsbench.execution.untrusted import read_json
 
 def share_of(job: Job) -> float | None:
     """Share of the work done in [0, 1]; None if the trial has not reported any, or runs elsewhere."""
-    folders = sorted(Path(job.spool).glob(f"{job.trial_id[:16]}-*"), key=lambda path: int(path.name.split("-")[1]))
+    folders = sorted(job.spool.glob(f"{job.trial_id[:16]}-*"), key=lambda path: int(path.name.split("-")[1]))
     return share_in(AttemptFolder(folders[-1])) if folders else None
 
 

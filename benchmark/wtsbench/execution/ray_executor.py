@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -255,7 +254,7 @@ def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) 
         if run == job.run:
             last = attempt
             if not store.sealed(job.trial_id, attempt):
-                seal_lost(store, job, attempt, failure, Path(job.spool))
+                seal_lost(store, job, attempt, failure, job.spool)
     done = bool(done_trials(store, [job.trial_id]))  # it had finished before its worker was lost
     return Receipt(trial_id=job.trial_id, attempt=last, failure=None if done else failure, seconds=0.0)
 

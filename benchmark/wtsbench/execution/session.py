@@ -35,7 +35,7 @@ from wtsbench.planning.stored import imported
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.sandbox.choice import make_sandbox
 from wtsbench.scoring.trivial import with_trivial
-from wtsbench.settings import data_mirror, spool_folder
+from wtsbench.settings import data_mirror, named_spool, spool_folder
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.trial import Split, TrialSpec
 from wtsbench.store.client import Store, absolute, open_store, require_writable
@@ -327,11 +327,11 @@ def _jobs(session: Session, missing: list[PlannedTrial], run: RunName) -> dict[s
             spec=trial.spec,
             labels=tuple(session.datasets[trial.spec.data_digest].labels),
             store=absolute(session.options.store),
-            spool=str(_spool(session)),
             sandbox=session.sandbox.name,
             image=session.sandbox.image_digest,
             resources=session.grid.resources,
             run=run.name,
+            named_spool=named_spool(),
             baselines=baselines.get(trial.trial_id, {}),
             scorer=session.scorers.get(trial.spec.task),
         )

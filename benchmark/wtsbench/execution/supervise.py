@@ -52,7 +52,7 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
     """
     begun = time.monotonic()
     store = open_store(job.store, wait=patience_seconds())
-    require_room(Path(job.spool))
+    require_room(job.spool)
     if done_trials(store, [job.trial_id]):
         return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=True)
     sandbox = _sandbox(job)
@@ -68,7 +68,7 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
     except Cancelled as refused:
         never_begun = Failure(failure_class=FailureClass.CANCELLED, message=refused.message)
         return Receipt(trial_id=job.trial_id, attempt=None, failure=never_begun, seconds=0.0)
-    folder = AttemptFolder.of(Path(job.spool), job.trial_id, attempt)
+    folder = AttemptFolder.of(job.spool, job.trial_id, attempt)
     with writable(folder), folder.owned(wait=_SWEEP_SECONDS) as owned:
         if not owned:
             raise StoreError(f"another process holds the new attempt folder {folder.path}", remedy="submit again.")
@@ -155,10 +155,10 @@ def seal_lost(store: Store, job: Job, attempt: int, failure: Failure, spool: Pat
 
 
 def _sandbox(job: Job) -> Sandbox:
-    key = (job.sandbox, job.image, job.spool)
+    key = (job.sandbox, job.image, str(job.spool))
     with _sandboxes_lock:
         if key not in _sandboxes:
-            place = sandbox_folder(Path(job.spool))
+            place = sandbox_folder(job.spool)
             _sandboxes[key] = make_sandbox(job.sandbox, image=job.image, place=place)
         return _sandboxes[key]
 
