@@ -26,7 +26,8 @@ GridArgument = Annotated[
     str,
     typer.Argument(
         metavar="GRID",
-        help="A grid file, or the name of a shipped grid: smoke, quickstart, laptop, alignment, paper, published.",
+        help="A grid file, or the name of a shipped grid: "
+        "smoke, quickstart, first-look, laptop, alignment, paper, published.",
         show_default=False,
     ),
 ]
