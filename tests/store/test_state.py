@@ -32,7 +32,7 @@ def operate(store: Store) -> None:
     renewed(store, A, store.begin_attempt(A, run=RUN, lease=True), "one", "two")
     with pytest.raises(Held):
         store.begin_attempt(A, run="another", lease=True)
-    store.cancel(RUN, [A])
+    store.cancel(RUN, [B])
     renewed(store, A, 1, "three", first=3)
     store.report_run(report(done=1))
 
