@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.images.registries import make_image, registry_is_there, running_regis
 from tests.models.folders import write_model_folder
 from wtsbench.execution.node_answers import Facts, Question
 from wtsbench.execution.node_facts import facts, store_file
+from wtsbench.execution.node_faults import Node
 from wtsbench.images.docker_engine import connect
 from wtsbench.models.layout import folder_revision
 from wtsbench.spec.provenance import environment_lock
@@ -62,6 +64,27 @@ def test_a_node_has_a_disk_of_its_own(tmp_path: Path, monkeypatch: pytest.Monkey
     assert asked(tmp_path, store="grpc://127.0.0.1:1").spool.path.startswith(str(tmp_path / "own"))
     monkeypatch.setenv("WTSBENCH_SPOOL", "/proc/none")
     assert asked(tmp_path).spool.free == 0  # a file system of another kind
+
+
+def test_a_node_judges_itself_by_who_asked(tmp_path: Path) -> None:
+    """As a worker does on a node that joined later: it refuses what was planned for other libraries."""
+    from wtsbench.execution.preflight import refusal, this_machine
+
+    open_store(str(tmp_path / "store"), create=True)
+    node = Node(id="0", name="here", address="127.0.0.1", offers={"CPU": 1}, runs_trials=True)
+    question = Question(
+        sandbox="process",
+        environment=f"process:{environment_lock()}",
+        store=str(tmp_path / "store"),
+        store_file=store_file(str(tmp_path / "store")),
+    )
+    here = this_machine()
+    assert refusal(node, question, here) is None
+    refused = refusal(node, question.model_copy(update={"environment": "process:other"}), here)
+    assert refused is not None
+    assert refused.startswith("here: other libraries")
+    elsewhere = replace(here, installation=here.installation.model_copy(update={"wtsbench": "0.0.1"}))
+    assert "and 0.0.1 here" in str(refusal(node, question, elsewhere))
 
 
 def test_what_is_lacking_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

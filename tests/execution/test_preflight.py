@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -184,6 +185,30 @@ def test_submit_leaves_out_the_wrong_nodes(lab: Lab) -> None:
     assert set(trials["host"].to_pylist()) == {os.uname().nodename}
     assert (lab.folder / "head" / "spool").is_dir()  # the node's own setting, not the user's
     assert not (lab.folder / "spool").exists()
+
+
+def test_a_node_that_joins_later_is_asked_too(lab: Lab) -> None:
+    """By its own worker, before its first trial: it is left out, no attempt is begun on it, and the run goes on."""
+    grid = GRID.replace("name: small", "name: later").replace("seeds: [0]", "seeds: [2, 3, 4, 5]")
+    (lab.folder / "later.yaml").write_text(grid)
+    store = open_store(str(lab.folder / "store"))
+    before = store.trials().num_rows
+    words = ("submit", "later.yaml", "--sandbox", "process", "--ray", lab.cluster.address)
+    process = lab.start("-m", "wtsbench_cli", *words)
+    deadline = time.monotonic() + 120
+    while not store.running().num_rows:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    lab.cluster.add("later", within=apart("later"), cpus=2, PYTHONPATH=other_library(lab, "later"))
+    out, errors = process.communicate(timeout=300)
+    lab.cluster.kill("later")
+    lab.cluster.wait(3)
+    assert process.returncode == 0, out + errors
+    assert re.search(r"node \w+ gets no trials: later: other libraries: peft 0.1", out), out
+    trials = store.trials()
+    assert trials.num_rows == before + 12
+    assert set(trials["status"].to_pylist()) == {"done"}
+    assert "later" not in trials["host"].to_pylist()
 
 
 def test_submit_refuses_where_no_node_fits(lab: Lab) -> None:

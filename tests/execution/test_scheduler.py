@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 
+import pytest
+
 from tests.planning.grids import plan_of
 from wtsbench.contract.operations import Orders
-from wtsbench.errors import ExitCode
-from wtsbench.execution.events import Blocked, Cancelled, Done, Event, Failed, Held, SetAside, Yielding
+from wtsbench.errors import ClusterError, ExitCode
+from wtsbench.execution.events import Blocked, Cancelled, Done, Event, Failed, Held, LeftOut, SetAside, Yielding
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.scheduler import BAD_NODE, PROGRESS_SECONDS, Counts, NoRecord, Summary, run_jobs
 from wtsbench.planning.plan import Plan
@@ -27,6 +29,10 @@ class Script:
         self.held: set[str] = set()
         """Trials that another run attempts when they are first started here."""
         self.node: str | None = None
+        self.refuses: set[str] = set()
+        """Nodes that refuse trials."""
+        self.last = False
+        """Whether there is no other node."""
         self.avoided: list[str] = []
         self.looked = 0
         self._verdict = verdict
@@ -45,6 +51,9 @@ class Script:
         if job.trial_id in self.held:
             self.held.remove(job.trial_id)
             return [Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, held_by="other")]
+        if self.node in self.refuses:
+            trial_id, why = job.trial_id, "other libraries"
+            return [Receipt(trial_id=trial_id, attempt=None, failure=None, seconds=0.0, refused=why, node=self.node)]
         verdict = self._verdict(job, attempt)
         failure = None if verdict is None else Failure(failure_class=verdict, message="as the test says")
         return [Receipt(trial_id=job.trial_id, attempt=attempt, failure=failure, seconds=1.0, node=self.node)]
@@ -56,7 +65,7 @@ class Script:
     def avoid(self, node: str) -> bool:
         self.avoided.append(node)
         self.node = "good"
-        return True
+        return not self.last
 
     def cancel(self) -> None:
         self._verdict = lambda job, attempt: FailureClass.CANCELLED
@@ -295,6 +304,22 @@ def test_a_node_that_fails_trials_is_set_aside() -> None:
     script.node = failing
     run(plan, script, Retry())
     assert script.avoided == []
+
+
+def test_a_node_that_joined_and_cannot_run_the_trials() -> None:
+    """It is left out with its first trial, which costs no retry and runs elsewhere; if it is the last, the run ends."""
+    plan = plan_of(tasks=["t1"], seeds=[0], strategies=["naive"])
+    script = Script(lambda job, attempt: None, slots=1)
+    script.node, script.refuses = "new", {"new"}
+    summary, events = run(plan, script, Retry())
+    assert [event for event in events if isinstance(event, LeftOut)] == [LeftOut(node="new", why="other libraries")]
+    assert (script.avoided, summary.done, summary.failed) == (["new"], len(plan.trials), 0)
+    assert len(script.started) == len(plan.trials) + 1
+
+    script = Script(lambda job, attempt: None)
+    script.node, script.refuses, script.last = "new", {"new"}, True
+    with pytest.raises(ClusterError, match="no node is left for these trials: other libraries"):
+        run(plan, script, Retry())
 
 
 def test_progress_is_not_looked_at_with_every_end() -> None:

@@ -29,7 +29,7 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """A node of the cluster gets no trials, because it would fail them; it was asked before any trial ran."""
+    """A node of the cluster gets no trials, because it would fail them; it was asked before its first one."""
 
     node: str
     why: str

@@ -59,5 +59,7 @@ class Receipt:
     """Whether the result is of another attempt, which was in the store before this one started or ended."""
     held_by: str | None = None
     """The run that is attempting the trial at this moment; then no attempt was begun here."""
+    refused: str | None = None
+    """Why the node runs none of these trials; then nothing was begun."""
     node: str | None = None
     """Where the executor ran it, if it has several nodes."""

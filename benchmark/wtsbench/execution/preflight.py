@@ -128,6 +128,38 @@ def bare_question(store: str, sandbox: Sandbox, resources: Resources, *, image: 
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What a worker looks at before its first trial, on a node that joined after the others had been asked."""
+
+    question: Question
+    here: Here
+    asked: frozenset[str]
+    """Ids of the nodes that were asked."""
+
+    def refusal(self, resources: Resources) -> str | None:
+        """What makes trials fail on the node of this worker; None if nothing is known to."""
+        key = ray.get_runtime_context().get_node_id()
+        if key in self.asked:
+            return None
+        nodes = [node for node in _living(resources) if node.id == key]
+        return refusal(nodes[0], self.question, self.here) if nodes else None
+
+
+def refusal(node: Node, question: Question, here: Here) -> str | None:
+    """What makes trials fail on the node that this process is on; None if nothing does.
+
+    Args:
+        node: this one, without what it says.
+        question: what it is asked.
+        here: the machine that asks.
+    """
+    said = _told(node, _Answer(said=_probe()(question.model_dump(mode="json"))))
+    unclocked = replace(said, clock=None)  # the asking machine's clock is not known here
+    faults = [fault for fault in faults_of([unclocked], question, here) if fault.state == "fail"]
+    return f"{node.name}: {'; '.join(fault.found for fault in faults)}" if faults else None
+
+
 def admitted(question: Question, resources: Resources) -> Survey:
     """The survey of the cluster that this process is connected to, if trials can be given to any of its nodes.
 
@@ -157,8 +189,12 @@ def survey_of(question: Question, resources: Resources, *, seconds: float) -> Su
     told_by = tuple(_told(node, answers[node.id]) for node in nodes)
     if question.thorough:
         told_by = tuple(replace(node, clock=_clock(node)) for node in told_by)
-    here = Here(installation=installation(), boot=boot_id(), uv=workers_by_uv())
-    return Survey(question=question, nodes=told_by, faults=tuple(faults_of(told_by, question, here)))
+    return Survey(question=question, nodes=told_by, faults=tuple(faults_of(told_by, question, this_machine())))
+
+
+def this_machine() -> Here:
+    """The machine that asks."""
+    return Here(installation=installation(), boot=boot_id(), uv=workers_by_uv())
 
 
 def _living(resources: Resources) -> list[Node]:

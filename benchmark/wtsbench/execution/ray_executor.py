@@ -22,7 +22,7 @@ from wtsbench.execution.fitting import fitting, misfit
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.known import done_trials
 from wtsbench.execution.node_answers import Question
-from wtsbench.execution.preflight import Survey, admitted
+from wtsbench.execution.preflight import Gate, Survey, admitted, this_machine
 from wtsbench.execution.progress import share_of
 from wtsbench.execution.ray_access import settled
 from wtsbench.execution.ray_health import Health, end_with_parent
@@ -34,6 +34,8 @@ from wtsbench.store.client import open_store
 
 _NODE_LABEL = "ray.io/node-id"
 """A label that Ray gives every node."""
+_looked = threading.Event()
+"""In a worker: its node can run the trials of the job that the worker is of."""
 _COUNT_SECONDS = 5.0
 """Between two counts of the nodes: asking a GCS that has just died blocks until Ray ends this process."""
 
@@ -55,7 +57,7 @@ class RayExecutor:
             address: None starts Ray here.
             resources: of one trial.
             question: what every node is asked before it gets trials; those that would fail them get none. None asks
-                nothing.
+                nothing. A node that joins later is asked by each of its workers, before their first trials.
             autoscale: the cluster adds nodes where tasks wait, so give it more of them than its nodes can run now.
 
         Raises:
@@ -78,8 +80,14 @@ class RayExecutor:
             if not autoscale:
                 self._check_fits()
             self.cluster = None if address is None else ray.get_runtime_context().gcs_address
+            asked: frozenset[str] = frozenset()
             if question is not None and misfit(self._offers(), resources) is None:
-                self._leave_out(admitted(question, resources))
+                survey = admitted(question, resources)
+                self._leave_out(survey)
+                asked = frozenset(node.id for node in survey.nodes)
+            self._gate: Any = (
+                None if question is None else ray.put(Gate(question=question, here=this_machine(), asked=asked))
+            )
             self._connection = connection.pop_all()
 
     def _leave_out(self, survey: Survey) -> None:
@@ -131,7 +139,7 @@ class RayExecutor:
             selector[_NODE_LABEL] = f"!in({','.join(sorted(self._aside))})"
         if selector:
             options["label_selector"] = selector
-        self._tasks[self._task.options(**options).remote(job)] = job
+        self._tasks[self._task.options(**options).remote(job, self._gate)] = job
 
     def wait(self, timeout: float) -> list[Receipt]:
         """Receipts of the tasks that ended; a lost worker is a failure of class `infrastructure`.
@@ -230,12 +238,26 @@ def _connect(address: str | None) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _supervise(job: Job) -> Receipt:
+def _supervise(job: Job, gate: Gate | None) -> Receipt:
     """The Ray task. Results go to the store, only a small receipt comes back."""
     _end_with_raylet()
+    node = ray.get_runtime_context().get_node_id()
+    refused = None if gate is None else _refusal(gate, job)
+    if refused is not None:
+        return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, refused=refused, node=node)
     gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
     receipt = supervise(dataclasses.replace(job, gpu_ids=gpu_ids), threading.Event())
-    return dataclasses.replace(receipt, node=ray.get_runtime_context().get_node_id())
+    return dataclasses.replace(receipt, node=node)
+
+
+def _refusal(gate: Gate, job: Job) -> str | None:
+    """Why this node runs none of these trials; one that was found good is not looked at again by this worker."""
+    if _looked.is_set():
+        return None
+    refused = gate.refusal(job.resources)
+    if refused is None:
+        _looked.set()
+    return refused
 
 
 @cache

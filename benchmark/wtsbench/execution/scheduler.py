@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from wtsbench.contract.operations import Orders
-from wtsbench.errors import ExitCode
+from wtsbench.errors import ClusterError, ExitCode
 from wtsbench.execution.events import (
     Blocked,
     Cancelled,
     Done,
     Failed,
     Held,
+    LeftOut,
     Listener,
     Progressed,
     SetAside,
@@ -224,6 +225,8 @@ class _Run:
     _blocked: set[str] = field(default_factory=set)
     _cancelled: set[str] = field(default_factory=set)
     _nodes: dict[str, _Node] = field(default_factory=dict)
+    _refusing: set[str] = field(default_factory=set)
+    """Nodes that said themselves that they cannot run these trials."""
     _done: int = 0
     _seconds: float = 0.0
     _failed_seconds: float = 0.0
@@ -341,6 +344,9 @@ class _Run:
         self._seconds += receipt.seconds
         self._failed_seconds += receipt.seconds if failure is not None else 0.0
         self._judge_node(receipt)
+        if receipt.refused is not None:
+            self._refused(receipt, receipt.refused)
+            return
         if receipt.held_by is not None:
             if self._stopping:
                 self._cancelled.add(key)
@@ -368,6 +374,23 @@ class _Run:
             self._failures[key] = failure
             self._block_children(key)
 
+    def _refused(self, receipt: Receipt, why: str) -> None:
+        """Leave out a node that joined the cluster later, and run its trial elsewhere.
+
+        Raises:
+            ClusterError: there is no other node.
+        """
+        node = receipt.node or ""
+        if node not in self._refusing:
+            self._refusing.add(node)
+            self._tell(LeftOut(node=node, why=why))
+            if not self._executor.avoid(node):
+                raise ClusterError(f"no node is left for these trials: {why}", remedy="`wtsbench doctor --ray ADDRESS`")
+        if self._stopping:
+            self._cancelled.add(receipt.trial_id)
+        else:
+            self._wait_again(receipt.trial_id)
+
     def _finished(self, key: str, how: Literal["run", "elsewhere"], receipt: Receipt | None = None) -> None:
         self._done += 1
         for child in self._children[key]:
@@ -392,7 +415,7 @@ class _Run:
 
     def _judge_node(self, receipt: Receipt) -> None:
         """Set a node aside that fails trials again and again: each would otherwise use up its retries there."""
-        if receipt.node is None:
+        if receipt.node is None or receipt.refused is not None:
             return
         node = self._nodes.setdefault(receipt.node, _Node())
         if receipt.failure is None:
