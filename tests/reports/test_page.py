@@ -10,9 +10,11 @@ from playwright.sync_api import Browser, Page
 
 from tests.reports.test_renderers import merged
 from tests.reports.worlds import simple
+from wtsbench.errors import SpecError
 from wtsbench.reports import html
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.publish import publish
+from wtsbench.reports.site import add
 
 ATTACK = '</script><script>document.title="owned"</script><img src=x onerror=document.title="owned">'
 """As a name of a strategy: it must show, and do nothing."""
@@ -126,3 +128,31 @@ def test_the_same_store_gives_the_same_report(report: Path, tmp_path: Path) -> N
     text = (report / "index.html").read_text()
     assert len(text) < 2**20
     assert {line for line in text.split('"') if line.startswith("http") and "w3.org" not in line} == set()
+
+
+def test_a_report_replaces_no_file_that_is_not_a_reports(tmp_path: Path) -> None:
+    """A folder with somebody's `rows.csv`, or a page of another program, is refused and left as it is."""
+    store = simple({"naive": 0.7}).folder(tmp_path / "store")
+    board = leaderboard(store, resamples=500)
+    (tmp_path / "rows.csv").write_text("my data")
+    with pytest.raises(SpecError, match=r"is no report of wtsbench and has rows\.csv"):
+        publish(store, board, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv", "store"]
+    assert (tmp_path / "rows.csv").read_text() == "my data"
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "index.html").write_text("<title>my page</title>")
+    with pytest.raises(SpecError, match=r"has index\.html"):
+        add(store, board, tmp_path / "web")
+    assert [path.name for path in (tmp_path / "web").iterdir()] == ["index.html"]
+
+
+def test_a_report_leaves_nothing_of_the_one_before_it_in_its_folder(tmp_path: Path) -> None:
+    """Files of students that are in it no more are gone, raw texts of test items too; what is not a report's stays."""
+    before = simple({"naive": 0.7, "logconf": 0.8}).folder(tmp_path / "before")
+    publish(before, leaderboard(before, resamples=500), tmp_path / "out", samples=True)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    after = simple({"naive": 0.7}).folder(tmp_path / "after")
+    written = publish(after, leaderboard(after, resamples=500), tmp_path / "out")
+    found = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert found == {*written, tmp_path / "out" / "notes.txt"}
+    assert not any("logconf" in str(path) for path in (tmp_path / "out").rglob("*"))

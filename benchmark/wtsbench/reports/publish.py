@@ -12,7 +12,7 @@ from wtsbench.reports.anchors import anchor_of
 from wtsbench.reports.document import Block, Document, Prose, Section
 from wtsbench.reports.eee import EveryEvalEver
 from wtsbench.reports.exchange import Exchange
-from wtsbench.reports.files import write
+from wtsbench.reports.files import PAGE, remove_others, require_own, write
 from wtsbench.reports.html import page
 from wtsbench.reports.latex import latex
 from wtsbench.reports.markdown import markdown
@@ -22,6 +22,9 @@ from wtsbench.reports.runs import Runs
 from wtsbench.reports.wording import EMPTY, Group, Notes
 from wtsbench.store.client import Store
 from wtsbench.visible import visible_texts
+
+_PER_STUDENT = ("eval_results/*.yaml", "every_eval_ever/data/wtsbench/wtsbench/*/*.json*")
+"""Files for every student, whose names another report of the same folder need not have."""
 
 
 def document(board: Leaderboard, runs: Runs) -> Document:
@@ -49,30 +52,33 @@ def publish(store: Store, board: Leaderboard, out: Path, *, samples: bool = Fals
     Args:
         store: where the trials are.
         board: the leaderboard.
-        out: the folder, made where there is none; files of these names in it are replaced.
+        out: the folder, made where there is none; a report in it is replaced, and nothing else is.
         samples: whether what students said of every test item is written as well; raw texts are in it.
 
     Returns:
         The files, the page first.
 
     Raises:
-        SpecError: the folder cannot be written.
+        SpecError: the folder cannot be written, or holds files of these names that are of no report.
     """
     board = replace(board, rows=tuple(visible_texts(board.rows)))
     runs = Runs(store, board)
     made = document(board, runs)
     texts = {
-        "index.html": page(made, runs.failure_logs()),
+        PAGE: page(made, runs.failure_logs()),
         "tables.md": markdown(made),
         "tables.tex": latex(made),
         "rows.csv": comma_separated(board),
         "rows.json": json_text(board),
     }
     files = {name: text.encode() for name, text in texts.items()} | Exchange(board, runs).files()
+    require_own(out, [*files, *_PER_STUDENT])
     written = []
     for name, content in chain(files.items(), EveryEvalEver(board, runs, samples=samples).files()):
         write(out / name, content)
         written.append(out / name)
+    for pattern in _PER_STUDENT:
+        remove_others(out, pattern, written)
     return written
 
 

@@ -20,7 +20,7 @@ from wtsbench.reports.baseline import SUFFIX, measured, read
 from wtsbench.reports.baseline import write as write_baseline
 from wtsbench.reports.compose import grids
 from wtsbench.reports.document import Block, Column, Document, Line, Prose, Section, Table, TableCell
-from wtsbench.reports.files import write
+from wtsbench.reports.files import PAGE, require_own, write
 from wtsbench.reports.gate import Limits, gate
 from wtsbench.reports.html import page
 from wtsbench.reports.publish import publish
@@ -62,9 +62,10 @@ def add(store: Store, board: Leaderboard, site: Path) -> tuple[Path, Path]:
         The index, and the report's page.
 
     Raises:
-        SpecError: the folder cannot be written, or what is in it is no report.
+        SpecError: the folder cannot be written, its index is another program's page, or what is in it is no report.
         StoreError: the store cannot be read.
     """
+    require_own(site, [PAGE])
     baselines = {grid: measured(store, grid) for grid in dict.fromkeys(row.grid for row in board.rows)}
     at = max((one["started_at"] for one in Runs(store, board).trials.values()), default="")
     scores = {
@@ -83,8 +84,8 @@ def add(store: Store, board: Leaderboard, site: Path) -> tuple[Path, Path]:
     entry = {"name": name, "at": at, "grids": files, "scores": scores}
     write(site / name / _ENTRY, (json.dumps(entry, indent=1, ensure_ascii=False) + "\n").encode())
     known = published(site)
-    write(site / "index.html", page(index(known, site)).encode())
-    return site / "index.html", made
+    write(site / PAGE, page(index(known, site)).encode())
+    return site / PAGE, made
 
 
 def published(site: Path) -> list[SiteReport]:
