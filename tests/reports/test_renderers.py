@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.reports.worlds import World, simple
+from wtsbench.reports.details import heading_of
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import RENDERERS, render
 from wtsbench.reports.rows import Leaderboard, Row
@@ -128,6 +129,32 @@ def test_markdown_tables_are_whole(board: Leaderboard) -> None:
         for table in tables:
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     assert r"a\|b\*c" in render(text, "markdown")
+
+
+def test_an_explanation_is_a_point_of_its_own(board: Leaderboard) -> None:
+    """In Markdown no sentence of the legend is torn into two points of its list."""
+    text = render(board, "markdown").partition("How to read it")[2].replace("\\", "")
+    points = re.findall(r"^- (.*)$", text, re.MULTILINE)
+    assert [point.partition(":")[0] for point in points] == ["[low, high]", "PGR", "+ or − behind a gain", "#"]
+    assert all(point.endswith(".") for point in points)
+
+
+def test_a_table_says_what_it_proves(board: Leaderboard) -> None:
+    """Whom no gain is proven over is named, pairs are counted of those compared, and one strategy makes no pair."""
+    text = render(board, "plain")
+    assert "After correction, 3 of 3 pairs of strategies are told apart." in text
+    assert "no gain over the weak supervisor is proven, a loss for logconf and naive. After correction, no two" in text
+    alone = render(leaderboard(simple({"naive": 0.7}).memory(), resamples=200), "plain")
+    assert "a gain over the weak supervisor is proven for naive." in alone
+    assert "After correction" not in alone
+
+
+def test_a_class_keeps_its_name_in_a_heading() -> None:
+    """An underscore in a class's name is part of it; one in a metric's is a blank."""
+    assert heading_of("recall[not_safe]") == "recall not_safe"
+    assert heading_of("recall[a]_[b]") == "recall a]_[b"
+    assert heading_of("cut_off") == "cut off"
+    assert heading_of("average_precision") == "avg prec"
 
 
 def test_csv_holds_every_number_of_the_json(board: Leaderboard) -> None:

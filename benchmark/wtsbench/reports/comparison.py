@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
+from textwrap import wrap
 
 from wtsbench.errors import SpecError
 from wtsbench.reports.contents import submissions
@@ -28,6 +29,8 @@ LEGEND = (
     "corrected (Holm) for all pairs of strategies of the table, or for all its pairs",
     "of a strategy and a control.",
 )
+_WIDTH = 80
+"""Columns that explanations take at most."""
 _SIGNS = {"better": "+", "worse": "-", "tie": "=", None: "NA"}
 _TURNED = {"better": "worse", "worse": "better", "tie": "tie", None: None}
 
@@ -129,7 +132,7 @@ def _text(found: Comparisons) -> Iterator[str]:
         yield ""
     yield from LEGEND
     if any(pair.first_empty is not None for pair in found):
-        yield from TEXTS_LEGEND
+        yield from wrap(TEXTS_LEGEND, _WIDTH)
         yield "strict: the p-value with each of them counted as the worst; the larger one counts."
 
 

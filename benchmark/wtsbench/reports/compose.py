@@ -49,13 +49,22 @@ def sentence(group: Group, compared: Sequence[Comparison]) -> str:
         said = "No gap is proven that a student could recover"
     verdicts = {row.strategy: gain_verdict(row) for row in strategies}
     up, down = ([name for name, verdict in verdicts.items() if verdict == each] for each in ("better", "worse"))
-    parts = [f"a gain over the weak supervisor is proven for {_names(up)}" if up else "no gain over it is proven"]
+    gain = "gain over the weak supervisor is proven"
+    parts = [f"a {gain} for {_names(up)}" if up else f"no {gain}"]
     if down:
         parts.append(f"a loss for {_names(down)}")
-    among = [each for each in compared if each.family == "strategies" and each.verdict in ("better", "worse")]
-    told = f"{len(among)} of the pairs of strategies are told apart" if among else "no two strategies are told apart"
     origin = " Other code made these predictions; they were imported." if strategies[0].origin == "external" else ""
-    return f"{said}; {', '.join(parts)}. After correction {told}.{origin}"
+    return f"{said}; {', '.join(parts)}.{_told_apart(compared)}{origin}"
+
+
+def _told_apart(compared: Sequence[Comparison]) -> str:
+    """Of how many pairs of strategies one is proven better; nothing where no two were compared."""
+    verdicts = [each.verdict for each in compared if each.family == "strategies" and each.verdict is not None]
+    if not verdicts:
+        return ""
+    apart = sum(verdict != "tie" for verdict in verdicts)
+    pairs = f"{apart} of {len(verdicts)} pairs of strategies {'is' if apart == 1 else 'are'}"
+    return f" After correction, {pairs if apart else 'no two strategies are'} told apart."
 
 
 def _names(names: Sequence[str]) -> str:

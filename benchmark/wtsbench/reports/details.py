@@ -55,9 +55,14 @@ def missing(group: Group) -> Iterator[str]:
     for _, metrics in _shown(group):
         for name, measured in metrics.items():
             if measured.reason is not None:
-                reasons[f"{name.replace('_', ' ')} is NA: {measured.reason}"] += 1
+                reasons[f"{_said(name)} is NA: {measured.reason}"] += 1
     for reason, count in reasons.items():
         yield reason + (f" ({count} rows)" if count > 1 else "")
+
+
+def _said(name: str) -> str:
+    metric, bracket, label = name.partition("[")
+    return f"{metric.replace('_', ' ')}{bracket}{label}"
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
@@ -83,8 +88,9 @@ def _lines(names: Sequence[str], shown: Sequence[tuple[str, Mapping[str, Measure
 
 
 def heading_of(name: str) -> str:
-    """`bal acc`; `recall safe` of `recall[safe]`."""
-    return SHORT.get(name, name.replace("[", " ").removesuffix("]").replace("_", " "))
+    """`bal acc`; `recall not_safe` of `recall[not_safe]`: a class keeps its name."""
+    metric, _, label = name.partition("[")
+    return SHORT.get(name) or f"{metric.replace('_', ' ')} {label.removesuffix(']')}".rstrip()
 
 
 def _value(measured: Measured | None) -> str:

@@ -22,23 +22,23 @@ SPLITS = {"ood": " out of distribution"}
 """What a title says of a split; nothing of `test`."""
 LEGEND = (
     "[low, high]: 95% interval over seeds and groups of test items.",
-    "PGR: (student - weak) / (ceiling - weak), where the gap is proven, else NA;",
-    "what is shown so leans towards .5. Proven: by interval and test, at 5%.",
+    "PGR: (student - weak) / (ceiling - weak), where the gap is proven, else NA; what is shown so leans towards .5.",
+    "+ or − behind a gain: proven better or worse than the weak supervisor. Proven: by interval and test, at 5%.",
     "#: 1 + number of strategies proven better (5%, Holm-corrected); = marks ties.",
 )
+"""What columns mean, a text each: whoever shows them folds them."""
 
 DRAWS_LEGEND = (
-    "Where a table names draws of the training items, intervals, tests and claims are over",
-    "these draws, each the mean of its seeds, and over groups of test items; elsewhere they",
-    "say nothing of other training items.",
+    "Where a table names draws of the training items, intervals, tests and claims are over these draws, each the mean "
+    "of its seeds, and over groups of test items; elsewhere they say nothing of other training items."
 )
 
 TEXTS = "empty/copy/cut"
 """Heading of `spoken`."""
 TEXTS_LEGEND = (
-    f"{TEXTS}: share of texts without a word / that only repeat the prompt /",
-    "that were cut off at max_new_tokens. A lead of who has more of the first two is",
-    "claimed only if it holds with each of them counted as the worst; else no rank.",
+    f"{TEXTS}: share of texts without a word / that only repeat the prompt / that were cut off at max_new_tokens. A "
+    "lead of who has more of the first two is claimed only if it holds with each of them counted as the worst; else no "
+    "rank."
 )
 
 
@@ -58,12 +58,12 @@ def submitted(one: Submitted) -> str:
 
 
 def legend(rows: Sequence[Row]) -> Iterator[str]:
-    """What the columns mean."""
+    """What the columns mean, a text each."""
     yield from LEGEND
     if any(row.data_seeds for row in rows):
-        yield from DRAWS_LEGEND
+        yield DRAWS_LEGEND
     if any(spoken(row.metrics) is not None for row in rows):
-        yield from TEXTS_LEGEND
+        yield TEXTS_LEGEND
 
 
 def spoken(metrics: Mapping[str, Measured]) -> str | None:
