@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -155,6 +156,41 @@ def test_a_class_keeps_its_name_in_a_heading() -> None:
     assert heading_of("recall[a]_[b]") == "recall a]_[b"
     assert heading_of("cut_off") == "cut off"
     assert heading_of("average_precision") == "avg prec"
+
+
+def test_a_table_in_latex_says_what_it_is_of(board: Leaderboard) -> None:
+    """Captions have grid, task and pair, labels are of one table each, and every mark is explained below its table."""
+    text = render(board, "latex")
+    tables = re.findall(r"\\begin{table}\n.*?\\end{table}\n", text, re.DOTALL)
+    labels = re.findall(r"\\label{(.*)}", text)
+    assert len(tables) == len(labels) == len(set(labels)) == 4
+    first, second = (table for table in tables if r"\caption{" in table and "seed noise" in table)
+    assert r"\caption{first. colours, small -{}\textgreater{} large. accuracy, 200 test items" in first
+    assert r"\caption{second. shapes, small -{}\textgreater{} large. accuracy, 200 test items" in second
+    below = first.partition(r"\end{tabular}")[2]
+    assert "fewer than 3 seeds in 1 row: no claim" in below
+    assert "(a) 2 seeds: a claim takes 3" in below
+    assert "(b) no finished seed" in below
+    assert "(c) gap not proven" in second.partition(r"\end{tabular}")[2]
+    assert "(c)" not in below
+
+
+@pytest.mark.skipif(which("pdflatex") is None, reason="there is no LaTeX here")
+def test_latex_of_odd_names_compiles(tmp_path: Path) -> None:
+    """Every printable sign of ASCII in a name is text, in LaTeX's default encoding of fonts too."""
+    odd = "".join(map(chr, range(0x20, 0x7F)))
+    found = leaderboard(simple({"naive": 0.7, odd: 0.71}, items=20).memory(), resamples=50)
+    (tmp_path / "tables.tex").write_text(render(found, "latex"))
+    rules = "".join(rf"\let\{name}rule\hline" for name in ("top", "mid", "bottom"))  # which booktabs draws better
+    (tmp_path / "paper.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{textcomp}}{rules}\begin{{document}}\input{{tables}}\end{{document}}"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "multiply" not in done.stdout
 
 
 def test_csv_holds_every_number_of_the_json(board: Leaderboard) -> None:

@@ -5,9 +5,10 @@ A text becomes what LaTeX prints for it and never a command; the packages that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
-from wtsbench.reports.document import Document, Section, Table
+from wtsbench.reports.document import Block, Document, Listing, Prose, Section, Table
 from wtsbench.visible import visible
 
 _SIGNS = {
@@ -24,7 +25,7 @@ _SIGNS = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"{\ttfamily\char34}",  # \textquotedbl is unknown to LaTeX's default encoding of fonts
     "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
     "-": r"-{}",
@@ -37,36 +38,51 @@ _SIGNS = {
 
 
 def latex(document: Document) -> str:
-    r"""Every table of the document; `\input` it after `\usepackage{booktabs,textcomp}`."""
+    r"""Every table of the document; `\input` it after `\usepackage{booktabs,textcomp}`.
+
+    A caption begins with the headings that the table stands under, and what is to be known of a table stands below it.
+    """
     lines = [r"% \usepackage{booktabs,textcomp}"]
     for section in document.sections:
-        lines += _section(section)
+        lines += _section(section, ())
     return "\n".join(lines) + "\n"
 
 
-def _section(section: Section) -> Iterator[str]:
-    for block in section.blocks:
-        if isinstance(block, Table):
-            yield from _table(block, section.anchor)
+def _section(section: Section, above: tuple[str, ...]) -> Iterator[str]:
+    headings = (*above, section.title)
+    for number, (table, notes) in enumerate(_noted(section.blocks), start=1):
+        label = section.anchor if number == 1 else f"{section.anchor}-table-{number}"
+        yield from _table(table, ". ".join(text for text in (*headings, table.caption) if text), label, notes)
     for inner in section.sections:
-        yield from _section(inner)
+        yield from _section(inner, headings)
 
 
-def _table(table: Table, label: str) -> Iterator[str]:
-    yield from (
-        "",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escaped(table.caption)}}}",
-        rf"\label{{tab:{label}}}",
-    )
+def _noted(blocks: Sequence[Block]) -> Iterator[tuple[Table, list[str]]]:
+    """Tables, each with the warnings before it and the footnotes right behind it."""
+    warnings: list[str] = []
+    for place, block in enumerate(blocks):
+        if isinstance(block, Prose) and block.tone == "warn":
+            warnings.append(block.text)
+        elif isinstance(block, Table):
+            behind = takewhile(lambda one: isinstance(one, Listing), blocks[place + 1 :])
+            yield block, [*warnings, *(item for one in behind if isinstance(one, Listing) for item in one.items)]
+            warnings = []
+
+
+def _table(table: Table, caption: str, label: str, notes: Sequence[str]) -> Iterator[str]:
+    yield from ("", r"\begin{table}", r"\centering", rf"\caption{{{escaped(caption)}}}", rf"\label{{tab:{label}}}")
     yield rf"\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in table.columns)}}}"
     yield from (r"\toprule", _row([column.heading for column in table.columns]), r"\midrule")
     for number, line in enumerate(table.lines):
         if number and line.kind in ("control", "trivial") and table.lines[number - 1].kind != line.kind:
             yield r"\midrule"
         yield _row([cell.text or "-" for cell in line.cells])
-    yield from (r"\bottomrule", r"\end{tabular}", r"\end{table}")
+    yield from (r"\bottomrule", r"\end{tabular}")
+    if notes:
+        yield from (r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize")
+        yield from (rf"{escaped(note)}\par" for note in notes)
+        yield r"\end{minipage}"
+    yield r"\end{table}"
 
 
 def _row(cells: list[str]) -> str:
