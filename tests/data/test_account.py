@@ -45,7 +45,7 @@ def test_most_rows_lost_is_told_with_its_cause(tmp_path: Path, make_manifest: Ma
     made = prepared(tmp_path, make_manifest, 100, DataSettings(balance="all"))
     (lost,) = [text for text in made.warnings if "most of its rows are lost" in text]
     kept = sum(split.items for split in made.splits)
-    assert f"{1999 - kept:,} of 2,004 are balanced away" in lost
+    assert f"lost, {2004 - kept:,} of 2,004; {1999 - kept:,} of these are balanced away" in lost
     assert "balance: none" in lost
     natural = prepared(tmp_path, make_manifest, 100, DataSettings())
     assert not any("lost" in text for text in natural.warnings)

@@ -275,3 +275,17 @@ def test_a_table_and_a_section_tell_the_data(board: Leaderboard) -> None:
         assert "class 0 92%, class 1 7.5% (3)" in text
         assert "50 capped" in text
         assert "too few to show a difference in accuracy below about" in text
+
+
+def test_data_of_a_task_are_told_apart_by_grid() -> None:
+    """Two grids that take other items of one task have a line each that names the grid; of one alone, none does."""
+    one = simple({"naive": 0.7}, items=40, grid="first")
+    two = simple({"naive": 0.7}, items=60, seeds=(3, 4, 5), grid="second")
+    for world, items in ((one, 40), (two, 60)):
+        split = {"items": items, "items_available": 90, "groups": items, "classes": {"class 0": items}}
+        world.datasets[0]["report"] = json.dumps({"rows": 812, "balance": "none", "splits": {"test": split}})
+    both = leaderboard(merged(one, two).memory(), resamples=50)
+    assert [account.task for account in both.data] == ["colours of first", "colours of second"]
+    assert re.search(r"^colours of second +test +60 ", render(both, "plain"), re.MULTILINE)
+    assert "task colours of first: 40 items of test" in render(both, "plain")
+    assert [account.task for account in leaderboard(one.memory(), resamples=50).data] == ["colours"]

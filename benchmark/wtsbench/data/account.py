@@ -257,7 +257,10 @@ def _warnings(made: Account) -> Iterator[str]:
     if lost.total() > total / 2:
         ((name, number),) = lost.most_common(1)
         why = next(why for called, why in _LEFT_OUT.values() if called == name)
-        yield f"task {made.task}: most of its rows are lost, {number:,} of {total:,} are {name}: {why}"
+        yield (
+            f"task {made.task}: most of its rows are lost, {lost.total():,} of {total:,}; {number:,} of these are "
+            f"{name}: {why}"
+        )
     for split in made.splits:
         if split.split in TEST_SPLITS:
             yield from _of_test_set(made, split)

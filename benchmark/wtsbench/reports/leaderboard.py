@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -85,19 +86,31 @@ def leaderboard(
         rows=with_published(row for board in whole for row in board.rows),
         comparisons=tuple(each for board in whole for each in board.comparisons),
         submissions=tuple(one.shown for one in asked),
-        data=_accounts(store, list(dict.fromkeys(part.cells[0].data_digest for part in parts))),
+        data=_accounts(store, parts),
         unread=tuple(dict.fromkeys(line for part in parts for line in part.unread())),
     )
 
 
-def _accounts(store: Store, digests: Sequence[str]) -> tuple[Account, ...]:
-    """What became of the rows of some data sets, of those that the store can tell it of."""
-    if not digests:
+def _accounts(store: Store, parts: Sequence[_Part]) -> tuple[Account, ...]:
+    """What became of the rows of some data sets, of those that the store can tell it of.
+
+    Data of one task that differ from grid to grid are called by the grids that took them.
+    """
+    grids: dict[str, dict[str, None]] = {}
+    for part in parts:
+        grids.setdefault(part.cells[0].data_digest, {})[part.shown.grid] = None
+    if not grids:
         return ()
     from wtsbench.data.account import stored_account
 
-    known = {row["data_digest"]: row for row in store.datasets().to_pylist()}
-    found = (stored_account(known[digest]) for digest in digests if digest in known)
+    known = {row["data_digest"]: row for row in store.datasets().to_pylist() if row["data_digest"] in grids}
+    sets = Counter(row["task"] for row in known.values())
+    found = []
+    for digest, taken_by in grids.items():
+        if digest in known:
+            row = known[digest]
+            called = row["task"] if sets[row["task"]] == 1 else f"{row['task']} of {' and '.join(taken_by)}"
+            found.append(stored_account({**row, "task": called}))
     return tuple(account for account in found if account is not None)
 
 
