@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import stat
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 
 from tests.execution.test_untrusted import in_time
 from tests.leavings import nested
-from wtsbench.errors import SpecError, UserError
+from wtsbench.errors import ExitCode, SpecError, UserError
 from wtsbench.files import open_plain, read_plain, remove, remove_tree, require_plain, walk
 from wtsbench.reports.files import write
 
@@ -144,3 +145,20 @@ def test_nothing_but_a_file_is_replaced(tmp_path: Path, kind: str) -> None:
         write(path, b"x")
     assert path.lstat().st_ino == before.st_ino
     assert [entry.name for entry in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_full_disk_is_no_wrong_name(tmp_path: Path) -> None:
+    """What cannot be written for its name is usage, exit code 2; what the machine does not let be written is 5."""
+    (tmp_path / "file").touch()
+    with pytest.raises(SpecError, match="cannot be written") as named:
+        write(tmp_path / "file" / "below", b"x")
+    assert named.value.exit_code is ExitCode.USAGE
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(SpecError, match="cannot be written") as full:
+            write(tmp_path / "large", b"x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert full.value.exit_code is ExitCode.UNREACHABLE
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from wtsbench.errors import SpecError
+from wtsbench.errors import ExitCode, SpecError
 from wtsbench.files import replace, require_replaceable
 
 PAGE = "index.html"
 """The page of a report, or of a site of reports; it is written first, and tells whose folder this is."""
 _GENERATOR = b'<meta name="generator" content="wtsbench'
+_NAMES = frozenset(
+    {errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
+)
+"""What is wrong where a path names something else, or nothing that can be."""
 _HEAD = 8192
 """Bytes at the beginning of a page that hold its generator."""
 
@@ -19,14 +24,17 @@ def write(path: Path, content: bytes) -> None:
     """Write a file under another name and rename it, so that it is there whole or not at all; folders are made.
 
     Raises:
-        SpecError: it cannot be written.
+        SpecError: it cannot be written; of exit code 5 where not its name is at fault.
     """
     try:
         require_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, content, durable=False)
     except OSError as error:
-        raise SpecError(f"{path} cannot be written: {error.strerror}", remedy="name another place.") from None
+        fault = SpecError(f"{path} cannot be written: {error.strerror}", remedy="name another place.")
+        if error.errno not in _NAMES:
+            fault.exit_code = ExitCode.UNREACHABLE
+        raise fault from None
 
 
 def require_own(folder: Path, names: Iterable[str]) -> None:
