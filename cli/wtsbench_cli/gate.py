@@ -36,8 +36,8 @@ def gate(
         list[str] | None,
         typer.Option(
             "--threshold",
-            metavar="METRIC=POINTS",
-            help="Smallest loss that counts, over the grid's `gate`. Default: 0.01.",
+            metavar="METRIC=LOSS",
+            help="Smallest loss that counts, such as accuracy=0.02. Default: the grid's `gate`, else 0.01.",
             show_default=False,
         ),
     ] = None,
@@ -94,12 +94,12 @@ def gate(
         write_first(path, store, grid)
         raise typer.Exit(ExitCode.INCOMPLETE)
     found, stale = compared(path, store, grid, threshold, time, memory)
-    if stale and not any_code:
+    refused = bool(stale) and not any_code
+    if refused:
         found = without_code(found, stale)
-        say("submit the grid with this code into a store of its own, or pass --any-code.")
     elif confirm and found.regressions:
         found = _confirmed(found, path, store, grid or found.grid, base, threshold)
-    commands = _commands(baseline, grid or found.grid, store, folder) if found.exit_code else []
+    commands = _commands(baseline, grid or found.grid, store, folder, other_code=refused) if found.exit_code else []
     print_gate(found, commands, json=json)
     if junit is not None:
         write_file(junit, outcome.junit(found).encode())
@@ -177,7 +177,10 @@ def limits_of(store: Store, grid: str, threshold: list[str] | None, time: float 
     for each in threshold or ():
         metric, _, points = each.partition("=")
         if not re.fullmatch(r"\d*\.?\d+", points):
-            raise typer.BadParameter(f"{each!r} is not METRIC=POINTS", param_hint="--threshold")
+            raise typer.BadParameter(f"{each!r} is not METRIC=LOSS", param_hint="--threshold")
+        if float(points) >= 1:
+            message = f"{each!r} would let every loss pass: {metric} goes from 0 to 1"
+            raise typer.BadParameter(message, param_hint="--threshold")
         thresholds[metric] = float(points)
     return Limits(thresholds=thresholds, time=time, memory=memory)
 
@@ -236,11 +239,15 @@ def _confirmed(
     return with_confirmation(found, decide(expected, measured(opened, part.name), limits, fresh=True))
 
 
-def _commands(baseline: str, grid: str, store: str | None, folder: Path | None) -> list[str]:
+def _commands(baseline: str, grid: str, store: str | None, folder: Path | None, *, other_code: bool) -> list[str]:
+    """What to run next; a baseline of trials that another commit ran would say nothing of this code either."""
     at = f" --store {shlex.quote(store_of(store))}"
     within = "" if folder is None else f" --folder {shlex.quote(str(folder))}"
+    evidence = f"the evidence: wtsbench baseline diff {shlex.quote(baseline)}{within} --grid {grid}{at}"
+    if other_code:
+        return [evidence, "to measure this code: submit the grid into a store of its own; or pass --any-code"]
     return [
-        f"the evidence: wtsbench baseline diff {shlex.quote(baseline)}{within} --grid {grid}{at}",
+        evidence,
         f"as a page: wtsbench report --grid {grid}{at}",
         f"to accept the change: wtsbench baseline set {shlex.quote(baseline)}{within} --grid {grid}{at} --accept",
     ]

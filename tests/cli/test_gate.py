@@ -54,7 +54,7 @@ def test_options_and_the_grid_say_what_counts(tmp_path: Path, wtsbench: Wtsbench
     commands = [line for line in failed.stdout.splitlines() if "wtsbench baseline" in line]
     assert len(commands) == 2
     assert all("--folder" in line for line in commands)
-    for wrong in ("accuracy=nan", "accuracy=-1", "accuracy=inf", "accuracy", "acuracy=0.1"):
+    for wrong in ("accuracy=nan", "accuracy=-1", "accuracy=inf", "accuracy", "acuracy=0.1", "accuracy=2"):
         refused = wtsbench(*gate, "--threshold", wrong)
         assert (refused.returncode, refused.stdout) == (2, ""), wrong
     kept = wtsbench("baseline", "set", "main", "--grid", "first", "--store", after, *folder)
@@ -73,6 +73,8 @@ def test_trials_of_other_code_are_told_of_everywhere(tmp_path: Path, wtsbench: W
     )  # fmt: skip
     assert done.returncode == 4, done.stderr
     assert "run by other code: 0" in done.stdout
+    assert "to measure this code: submit the grid into a store of its own; or pass --any-code" in done.stdout
+    assert "--accept" not in done.stdout  # it would change nothing
     assert "::warning title=incomparable" in done.stderr
     assert "run by other code" in (tmp_path / "summary.md").read_text()
     assert JUnitXml.fromfile(str(tmp_path / "junit.xml")).errors == 3

@@ -87,8 +87,10 @@ seeds: [0]
 
 
 def test_a_threshold_that_nothing_reads_is_a_fault() -> None:
-    """A misspelt metric in `gate` is found before anything runs; so is an endless threshold."""
+    """A misspelt metric in `gate` is found before anything runs; so is a threshold that no loss reaches."""
     with pytest.raises(SpecError, match="accuracy"):
         given_grid(GRID.model_copy(update={"gate": {"acuracy": 0.02}}))
     with pytest.raises(SpecError, match="finite"):
         given_grid(as_yaml(GRID) + "gate: {accuracy: .inf}\n")
+    with pytest.raises(SpecError, match="2 would let every loss pass"):
+        given_grid(as_yaml(GRID) + "gate: {accuracy: 2}\n")

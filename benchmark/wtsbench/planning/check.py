@@ -253,7 +253,7 @@ def _forms(tree: Node, base: Path) -> Iterator[Fault]:
 
 
 def _gate(tree: Node, base: Path) -> Iterator[Fault]:
-    """Faults of thresholds for metrics that rank none of the grid's tasks, and would silently do nothing."""
+    """Faults of thresholds that would silently do nothing: of metrics that rank no task, and beyond any loss."""
     node = tree.child("gate")
     if node is None or not isinstance(node.value, dict):
         return
@@ -261,7 +261,9 @@ def _gate(tree: Node, base: Path) -> Iterator[Fault]:
         ranking = {manifests.load_task(task.value, base=base)[0].metric for task in tree.entries("tasks")}
     except (SpecError, TypeError):  # reported as a fault of the task
         return
-    for name in node.value:
+    for name, points in node.value.items():
+        if isinstance(points, int | float) and points >= 1:  # all that rank go from 0 to 1
+            yield node.key_fault(name, f"{points} would let every loss pass: it must be below 1")
         if name not in ranking:
             message = f"no task of the grid is ranked by {name!r}; they are by {', '.join(sorted(ranking))}"
             yield node.key_fault(name, message, suggestion=nearest(str(name), ranking))

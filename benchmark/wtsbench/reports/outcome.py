@@ -161,7 +161,8 @@ def _said(verdict: Verdict) -> str:
     scores = f"{_score(verdict.before)} before, {_score(verdict.after)} now"
     worse = interval(verdict.worse, verdict.low, verdict.high)
     more = f"; {verdict.reason}" if verdict.reason else ""
-    return f"{verdict.entry.metric} {scores}: worse by {worse}{p}, {len(verdict.seeds)} seeds{more}"
+    seeds = f"{len(verdict.seeds)} seed{'s' * (len(verdict.seeds) != 1)}"
+    return f"{verdict.entry.metric} {scores}: worse by {worse}{p}, {seeds}{more}"
 
 
 def _data(text: str) -> str:
