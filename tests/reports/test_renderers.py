@@ -124,12 +124,12 @@ def test_plain_is_one_line_a_row(board: Leaderboard) -> None:
 
 def test_markdown_tables_are_whole(board: Leaderboard) -> None:
     """Every table line has as many cells as its heading, whatever a name holds."""
-    for text in (board, leaderboard(simple({"a|b*c": 0.7}, items=20).memory(), resamples=50)):
+    for text in (board, leaderboard(simple({"a|b*c $x$": 0.7}, items=20).memory(), resamples=50)):
         tables = re.findall(r"(?:^\|.*\n)+", render(text, "markdown"), re.MULTILINE)
         assert len(tables) > 1
         for table in tables:
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
-    assert r"a\|b\*c" in render(text, "markdown")
+    assert r"a\|b\*c \$x\$" in render(text, "markdown")
 
 
 def test_an_explanation_is_a_point_of_its_own(board: Leaderboard) -> None:

@@ -55,9 +55,9 @@ def _row(cells: Iterator[str]) -> str:
 def escaped(text: str) -> str:
     """Text of users and trials as Markdown shows it literally, on one line, and notifying nobody.
 
-    A number or sign at the beginning makes no list, an `@` no mention, an address no link.
+    A number or sign at the beginning makes no list, a `$` no formula, an `@` no mention, an address no link.
     """
-    text = re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", visible(" ".join(text.split())))
+    text = re.sub(r"([\\`*_{}\[\]<>#|~&$])", r"\\\1", visible(" ".join(text.split())))
     text = re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", text)
     text = re.sub(r"^([-+=])(?=\s|$)", r"\\\1", text)
     return text.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
