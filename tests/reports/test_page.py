@@ -116,6 +116,30 @@ def test_the_page_fits_a_phone(page: Page) -> None:
     assert all(len(figures.nth(place).locator(".spoken").inner_text()) > 40 for place in range(figures.count()))
 
 
+@pytest.mark.browser
+def test_no_text_is_cut_off_or_covered_on_a_phone(page: Page) -> None:
+    """Captions of wide tables fit the window, labels of charts their figures, and no label lies on another."""
+    wide = "[...document.querySelectorAll('caption > span')].map(span => span.getBoundingClientRect().right)"
+    assert max(page.evaluate(wide)) <= 390
+    page.set_viewport_size({"width": 1280, "height": 900})
+    outside = """[...document.querySelectorAll('figure svg text')].filter(text => {
+        const box = text.getBoundingClientRect(), room = text.closest('figure').getBoundingClientRect();
+        return box.width && (box.left < room.left - 1 || box.right > room.right + 1);
+    }).map(text => text.textContent)"""
+    assert page.evaluate(outside) == []
+    covered = """[...document.querySelectorAll('figure svg .role-axis-label')].flatMap(axis => {
+        const boxes = [...axis.querySelectorAll('text')].filter(text => getComputedStyle(text).opacity > 0)
+            .map(text => [text.textContent, text.getBoundingClientRect()]);
+        return boxes.slice(1).filter(([, box], place) => {
+            const before = boxes[place][1];
+            return box.left < before.right && before.left < box.right && box.top < before.bottom - 2
+                && before.top < box.bottom - 2;
+        }).map(([text]) => text);
+    })"""
+    assert page.locator("figure svg .role-axis-label").count() > 2
+    assert page.evaluate(covered) == []
+
+
 def test_the_same_store_gives_the_same_report(report: Path, tmp_path: Path) -> None:
     """Byte for byte, from rows in another order; the page is small, and names nothing on the network."""
     world = simple({"naive": 0.7, "logconf": 0.8})

@@ -15,6 +15,10 @@ _SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down
 _WIDTH = 420
 _LETTER = 7
 """Pixels that a letter may take: a page's font may be wider than the one that the drawing was measured with."""
+_LABEL = 230
+"""Pixels that a label may take as the drawing measures it; what is longer ends in an ellipsis."""
+_MOST_ROOM = 310
+"""Pixels that labels get at most: those that they may take, in a wider font."""
 _ROW = 22
 """Pixels of height for each line of a forest plot."""
 Point = Mapping[str, Any]
@@ -31,7 +35,8 @@ _CONFIG: dict[str, Any] = {
         "gridColor": "var(--line)",
         "labelFontSize": 12,
         "titleFontSize": 12,
-        "labelLimit": 260,
+        "labelLimit": _LABEL,
+        "labelFlush": False,
         "titleFontWeight": "normal",
     },
     "legend": {
@@ -39,7 +44,7 @@ _CONFIG: dict[str, Any] = {
         "titleColor": "currentColor",
         "labelFontSize": 12,
         "titleFontSize": 12,
-        "labelLimit": 260,
+        "labelLimit": _LABEL,
         "orient": "bottom",
         "columns": 2,
         "columnPadding": 40,
@@ -222,7 +227,7 @@ def _spec(layers: Sequence[Mapping[str, Any]], points: Sequence[Point], *, heigh
 
 def _names(order: Sequence[str]) -> dict[str, Any]:
     """The axis of names, from the top."""
-    room = min(260, _LETTER * max(map(len, order)))
+    room = min(_MOST_ROOM, _LETTER * max(map(len, order)))
     return {"field": "name", "type": "nominal", "sort": list(order), "title": None, "axis": {"minExtent": room}}
 
 
