@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 PIPE_COLUMNS = 200
 """Width of tables in a pipe or file, where no screen limits it."""
+_GAP = 2
+"""Columns between those of a table."""
+_FOLDED, _NARROW = 12, 8
+"""Columns that a text takes at least before it is folded, where there is room for as many, and where there is not."""
+_HEADING = 5
+"""The same of headings above numbers."""
 
 
 def watched() -> bool:
@@ -30,13 +36,18 @@ def watched() -> bool:
     return sys.stdout.isatty() and not in_ci and os.environ.get("TERM") != "dumb"
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A rich console that takes text literally and shows its control characters; rich itself honours NO_COLOR."""
+def console(*, stderr: bool = False, least: int = 0) -> Console:
+    """A rich console that takes text literally and shows its control characters; rich itself honours NO_COLOR.
+
+    Args:
+        stderr: whether it is of standard error.
+        least: columns that it has at least, whatever the terminal has.
+    """
     from wtsbench.reports.console import ShownConsole
 
     stream = sys.stderr if stderr else sys.stdout
     terminal = stream.isatty()
-    return ShownConsole(
+    made = ShownConsole(
         file=styled(stream),
         markup=False,
         highlight=False,
@@ -45,34 +56,78 @@ def console(*, stderr: bool = False) -> Console:
         force_terminal=None if terminal else False,
         width=None if terminal or os.environ.get("COLUMNS") else PIPE_COLUMNS,
     )
+    if least > made.width:
+        made.width = least
+    return made
 
 
 def print_table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, right: Collection[str] = ()) -> None:
-    """A borderless table on standard output, no wider than the terminal.
+    """A borderless table on standard output, with nothing cut off, and no wider than the terminal where that goes.
 
     Args:
-        headings: of the columns; no heading line if all are empty. The first column is only folded if it would take
-            more than half of the width, and right-aligned ones never are.
+        headings: of the columns; no heading line if all are empty. Where the terminal is too narrow for all that is to
+            be shown, long texts are folded, the first column after all others; right-aligned ones never are.
         rows: text, cell by cell; a line break in one is shown as its code.
         right: headings of the columns that are aligned to the right.
     """
+    from rich.cells import cell_len
     from rich.table import Table
 
     shown = [tuple(map(visible, row)) for row in rows]
-    longest = max((len(row[0]) for row in shown), default=0)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(headings))
-    for number, heading in enumerate(headings):
-        justify: Literal["left", "right"] = "right" if heading and heading in right else "left"
-        whole = justify == "right" or (number == 0 and longest <= console().width // 2)
-        table.add_column(heading, no_wrap=whole, overflow="fold", justify=justify)
+    columns = [
+        (cell_len(heading), max((cell_len(row[place]) for row in shown), default=0), bool(heading) and heading in right)
+        for place, heading in enumerate(headings)
+    ]
+    widths = _widths(columns, console().width)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=any(headings))
+    for heading, width, (_, _, number) in zip(headings, widths, columns, strict=True):
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(heading, width=width, overflow="fold", justify=justify)
     for row in shown:
         table.add_row(*row)
-    put(table)
+    put(table, least=sum(widths) + _GAP * len(widths))
 
 
-def put(what: RenderableType) -> None:
-    """Print on standard output, without rich's trailing blanks."""
-    out = console()
+def _widths(columns: Sequence[tuple[int, int, bool]], room: int) -> list[int]:
+    """The widths of a table's columns: all that they need, or, where there is less room, enough to be read folded.
+
+    Args:
+        columns: width of the heading, width of the widest cell, and whether it holds numbers, which are not folded.
+        room: that they share with the gaps between them.
+    """
+    whole = [max(heading, cell) for heading, cell, _ in columns]
+    room -= _GAP * (len(columns) - 1)
+    names = whole[0] if whole[0] <= room // 2 else 0
+    least = [_least(columns, name, folded) for name in (names, 0) for folded in range(_FOLDED, _NARROW - 1, -1)]
+    widths = next((some for some in least if sum(some) <= room), least[-1])
+    spare = room - sum(widths)
+    while spare > 0:
+        short = [place for place, needed in enumerate(whole) if widths[place] < needed]
+        if not short:
+            break
+        numbers = [place for place in short if columns[place][2]]  # whose headings are folded: short words
+        for place in (numbers or short)[:spare]:
+            widths[place] += 1
+            spare -= 1
+    return widths
+
+
+def _least(columns: Sequence[tuple[int, int, bool]], name: int, folded: int) -> list[int]:
+    """Widths where the first column has at least as much as `name`, and other texts are folded to so many columns."""
+    return [
+        max(1, cell, min(heading, _HEADING)) if number else max(1, name * (place == 0), min(max(heading, cell), folded))
+        for place, (heading, cell, number) in enumerate(columns)
+    ]
+
+
+def put(what: RenderableType, *, least: int = 0) -> None:
+    """Print on standard output, without rich's trailing blanks.
+
+    Args:
+        what: to print.
+        least: columns that it takes; on a narrower terminal its lines go on in the next one.
+    """
+    out = console(least=least)
     with out.capture() as captured:
         out.print(what)
     put_styled("".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1]))

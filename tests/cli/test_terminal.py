@@ -6,11 +6,13 @@ import fcntl
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import termios
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,22 @@ def test_a_long_name_leaves_the_other_columns(
     out = capsys.readouterr().out
     assert all(number in out for number in ("120/120", "4,711", "38"))
     assert max(map(len, out.splitlines())) <= 60
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_a_table_shows_all_at_any_width(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No sign of a cell or heading is lost, numbers stay whole, and no short word becomes a column of letters."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    headings = ("run", "state", "stored", "failed", "running", "took", "host", "priority")
+    row = ("quickstart-20261130T091954Z-14922", "done", "65/65", "1,024", "16", "1:39", "node-17", "0")
+    print_table(headings, [row], right=("failed", "running", "took"))
+    out = capsys.readouterr().out
+    assert Counter("".join(out.split())) == Counter("".join([*headings, *row]))
+    assert all(re.search(rf"(^|\s){re.escape(word)}(\s|$)", out, re.MULTILINE) for word in row[1:])
+    assert width < 80 or max(map(len, out.splitlines())) <= width
+    assert width < 200 or len(out.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
