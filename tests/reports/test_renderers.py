@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from shutil import which
@@ -65,6 +66,13 @@ def test_no_line_is_wider_than_the_terminal(board: Leaderboard, width: int) -> N
     assert max(map(len, text.splitlines())) <= width
     assert "0.800 [0.763, 0.833]" in text
     assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [30, 40, 60])
+def test_a_narrow_terminal_cuts_nothing_off(board: Leaderboard, width: int) -> None:
+    """Every sign that 80 columns show is there: what does not fit is folded, numbers too."""
+    shown = [Counter(re.sub(r"[\s─]", "", render(board, "terminal", width=columns))) for columns in (80, width)]
+    assert shown[0] == shown[1]
 
 
 def test_intervals_are_drawn_where_there_is_room(board: Leaderboard) -> None:

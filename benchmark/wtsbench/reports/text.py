@@ -24,6 +24,10 @@ _APART = ("unranked", "control", "trivial")
 """Kinds of lines with a rule before the first of them."""
 _NAMES = 26
 """Columns that names take at most, before they are folded."""
+_LEAST_NAMES = 10
+"""Columns that names take at least, so that they can be read, but for a narrow terminal, where they take a share."""
+_LEAST_SHARE = 8
+"""What share of a terminal that is, as one divided by this number."""
 _HEADING = 15
 """Columns that a heading takes before it is folded, where a table has many columns."""
 _WIDE = 110
@@ -81,7 +85,7 @@ def _renderables(document: Document, width: int) -> Iterator[RenderableType]:
                 if block.caption:
                     yield Text(block.caption, style="dim")
                 for places in _parts(block, width):
-                    yield _rich(block, places, _room(block, places, width))
+                    yield _rich(block, places, width)
             for line in _lines(block):
                 yield Text(line, style=_STYLES[getattr(block, "tone", "plain")])
 
@@ -141,11 +145,13 @@ def _plots(table: Table, width: int) -> tuple[str, list[str]]:
     return left + right.rjust(width - len(left)), plots
 
 
-def _rich(table: Table, places: Sequence[int], plot: int = 0) -> RichTable:
+def _rich(table: Table, places: Sequence[int], width: int) -> RichTable:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    plot = _room(table, places, width)
+    least = min(_LEAST_NAMES, width // _LEAST_SHARE)
     drawn = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for place in places:
         column, name = table.columns[place], place == table.name_column
@@ -154,7 +160,7 @@ def _rich(table: Table, places: Sequence[int], plot: int = 0) -> RichTable:
             justify="right" if column.numeric and column.heading in _RIGHT else "left",
             overflow="fold",
             no_wrap=column.heading in _RIGHT,
-            min_width=10 if name else _needed(table, place) if table.parted else None,
+            min_width=least if name else _needed(table, place) if table.parted else None,
             max_width=_needed(table, place) if table.parted and not name else None,
         )
     plots: list[str] = []
