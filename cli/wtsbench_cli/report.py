@@ -59,7 +59,7 @@ def report(
     if site is not None:
         if out is not None:
             raise typer.BadParameter("a report goes into a folder of its own, or into a site", param_hint="--site")
-        index, page = add(opened, board, site)
+        index, page = add(opened, board, site, samples=samples)
         print(f"{index}\n{page}")
         return
     files = publish(opened, board, out or Path("wtsbench-report"), samples=samples)

@@ -53,3 +53,12 @@ def test_a_folder_that_is_no_report_is_named(tmp_path: Path) -> None:
     (tmp_path / "2026-01-01-x" / "report.json").write_text("[]")
     with pytest.raises(SpecError, match="is no entry of a site"):
         published(tmp_path)
+
+
+def test_a_report_of_a_site_has_samples_where_they_are_asked_for(tmp_path: Path) -> None:
+    """As beside a report of its own: a file for each student, and none where they are not asked for any more."""
+    store = simple({"naive": 0.8, "logconf": 0.8}, items=40).folder(tmp_path / "store")
+    board = leaderboard(store, resamples=50)
+    for samples, files in ((True, 2), (False, 0)):
+        _, page = add(store, board, tmp_path / "site", samples=samples)
+        assert len([*page.parent.rglob("*_samples.jsonl")]) == files

@@ -50,13 +50,14 @@ class SiteReport:
     """By entry of a table."""
 
 
-def add(store: Store, board: Leaderboard, site: Path) -> tuple[Path, Path]:
+def add(store: Store, board: Leaderboard, site: Path, *, samples: bool = False) -> tuple[Path, Path]:
     """Publish a report into a site, and make the site's index anew.
 
     Args:
         store: where the trials are.
         board: the leaderboard.
         site: the site's folder, made where there is none.
+        samples: as of `publish`.
 
     Returns:
         The index, and the report's page.
@@ -77,7 +78,7 @@ def add(store: Store, board: Leaderboard, site: Path) -> tuple[Path, Path]:
     }
     said = json.dumps([at, board.records()], sort_keys=True, default=str)
     name = f"{at[:10] or 'empty'}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
-    made = publish(store, board, site / name)[0]
+    made = publish(store, board, site / name, samples=samples)[0]
     files = {grid: f"{anchor_of(grid)}{SUFFIX}" for grid in baselines}
     for grid, baseline in baselines.items():
         write_baseline(baseline, site / name / files[grid])
