@@ -116,7 +116,7 @@ def diff(
     from wtsbench_cli.gate import compared, print_gate
 
     result, _ = compared(path_of_baseline(name, folder), store, grid, None, None, None)
-    print_gate(result, [], json=json)
+    print_gate(result, [], json=json, title=f"Grid {result.grid} and baseline {name}")
 
 
 def _facts(baseline: Baseline) -> dict[str, object]:

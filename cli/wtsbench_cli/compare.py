@@ -56,9 +56,16 @@ def compare(
         from wtsbench.reports.sides import side
         from wtsbench_cli.gate import print_gate
 
+        options = {
+            "--task": task, "--pair": pair, "--metric": metric, "--split": split, "--submission": submission,
+            "--store": store,
+        }  # fmt: skip
+        if unused := [name for name, given in options.items() if given is not None]:
+            raise typer.BadParameter("two runs are compared whole, as A and B name them", param_hint=unused)
         first, second = map(side, names)
-        print_gate(gate(first, second, Limits(thresholds={})), [], json=json, against=names[0])
+        found = gate(first, second, Limits(thresholds={}))
+        print_gate(found, [], json=json, against=names[0], title=f"{names[1]} after {names[0]}")
         return
     grid = names[0] if names else None
-    found = api.compare(store, grid, submission=submission, task=task, pair=pair, metric=metric, split=split)
-    sys.stdout.write(comparison.json_text(found) if json else comparison.text(found))
+    pairs = api.compare(store, grid, submission=submission, task=task, pair=pair, metric=metric, split=split)
+    sys.stdout.write(comparison.json_text(pairs) if json else comparison.text(pairs))

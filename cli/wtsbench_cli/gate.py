@@ -185,14 +185,16 @@ def limits_of(store: Store, grid: str, threshold: list[str] | None, time: float 
     return Limits(thresholds=thresholds, time=time, memory=memory)
 
 
-def print_gate(found: Gate, commands: list[str], *, json: bool, against: str = "the baseline") -> None:
-    """The gate on standard output."""
+def print_gate(
+    found: Gate, commands: list[str], *, json: bool, against: str = "the baseline", title: str | None = None
+) -> None:
+    """The gate on standard output; `against` and `title` as of `outcome.document`."""
     from wtsbench.reports import outcome, text
 
     if json:
         sys.stdout.write(outcome.json_text(found))
         return
-    document = outcome.document(found, commands, against=against)
+    document = outcome.document(found, commands, against=against, title=title)
     if sys.stdout.isatty():
         sys.stdout.write(text.terminal(document, width=console().width, color=not os.environ.get("NO_COLOR")))
     else:

@@ -78,3 +78,15 @@ def test_trials_of_other_code_are_told_of_everywhere(tmp_path: Path, wtsbench: W
     assert "::warning title=incomparable" in done.stderr
     assert "run by other code" in (tmp_path / "summary.md").read_text()
     assert JUnitXml.fromfile(str(tmp_path / "junit.xml")).errors == 3
+
+
+def test_two_runs_are_compared_whole(tmp_path: Path, wtsbench: Wtsbench) -> None:
+    """They are called what they are, not a gate; an option that would choose among their entries is refused."""
+    before = stored(simple({"naive": 0.6}, seeds=SEEDS), tmp_path / "before")
+    after = stored(simple({"naive": 0.9}, seeds=SEEDS), tmp_path / "after")
+    shown = wtsbench("compare", before, after)
+    assert (shown.returncode, shown.stdout.splitlines()[0]) == (0, f"{after} after {before}"), shown.stderr
+    for option in (("--task", "colours"), ("--metric", "f1"), ("--store", before)):
+        refused = wtsbench("compare", before, after, *option)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert option[0] in refused.stderr

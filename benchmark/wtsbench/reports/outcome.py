@@ -37,7 +37,12 @@ _COLUMNS = (
 
 
 def document(
-    found: Gate, commands: Sequence[str], *, most: int | None = None, against: str = "the baseline"
+    found: Gate,
+    commands: Sequence[str],
+    *,
+    most: int | None = None,
+    against: str = "the baseline",
+    title: str | None = None,
 ) -> Document:
     """A sentence, the commands that show the evidence or accept the change, and a line an entry, worst first.
 
@@ -48,7 +53,9 @@ def document(
         commands: what to run next.
         most: lines of the table; entries beyond are counted.
         against: what it was compared with, in words.
+        title: of the comparison; by default it is the gate of its grid.
     """
+    heading = visible(title or f"Gate of grid {found.grid}")
     differing = [verdict for verdict in found.verdicts if verdict.status != "equal"]
     shown = differing[:most]
     blocks: list[Prose | Table | Listing] = [
@@ -61,9 +68,9 @@ def document(
     if commands:
         blocks.append(Listing(items=tuple(commands)))
     return Document(
-        title=f"Gate of grid {found.grid}",
+        title=heading,
         lead=(),
-        sections=(Section(title=f"Gate of grid {found.grid}", anchor="gate", blocks=tuple(blocks)),),
+        sections=(Section(title=heading, anchor="gate", blocks=tuple(blocks)),),
     )
 
 
