@@ -81,7 +81,7 @@ def test_sql_only_reads_the_published_tables(folder: Path, statement: str) -> No
 
 
 def test_a_leaderboard_in_every_form(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Typed rows, Arrow, a data frame, Markdown and what a notebook shows say the same."""
+    """Typed rows, Arrow, a data frame, Markdown and what a notebook and `print` show say the same."""
     monkeypatch.setenv("WTSBENCH_CACHE", str(tmp_path))
     board = wtsbench.leaderboard(folder)
     table, frame = board.to_arrow(), board.to_pandas()
@@ -89,14 +89,15 @@ def test_a_leaderboard_in_every_form(folder: Path, monkeypatch: pytest.MonkeyPat
     assert table["student_score"].to_pylist() == [row.student_score for row in board.rows]
     assert str(table.schema.field("seeds").type) == "list<element: int64>" or table["seeds"][0].as_py() == [0, 1, 2]
     shown = re.sub(r"<[^>]*>", "", board._repr_html_())
-    for text in (board.to_markdown(), shown):
+    for text in (board.to_markdown(), shown, str(board)):
         assert "logconf" in text
         assert f"{board.rows[0].student_score:.3f}" in text
     monkeypatch.setenv("WTSBENCH_STORE", str(folder))
     assert wtsbench.leaderboard(grid="first") == board
     pairs = wtsbench.compare(folder, metric="f1")
     assert pairs.to_pandas()["p"].tolist() == [pair.p for pair in pairs]
-    assert "better than" in pairs._repr_html_() or "not told apart" in pairs._repr_html_()
+    for text in (pairs._repr_html_(), str(pairs)):
+        assert "better than" in text or "not told apart" in text
     with pytest.raises(SpecError, match="no grid 'second'"):
         wtsbench.leaderboard(folder, "second")
 

@@ -110,7 +110,7 @@ class Store:
 
 
 class Leaderboard(rows.Leaderboard):
-    """A leaderboard: typed rows in `rows`, every comparison in `comparisons`. A notebook shows it as it is."""
+    """A leaderboard: typed rows in `rows`, every comparison in `comparisons`. A notebook and `print` show it."""
 
     def to_arrow(self) -> pa.Table:
         """One row a strategy or control and table. What has parts (`metrics`, `trials`, `failures`) is in `rows`."""
@@ -126,6 +126,11 @@ class Leaderboard(rows.Leaderboard):
 
         return render(self, "markdown", details=metrics)
 
+    def __str__(self) -> str:
+        from wtsbench.reports.renderers import render
+
+        return render(self, "plain").rstrip("\n")
+
     def _repr_html_(self) -> str:
         from wtsbench.reports.renderers import notebook
 
@@ -133,7 +138,7 @@ class Leaderboard(rows.Leaderboard):
 
 
 class Comparisons(rows.Comparisons):
-    """Strategies held against each other, a typed entry a pair in `pairs`. A notebook shows it as it is."""
+    """Strategies held against each other, a typed entry a pair in `pairs`. A notebook and `print` show it."""
 
     def to_arrow(self) -> pa.Table:
         """One row a pair."""
@@ -143,12 +148,15 @@ class Comparisons(rows.Comparisons):
         """The same as a data frame."""
         return self.to_arrow().to_pandas()
 
+    def __str__(self) -> str:
+        from wtsbench.reports.comparison import text
+
+        return text(self).rstrip("\n")
+
     def _repr_html_(self) -> str:
         from html import escape
 
-        from wtsbench.reports.comparison import text
-
-        return f"<pre>{escape(text(self))}</pre>"
+        return f"<pre>{escape(str(self))}</pre>"
 
 
 def open_store(path_or_uri: str | os.PathLike[str] | None = None) -> Store:
