@@ -127,6 +127,9 @@ def test_evaluation_results_are_a_list_of_the_hubs_form(exchange: Exchange) -> N
     for text in files.values():
         (entry,) = yaml.safe_load(text)
         assert set(entry) == {"dataset", "value", "date", "notes"}
+        (row,) = [row for row in exchange.board.rows if row.student_score == entry["value"]]
+        assert entry["dataset"]["revision"] == row.data_digest  # another grid may have other items of the task
+        assert f"grid {row.grid}" in entry["notes"]
         assert isinstance(entry["date"], str)
         assert entry["value"] in {row.student_score for row in exchange.board.rows}
 

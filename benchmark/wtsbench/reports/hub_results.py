@@ -28,9 +28,11 @@ def eval_results(board: Leaderboard, date: str | None) -> Iterator[tuple[str, st
             EvalResultEntry(
                 dataset_id=f"wtsbench/{anchor_of(row.task)}",
                 task_id=anchor_of(row.metric, row.split),
+                dataset_revision=row.data_digest,
                 value=value,
                 date=date,
-                notes=f"95% interval {low:.3f} to {high:.3f}, {_measured(row)}; weak {row.weak}",
+                notes=f"95% interval {low:.3f} to {high:.3f}, {_measured(row)}; weak {row.weak}; grid {row.grid}"
+                + (f"; scorer {row.scorer}" if row.scorer else ""),
             )
             for row in rows
             for metric, value, low, high in numbers(row)
