@@ -47,6 +47,21 @@ def test_a_site_says_what_changed_and_keeps_every_report(tmp_path: Path) -> None
     assert all((site / link).is_file() for link in links)
 
 
+def test_reports_of_one_day_are_told_apart(tmp_path: Path) -> None:
+    """Their columns have the time as well, and so has the heading of what changed."""
+    site = tmp_path / "site"
+    for hour, accuracy in ((8, 0.8), (9, 0.5)):
+        world = later(simple({"naive": accuracy}, items=40), 1)
+        for row in world.trials:
+            row["started_at"] = row["started_at"].replace(hour=hour)
+        store = world.folder(tmp_path / str(hour))
+        index, _ = add(store, leaderboard(store, resamples=50), site)
+    newest, oldest = (one.at.replace("T", " ")[:19] for one in published(site))
+    shown = text_of(index)
+    assert f"What changed since {oldest}" in shown
+    assert re.search(rf"entry {newest} {oldest} first", shown)
+
+
 def test_a_folder_that_is_no_report_is_named(tmp_path: Path) -> None:
     """A broken entry is the user's to remove; nothing is guessed."""
     (tmp_path / "2026-01-01-x").mkdir()

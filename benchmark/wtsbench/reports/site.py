@@ -119,7 +119,7 @@ def index(reports: Sequence[SiteReport], site: Path) -> Document:
     if len(reports) > 1:
         newest, before = reports[:2]
         changes = Section(
-            title=f"What changed since {before.at[:10]}",
+            title=f"What changed since {_days(reports[:2])[1]}",
             anchor="changes",
             blocks=tuple(_changes(before, newest, site)),
         )
@@ -166,12 +166,18 @@ def _listed(reports: Sequence[SiteReport]) -> Iterator[Block]:
         return
     yield Table(
         caption=f"Scores over time, newest first{f'; the last {_SHOWN} reports' if len(reports) > _SHOWN else ''}",
-        columns=(Column(heading="entry"), *(Column(heading=one.at[:10], numeric=True) for one in shown)),
+        columns=(Column(heading="entry"), *(Column(heading=day, numeric=True) for day in _days(shown))),
         lines=tuple(
             Line(cells=(TableCell(text=name), *(_score(one.scores.get(name)) for one in shown)), kind="entry")
             for name in entries
         ),
     )
+
+
+def _days(reports: Sequence[SiteReport]) -> list[str]:
+    """The days of reports, with the time where two are of one day."""
+    days = [one.at[:10] for one in reports]
+    return [f"{day} {one.at[11:19]}" if days.count(day) > 1 else day for day, one in zip(days, reports, strict=True)]
 
 
 def _score(value: float | None) -> TableCell:
