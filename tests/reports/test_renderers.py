@@ -17,8 +17,11 @@ from shutil import which
 import pytest
 
 from tests.reports.worlds import World, simple
+from wtsbench.reports.charts import curves, svg
 from wtsbench.reports.details import heading_of
+from wtsbench.reports.document import Chart, Document, Prose, Section
 from wtsbench.reports.leaderboard import leaderboard
+from wtsbench.reports.markdown import markdown
 from wtsbench.reports.renderers import RENDERERS, render
 from wtsbench.reports.rows import Leaderboard, Row
 from wtsbench.reports.wording import Notes, interval
@@ -138,6 +141,23 @@ def test_markdown_tables_are_whole(board: Leaderboard) -> None:
         for table in tables:
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     assert r"a\|b\*c \$x\$" in render(text, "markdown")
+
+
+def test_lines_of_a_chart_have_one_legend() -> None:
+    """Colour and dashes say the same, so each name stands there once."""
+    points = [{"name": name, "step": step, "value": step} for name in ("naive", "a student") for step in (1, 2)]
+    drawn = svg(curves(points, axis="loss"))
+    assert drawn.count(">a student</text>") == 1
+
+
+def test_markdown_has_no_heading_of_charts_alone() -> None:
+    """Charts are not in it, so neither is a section that holds nothing else."""
+    chart = Chart(title="t", description="d", spec={})
+    sections = (
+        Section(title="drawn", anchor="a", blocks=(chart,)),
+        Section(title="said", anchor="b", blocks=(chart, Prose(text="words"))),
+    )
+    assert markdown(Document(title="t", lead=(), sections=sections)) == "## said\n\nwords\n"
 
 
 def test_an_explanation_is_a_point_of_its_own(board: Leaderboard) -> None:

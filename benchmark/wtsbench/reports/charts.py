@@ -37,6 +37,7 @@ _CONFIG: dict[str, Any] = {
         "titleFontSize": 12,
         "labelLimit": _LABEL,
         "labelFlush": False,
+        "labelSeparation": 8,
         "titleFontWeight": "normal",
     },
     "legend": {
@@ -175,7 +176,12 @@ def curves(points: Sequence[Point], *, axis: str) -> dict[str, Any]:
         "x": {"field": "step", "type": "quantitative", "title": "training step", "axis": {"tickMinStep": 1}},
         "y": {"field": "value", "type": "quantitative", "title": axis, "scale": {"zero": False}},
         "color": _color(points, "name", None),
-        "strokeDash": {"field": "name", "type": "nominal", "title": None, "sort": _order(points, "name")},
+        "strokeDash": {
+            "field": "name",
+            "type": "nominal",
+            "title": None,
+            "scale": {"domain": _order(points, "name")},  # that of the colours, or there would be two legends
+        },
     }
     return _spec([{"mark": {"type": "line"}, "encoding": encoding}], points, height=220)
 

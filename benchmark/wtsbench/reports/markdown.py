@@ -20,6 +20,8 @@ def markdown(document: Document) -> str:
 
 
 def _section(section: Section, level: int) -> Iterator[str]:
+    if section.blocks and not section.sections and all(isinstance(block, Chart) for block in section.blocks):
+        return
     yield from (f"{'#' * level} {escaped(section.title)}", "")
     for block in section.blocks:
         if not isinstance(block, Chart):
