@@ -85,14 +85,13 @@ class Exchange:
         return "\n".join(lines) + "\n"
 
     def croissant(self, files: Mapping[str, bytes]) -> dict[str, Any]:
-        """Croissant 1.1: what the Parquet files beside it hold."""
+        """Croissant 1.1: what the Parquet files beside it hold, with no licence: whoever publishes them chooses it."""
         return {
             "@context": _CROISSANT_CONTEXT,
             "@type": "sc:Dataset",
             "conformsTo": "http://mlcommons.org/croissant/1.1",
             "name": "wtsbench-results",
             "description": "Rows of a weak-to-strong leaderboard: scores, intervals, PGR, seeds and trials.",
-            "license": "https://creativecommons.org/publicdomain/zero/1.0/",
             "url": "https://arxiv.org/abs/2410.12621",
             "version": __version__,
             "citeAs": "See CITATION.cff beside this file.",
