@@ -52,6 +52,20 @@ def test_training_and_predicting(role: Role, changes: dict[str, Any], expected: 
     assert operations(spec_of(role, **changes)) == pytest.approx(expected + PREDICTED)
 
 
+def test_embeddings_are_looked_up() -> None:
+    """A classifier's tokens are multiplied by its layers alone, 12 L H^2 weights; who writes multiplies by all."""
+    minilm = ModelRef(name="minilm", kind="hub", id="o/n", revision="r", parameters=22_700_000)
+    layers, everything = 12 * 6 * 384**2, 22_713_216
+    large, small = operations(spec_of(Role.CEILING)), operations(spec_of(Role.CEILING, model=minilm))
+    assert small == pytest.approx(large * layers / 1e9)
+    settings = GenerationSettings(samples=5, samples_transfer=2, samples_validation=1, max_new_tokens=10)
+    large, small = (
+        operations(spec_of(Role.CEILING, form="generation", generation=settings, model=model))
+        for model in (LARGE, minilm)
+    )
+    assert small == pytest.approx(large * everything / 1e9)
+
+
 def test_asking_and_writing() -> None:
     """An untrained model reads an item once for each answer; texts are learned, written and judged."""
     asked = StrategyCall(name="prior", parameters={"answers": {"a": "x", "b": "y", "c": "z"}})
