@@ -119,6 +119,16 @@ def test_a_grid_is_the_same_in_every_form(name: str) -> None:
     assert given_grid(grid.model_dump(mode="json", by_alias=True, exclude_unset=True)).grid == grid
 
 
+def test_a_plan_is_shown_in_a_few_lines(tmp_path: Path) -> None:
+    """How many trials, and why the first twenty would run."""
+    plan = wtsbench.plan({**TINY, "seeds": [*range(10)]}, store=tmp_path / "store", sandbox="process")
+    assert repr(plan) == f"<plan of {plan.total} trials: 0 stored, {plan.total} to run>"
+    first, *lines, last = str(plan).splitlines()
+    assert first.startswith(f"{plan.total} trials: 0 stored, {plan.total} to run; ")
+    assert (len(lines), last) == (20, f"  and {plan.total - 20} more")
+    assert lines[0].endswith("seed 0: never run")
+
+
 def test_faults_of_a_dict_name_their_keys() -> None:
     """As in a file: every fault, with the path of its key and the nearest valid name."""
     wrong = {**TINY, "strategies": ["naiv"], "sed": [1]}

@@ -25,9 +25,9 @@ from wtsbench.models.memory import Shape, shape_of
 from wtsbench.spec.trial import TRAIN_SPLIT, Role, Split, TrialSpec
 
 RATES = {"core": 5e10, "GPU": 4e13}
-"""Operations a second of one device: of a core in float32, about half of its matrix products at best (6e10 were measured
-of an AMD EPYC that finetuned an encoder of 23 million weights on short texts); of a GPU in
-bfloat16, an eighth of what an A100 is sold with, as batches of short texts are small."""
+"""Operations a second of one device: of a core in float32, about half of its matrix products at best (6e10 were
+measured of an AMD EPYC that finetuned an encoder of 23 million weights on short texts); of a GPU in bfloat16, an eighth
+of what an A100 is sold with, as batches of short texts are small."""
 STEP = 0.03
 """Seconds that an optimisation step on a GPU takes at least, whatever is computed."""
 OVERHEAD = {"core": 1.0, "GPU": 15.0}

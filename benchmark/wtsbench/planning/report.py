@@ -35,11 +35,25 @@ class PlannedTrial:
     """Why it has to run; empty for stored ones."""
 
 
-@dataclass(frozen=True, kw_only=True)
+_SHOWN = 20
+"""Trials that a plan's text names."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PlanReport:
     """Every trial of a plan, parents first."""
 
     trials: tuple[PlannedTrial, ...]
+
+    def __repr__(self) -> str:
+        return f"<plan of {self.total} trials: {self.stored} stored, {self.to_run} to run>"
+
+    def __str__(self) -> str:
+        missing = [trial for trial in self.trials if trial.state != "stored"]
+        lines = [f"{self.total} trials: {self.stored} stored, {self.to_run} to run; {self.shared} shared by cells"]
+        lines += [f"  {title(trial.spec)}: {trial.reason}" for trial in missing[:_SHOWN]]
+        more = len(missing) - _SHOWN
+        return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)
 
     @property
     def total(self) -> int:
