@@ -36,9 +36,8 @@ def classify(outcome: Outcome, result: TrialResult | None, *, begun: bool = Fals
     if outcome.cancelled:
         return _failure(FailureClass.CANCELLED, "stopped by the user", outcome)
     if outcome.timed_out:
-        return _failure(
-            FailureClass.TIMEOUT, f"ran past its time limit, {outcome.seconds:.0f} s after its start", outcome
-        )
+        message = f"ran past its time limit (resources.time of the grid), {outcome.seconds:.0f} s after its start"
+        return _failure(FailureClass.TIMEOUT, message, outcome)
     if outcome.oom_killed:
         return _failure(
             FailureClass.OUT_OF_MEMORY, "killed for memory: at its limit, or the node had none left", outcome
