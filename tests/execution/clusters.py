@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -177,7 +178,8 @@ class Cluster:
             text=True,
             check=True,
         )
-        return int(asked.stdout)
+        (number,) = re.findall(r"^\d+$", asked.stdout, re.MULTILINE)  # Ray may tell of a node that is dead
+        return int(number)
 
 
 _GROWING = """

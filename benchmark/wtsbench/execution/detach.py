@@ -90,7 +90,8 @@ def jobs_of(address: str) -> Iterator[JobSubmissionClient]:
     with settled(address):
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray").setLevel(logging.WARNING)  # else it tells of each file that it uploads
+        for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):  # or they tell of each file that is uploaded
+            logging.getLogger(name).setLevel(logging.WARNING)
         try:
             client = JobSubmissionClient(address)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
