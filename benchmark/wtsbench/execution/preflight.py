@@ -129,7 +129,7 @@ def bare_question(store: str, sandbox: Sandbox, resources: Resources, *, image: 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate:
+class LateCheck:
     """What a worker looks at before its first trial, on a node that joined after the others had been asked."""
 
     question: Question

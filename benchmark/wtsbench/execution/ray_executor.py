@@ -22,7 +22,7 @@ from wtsbench.execution.fitting import fitting, misfit
 from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.known import done_trials
 from wtsbench.execution.node_answers import Question
-from wtsbench.execution.preflight import Gate, Survey, admitted, this_machine
+from wtsbench.execution.preflight import LateCheck, Survey, admitted, this_machine
 from wtsbench.execution.progress import share_of
 from wtsbench.execution.ray_access import settled
 from wtsbench.execution.ray_health import Health, end_with_parent
@@ -85,8 +85,8 @@ class RayExecutor:
                 survey = admitted(question, resources)
                 self._leave_out(survey)
                 asked = frozenset(node.id for node in survey.nodes)
-            self._gate: Any = (
-                None if question is None else ray.put(Gate(question=question, here=this_machine(), asked=asked))
+            self._late_check: Any = (
+                None if question is None else ray.put(LateCheck(question=question, here=this_machine(), asked=asked))
             )
             self._connection = connection.pop_all()
 
@@ -139,7 +139,7 @@ class RayExecutor:
             selector[_NODE_LABEL] = f"!in({','.join(sorted(self._aside))})"
         if selector:
             options["label_selector"] = selector
-        self._tasks[self._task.options(**options).remote(job, self._gate)] = job
+        self._tasks[self._task.options(**options).remote(job, self._late_check)] = job
 
     def wait(self, timeout: float) -> list[Receipt]:
         """Receipts of the tasks that ended; a lost worker is a failure of class `infrastructure`.
@@ -238,11 +238,11 @@ def _connect(address: str | None) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _supervise(job: Job, gate: Gate | None) -> Receipt:
+def _supervise(job: Job, check: LateCheck | None) -> Receipt:
     """The Ray task. Results go to the store, only a small receipt comes back."""
     _end_with_raylet()
     node = ray.get_runtime_context().get_node_id()
-    refused = None if gate is None else _refusal(gate, job)
+    refused = None if check is None else _refusal(check, job)
     if refused is not None:
         return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, refused=refused, node=node)
     gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
@@ -250,11 +250,11 @@ def _supervise(job: Job, gate: Gate | None) -> Receipt:
     return dataclasses.replace(receipt, node=node)
 
 
-def _refusal(gate: Gate, job: Job) -> str | None:
+def _refusal(check: LateCheck, job: Job) -> str | None:
     """Why this node runs none of these trials; one that was found good is not looked at again by this worker."""
     if _looked.is_set():
         return None
-    refused = gate.refusal(job.resources)
+    refused = check.refusal(job.resources)
     if refused is None:
         _looked.set()
     return refused
