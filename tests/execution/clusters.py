@@ -7,7 +7,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,18 +16,13 @@ from pathlib import Path
 
 import psutil
 
+from tests.ports import free_port
 from wtsbench.settings import cache_folder
 
 VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
 _HEAD_ID = "f" * 51 + "00000"
 """By which Ray's provider of nodes for tests knows the head."""
 _START = "import sys; from ray.scripts.scripts import main; sys.argv[0] = 'ray'; main()"
-
-
-def free_port() -> int:
-    """A port of this machine that nobody has at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 class Cluster:

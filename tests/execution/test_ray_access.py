@@ -18,6 +18,7 @@ import pytest
 
 from tests.cli.conftest import GRID
 from tests.end_to_end.conftest import Bench
+from tests.ports import free_port
 from wtsbench.errors import ClusterError, ExitCode
 from wtsbench.execution import ray_access
 from wtsbench.execution.ray_access import token_for
@@ -37,8 +38,7 @@ def _environment(home: Path, **variables: str) -> dict[str, str]:
 @contextmanager
 def _cluster(home: Path) -> Iterator[str]:
     """The address of a cluster that `ray start --head` starts for a user with this home."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as place:  # paths of sockets are short
         command = f"ray start --head --block --disable-usage-stats --num-cpus=2 --port={port} --temp-dir={place}"
         process = subprocess.Popen(
