@@ -188,7 +188,10 @@ def test_submit_leaves_out_the_wrong_nodes(lab: Lab) -> None:
 
 
 def test_a_node_that_joins_later_is_asked_too(lab: Lab) -> None:
-    """By its own worker, before its first trial: it is left out, no attempt is begun on it, and the run goes on."""
+    """By its own worker, before its first trial: it is left out, no attempt is begun on it, and the run goes on.
+
+    One whose wtsbench is another one, and cannot even read what a trial is, is left out too.
+    """
     grid = GRID.replace("name: small", "name: later").replace("seeds: [0]", "seeds: [2, 3, 4, 5]")
     (lab.folder / "later.yaml").write_text(grid)
     store = open_store(str(lab.folder / "store"))
@@ -200,15 +203,19 @@ def test_a_node_that_joins_later_is_asked_too(lab: Lab) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.5)
     lab.cluster.add("later", within=apart("later"), cpus=2, PYTHONPATH=other_library(lab, "later"))
+    none = lab.path_with("none", "wtsbench/__init__.py", '__version__ = "0.0.1"\n')
+    lab.cluster.add("none", within=apart("none"), cpus=2, PYTHONPATH=none)
     out, errors = process.communicate(timeout=300)
-    lab.cluster.kill("later")
+    for name in ("later", "none"):
+        lab.cluster.kill(name)
     lab.cluster.wait(3)
     assert process.returncode == 0, out + errors
     assert re.search(r"node \w+ gets no trials: later: other libraries: peft 0.1", out), out
+    assert re.search(r"node \w+ gets no trials: none: its wtsbench cannot be used: ModuleNotFoundError", out), out
     trials = store.trials()
     assert trials.num_rows == before + 12
     assert set(trials["status"].to_pylist()) == {"done"}
-    assert "later" not in trials["host"].to_pylist()
+    assert not {"later", "none"} & set(trials["host"].to_pylist())
 
 
 def test_submit_refuses_where_no_node_fits(lab: Lab) -> None:

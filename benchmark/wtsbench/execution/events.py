@@ -85,7 +85,7 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class Blocked:
-    """A trial does not run because one that it waits for failed."""
+    """A trial does not run because one that it waits for failed or was cancelled."""
 
     trial: TrialSpec
 

@@ -6,10 +6,11 @@ import contextlib
 import dataclasses
 import logging
 import math
+import pickle
 import signal
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -75,7 +76,7 @@ class RayExecutor:
         self._aside: set[str] = set()
         with contextlib.ExitStack() as connection:
             connection.enter_context(connected(address))
-            self._task = ray.remote(max_retries=0, max_calls=0)(_supervise)
+            self._task = ray.remote(max_retries=0, max_calls=0)(_task())
             self._health = None if (address or "").startswith("ray://") else Health.here(local=address is None)
             if not autoscale:
                 self._check_fits()
@@ -85,9 +86,8 @@ class RayExecutor:
                 survey = admitted(question, resources)
                 self._leave_out(survey)
                 asked = frozenset(node.id for node in survey.nodes)
-            self._late_check: Any = (
-                None if question is None else ray.put(LateCheck(question=question, here=this_machine(), asked=asked))
-            )
+            check = None if question is None else LateCheck(question=question, here=this_machine(), asked=asked)
+            self._late_check = ray.put(pickle.dumps(check))
             self._connection = connection.pop_all()
 
     def _leave_out(self, survey: Survey) -> None:
@@ -139,7 +139,7 @@ class RayExecutor:
             selector[_NODE_LABEL] = f"!in({','.join(sorted(self._aside))})"
         if selector:
             options["label_selector"] = selector
-        self._tasks[self._task.options(**options).remote(job, self._late_check)] = job
+        self._tasks[self._task.options(**options).remote(pickle.dumps(job), self._late_check)] = job
 
     def wait(self, timeout: float) -> list[Receipt]:
         """Receipts of the tasks that ended; a lost worker is a failure of class `infrastructure`.
@@ -158,8 +158,11 @@ class RayExecutor:
 
     def _receipt(self, reference: Any, job: Job) -> Receipt:
         try:
-            receipt: Receipt = ray.get(reference)
-            return receipt
+            came = ray.get(reference)
+            if isinstance(came, Receipt):
+                return came
+            node, why = came
+            return _refused(job, why, node)
         except ray.exceptions.TaskCancelledError:
             return _ended_without_receipt(job, FailureClass.CANCELLED, "stopped by the user")
         except ray.exceptions.RayTaskError as error:
@@ -238,16 +241,50 @@ def _connect(address: str | None) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _supervise(job: Job, check: LateCheck | None) -> Receipt:
-    """The Ray task. Results go to the store, only a small receipt comes back."""
+def _task() -> Callable[[bytes, bytes], Receipt | tuple[str, str]]:
+    """The Ray task. Results go to the store, only a small receipt comes back.
+
+    Ray sends the code of an inner function along, and leaves bytes as they are: so a node that joins the cluster with
+    another wtsbench, or none, can say so. It answers with its id and what is wrong.
+    """
+
+    def run(job: bytes, check: bytes) -> Receipt | tuple[str, str]:
+        import pickle
+        import platform
+
+        import ray
+
+        try:
+            from wtsbench.execution.ray_executor import run_on_node
+
+            given = pickle.loads(job), pickle.loads(check)  # noqa: S301  # as Ray would
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with an installation
+            fault = f"{platform.node()}: its wtsbench cannot be used: {type(error).__name__}: {error}"
+            return ray.get_runtime_context().get_node_id(), fault
+        return run_on_node(*given)
+
+    return run
+
+
+def run_on_node(job: Job, check: LateCheck | None) -> Receipt:
+    """Run a job in this worker of Ray.
+
+    Args:
+        job: to be run.
+        check: of this node, if it joined after the others had been asked.
+    """
     _end_with_raylet()
     node = ray.get_runtime_context().get_node_id()
     refused = None if check is None else _refusal(check, job)
     if refused is not None:
-        return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, refused=refused, node=node)
+        return _refused(job, refused, node)
     gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
     receipt = supervise(dataclasses.replace(job, gpu_ids=gpu_ids), threading.Event())
     return dataclasses.replace(receipt, node=node)
+
+
+def _refused(job: Job, why: str, node: str) -> Receipt:
+    return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, refused=why, node=node)
 
 
 def _refusal(check: LateCheck, job: Job) -> str | None:

@@ -133,8 +133,8 @@ class RunRecord:
                 last,
                 state="cancelled" if summary.cancelled else "failed" if summary.exit_code else "done",
                 done=summary.done,
-                failed=summary.failed + summary.blocked,
-                waiting=summary.cancelled,
+                failed=summary.failed,
+                waiting=summary.cancelled + summary.blocked,
             )
         with suppress(StoreError):
             self._store.report_run(last)

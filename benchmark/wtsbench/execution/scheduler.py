@@ -76,9 +76,8 @@ class Counts:
 
     done: int
     failed: int
-    """With those that are not run because of them."""
     waiting: int
-    """With those that another run attempts."""
+    """With those that another run attempts, and those that are not run because a parent failed."""
     running: int
 
 
@@ -134,7 +133,7 @@ class Summary:
     blocked: int = 0
     """Not run because a parent failed."""
     cancelled: int = 0
-    """Not run, or stopped, because somebody asked for that."""
+    """Not run, or stopped, because somebody asked for that; with those that wait for them."""
     failures: tuple[tuple[str, Failure], ...] = ()
     seconds: float = 0.0
     """From the first trial's start to the last one's end."""
@@ -276,8 +275,8 @@ class _Run:
     def _counts(self) -> Counts:
         return Counts(
             done=self._done,
-            failed=len(self._failures) + len(self._blocked),
-            waiting=len(self._waiting) + len(self._held),
+            failed=len(self._failures),
+            waiting=len(self._waiting) + len(self._held) + len(self._blocked),
             running=len(self._running),
         )
 
@@ -372,7 +371,7 @@ class _Run:
             self._wait_again(key)
         else:
             self._failures[key] = failure
-            self._block_children(key)
+            self._block_children(key, self._blocked)
 
     def _refused(self, receipt: Receipt, why: str) -> None:
         """Leave out a node that joined the cluster later, and run its trial elsewhere.
@@ -403,15 +402,16 @@ class _Run:
         """Somebody asked for the end of this trial alone."""
         self._cancelled.add(key)
         self._tell(Cancelled(trial=self._jobs[key].spec, attempt=attempt))
-        self._block_children(key)
+        self._block_children(key, self._cancelled)
 
-    def _block_children(self, key: str) -> None:
+    def _block_children(self, key: str, counted: set[str]) -> None:
+        """Run nothing that waits for this trial, and count it among `counted`."""
         for child in self._children[key]:
             if child in self._waiting:
                 self._waiting.remove(child)
-                self._blocked.add(child)
+                counted.add(child)
                 self._tell(Blocked(trial=self._jobs[child].spec))
-                self._block_children(child)
+                self._block_children(child, counted)
 
     def _judge_node(self, receipt: Receipt) -> None:
         """Set a node aside that fails trials again and again: each would otherwise use up its retries there."""
