@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,7 +75,7 @@ def _record(session: Session, store: str) -> dict[str, Any]:
         "stored": report.stored,
         "to_run": report.to_run,
         "data": [account_record(account) for account in accounts(session)],
-        "estimate": asdict(session.work),
+        "estimate": session.estimate.record(),
         "warnings": [text for _, text in warnings(session)],
         "trials": [
             {
@@ -105,7 +104,7 @@ def _show(session: Session, store: str, *, verbose: bool) -> None:
     )
     print(f"store {store}, sandbox {session.sandbox_name}")
     if report.to_run:
-        print(f"time: {session.work}")
+        print(f"time: {session.estimate}")
     for subject, text in warnings(session):
         print(f"{subject}: {text}")
     print()

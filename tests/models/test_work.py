@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.planning.grids import plan_of
-from wtsbench.models.work import OVERHEAD, RATES, STEP, Size, work
+from wtsbench.models import work
+from wtsbench.models.work import OVERHEAD, RATES, STEP, Size
 from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import ModelRef, Role, Split, TrialSpec
@@ -32,7 +33,9 @@ def spec_of(role: Role, **changes: Any) -> TrialSpec:
 
 def operations(spec: TrialSpec) -> float:
     """Of one trial."""
-    return work([spec], {spec.data_digest: SIZES}, gpus=0).operations
+    counted = work.operations(spec, SIZES)
+    assert counted is not None
+    return counted
 
 
 PREDICTED = 2e9 * (200 * 20 + 10 * 20 + 50 * 64)
@@ -82,22 +85,9 @@ def test_asking_and_writing() -> None:
 def test_seconds() -> None:
     """Operations at the device's rate and a trial's overhead; on a GPU a step takes its time however small it is."""
     ceiling = spec_of(Role.CEILING)
-    plain = work([ceiling, ceiling], {ceiling.data_digest: SIZES}, gpus=0)
-    assert plain.seconds == pytest.approx(2 * OVERHEAD["core"] + plain.operations / RATES["core"])
+    expected = OVERHEAD["core"] + operations(ceiling) / RATES["core"]
+    assert work.seconds(ceiling, SIZES, gpus=0) == pytest.approx(expected)
     small = ceiling.model_copy(update={"model": LARGE.model_copy(update={"parameters": 10})})
-    found = work([small], {small.data_digest: SIZES}, gpus=0.5)
-    assert found.device == "GPU"
-    assert found.seconds == pytest.approx(OVERHEAD["GPU"] + STEP * 2 * 13)
-    assert str(work([ceiling] * 700, {ceiling.data_digest: SIZES}, gpus=1)).startswith(
-        "about 3.2 hours of one GPU, an estimate"
-    )
-
-
-def test_what_is_not_counted_is_said() -> None:
-    """Trials of models whose size nobody knows, and labels from elsewhere, which cost nothing here."""
-    ceiling = spec_of(Role.CEILING)
+    assert work.seconds(small, SIZES, gpus=0.5) == pytest.approx(OVERHEAD["GPU"] + STEP * 2 * 13)
     other = ceiling.model_copy(update={"model": LARGE.model_copy(update={"parameters": None})})
-    labels = ceiling.model_copy(update={"model": LARGE.model_copy(update={"kind": "labels"})})
-    found = work([ceiling, other, labels], {ceiling.data_digest: SIZES}, gpus=0)
-    assert (found.trials, found.unknown) == (1, ("unheard-of",))
-    assert str(found).endswith("; without those of unheard-of")
+    assert work.seconds(other, SIZES, gpus=0) is None

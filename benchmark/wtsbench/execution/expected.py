@@ -1,50 +1,111 @@
-"""About how long trials take: as the store's trials of the same kind took, else by their operations (`models.work`)."""
+"""About how long a grid's trials take: as trials like them took in the store, else by their operations (`models.work`).
+
+Trials are alike if they differ in their seeds and parents alone: same items, model, settings and strategy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from wtsbench.models.work import Size, expected_seconds
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wtsbench.models import work
+from wtsbench.models.work import Size
 from wtsbench.spec.trial import Split, TrialSpec
 from wtsbench.store.client import Store
-from wtsbench.strategies import registry
 
-_COLUMNS = ["status", "task", "role", "model", "strategy", "duration_s"]
+WITHIN = 2.0
+"""A trial that nothing like it was measured of takes from the estimate's half to its double, as a rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """About how long trials take, one after the other."""
+
+    seconds: Mapping[str, float]
+    """Of each, by trial id; none where nothing is known."""
+    low: float
+    """Seconds of all that are counted, if each is as quick as the quickest like it ..."""
+    high: float
+    """... and as slow as the slowest."""
+    measured: int
+    """Trials that some like them in the store tell of."""
+    unknown: tuple[str, ...]
+    """Models whose size nothing here knows; their trials are not counted."""
+    device: str
+    """`core` or `GPU`: what each runs on."""
+
+    def __str__(self) -> str:
+        computed = len(self.seconds) - self.measured
+        by = [f"{self.measured:,} as long as those like them in the store took"] if self.measured else []
+        by += [f"{computed:,} by their operations, half to twice"] if computed else []
+        low, high = _in_words(self.low), _in_words(self.high)
+        took = f"about {low}" if low == high else f"{low} to {high}"
+        text = f"{took} of one {self.device}, one trial after the other: {'; '.join(by) or 'nothing is known'}"
+        return text + (f"; without those of {', '.join(self.unknown)}" if self.unknown else "")
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values, seconds together."""
+        known = {"trials": len(self.seconds), "seconds": sum(self.seconds.values()), "low": self.low, "high": self.high}
+        return {**known, "measured": self.measured, "unknown": list(self.unknown), "device": self.device}
 
 
 def expected(
-    store: Store, specs: Sequence[TrialSpec], sizes: Mapping[str, Mapping[Split, Size]], *, gpus: float
-) -> dict[str, float]:
-    """Seconds by trial id, for the order in which trials are started; none where nothing is known.
+    store: Store | None, specs: Iterable[TrialSpec], sizes: Mapping[str, Mapping[Split, Size]], *, gpus: float
+) -> Estimate:
+    """About how long trials take.
 
     Args:
-        store: with trials that ran before.
-        specs: the trials.
+        store: with trials that ran before; None if there is none yet.
+        specs: the trials. Those whose predictions come from elsewhere take no time.
         sizes: how much there is of every split of each data set, by digest.
-        gpus: of one trial.
+        gpus: of one trial; a part of one counts as a whole one, which trials then share.
     """
-    history = _means(store.trials(tasks=sorted({spec.task for spec in specs}), columns=_COLUMNS).to_pylist())
-    seconds = expected_seconds(specs, sizes, gpus=gpus)
+    specs = [spec for spec in specs if spec.model.trained]
+    history = {} if store is None else _history(store, specs)
+    seconds: dict[str, float] = {}
+    low = high = 0.0
+    measured, unknown = 0, dict[str, None]()
     for spec in specs:
-        strategy = None if spec.strategy is None else registry.short_label(spec.strategy)
-        for kind in _kinds(spec.task, spec.role.value, spec.model.name, strategy):
-            if kind in history:
-                seconds[spec.trial_id] = history[kind]
-                break
-    return seconds
+        took = history.get(_kind(spec.model_dump(mode="json")), []) if history else []
+        computed = None if took else work.seconds(spec, sizes[spec.data_digest], gpus=gpus)
+        if took:
+            measured += 1
+            least, seconds[spec.trial_id], most = min(took), sum(took) / len(took), max(took)
+        elif computed is not None:
+            least, seconds[spec.trial_id], most = computed / WITHIN, computed, computed * WITHIN
+        else:
+            unknown[spec.model.name] = None
+            continue
+        low, high = low + least, high + most
+    return Estimate(
+        seconds=seconds, low=low, high=high, measured=measured, unknown=tuple(unknown), device="GPU" if gpus else "core"
+    )
 
 
-def _means(rows: Iterable[Mapping[str, object]]) -> dict[Hashable, float]:
-    taken: dict[Hashable, list[float]] = {}
-    for row in rows:
-        seconds = row["duration_s"]
-        if row["status"] == "done" and isinstance(seconds, float):
-            for kind in _kinds(row["task"], row["role"], row["model"], row["strategy"]):
-                taken.setdefault(kind, []).append(seconds)
-    return {kind: sum(seconds) / len(seconds) for kind, seconds in taken.items()}
+def _history(store: Store, specs: Iterable[TrialSpec]) -> dict[str, list[float]]:
+    """Seconds that trials on the same items took, by what they were."""
+    tasks, digests = sorted({spec.task for spec in specs}), sorted({spec.data_digest for spec in specs})
+    rows = store.trials(tasks=tasks, columns=["status", "data_digest", "spec", "duration_s"])
+    same = pc.and_(pc.equal(rows["status"], "done"), pc.is_in(rows["data_digest"], pa.array(digests, pa.string())))
+    found: dict[str, list[float]] = {}
+    for row in rows.filter(same).to_pylist():
+        if row["duration_s"] is not None:
+            found.setdefault(_kind(json.loads(row["spec"])), []).append(row["duration_s"])
+    return found
 
 
-def _kinds(*about: object) -> Iterator[Hashable]:
-    """Groups of trials that take about as long, the narrowest first."""
-    yield about
-    yield about[:3]
+def _kind(spec: Mapping[str, Any]) -> str:
+    """All of a specification but its seeds, its parents, whose it is, and the code and libraries that run it."""
+    other = ("seed", "data_seed", "parents", "grid", "environment")
+    return json.dumps({name: value for name, value in spec.items() if name not in other}, sort_keys=True)
+
+
+def _in_words(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:.2g} hours" if hours >= 1 else f"{math.ceil(seconds / 60)} min"

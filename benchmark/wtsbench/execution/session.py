@@ -14,7 +14,7 @@ from wtsbench.contract.operations import RunReport
 from wtsbench.data import Dataset
 from wtsbench.errors import ModelError, NoStore, SpecError
 from wtsbench.execution.events import Done, Listener, Preparing
-from wtsbench.execution.expected import expected
+from wtsbench.execution.expected import Estimate, expected
 from wtsbench.execution.external import require_labels
 from wtsbench.execution.in_process import InProcessExecutor
 from wtsbench.execution.job import Job
@@ -27,7 +27,7 @@ from wtsbench.execution.supervise import sweep, tidy_up
 from wtsbench.images.extras import require_packages
 from wtsbench.models import external
 from wtsbench.models.fetch import fetch
-from wtsbench.models.work import Size, Work, work
+from wtsbench.models.work import Size
 from wtsbench.planning.check import GridSource, given_grid
 from wtsbench.planning.plan import Plan, make_plan
 from wtsbench.planning.report import PlannedTrial, PlanReport, compare
@@ -88,13 +88,20 @@ class Session:
         return self.sandbox.name
 
     @property
-    def work(self) -> Work:
+    def estimate(self) -> Estimate:
         """About how long the trials take that are to run."""
-        missing = (trial.spec for trial in self.report.trials if trial.state != "stored")
-        return work(missing, self.sizes, gpus=self.grid.resources.gpus)
+        return self.estimate_of(trial.spec for trial in self.report.trials if trial.state != "stored")
+
+    def estimate_of(self, specs: Iterable[TrialSpec]) -> Estimate:
+        """About how long these of its trials take."""
+        try:
+            store = open_store(self.options.store)
+        except NoStore:
+            store = None
+        return expected(store, specs, self._sizes, gpus=self.grid.resources.gpus)
 
     @property
-    def sizes(self) -> Mapping[str, Mapping[Split, Size]]:
+    def _sizes(self) -> Mapping[str, Mapping[Split, Size]]:
         """How much there is of every split of each data set, by digest."""
         return {
             digest: {split: Size(items=data.size(split), characters=data.characters(split)) for split in Split}
@@ -187,7 +194,7 @@ def _run(
     """Run the trials that the store lacks."""
     specs = [trial.spec for trial in missing]
     jobs = _jobs(session, missing, run)
-    seconds = expected(open_store(session.options.store), specs, session.sizes, gpus=session.grid.resources.gpus)
+    seconds = session.estimate_of(specs).seconds
     if len(seconds) == len(specs):
         summary = replace(summary, expected_seconds=sum(seconds.values()))
     try:

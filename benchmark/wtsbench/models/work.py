@@ -1,4 +1,4 @@
-"""About how long a grid's trials take. An estimate, from the sizes of models and data and the training settings.
+"""About how long a trial takes, from the sizes of its model and data and its training settings alone.
 
 Operations of a trial, with P weights that every token is multiplied by, and tokens taken as a quarter of the
 characters, at most `max_length` an item:
@@ -18,7 +18,7 @@ as one that trains once, and no time is in it for fetching models or waiting for
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wtsbench.models.memory import Shape, shape_of
@@ -50,77 +50,37 @@ class Size:
         return self.items * min(longest, math.ceil(self.characters / self.items / _CHARACTERS)) if self.items else 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What trials take, one after the other, on one device."""
-
-    trials: int
-    """Those that are counted."""
-    unknown: tuple[str, ...]
-    """Models whose size nothing here knows; their trials are not counted."""
-    operations: float
-    seconds: float
-    device: str
-    """`core` or `GPU`."""
-
-    def __str__(self) -> str:
-        hours = self.seconds / 3600
-        took = f"{hours:.2g} hours" if hours >= 1 else f"{math.ceil(self.seconds / 60)} min"
-        said = (
-            f"about {took} of one {self.device}, an estimate: {self.operations:.1e} operations at "
-            f"{RATES[self.device]:.0e} a second, one trial after the other"
-        )
-        return said + (f"; without those of {', '.join(self.unknown)}" if self.unknown else "")
+def operations(spec: TrialSpec, sizes: Mapping[Split, Size]) -> float | None:
+    """Of a trial; None if the size of its model is not known."""
+    counted = _counted(spec, sizes)
+    return None if counted is None else counted[0]
 
 
-def work(trials: Iterable[TrialSpec], sizes: Mapping[str, Mapping[Split, Size]], *, gpus: float) -> Work:
-    """What trials take.
+def seconds(spec: TrialSpec, sizes: Mapping[Split, Size], *, gpus: float) -> float | None:
+    """About how long a trial takes.
 
     Args:
-        trials: those to run.
-        sizes: of every split of each data set, by digest.
-        gpus: of one trial; a part of one counts as a whole one, which trials then share.
+        spec: the trial.
+        sizes: of every split of its data set.
+        gpus: that it has; a part of one counts as a whole one.
+
+    Returns:
+        None if the size of its model is not known.
     """
-    device = _device(gpus)
-    operations = seconds = 0.0
-    counted, unknown = 0, dict[str, None]()
-    for spec in trials:
-        if not spec.model.trained:
-            continue
-        taken = _taken(spec, sizes[spec.data_digest], device)
-        if taken is None:
-            unknown[spec.model.name] = None
-            continue
-        operations += taken[0]
-        seconds += taken[1]
-        counted += 1
-    return Work(trials=counted, unknown=tuple(unknown), operations=operations, seconds=seconds, device=device)
+    counted = _counted(spec, sizes)
+    if counted is None:
+        return None
+    done, steps = counted
+    if gpus > 0:
+        return OVERHEAD["GPU"] + max(done / RATES["GPU"], STEP * steps)
+    return OVERHEAD["core"] + done / RATES["core"]
 
 
-def expected_seconds(
-    trials: Iterable[TrialSpec], sizes: Mapping[str, Mapping[Split, Size]], *, gpus: float
-) -> dict[str, float]:
-    """About how long each trial takes, by id; none for a model of unknown size. Arguments as of `work`."""
-    seconds: dict[str, float] = {}
-    for spec in trials:
-        taken = _taken(spec, sizes[spec.data_digest], _device(gpus)) if spec.model.trained else None
-        if taken is not None:
-            seconds[spec.trial_id] = taken[1]
-    return seconds
-
-
-def _device(gpus: float) -> str:
-    return "GPU" if gpus > 0 else "core"
-
-
-def _taken(spec: TrialSpec, sizes: Mapping[Split, Size], device: str) -> tuple[float, float] | None:
-    """Operations and seconds of a trial; None if the size of its model is not known."""
+def _counted(spec: TrialSpec, sizes: Mapping[Split, Size]) -> tuple[float, float] | None:
+    """Operations and optimisation steps of a trial."""
     shape = shape_of(spec.model)
     weights = spec.model.parameters if shape is None else _multiplied(shape, predicts_tokens=_predicts_tokens(spec))
-    if weights is None:
-        return None
-    done, steps = _operations(spec, sizes, weights)
-    return done, OVERHEAD[device] + max(done / RATES[device], STEP * steps if device == "GPU" else 0.0)
+    return None if weights is None else _operations(spec, sizes, weights)
 
 
 def _predicts_tokens(spec: TrialSpec) -> bool:
