@@ -98,6 +98,16 @@ def test_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.exit_code is ExitCode.USAGE
 
 
+def test_a_message_names_no_more_faults_than_a_screen_shows(tmp_path: Path) -> None:
+    """A thousand wrong numbers are one mistake; all of them are counted, and `faults` has each."""
+    path = write(tmp_path, "name: g\nseeds: [" + ", ".join(["x"] * 60) + "]\n")
+    with pytest.raises(SpecFaults) as caught:
+        load(path, Grid)
+    first, *lines = str(caught.value).splitlines()
+    assert (len(caught.value.faults), len(lines)) == (number := int(first.split()[0]), 51)
+    assert lines[-1].strip() == f"and {number - 50} more"
+
+
 def test_single_fault_is_the_message(tmp_path: Path) -> None:
     """One fault needs no heading."""
     path = write(tmp_path, "name: g\ntasks: [t]\npairs: [{weak: a, strong: b}]\nstrategis: [naive]\n")

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from wtsbench.errors import SpecError
 from wtsbench.visible import visible
 
+MOST_LINES = 50
+"""Faults that a message names; a list of thousands of wrong numbers would push everything else off the screen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
@@ -42,8 +45,9 @@ class SpecFaults(SpecError):
         ordered = sorted(dict.fromkeys(faults), key=lambda fault: (fault.file, fault.line or 0, fault.column or 0))
         assert ordered, "a report of faults names at least one"
         self.faults = tuple(ordered)
-        lines = [str(fault) for fault in ordered]
-        super().__init__(lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} faults", *lines]))
+        lines = [str(fault) for fault in ordered[:MOST_LINES]]
+        more = [f"and {len(ordered) - MOST_LINES:,} more"] if len(ordered) > MOST_LINES else []
+        super().__init__(lines[0] if len(ordered) == 1 else "\n  ".join([f"{len(ordered):,} faults", *lines, *more]))
 
     def __reduce__(self) -> tuple[object, ...]:
         return SpecFaults, (self.faults,)
