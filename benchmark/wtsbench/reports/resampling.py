@@ -1,8 +1,8 @@
 """Drawing items again: what every trial would score on other items.
 
 **Repeatability.** Draws are seeded by what is compared (the digest of the data and the number of items), never by time
-or order. Sums of features that are whole numbers below 2^24 are exact in float32, whatever BLAS adds
-them; all other features are summed in float64, whose last digits are far below those that reports show.
+or order. Sums of whole numbers that stay below 2^24 are exact in float32, in whatever order BLAS adds them; all other
+features are summed in float64, whose last digits are far below those that reports show.
 
 Shapes: B resamples, N items, K seeds, T trials, F features of a metric.
 """
@@ -71,20 +71,22 @@ class Resampler:
             blocks: what to sum and compute.
             groups: [N] the group of each item, counted from 0; by default each item is its own.
         """
-        flat = [self._flat(block.features, groups) for block in blocks]
+        columns = _Columns(self.items)
         found: list[list[Scores]] = []
-        for block, (matrix, shape) in zip(blocks, flat, strict=True):
+        numbers = []
+        for block in blocks:
+            matrix, shape = self._flat(block.features, groups)
             sums = matrix.sum(axis=0, dtype=np.float64).reshape(shape)
             found.append([(value(sums), np.empty((self.resamples, shape[0]))) for value in block.values])
-        kinds = sorted({matrix.dtype.name for matrix, _ in flat})
-        summed = [_distinct(matrix) for matrix, _ in flat]
+            numbers.append((columns.add(matrix), shape))
+        matrices, position = columns.stacked()
         start = 0
         for drawn in self._draws():
             chunk = len(drawn)
-            counts = {kind: drawn.astype(kind) for kind in kinds}
-            for block, (matrix, places), (_, shape), results in zip(blocks, summed, flat, found, strict=True):
-                sums = (counts[matrix.dtype.name] @ matrix).astype(np.float64)
-                sums = (sums if places is None else sums[:, places]).reshape(chunk, *shape)
+            summed = [drawn.astype(matrix.dtype) @ matrix for matrix in matrices]
+            every = np.concatenate(summed, axis=1, dtype=np.float64)
+            for block, (number, shape), results in zip(blocks, numbers, found, strict=True):
+                sums = every[:, position[number]].reshape(chunk, *shape)
                 for value, (full, resampled) in zip(block.values, results, strict=True):
                     made = value(sums)
                     resampled[start : start + chunk] = np.where(np.isnan(made), full, made)
@@ -146,21 +148,35 @@ def group_counts(truth: Integers, groups: Integers, classes: int) -> Integers:
     return np.array([np.unique(groups[truth == each]).size for each in range(classes)], dtype=np.int64)
 
 
-def _distinct(matrix: Features) -> tuple[Features, NDArray[np.intp] | None]:
-    """The different columns of features [N, M] whose sums are exact, and which of them each of the M is.
+class _Columns:
+    """The different columns [N] of some features: what is the same for all trials, as the truth is, is summed once."""
 
-    What is the same for all trials, such as the truth, is summed once so. Sums that are not exact may depend on what is
-    summed beside them, so those features stay as they are.
-    """
-    if matrix.dtype != np.float32:
-        return matrix, None
-    numbers: dict[bytes, int] = {}
-    columns = np.ascontiguousarray(matrix.T)
-    places = np.array([numbers.setdefault(column.tobytes(), len(numbers)) for column in columns], dtype=np.intp)
-    if len(numbers) == len(places):
-        return matrix, None
-    _, first = np.unique(places, return_index=True)
-    return np.ascontiguousarray(matrix[:, first]), places
+    def __init__(self, items: int) -> None:
+        self._items = items
+        self._numbers: dict[bytes, int] = {}
+        self._columns: list[Features] = []
+
+    def add(self, matrix: Features) -> NDArray[np.intp]:
+        """The number of each column of a matrix [N, M], [M]."""
+        return np.array([self._number(column) for column in np.ascontiguousarray(matrix.T)], dtype=np.intp)
+
+    def _number(self, column: Features) -> int:
+        if column.dtype != np.float32 and np.array_equal(column, np.rint(column)):
+            whole = column.astype(np.int64)
+            column = column.astype(np.float32) if _exact(whole, self._items) else column
+        content = column.tobytes()
+        if content not in self._numbers:
+            self._numbers[content] = len(self._columns)
+            self._columns.append(column)
+        return self._numbers[content]
+
+    def stacked(self) -> tuple[list[NDArray[np.floating]], NDArray[np.intp]]:
+        """Matrices [N, M] of a type each, and where in a row of both the column of each number is."""
+        kinds = [np.dtype(np.float32), np.dtype(np.float64)]
+        sorted_by = [[number for number, column in enumerate(self._columns) if column.dtype == kind] for kind in kinds]
+        position = np.empty(len(self._columns), dtype=np.intp)
+        position[[number for some in sorted_by for number in some]] = np.arange(len(self._columns))
+        return [np.stack([self._columns[number] for number in some], axis=1) for some in sorted_by if some], position
 
 
 def _summed(features: Features, groups: Integers) -> Features:
