@@ -115,6 +115,7 @@ def run(
             image=None,
             resources=Resources(),
             run="r",
+            baselines=plan.baselines().get(key, {}),
         )
         for key, spec in plan.trials.items()
     }
@@ -184,7 +185,10 @@ def test_stop_cancels_what_waits_and_what_runs() -> None:
 
 
 def test_longest_chain_first() -> None:
-    """Of what may start, the trial comes first whose own time and that of what waits for it is longest."""
+    """Of what may start, the trial comes first whose own time and that of what waits for it is longest.
+
+    A ceiling counts as long as the students that are compared with it.
+    """
     plan = plan_of(strategies=["naive"])
     seconds = {key: float(number % 7 + 1) for number, key in enumerate(sorted(plan.trials))}
     children: dict[str, list[str]] = {key: [] for key in plan.trials}
@@ -195,13 +199,26 @@ def test_longest_chain_first() -> None:
     def chain(key: str) -> float:
         return seconds[key] + max((chain(child) for child in children[key]), default=0.0)
 
+    def urgency(key: str) -> float:
+        return max(chain(key), *(chain(cell.student_trial) for cell in plan.cells if cell.ceiling_trial == key), 0.0)
+
     script = Script(lambda job, attempt: None, slots=1)
     run(plan, script, Retry(), seconds=seconds)
     done: set[str] = set()
     for key in script.started:
         ready = [each for each, spec in plan.trials.items() if each not in done and done.issuperset(spec.parents)]
-        assert chain(key) == max(map(chain, ready))
+        assert urgency(key) == max(map(urgency, ready))
         done.add(key)
+
+
+def test_ceilings_run_with_the_students_that_are_compared_with_them() -> None:
+    """A student takes longer than its ceiling, for it predicts more; still no student is left without a ceiling."""
+    plan = plan_of(tasks=["t1"], seeds=[0, 1, 2], strategies=["naive"])
+    seconds = {cell.student_trial: 2.0 for cell in plan.cells}
+    script = Script(lambda job, attempt: None)
+    run(plan, script, Retry(), seconds=seconds)
+    place = {key: number for number, key in enumerate(script.started)}
+    assert all(place[cell.ceiling_trial] < place[cell.student_trial] for cell in plan.cells)
 
 
 def test_a_trial_that_another_run_attempts() -> None:

@@ -180,7 +180,10 @@ def run_jobs(
 
 
 def _urgency(jobs: Mapping[str, Job], seconds: Mapping[str, float]) -> dict[str, float]:
-    """Seconds from the start of each trial to the end of the longest chain of trials that wait for it."""
+    """Seconds from the start of each trial to the end of the longest chain of trials that wait for it.
+
+    A ceiling is as urgent as the students that are compared with it: no table has a row of them before it is done.
+    """
     children: dict[str, list[str]] = {key: [] for key in jobs}
     waits = dict.fromkeys(jobs, 0)
     for key, job in jobs.items():
@@ -196,6 +199,10 @@ def _urgency(jobs: Mapping[str, Job], seconds: Mapping[str, float]) -> dict[str,
     urgency: dict[str, float] = {}
     for key in reversed(order):
         urgency[key] = seconds.get(key, 1.0) + max((urgency[child] for child in children[key]), default=0.0)
+    for key, job in jobs.items():
+        for baseline in job.baselines.values():
+            if baseline in urgency:
+                urgency[baseline] = max(urgency[baseline], urgency[key])
     return urgency
 
 
