@@ -59,7 +59,7 @@ class QuietView:
                     "starts trials again" if event.to is None else f"waits: run {event.to} has a higher priority"
                 )
             case SetAside():
-                self.remark(f"node {event.node[:12]} gets no more trials: it failed {event.failures} in a row")
+                self.remark(f"node {event.node} gets no more trials: it failed {event.failures} in a row")
             case Planned():
                 session = event.session
                 self.grid = session.grid.name

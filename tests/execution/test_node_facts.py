@@ -82,7 +82,7 @@ def test_a_node_judges_itself_by_who_asked(tmp_path: Path) -> None:
     assert refusal(node, question, here) is None
     refused = refusal(node, question.model_copy(update={"environment": "process:other"}), here)
     assert refused is not None
-    assert refused.startswith("here: other libraries")
+    assert refused.startswith("other libraries")
     elsewhere = replace(here, installation=here.installation.model_copy(update={"wtsbench": "0.0.1"}))
     assert "and 0.0.1 here" in str(refusal(node, question, elsewhere))
 

@@ -336,7 +336,7 @@ def test_a_node_that_joined_and_cannot_run_the_trials() -> None:
 
     script = Script(lambda job, attempt: None)
     script.node, script.refuses, script.last = "new", {"new"}, True
-    with pytest.raises(ClusterError, match="no node is left for these trials: other libraries"):
+    with pytest.raises(ClusterError, match="no node is left for these trials: new: other libraries"):
         run(plan, script, Retry())
 
 

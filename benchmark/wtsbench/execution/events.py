@@ -32,6 +32,7 @@ class LeftOut:
     """A node of the cluster gets no trials, because it would fail them; it was asked before its first one."""
 
     node: str
+    """Its name."""
     why: str
 
 
@@ -111,6 +112,7 @@ class SetAside:
     """A node of the cluster has failed trials again and again, and gets no more of them."""
 
     node: str
+    """Its name."""
     failures: int
 
 

@@ -62,4 +62,6 @@ class Receipt:
     refused: str | None = None
     """Why the node runs none of these trials; then nothing was begun."""
     node: str | None = None
-    """Where the executor ran it, if it has several nodes."""
+    """Id of the node that it ran on, if the executor has several."""
+    host: str | None = None
+    """Name of that node, for people."""

@@ -157,7 +157,7 @@ def refusal(node: Node, question: Question, here: Here) -> str | None:
     said = _told(node, _Answer(said=_probe()(question.model_dump(mode="json"))))
     unclocked = replace(said, clock=None)  # the asking machine's clock is not known here
     faults = [fault for fault in faults_of([unclocked], question, here) if fault.state == "fail"]
-    return f"{node.name}: {'; '.join(fault.found for fault in faults)}" if faults else None
+    return "; ".join(fault.found for fault in faults) or None
 
 
 def admitted(question: Question, resources: Resources) -> Survey:

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import math
 import pickle
+import platform
 import signal
 import threading
 import time
@@ -161,8 +162,8 @@ class RayExecutor:
             came = ray.get(reference)
             if isinstance(came, Receipt):
                 return came
-            node, why = came
-            return _refused(job, why, node)
+            node, host, why = came
+            return _refused(job, why, node, host)
         except ray.exceptions.TaskCancelledError:
             return _ended_without_receipt(job, FailureClass.CANCELLED, "stopped by the user")
         except ray.exceptions.RayTaskError as error:
@@ -241,14 +242,14 @@ def _connect(address: str | None) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _task() -> Callable[[bytes, bytes], Receipt | tuple[str, str]]:
+def _task() -> Callable[[bytes, bytes], Receipt | tuple[str, str, str]]:
     """The Ray task. Results go to the store, only a small receipt comes back.
 
     Ray sends the code of an inner function along, and leaves bytes as they are: so a node that joins the cluster with
-    another wtsbench, or none, can say so. It answers with its id and what is wrong.
+    another wtsbench, or none, can say so. It answers with its id, its name and what is wrong.
     """
 
-    def run(job: bytes, check: bytes) -> Receipt | tuple[str, str]:
+    def run(job: bytes, check: bytes) -> Receipt | tuple[str, str, str]:
         import pickle
         import platform
 
@@ -259,8 +260,8 @@ def _task() -> Callable[[bytes, bytes], Receipt | tuple[str, str]]:
 
             given = pickle.loads(job), pickle.loads(check)  # noqa: S301  # as Ray would
         except Exception as error:  # noqa: BLE001  # whatever is wrong with an installation
-            fault = f"{platform.node()}: its wtsbench cannot be used: {type(error).__name__}: {error}"
-            return ray.get_runtime_context().get_node_id(), fault
+            fault = f"its wtsbench cannot be used: {type(error).__name__}: {error}"
+            return ray.get_runtime_context().get_node_id(), platform.node(), fault
         return run_on_node(*given)
 
     return run
@@ -274,17 +275,17 @@ def run_on_node(job: Job, check: LateCheck | None) -> Receipt:
         check: of this node, if it joined after the others had been asked.
     """
     _end_with_raylet()
-    node = ray.get_runtime_context().get_node_id()
+    node, host = ray.get_runtime_context().get_node_id(), platform.node()
     refused = None if check is None else _refusal(check, job)
     if refused is not None:
-        return _refused(job, refused, node)
+        return _refused(job, refused, node, host)
     gpu_ids = tuple(str(gpu) for gpu in ray.get_gpu_ids())
     receipt = supervise(dataclasses.replace(job, gpu_ids=gpu_ids), threading.Event())
-    return dataclasses.replace(receipt, node=node)
+    return dataclasses.replace(receipt, node=node, host=host)
 
 
-def _refused(job: Job, why: str, node: str) -> Receipt:
-    return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, refused=why, node=node)
+def _refused(job: Job, why: str, node: str, host: str) -> Receipt:
+    return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, refused=why, node=node, host=host)
 
 
 def _refusal(check: LateCheck, job: Job) -> str | None:

@@ -387,11 +387,13 @@ class _Run:
             ClusterError: there is no other node.
         """
         node = receipt.node or ""
+        name = receipt.host or node
         if node not in self._refusing:
             self._refusing.add(node)
-            self._tell(LeftOut(node=node, why=why))
+            self._tell(LeftOut(node=name, why=why))
             if not self._executor.avoid(node):
-                raise ClusterError(f"no node is left for these trials: {why}", remedy="`wtsbench doctor --ray ADDRESS`")
+                fault = f"no node is left for these trials: {name}: {why}"
+                raise ClusterError(fault, remedy="see what is wrong there: wtsbench doctor --ray ADDRESS.")
         if self._stopping:
             self._cancelled.add(receipt.trial_id)
         else:
@@ -431,4 +433,4 @@ class _Run:
             node.failures += 1
             if node.failures >= BAD_NODE and not node.aside and self._executor.avoid(receipt.node):
                 node.aside = True
-                self._tell(SetAside(node=receipt.node, failures=node.failures))
+                self._tell(SetAside(node=receipt.host or receipt.node, failures=node.failures))
