@@ -36,7 +36,7 @@ def test_as_trials_like_them_took(tmp_path: Path) -> None:
     assert (len(found.seconds), found.measured) == (3, 3)
     assert (found.low, found.high) == pytest.approx((sum(map(min, took.values())), sum(map(max, took.values()))))
     assert sum(found.seconds.values()) == pytest.approx(sum(map(sum, took.values())) / 2)
-    assert str(found).endswith("of one core, one trial after the other: 3 as long as those like them in the store took")
+    assert str(found).endswith("of one core, one trial after the other: 3 by how long trials like them took here")
 
     other = estimate(training={"epochs": 3}, seeds=[0, 1])
     assert (other.measured, len(other.seconds)) == (0, 6)

@@ -42,7 +42,7 @@ class Estimate:
 
     def __str__(self) -> str:
         computed = len(self.seconds) - self.measured
-        by = [f"{self.measured:,} as long as those like them in the store took"] if self.measured else []
+        by = [f"{self.measured:,} by how long trials like them took here"] if self.measured else []
         by += [f"{computed:,} by their operations, half to twice"] if computed else []
         low, high = _in_words(self.low), _in_words(self.high)
         took = f"about {low}" if low == high else f"{low} to {high}"
