@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,27 @@ def test_other_code_image_or_hardware_is_named(
     told = set(_reasons(dict.fromkeys(specs, record), specs, _planned_here(specs, here)))
     assert (said is None and not told) or any(str(said) in each for each in told), told
     assert len(told) == (said is not None)
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        ("Abacus 9, 1, 100\nAbacus 9, 1, 100", None),
+        ("Abacus 8, 1, 100", "it ran on Abacus 9; this machine has Abacus 8"),
+        ("", "it ran on Abacus 9; this machine has no GPU"),
+    ],
+)
+def test_another_gpu_is_named(listed: str, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the driver lists here, of which any may be the one."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' '{listed}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    code = {**provenance(), "git_dirty": False}
+    monkeypatch.setattr("wtsbench.execution.reproduction.provenance", lambda: code)
+    specs = session().plan.trials
+    record = {**code, "device": "cuda", "device_name": "Abacus 9"}
+    assert list(_reasons(dict.fromkeys(specs, record), specs, specs)) == [said] * (len(specs) if said else 0)
 
 
 def test_a_trial_runs_under_its_own_id_only_where_all_is_equal() -> None:

@@ -43,7 +43,7 @@ def facts(question: Question) -> Facts:
 
     lacks: list[Lack] = []
     sandbox = _Sandbox(question, lacks)
-    gpus, driver_cuda = _gpus() if question.thorough or question.gpus else ((), None)
+    gpus, driver_cuda = listed_gpus() if question.thorough or question.gpus else ((), None)
     torch, torch_cuda = _torch()
     store = None
     with _noting("store", lacks):
@@ -214,7 +214,7 @@ def _disk(folder: Path) -> Disk:
     )
 
 
-def _gpus() -> tuple[tuple[Gpu, ...], str | None]:
+def listed_gpus() -> tuple[tuple[Gpu, ...], str | None]:
     """The GPUs that the driver lists, and the newest CUDA that it serves. Takes no memory on them."""
     listed = _said("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits")
     rows = [[field.strip() for field in line.split(",")] for line in listed.splitlines()]

@@ -17,6 +17,7 @@ from wtsbench.data import Dataset
 from wtsbench.errors import SpecError, StoreError, UserError
 from wtsbench.execution.environment import environment_of
 from wtsbench.execution.judging import ScorerPlace, scorer_at
+from wtsbench.execution.node_facts import listed_gpus
 from wtsbench.execution.session import Options, Session
 from wtsbench.planning.plan import Plan
 from wtsbench.planning.report import PlannedTrial, PlanReport
@@ -233,7 +234,9 @@ def _reasons(
     records: Mapping[str, Mapping[str, Any]], specs: Mapping[str, TrialSpec], here: Mapping[str, TrialSpec]
 ) -> Iterator[str]:
     """Why the same numbers cannot be expected, each in words."""
-    code, processor = provenance(), cpu_name()
+    code, processors = provenance(), [cpu_name()]
+    on_gpus = any(record["device"] not in (None, "cpu") for record in records.values())
+    gpus = sorted({gpu.name for gpu in listed_gpus()[0]}) if on_gpus else []
     for trial_id, record in records.items():
         was, now = specs[trial_id], here[trial_id]
         yield from _other_code(record, code)
@@ -245,8 +248,8 @@ def _reasons(
             yield f"strategy {was.strategy.name} is another version here"
         if was.strategy is not None and registry.package_of(was.strategy.name) != was.strategy_package:
             yield f"strategy {was.strategy.name} came from {was.strategy_package}, which is not what is installed here"
-        if record["device"] == "cpu" and record["device_name"] not in (None, processor):
-            yield f"it ran on {record['device_name']}; this machine has {processor}"
+        if record["device_name"] not in (None, *(devices := processors if record["device"] == "cpu" else gpus)):
+            yield f"it ran on {record['device_name']}; this machine has {', '.join(devices) or 'no GPU'}"
 
 
 def _other_code(record: Mapping[str, Any], code: Mapping[str, str | bool | None]) -> Iterator[str]:
