@@ -293,7 +293,7 @@ class Quantity:
         """Half the width of an interval that holds the truth in 1 - level at least (Banerjee 1960)."""
         rest = max(self.worth - 1, 1)
         a, v, freedom = self.shared(family)
-        of_seeds = 0.0 if freedom == 0 else stats.t.isf(level / 2, freedom) ** 2 * a
+        of_seeds = 0.0 if freedom == 0 or a == 0 else stats.t.isf(level / 2, freedom) ** 2 * a
         return math.sqrt(of_seeds + stats.t.isf(level / 2, rest) ** 2 * (v - a))
 
     def times(self) -> float:
@@ -378,6 +378,32 @@ def tests_of(leads: Sequence[Lead]) -> list[tuple[float, float | None]]:
     ]
 
 
+def run_of(cell: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Data seed, where the grid draws its training items several times, and seed."""
+    return (*([cell["data_seed"]] if cell.get("data_seed") is not None else []), int(cell["seed"]))
+
+
+def draw_said(cell: Mapping[str, Any]) -> str:
+    """` of data seed 1`; nothing where there is one draw alone."""
+    return f" of data seed {cell['data_seed']}" if cell.get("data_seed") is not None else ""
+
+
+def times_of(runs: Collection[tuple[Any, ...]]) -> int:
+    """How often something was measured: in so many draws of the training items, or by so many seeds of the one."""
+    return len({run[0] for run in runs})
+
+
+def drawn_in(runs: Collection[tuple[Any, ...]]) -> list[int]:
+    """The draws of the training items; none where there is the one alone."""
+    return sorted({run[0] for run in runs if len(run) > 1})
+
+
+def commonest(store: Store, digest: str) -> int | None:
+    """The commonest class of a data set's `weak_train`, the lower one of equals; None for generation."""
+    lessons = Counter(item["label"] for item in store.items(digest).to_pylist() if item["split"] == "weak_train")
+    return min(lessons, key=lambda label: (-lessons[label], label), default=None)
+
+
 def by_trial(rows: pa.Table) -> dict[str, list[dict[str, Any]]]:
     """Stored rows, by their trial's id."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -396,11 +422,12 @@ class Table:
         self.generative = about["form"] == "generation"
         every = store.items(digest).to_pylist()
         items = [item for item in every if item["split"] == split]
-        lessons = Counter(item["label"] for item in every if item["split"] == "weak_train")
-        self.commonest = min(lessons, key=lambda label: (-lessons[label], label), default=None)
+        self.commonest = [commonest(store, each) for each in sorted({cell["data_digest"] for cell in cells})]
+        """The commonest class of the lessons, of each draw of them."""
         self.items = sorted(items, key=lambda item: str(item["item_id"]))
         named = sorted({cell[f"{role}_trial"] for cell in cells for role in ("weak", "ceiling", "student")})
-        done = {row["trial_id"] for row in store.trials(named).to_pylist() if row["status"] == "done"}
+        ended = {row["trial_id"]: row for row in store.trials(named).to_pylist() if row["status"] == "done"}
+        done = {*ended}
         if self.generative:
             scored = store.scores(named, splits=[split])
             done &= set(scored.filter(pc.equal(scored["scorer"], scorer))["trial_id"].to_pylist())
@@ -410,6 +437,7 @@ class Table:
         for point in curves:
             if point["step"] is not None:
                 self.points[point["trial_id"]].append((point["step"], point["value"]))
+        self.late = {trial: json.loads(ended[trial]["measurements"]).get("late_fall") for trial in self.done}
         self.balance = json.loads(about["report"]).get("balance")
         self.settings = json.loads(about["settings"] or "{}")
         self.scores: dict[tuple[str, ...], dict[str, Score]] = {}
@@ -480,9 +508,13 @@ class Table:
         both = name in SHARED
         keys = [(cell["weak_trial"], cell[f"{role}_trial"]) if both else (cell[f"{role}_trial"],) for cell in cells]
         found = [self._known[key, name] for key in keys]
-        return Quantity(
-            np.array([full for full, _ in found]),
-            np.stack([drawn for _, drawn in found], axis=1),
+        runs = [run_of(cell) for cell in cells]
+        draws = drawn_in(runs)
+        apart = [[place for place, run in enumerate(runs) if run[0] == draw] for draw in draws]
+        apart = apart or [[place] for place in range(len(runs))]
+        return Quantity(  # each draw is the mean of its seeds
+            np.array([np.mean([found[place][0] for place in some]) for some in apart]),
+            np.stack([np.mean([found[place][1] for place in some], axis=0) for some in apart], axis=1),
             self.groups,
             min(self.worth(name), self.groups),
         )
@@ -527,11 +559,11 @@ class Table:
         return same("weak") or same("ceiling")
 
     def finished(self, cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Cells of which weak, ceiling and student are done, by seed."""
+        """Cells of which weak, ceiling and student are done, by draw and seed."""
         done = set(self.done)
         return sorted(
             (c for c in cells if all(c[f"{role}_trial"] in done for role in ("weak", "ceiling", "student"))),
-            key=lambda cell: int(cell["seed"]),
+            key=run_of,
         )
 
 
@@ -558,11 +590,13 @@ def check_row(
     """Every number of a row, whose grid has been submitted under these numbers."""
     where = f"{row['grid']}/{row['task']}/{row['split']}/{row['weak']}:{row['strong']}/{row['strategy']}"
     done = table.finished(cells)
+    runs = [run_of(cell) for cell in done]
     facts = {
-        "seeds": [cell["seed"] for cell in done],
+        "seeds": sorted({cell["seed"] for cell in done}),
+        "data_seeds": drawn_in(runs),
         "seeds_done": len(done),
         "seeds_total": len(cells),
-        "few_seeds": len(done) < 3,
+        "few_seeds": times_of(runs) < 3,
         "rarest_class": None if table.generative else min(table.class_groups),
         "statistics": STATISTICS,
         "submission": submissions[-1],
@@ -592,11 +626,11 @@ def check_trivial(
     """What the commonest class of the lessons scores, and which models name one class alone."""
     if row["trivial"]:
         truth = np.array([item["label"] for item in table.items])
-        named = np.tile(np.eye(len(table.labels))[table.commonest], (len(truth), 1))
-        found = classifier(truth, named, table.labels)[row["metric"]](np.ones((1, len(truth))))[0]
-        findings.hold("trivial classifiers", where, row["trivial"]["majority"], found)
+        named = [np.tile(np.eye(len(table.labels))[each], (len(truth), 1)) for each in table.commonest]
+        found = [classifier(truth, each, table.labels)[row["metric"]](np.ones((1, len(truth))))[0] for each in named]
+        findings.hold("trivial classifiers", where, row["trivial"]["majority"], np.mean(found))
     alone = [
-        f"{role} seed {cell['seed']} ({table.labels[int(made[0])]})"
+        f"{role} seed {cell['seed']}{draw_said(cell)} ({table.labels[int(made[0])]})"
         for cell in done
         for role in ("weak", "ceiling", "student")
         if (made := table.classes[cell[f"{role}_trial"]]).min() == made.max()
@@ -607,22 +641,44 @@ def check_trivial(
 def check_converged(
     findings: Findings, row: dict[str, Any], table: Table, done: Sequence[dict[str, Any]], where: str
 ) -> None:
-    """Whose loss still fell in the last fifth of the steps, out of the curves of trials that were trained once."""
+    """Whose loss still fell in the last fifth of the steps, by what trials measured and out of their curves.
+
+    The model that predicts is the one of the last fit, so that fit alone tells whether training had ended: where a
+    trial fits again from the beginning, the loss jumps up between two fits, and a share of the whole curve's fall is
+    one of no training. Where the last fit begins the store does not say, so a curve agrees if it has the measured share
+    from some point on.
+    """
     found = {}
     for role in ("weak", "student", "ceiling"):
         shares = []
         for trial in {cell[f"{role}_trial"] for cell in done}:
-            losses = np.array([loss for _, loss in sorted(table.points[trial])])
-            size = len(losses)
-            if size >= 10:
-                start, late = losses[: size // 10].mean(), losses[size - size // 5 :].mean()
-                middle = losses[size - 2 * (size // 5) : size - size // 5].mean()
-                shares += [(middle - late) / (start - late)] if start > late else []
-        if len(shares) >= 3 and stats.ttest_1samp(shares, 0.05, alternative="greater").pvalue < 0.01:
+            if (told := table.late[trial]) is not None:
+                losses = np.array([loss for _, loss in sorted(table.points[trial])])
+                known = [late_of(losses[start:]) for start in range(len(losses))]
+                nearest = min(
+                    (share for share in known if share is not None), key=lambda share: abs(share - told), default=None
+                )
+                findings.hold("late falls", f"{where} {trial[:12]}", told, nearest)
+                shares.append(told)
+        if len(shares) >= 3 and np.ptp(shares) > 0:
+            unsure = stats.ttest_1samp(shares, 0.05, alternative="greater").pvalue >= 0.01
+        else:
+            unsure = len(shares) < 3 or shares[0] <= 0.05
+        if not unsure:
             found[role] = float(np.mean(shares))
     findings.equal("facts", f"{where} unconverged", {*row["unconverged"]}, {*found})
     for role in row["unconverged"].keys() & found:
-        findings.hold("facts", where, row["unconverged"][role], found[role])
+        findings.hold("facts", where, row["unconverged"][role], found[role], 6e-5)
+
+
+def late_of(losses: Array) -> float | None:
+    """Share of a loss's fall, from its first tenth to its last fifth, that came between the last two fifths."""
+    size = len(losses)
+    if size < 10:
+        return None
+    start, late = losses[: size // 10].mean(), losses[size - size // 5 :].mean()
+    middle = losses[size - 2 * (size // 5) : size - size // 5].mean()
+    return float((middle - late) / (start - late)) if start > late else None
 
 
 def check_scores(
@@ -641,23 +697,25 @@ def check_scores(
             (row[f"{role}_low"], row[f"{role}_high"]),
             quantity.interval(*bounds),
         )
-        distinct = len({cell[f"{role}_trial"] for cell in done}) == len(done) > 1
-        findings.hold(
-            "deviations over seeds", where, row[f"{role}_sd"], np.std(quantity.full, ddof=1) if distinct else None
-        )
+        apart_from_others = len({cell[f"{role}_trial"] for cell in done}) == len(done) and len(quantity.full) > 1
+        deviation = np.std(quantity.full, ddof=1) if apart_from_others else None
+        findings.hold("deviations over seeds", where, row[f"{role}_sd"], deviation)
     gap, gain = ceiling.less(weak), student.less(weak)
     for told, one, quantity in (("gap", ceiling, gap), ("gain", student, gain)):
         findings.hold("gaps and gains", f"{where} {told}", row[told], quantity.value)
         ends = (row[f"{told}_low"], row[f"{told}_high"])
         near(findings, "intervals", f"{where} {told}", ends, apart(one, weak, *bounds))
-    tests = tests_of([table.lead((done, "ceiling"), (done, "weak"), name)])[0] if len(done) >= 3 else (None, None)
+    enough = len(gap.full) >= 3
+    tests = tests_of([table.lead((done, "ceiling"), (done, "weak"), name)])[0] if enough else (None, None)
     for label, found in zip(("gap_p", "gap_strict_p"), tests, strict=True):
         check_p(findings, f"{where} {label}", row[label], found)
     error, freedom = gain.spread()
     size = gain.cautious(0.05) + stats.t.ppf(0.8, freedom) * error
     findings.hold("detectable gains", where, row["detectable"], size, NOISE, max(size, 1e-5))
     findings.hold("noise", where, row["noise_sd"], noise)
-    findings.hold("noise", where, row["noise_floor"], None if noise is None else noise * math.sqrt(2 / len(done)))
+    sizes = Counter(run_of(cell)[0] for cell in done)  # every draw counts alike, however many seeds it has
+    floor = None if noise is None else noise * math.sqrt(2 * sum(1 / size for size in sizes.values())) / len(sizes)
+    findings.hold("noise", where, row["noise_floor"], floor)
     check_pgr(findings, row, gain, gap, apart(ceiling, weak, *bounds), table.repeats(done, name), where)
     for role in ("student", "weak", "ceiling"):
         told_metrics = row["metrics" if role == "student" else f"{role}_metrics"]
@@ -726,7 +784,7 @@ def check_gains(findings: Findings, rows: Sequence[dict[str, Any]], entries: Map
     leads: dict[str, Lead] = {}
     for row in rows:
         done = table.finished(entries[row["strategy"]])
-        if row["kind"] == "strategy" and len(done) >= 3 and row["gain"] is not None:
+        if row["kind"] == "strategy" and times_of([*map(run_of, done)]) >= 3 and row["gain"] is not None:
             leads[row["strategy"]] = table.lead((done, "student"), (done, "weak"), row["metric"])
     found = dict(zip(leads, tests_of([*leads.values()]), strict=True))
     told = {row["strategy"]: both_p(row, "gain_p", "gain_strict_p") for row in rows if row["strategy"] in found}
@@ -780,10 +838,10 @@ def check_pairs(
             verdict = "tie" if largest > 0.05 or not excluded else "better" if better else "worse"
             if abs(largest - 0.05) > 1e-5:
                 findings.equal("verdicts", where, pair["verdict"], verdict)
-    done = {label: tuple(cell["seed"] for cell in table.finished(entries[label])) for label in strategies}
+    done = {label: tuple(run_of(cell) for cell in table.finished(entries[label])) for label in strategies}
     most = max(map(len, done.values()), default=0)
-    sizes = Counter(seeds for seeds in done.values() if len(seeds) == most >= 3)
-    shared = [seeds for seeds, count in sizes.items() if count == max(sizes.values())]
+    sizes = Counter(runs for runs in done.values() if len(runs) == most and times_of(runs) >= 3)
+    shared = [runs for runs, count in sizes.items() if count == max(sizes.values())]
     ranked = [label for label in strategies if len(shared) == 1 and done[label] == shared[0] and label not in silent]
     for pair in pairs:
         if pair["verdict"] in ("better", "worse") and pair["first"] in ranked and pair["second"] in ranked:
@@ -795,14 +853,15 @@ def check_pair(findings: Findings, pair: dict[str, Any], entries: Mapping[str, A
     """The numbers of one comparison, but for its p-values; what is compared, where there is a test."""
     where = f"{pair['grid']}/{pair['task']}/{pair['split']}/{pair['first']} against {pair['second']}"
     sides = [table.finished(entries[pair[side]]) for side in ("first", "second")]
-    common = sorted({cell["seed"] for cell in sides[0]} & {cell["seed"] for cell in sides[1]})
-    findings.equal("facts", f"{where} seeds", pair["seeds"], common)
-    findings.equal("facts", f"{where} few seeds", pair["few_seeds"], len(common) < 3)
+    common = {*map(run_of, sides[0])} & {*map(run_of, sides[1])}
+    findings.equal("facts", f"{where} seeds", pair["seeds"], sorted({run[-1] for run in common}))
+    findings.equal("facts", f"{where} draws", pair["data_seeds"], drawn_in(common))
+    findings.equal("facts", f"{where} few seeds", pair["few_seeds"], times_of(common) < 3)
     findings.equal("facts", f"{where} statistics", pair["statistics"], STATISTICS)
-    if len(common) < 3:
+    if times_of(common) < 3:
         findings.equal("reasons for NA", where, (pair["p"], bool(pair["reason"])), (None, True))
         return None
-    done = [[cell for cell in cells if cell["seed"] in common] for cells in sides]
+    done = [[cell for cell in cells if run_of(cell) in common] for cells in sides]
     one, two = (table.quantity(cells, "student", pair["metric"]) for cells in done)
     findings.hold("differences", where, pair["difference"], one.less(two).value)
     findings.equal("numbers left unchecked", where, numbers_in(pair) - CHECKED_OF_PAIRS, set())
@@ -819,10 +878,13 @@ def check_pair(findings: Findings, pair: dict[str, Any], entries: Mapping[str, A
 
 
 def noise_of(table: Table, entries: Mapping[str, Sequence[dict[str, Any]]], metric: str) -> float | None:
-    """Standard deviation over seeds, pooled over weak, ceiling and every entry."""
-    done = [cell for cells in entries.values() for cell in table.finished(cells)]
-    sets = {frozenset(cell[f"{role}_trial"] for cell in done) for role in ("weak", "ceiling")}
-    sets |= {frozenset(cell["student_trial"] for cell in table.finished(cells)) for cells in entries.values()}
+    """Standard deviation over seeds, pooled over weak, ceiling and every entry, and over the draws of each."""
+    alike: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for label, cells in entries.items():
+        for cell in table.finished(cells):
+            for role in ("weak", "ceiling", "student"):
+                alike[role, label if role == "student" else "", *run_of(cell)[:-1]].add(cell[f"{role}_trial"])
+    sets = {frozenset(ids) for ids in alike.values()}
     scores = [[table._known[(trial,), metric][0] for trial in ids] for ids in sets if len(ids) > 1]
     freedom = sum(len(each) - 1 for each in scores)
     return math.sqrt(sum(np.var(each) * len(each) for each in scores) / freedom) if freedom else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.end_to_end import recompute
+from tests.reports.test_draws import in_draws
 from tests.reports.test_tables import MEANS, ONE, TWO, controlled, generative
 from tests.reports.worlds import World, simple
 from wtsbench.reports import comparison
@@ -33,6 +34,16 @@ def gaps() -> World:
     return simple({"naive": 0.7, "late": 0.8, "lacking": 0.72}, skip=[*(("late", k) for k in range(3)), ("lacking", 2)])
 
 
+def drawn(*, per_draw: int, skip: Sequence[tuple[str, int]] = ()) -> World:
+    """Two strategies in four draws of the training items."""
+    made = {"naive": 0.7, "logconf": 0.8}
+    return in_draws(simple(made, seeds=range(4 * per_draw), skip=skip), per_draw)
+
+
+HOLES = [("naive", 3), ("naive", 7), ("weak", 4)]
+"""Seeds 1 of draws 1 and 3, and seed 0 of draw 2, of two seeds a draw."""
+
+
 @pytest.mark.parametrize(
     ("world", "rows", "pairs"),
     [
@@ -40,6 +51,9 @@ def gaps() -> World:
         pytest.param(lambda: generative(MEANS, scorers=(ONE, TWO)), 4, 2, id="generation with two scorers"),
         pytest.param(lambda: generative(MEANS, nll=False, mute=["naive"]), 2, 1, id="metrics that are NA"),
         pytest.param(gaps, 3, 3, id="missing seeds"),
+        pytest.param(lambda: drawn(per_draw=1), 2, 1, id="draws of one seed"),
+        pytest.param(lambda: drawn(per_draw=2, skip=HOLES), 2, 1, id="draws of two seeds, with holes"),
+        pytest.param(lambda: drawn(per_draw=2, skip=[("naive", 6), ("naive", 7)]), 2, 1, id="a draw less"),
         pytest.param(lambda: simple({"naive": 0.81}, weak=0.8, ceiling=0.82, seeds=[0]), 1, 0, id="one seed, no gap"),
     ],
 )

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.reports.worlds import World, name, simple
+from tests.reports.test_tables import one_class
+from tests.reports.worlds import World, name, simple, trial_name
 from wtsbench.errors import SpecError, StoreError
 from wtsbench.reports.comparison import compare
 from wtsbench.reports.comparison import text as compared
@@ -113,6 +114,37 @@ def test_runs_are_paired_by_data_seed_and_seed() -> None:
     full = {run: row for row in rows.values() for run in row.runs}
     assert set(full) == {(draw, seed) for draw in range(4) for seed in range(2)}
     assert "4 draws" in compared(compare(world.memory(), resamples=QUICK))
+
+
+def test_noise_is_that_of_seeds_within_a_draw() -> None:
+    """Each draw counts alike: with 2, 2, 1 and 1 of its seeds a row is worth 16/3 seeds, and not all 6."""
+    world = in_draws(simple({"naive": 0.6}, seeds=range(8), skip=[("naive", 5), ("naive", 6)]), 2)
+    (row,) = leaderboard(world.memory(), resamples=QUICK).rows
+    assert row.seeds_done == 6
+    assert row.noise_sd is not None
+    assert row.noise_floor == pytest.approx(row.noise_sd * (2 * 3 / 16) ** 0.5, abs=2e-6)
+
+
+def test_models_of_one_class_are_named_with_their_draw() -> None:
+    """Seed 0 of one draw is another model than seed 0 of the next."""
+    world = in_draws(simple({"naive": 0.6}, seeds=range(6)), 2)
+    one_class(world, [trial_name("weak", "colours", "small", seed) for seed in (2, 4)], 1)
+    (row,) = leaderboard(world.memory(), resamples=QUICK).rows
+    assert row.one_class == ("weak seed 0 of data seed 1 (class 1)", "weak seed 0 of data seed 2 (class 1)")
+
+
+def test_trivial_classifiers_are_of_every_draw() -> None:
+    """They learn from the training items too: the mean over draws stands beside models that are means over draws."""
+    world = in_draws(simple({"naive": 0.7}, seeds=range(3)), 1)
+    for row, score in zip(world.datasets, (0.5, 0.95, 0.99), strict=True):
+        row["report"] = json.dumps({"trivial": {"test": {"tfidf on transfer": {"accuracy": score, "f1": score}}}})
+    board = leaderboard(world.memory(), resamples=QUICK)
+    assert board.rows[0].trivial == {"tfidf on transfer": pytest.approx(0.813333)}
+    assert "the ceiling scores below" not in render(board, "plain")
+    world.datasets[2]["report"] = "{"
+    board = leaderboard(world.memory(), resamples=QUICK)
+    assert board.rows[0].trivial == {}
+    assert len(board.unread) == 1
 
 
 def test_two_draws_claim_nothing() -> None:

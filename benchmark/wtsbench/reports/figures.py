@@ -21,7 +21,7 @@ from wtsbench.reports.statistics import (
     score,
     tested,
 )
-from wtsbench.spec.cell import Cell, repeated
+from wtsbench.spec.cell import Cell, repeated, weight
 
 Identity = Literal["weak", "ceiling", "both"]
 """Whose answers a student repeats on every item, in every seed."""
@@ -53,7 +53,7 @@ def numbers_of(
     times = repeated(cell.run for cell in cells)
     numbers |= {"detectable": gain.detectable, "pgr_reason": _reason(gap, metric, *times, identity)}
     if noise is not None:
-        numbers |= {"noise_sd": noise, "noise_floor": noise * float(np.sqrt(2 / len(cells)))}
+        numbers |= {"noise_sd": noise, "noise_floor": noise * float(np.sqrt(2 / weight(cell.run for cell in cells)))}
     if numbers["pgr_reason"] is None:
         pgr = recovered(weak, student, ceiling)
         numbers |= {"pgr": pgr.value, "pgr_low": pgr.low, "pgr_high": pgr.high}

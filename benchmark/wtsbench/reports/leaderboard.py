@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from wtsbench.errors import StoreError
@@ -22,7 +23,7 @@ from wtsbench.planning.report import name_of
 from wtsbench.reports.contents import Ending, Submission, endings, of_one_weights, submissions
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.published import with_published
-from wtsbench.reports.rows import RESAMPLES, Leaderboard, Shown
+from wtsbench.reports.rows import DECIMALS, RESAMPLES, Leaderboard, Shown
 from wtsbench.scoring.trivial import TRIVIAL, trivial_in
 from wtsbench.store.client import Store
 from wtsbench.visible import visible
@@ -204,11 +205,12 @@ def _parts(store: Store, asked: Sequence[Submission]) -> Iterator[_Part]:
         names = _scorer_names(store, [cell for cell in submission.cells if cell.data_digest in generative], ended)
         for cells in _pairs(submission.cells):
             digest = cells[0].data_digest
+            drawn = [datasets.get(key, {}) for key in dict.fromkeys(cell.data_digest for cell in cells)]
             yield _Part(
                 shown=submission.shown,
                 cells=cells,
                 ended=ended,
-                dataset=datasets.get(digest, {}),
+                dataset={**drawn[0], TRIVIAL: _over_draws([row.get(TRIVIAL, {}) for row in drawn])} if drawn[0] else {},
                 scorers=names if digest in generative else {},
             )
 
@@ -219,6 +221,31 @@ def _trivial(report: str) -> dict[str, Any] | None:
         return trivial_in(report)
     except ValueError:
         return None
+
+
+def _over_draws(told: Sequence[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Mean scores of trivial classifiers, which learn from training items, over draws of these: by split and name.
+
+    Only what every draw has; None where a draw's cannot be read.
+    """
+    if len(told) == 1:
+        return told[0]
+    known = [one for one in told if one is not None]
+    if len(known) < len(told):
+        return None
+    return {
+        split: {
+            name: {
+                metric: round(fmean(one[split][name][metric] for one in known), DECIMALS)
+                for metric in scores
+                if all(metric in one[split][name] for one in known)
+            }
+            for name, scores in named.items()
+            if all(name in one[split] for one in known)
+        }
+        for split, named in known[0].items()
+        if all(split in one for one in known)
+    }
 
 
 class _Known:

@@ -187,7 +187,8 @@ class Row:
     published: tuple[PublishedFigure, ...] = ()
     """What others report, to look at: no test and no rank knows of it."""
     trivial: dict[str, float] = field(default_factory=dict)
-    """For classification: what trivial classifiers score by the row's metric, by name (`wtsbench.scoring.trivial`)."""
+    """For classification: what trivial classifiers score by the row's metric, by name (`wtsbench.scoring.trivial`);
+    of several draws of the training items, their mean."""
     one_class: tuple[str, ...] = ()
     """For classification: models that name one class whatever the item, such as `student seed 3 (safe)`."""
     unconverged: dict[str, float] = field(default_factory=dict)

@@ -18,7 +18,7 @@ _SURE = 0.99
 
 
 def one_class(cells: Sequence[Cell], class_of: Callable[[str], str | None]) -> Iterator[str]:
-    """The models that name one class whatever the item, such as `student seed 3 (safe)`.
+    """The models that name one class whatever the item: `student seed 3 (safe)`, `weak seed 0 of data seed 1 (safe)`.
 
     Args:
         cells: finished ones of a row.
@@ -28,7 +28,8 @@ def one_class(cells: Sequence[Cell], class_of: Callable[[str], str | None]) -> I
         for role, trial_id in cell.trials.items():
             named = class_of(trial_id)
             if named is not None:
-                yield f"{role} seed {cell.seed} ({named})"
+                draw = "" if cell.data_seed is None else f" of data seed {cell.data_seed}"
+                yield f"{role} seed {cell.seed}{draw} ({named})"
 
 
 def unconverged(cells: Sequence[Cell], ended: Mapping[str, Ending]) -> dict[str, float]:

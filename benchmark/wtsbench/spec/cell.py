@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +22,16 @@ def repeated(runs: Iterable[Run]) -> tuple[int, str]:
     every = set(runs)
     drawn = {data_seed for data_seed, _ in every if data_seed is not None}
     return (len(drawn), "draw") if drawn else (len(every), "seed")
+
+
+def weight(runs: Iterable[Run]) -> float:
+    """As many seeds as a mean over these runs is worth, to what seeds do: a mean over draws of means over their seeds.
+
+    So many as there are, or fewer where draws have unequal numbers of seeds, for each draw counts alike.
+    """
+    every = set(runs)
+    sizes = Counter(data_seed for data_seed, _ in every)
+    return len(sizes) ** 2 / sum(1 / size for size in sizes.values())
 
 
 class Cell(NamedTuple):
