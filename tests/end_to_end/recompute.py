@@ -711,7 +711,7 @@ def check_scores(
         check_p(findings, f"{where} {label}", row[label], found)
     error, freedom = gain.spread()
     size = gain.cautious(0.05) + stats.t.ppf(0.8, freedom) * error
-    findings.hold("detectable gains", where, row["detectable"], size, NOISE, max(size, 1e-5))
+    findings.hold("detectable gains", where, row["detectable"], size if enough else None, NOISE, max(size, 1e-5))
     findings.hold("noise", where, row["noise_sd"], noise)
     sizes = Counter(run_of(cell)[0] for cell in done)  # every draw counts alike, however many seeds it has
     floor = None if noise is None else noise * math.sqrt(2 * sum(1 / size for size in sizes.values())) / len(sizes)

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tests.reports.test_tables import MEANS, controlled, generative
+from tests.reports.worlds import simple
 from wtsbench.errors import SpecError
 from wtsbench.reports import comparison
 from wtsbench.reports.comparison import compare, probability
@@ -53,6 +54,14 @@ def test_only_what_is_asked_for() -> None:
         assert error.value.remedy == f"did you mean {near!r}?"
     with pytest.raises(SpecError, match="only describes"):
         compare(generative(MEANS).memory(), metric="length", resamples=50)
+
+
+def test_pairs_that_lack_seeds_are_counted() -> None:
+    """Two of three pairs have two seeds in common: the third is tested, and the heading does not deny it."""
+    world = simple({"naive": 0.7, "late": 0.6, "logconf": 0.9}, skip=[("late", 2)])
+    told = comparison.text(compare(world.memory(), resamples=QUICK))
+    assert "fewer than 3 seeds in 2 of 3 pairs: no claim" in told
+    assert "better than" in told
 
 
 def test_two_common_seeds_are_no_test() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,8 @@ def in_draws(world: World, seeds: int) -> World:
 def numbers(row: Row) -> dict[str, Any]:
     """What a row computes."""
     plain = {key: value for key, value in vars(row).items() if isinstance(value, float) or value is None}
-    return plain | {"metrics": row.metrics, "rank": row.rank, "unranked": row.unranked}
+    measured = {name: replace(one, reason=one.reason and one.reason[:12]) for name, one in row.metrics.items()}
+    return plain | {"metrics": measured, "rank": row.rank, "unranked": row.unranked}
 
 
 def test_a_draw_of_one_seed_is_a_seed() -> None:
@@ -136,8 +138,8 @@ def test_models_of_one_class_are_named_with_their_draw() -> None:
 def test_trivial_classifiers_are_of_every_draw() -> None:
     """They learn from the training items too: the mean over draws stands beside models that are means over draws."""
     world = in_draws(simple({"naive": 0.7}, seeds=range(3)), 1)
-    for row, score in zip(world.datasets, (0.5, 0.95, 0.99), strict=True):
-        row["report"] = json.dumps({"trivial": {"test": {"tfidf on transfer": {"accuracy": score, "f1": score}}}})
+    for row, share in zip(world.datasets, (0.5, 0.95, 0.99), strict=True):
+        row["report"] = json.dumps({"trivial": {"test": {"tfidf on transfer": {"accuracy": share, "f1": share}}}})
     board = leaderboard(world.memory(), resamples=QUICK)
     assert board.rows[0].trivial == {"tfidf on transfer": pytest.approx(0.813333)}
     assert "the ceiling scores below" not in render(board, "plain")
@@ -145,6 +147,20 @@ def test_trivial_classifiers_are_of_every_draw() -> None:
     board = leaderboard(world.memory(), resamples=QUICK)
     assert board.rows[0].trivial == {}
     assert len(board.unread) == 1
+
+
+def test_what_is_not_defined_is_counted_in_draws() -> None:
+    """A number of one of three draws that is none is told so, and not as one of its six seeds."""
+    world = in_draws(simple({"naive": 0.6}, weak=0.7, seeds=range(6)), 2)
+    of_draw = [trial_name("weak", "colours", "small", seed) for seed in (2, 3)]
+    for line in world.predictions:  # a weak supervisor without errors: nothing to take over
+        if line["trial_id"] in of_draw and line["split"] == "test":
+            (item,) = [
+                each for each in world.items[world.datasets[0]["data_digest"]] if each["item_id"] == line["item_id"]
+            ]
+            line["probabilities"] = [1.0 - item["label"], float(item["label"])]
+    (row,) = leaderboard(world.memory(), resamples=QUICK).rows
+    assert row.metrics["error_inheritance"].reason == "not defined in 1 of 3 draws"
 
 
 def test_two_draws_claim_nothing() -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCardData
 
-from tests.reports.test_tables import MEANS, generative
+from tests.reports.test_tables import MEANS, ONE, TWO, generative
 from tests.reports.worlds import simple
 from wtsbench.reports.eee import EveryEvalEver
 from wtsbench.reports.exchange import Exchange
@@ -51,6 +51,17 @@ def test_bencher_has_the_numbers_of_the_table(exchange: Exchange) -> None:
             "value": row.student_score, "lower_value": row.student_low, "upper_value": row.student_high,
         }  # fmt: skip
         assert measure["pgr"]["value"] == row.pgr
+
+
+def test_scores_of_two_scorers_are_two_benchmarks(tmp_path: Path) -> None:
+    """Neither takes the other's place under one name."""
+    store = generative(MEANS, scorers=(ONE, TWO)).folder(tmp_path)
+    board = leaderboard(store, resamples=50)
+    found = Exchange(board, Runs(store, board)).bencher()
+    assert len(found) == len(board.rows) == 4
+    for row in board.rows:
+        named = f"first/{row.task}/test/{row.weak}/{row.strong}/{row.strategy}/{str(row.scorer)[:12]}"
+        assert found[named][row.metric]["value"] == row.student_score
 
 
 def test_a_pgr_that_is_not_defined_is_left_out(tmp_path: Path) -> None:

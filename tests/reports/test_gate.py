@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from junitparser import JUnitXml
+from scipy.special import stdtrit
 
 from tests.reports.test_tables import MEANS, ONE, TWO, generative
 from tests.reports.worlds import World, right_with, simple
@@ -17,6 +18,8 @@ from wtsbench.errors import ExitCode, SpecError
 from wtsbench.reports import outcome, text
 from wtsbench.reports.baseline import Baseline, Unfinished, measured, read, require_whole, write
 from wtsbench.reports.gate import Gate, Limits, gate, moves_nothing, with_confirmation, without_code
+from wtsbench.reports.spread import Spread
+from wtsbench.reports.statistics import Estimate
 
 SEEDS = (0, 1, 2, 3, 4)
 LIMITS = Limits(thresholds={"accuracy": 0.02})
@@ -273,7 +276,36 @@ def test_the_power_is_said() -> None:
     """A gate that passes says what loss it would have noticed."""
     found = compared(BEFORE, drawn({"naive": 0.75, "logconf": 0.75, "product": 0.75}, 4))
     assert found.exit_code is ExitCode.DONE
-    assert "would have been noticed" in outcome.sentence(found)
+    noticed = max(verdict.noticed or 0.0 for verdict in found.verdicts)
+    told = f"A loss of {noticed:.3f} in any one entry would have been noticed, 4 times in 5."
+    assert outcome.sentence(found).endswith(told)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.02, 0.2])
+def test_what_is_noticed_is_a_regression(threshold: float) -> None:
+    """Of many entries the one that became worse is corrected for all, and a loss counts from the threshold on alone.
+
+    So the smallest loss that is one, and the noise that four of five measurements stay above, are what is noticed.
+    """
+    names = {f"strategy-{number:02d}": 0.75 for number in range(18)}
+    found = compared(drawn(names, 1), drawn(names, 2), Limits(thresholds={"accuracy": threshold}))
+    assert len(found.verdicts) == 20
+    for verdict in found.verdicts:
+        assert verdict.low is not None
+        assert verdict.high is not None
+        assert verdict.noticed is not None
+        half = (verdict.high - verdict.low) / 2  # t times the standard error, of one test and before its correction
+        assert verdict.noticed > max(threshold, 1.2 * half)
+
+
+def test_what_is_noticed_takes_the_smallest_corrected_p() -> None:
+    """At the edge that a test among 20 has to reach its p-value times 20 is 5%; a larger threshold moves the edge."""
+    spread = Spread(seeds=np.array(4e-5), items=np.array(6e-5), interaction=np.array(1e-5), freedom=(4.0, 399.0))
+    loss = Estimate(value=0.0, low=-1.0, high=1.0, spread=spread)
+    above = float(stdtrit(spread.satterthwaite, 0.8) * spread.error)
+    assert float(spread.p(loss.found(20) - above)) * 20 == pytest.approx(0.05, rel=1e-3)
+    assert loss.found() == loss.detectable < loss.found(20)
+    assert loss.found(20, 0.5) == pytest.approx(0.5 + above)
 
 
 def test_nothing_to_compare_is_incomplete() -> None:

@@ -53,6 +53,16 @@ def test_pgr_and_its_interval_are_those_of_paired_seeds(tmp_path: Path) -> None:
     assert not store.exists()
 
 
+def test_a_ceiling_below_the_weak_supervisor_has_no_pgr() -> None:
+    """A gap that is proven to be none gives no ratio with an interval, here as in the tables of a store."""
+    columns: dict[str, list[object]] = {"task": ["t"] * 4, "strategy": ["s"] * 4, "seed": [0, 1, 2, 3]}
+    columns |= {"weak": [*CEILING], "ceiling": [*WEAK], "student": [*STUDENT]}
+    (row,) = seed_scores(columns, "it")
+    assert (row.pgr, row.pgr_low, row.pgr_high) == (None, None, None)
+    assert row.reason == "ceiling worse than weak: there is no gap to recover"
+    assert row.gain is not None
+
+
 def test_two_seeds_give_a_ratio_and_no_interval() -> None:
     """With fewer seeds than a claim takes there is no interval, and it is said why."""
     columns: dict[str, list[object]] = {

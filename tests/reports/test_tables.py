@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from tests.reports.worlds import World, right_with, simple, trial_name
 from wtsbench.errors import StoreError
 from wtsbench.reports.comparison import text as pairs_as_text
-from wtsbench.reports.findings import baseline_of, findings
+from wtsbench.reports.compose import board_document
+from wtsbench.reports.findings import baseline_of, findings, gap_proven
+from wtsbench.reports.html import page
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.renderers import render
 from wtsbench.reports.rows import Comparisons, Leaderboard, Row
@@ -425,6 +427,67 @@ def test_what_strategies_are_held_against() -> None:
     assert baseline_of(["logconf", "naive(labels=hard)"]) == "naive(labels=hard)"
     assert baseline_of(["naive(a=1)", "naive(a=2)"]) is None
     assert baseline_of(["naively"]) is None
+    assert baseline_of(["external:mine", "external:naive"]) == "external:naive"
+    assert baseline_of(["external:naive(epochs=3)", "external:mine"]) == "external:naive(epochs=3)"
+
+
+def test_a_gap_may_be_proven_without_a_pgr() -> None:
+    """A student that answers as its ceiling has no PGR; the sentence below the table says that the gap is proven."""
+    world = controlled(ood=False)
+    for trial in [trial for trial in world.trials if trial["strategy"] == "naive"]:
+        ceiling = trial_name("ceiling", "colours", "large", trial["seed"])
+        made = {(line["split"], line["item_id"]): line for line in world.predictions if line["trial_id"] == ceiling}
+        for line in world.predictions:
+            if line["trial_id"] == trial["trial_id"]:
+                line["probabilities"] = made[line["split"], line["item_id"]]["probabilities"]
+    world.grid("first", {"colours": next(iter(world.items))}, ["naive"], range(5), submission=2)
+    board = board_of(world)
+    row = row_of(board, "naive")
+    assert (row.pgr, row.pgr_reason) == (None, "answers every item as its ceiling does")
+    assert gap_proven(row)
+    text = render(board, "plain")
+    assert "The ceiling is proven better than the weak supervisor; a gain over" in text
+    none = row_of(board_of(simple({"naive": 0.8}, weak=0.9, ceiling=0.6)), "naive")
+    assert (none.gap_p or 1) < 0.01
+    assert not gap_proven(none)
+
+
+def test_what_nothing_could_prove_is_not_called_detectable() -> None:
+    """With two seeds no gain is proven, however large: no size is shown as one that is; nor is that of a control."""
+    few = board_of(simple({"naive": 0.8}, seeds=range(2)))
+    assert row_of(few, "naive").detectable is None
+    assert "detectable gain" not in render(few, "plain")
+    board = board_of(controlled(ood=False))
+    sizes = {row.strategy: row.detectable or 0.0 for row in board.rows}
+    assert max(sizes, key=lambda label: sizes[label]) not in ("naive", "logconf")
+    assert f"detectable gain {max(sizes['naive'], sizes['logconf']):.3f}" in render(board, "plain")
+
+
+@pytest.mark.parametrize("form", ["plain", "terminal", "markdown", "html"])
+def test_columns_that_their_headings_do_not_explain_are_explained(form: str) -> None:
+    """Once below each table's metrics, where these are shown and have such columns."""
+
+    def shown_of(board: Leaderboard, *, details: bool) -> str:
+        text = page(board_document(board, details=details)) if form == "html" else render(board, form, details=details)
+        return " ".join(text.split())
+
+    board = board_of(controlled(ood=False))
+    shown = shown_of(board, details=True)
+    for name in ("inherit", "correct", "misfit", "CAPA", "blind"):
+        assert shown.count(f"{name}: ") == 1, name
+    assert "misfit: " not in shown_of(board, details=False)
+    texts = shown_of(board_of(generative(MEANS)), details=True)
+    assert "ppl: perplexity" in texts
+    assert "misfit" not in texts
+
+
+def test_a_table_says_how_many_groups_its_items_are() -> None:
+    """Intervals resample groups, so that a table of related items says how many there are."""
+    world = simple({"naive": 0.8})
+    assert "accuracy, 200 test items, " in render(board_of(world), "plain")
+    for number, item in enumerate(world.items[world.datasets[0]["data_digest"]]):
+        item["group_id"] = str(number // 4)
+    assert "accuracy, 200 test items in 50 groups, " in render(board_of(world), "plain")
 
 
 def one_class(world: World, trial_ids: Sequence[str], answer: int) -> None:

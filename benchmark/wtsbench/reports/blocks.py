@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from wtsbench.reports import charts
 from wtsbench.reports.anchors import source_of
 from wtsbench.reports.details import blocks as metric_blocks
-from wtsbench.reports.details import missing
+from wtsbench.reports.details import legend, missing
 from wtsbench.reports.document import (
     Block,
     Chart,
     Column,
     Line,
     Listing,
+    Prose,
     Table,
     TableCell,
     Tone,
@@ -217,6 +218,8 @@ def metrics(group: Group) -> Iterator[Block]:
             ),
             parted=True,
         )
+    if told := legend(group):
+        yield Prose(text=told, tone="dim")
     reasons = tuple(missing(group))
     if reasons:
         yield Listing(items=reasons, tone="warn")

@@ -122,9 +122,10 @@ def _text(found: Comparisons) -> Iterator[str]:
             yield from other_submissions(found.submissions, grid)
             told.add(grid)
         yield metric
-        if any(pair.few_seeds for pair in pairs):
+        if few := sum(pair.few_seeds for pair in pairs):
             drawn = any(pair.data_seeds for pair in pairs)
-            yield f"fewer than {CLAIM_SEEDS} {'draws' if drawn else 'seeds'}: no claim"
+            which = "" if few == len(pairs) else f" in {few} of {len(pairs)} pairs"
+            yield f"fewer than {CLAIM_SEEDS} {'draws' if drawn else 'seeds'}{which}: no claim"
         yield ""
         yield from _matrix(pairs)
         yield ""

@@ -15,7 +15,7 @@ from wtsbench.reports.document import (
     Prose,
     Section,
 )
-from wtsbench.reports.findings import findings, gain_verdict
+from wtsbench.reports.findings import findings, gain_verdict, gap_proven
 from wtsbench.reports.rows import Comparison, Leaderboard
 from wtsbench.reports.wording import (
     EMPTY,
@@ -43,9 +43,8 @@ def sentence(group: Group, compared: Sequence[Comparison]) -> str:
     strategies = [row for row in group.strategies if row.seeds_done]
     if not strategies:
         return "Nothing is measured yet."
-    gap = [row for row in strategies if row.pgr is not None]
     said = "The ceiling is proven better than the weak supervisor"
-    if not gap:
+    if not any(map(gap_proven, strategies)):
         said = "No gap is proven that a student could recover"
     verdicts = {row.strategy: gain_verdict(row) for row in strategies}
     up, down = ([name for name, verdict in verdicts.items() if verdict == each] for each in ("better", "worse"))

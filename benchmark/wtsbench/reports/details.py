@@ -30,6 +30,17 @@ SHORT = {
     "length": "tokens",
 }
 """Headings of columns; other metrics are called by their names."""
+_EXPLAINED = {
+    "error_inheritance": "inherit: share of the weak supervisor's errors that a model repeats",
+    "error_correction": "correct: share of them that it has right",
+    "misfit": "misfit: share of items on which the two differ",
+    "capa": "CAPA: their agreement beyond chance, by probabilities (0 chance, 1 the same model)",
+    "blind_spot": "blind: share of the items of which the weak supervisor is unsure that the model is surely wrong on",
+    "perplexity": "ppl: perplexity of the texts under the reference model",
+    "distinct_1": "dist-n: share of distinct n-grams of words among a prompt's texts",
+    "repetition": "repeat: share of 4-grams of words that stand in the prompt",
+}
+"""What columns are whose headings do not say it."""
 _NAMES = 24
 """Columns that the names of rows take at most, before they are folded."""
 _LARGE = 100
@@ -47,6 +58,12 @@ def blocks(group: Group, width: int | None = None) -> list[Lines]:
     names = [name for name in _names(group.rows) if name != group.rows[0].metric]
     shown = _shown(group)
     return [_lines(some, shown) for some in _portions(names, width)] if shown else []
+
+
+def legend(group: Group) -> str | None:
+    """What the columns of `blocks` are, on one line; None where their headings say it."""
+    names = {*_names(group.rows)}
+    return "; ".join(text for name, text in _EXPLAINED.items() if name in names) or None
 
 
 def missing(group: Group) -> Iterator[str]:

@@ -195,7 +195,11 @@ def _result(row: Row, key: str, metric: str, value: float, low: float, high: flo
         },
         "score_details": {
             "score": value,
-            "details": {"seeds": f"{row.seeds_done}/{row.seeds_total}", "which": ",".join(map(str, row.seeds))},
+            "details": {
+                "seeds": f"{row.seeds_done}/{row.seeds_total}",
+                "which": ",".join(map(str, row.seeds)),
+                **({"draws": ",".join(map(str, row.data_seeds))} if row.data_seeds else {}),
+            },
             "uncertainty": {
                 "confidence_interval": {
                     "lower": low,

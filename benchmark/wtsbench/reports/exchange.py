@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,8 +54,12 @@ class Exchange:
     def bencher(self) -> dict[str, dict[str, dict[str, float]]]:
         """Bencher Metric Format: `{benchmark: {measure: {value, lower_value, upper_value}}}`."""
         measures: dict[str, dict[str, dict[str, float]]] = {}
-        for row in self._done():
-            found = measures.setdefault(_benchmark(row)[:1024], {})
+        rows = self._done()
+        named = Counter(map(_benchmark, rows))
+        for row in rows:
+            name = _benchmark(row)
+            apart = f"/{(row.scorer or row.data_digest)[:12]}" if named[name] > 1 else ""
+            found = measures.setdefault(f"{name}{apart}"[:1024], {})
             for name, value, low, high in numbers(row):
                 found[name[:64]] = {"value": value, "lower_value": low, "upper_value": high}
         return measures

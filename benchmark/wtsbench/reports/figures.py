@@ -51,7 +51,8 @@ def numbers_of(
     for name, estimate in (("gap", gap), ("gain", gain)):
         numbers |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     times = repeated(cell.run for cell in cells)
-    numbers |= {"detectable": gain.detectable, "pgr_reason": _reason(gap, metric, *times, identity)}
+    numbers |= {"detectable": gain.detectable if gain.claims else None}
+    numbers |= {"pgr_reason": _reason(gap, metric, *times, identity)}
     if noise is not None:
         numbers |= {"noise_sd": noise, "noise_floor": noise * float(np.sqrt(2 / weight(cell.run for cell in cells)))}
     if numbers["pgr_reason"] is None:

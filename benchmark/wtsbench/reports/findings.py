@@ -9,8 +9,11 @@ from wtsbench.reports.document import Column, Line, Table, TableCell
 from wtsbench.reports.rows import Comparison, Leaderboard, Row
 from wtsbench.reports.spread import ALPHA
 from wtsbench.reports.wording import MISSING, SPLITS, TEXTS, spoken
+from wtsbench.spec.trial import EXTERNAL
 
 BASELINE = "naive"
+IMPORTED = f"{EXTERNAL}:"
+"""Before the name of a strategy whose predictions were imported."""
 
 
 @dataclass
@@ -79,11 +82,26 @@ def gain_verdict(row: Row) -> str | None:
     return up if row.gain_low > 0 else down if row.gain_high < 0 else "tie"
 
 
+def gap_proven(row: Row) -> bool:
+    """Whether a row's ceiling is proven better than its weak supervisor; its PGR may be withheld all the same.
+
+    For generation also where texts that say nothing count as the worst, if these may explain the gap.
+    """
+    if row.gap_p is None or row.gap_low is None or row.gap_high is None:
+        return False
+    apart = row.gap_low > 0 if row.higher_is_better else row.gap_high < 0
+    return apart and max(row.gap_p, row.gap_strict_p or 0.0) <= ALPHA
+
+
 def baseline_of(labels: Sequence[str]) -> str | None:
-    """What strategies are held against: naive, or the only variant of it; None where there is no such strategy."""
-    if BASELINE in labels:
-        return BASELINE
-    variants = [label for label in labels if label.startswith(f"{BASELINE}(")]
+    """What strategies are held against: naive, or the only variant of it; None where there is no such strategy.
+
+    Of an imported grid it is what other code calls so: no grid has strategies of both.
+    """
+    own = {label.removeprefix(IMPORTED): label for label in labels}
+    if BASELINE in own:
+        return own[BASELINE]
+    variants = [label for name, label in own.items() if name.startswith(f"{BASELINE}(")]
     return variants[0] if len(variants) == 1 else None
 
 

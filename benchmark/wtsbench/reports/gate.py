@@ -53,7 +53,8 @@ class Verdict:
     p_holm: float | None = None
     """Corrected over all entries."""
     noticed: float | None = None
-    """The loss that would have been found 4 times in 5, uncorrected (an estimate)."""
+    """The loss that would have been found 4 times in 5, in this entry alone: its p-value corrected over all entries,
+    and what is measured at least the threshold (an estimate)."""
     threshold: float | None = None
     seeds: tuple[int, ...] = ()
     time_ratio: float | None = None
@@ -115,11 +116,12 @@ def gate(baseline: Baseline, now: Baseline, limits: Limits, *, fresh: bool = Fal
         for digest, items in baseline.items.items()
     }
     verdicts = []
+    tests = sum(entry.key[:-1] in by_another for entry in baseline.entries)
     for before in baseline.entries:
         after = measured.pop(before.key, None) or by_another.get(before.key[:-1])
         if after is not None:
             items, resampler = baseline.items[before.items_digest], resamplers[before.items_digest]
-            verdicts.append(_compared(before, after, items, resampler, limits, fresh))
+            verdicts.append(_compared(before, after, items, resampler, limits, fresh, 1 if fresh else tests))
         elif not fresh:
             verdicts.append(Verdict(entry=before, status="missing", reason="not measured"))
     verdicts += [Verdict(entry=entry, status="new", reason="not in the baseline") for entry in measured.values()]
@@ -172,8 +174,10 @@ def moves_nothing(verdict: Verdict) -> bool:
     return verdict.status in ("equal", "new")
 
 
-def _compared(before: Entry, after: Entry, items: Items, resampler: Resampler, limits: Limits, fresh: bool) -> Verdict:
-    """The difference of an entry, before p-values are corrected."""
+def _compared(
+    before: Entry, after: Entry, items: Items, resampler: Resampler, limits: Limits, fresh: bool, tests: int
+) -> Verdict:
+    """The difference of an entry, before its p-value is corrected among so many tests."""
     differing = [
         f"{name} {before.comparable[name]} before, {value} now"
         for name, value in after.comparable.items()
@@ -216,7 +220,8 @@ def _compared(before: Entry, after: Entry, items: Items, resampler: Resampler, l
     ]
     lost = difference(halves[0], halves[1], metric.lowest, metric.highest)
     low, high = sorted((metric.direction * lost.low, metric.direction * lost.high))
-    return replace(common, worse=metric.direction * lost.value, low=low, high=high, p=lost.p, noticed=lost.detectable)
+    noticed = lost.found(tests, threshold)
+    return replace(common, worse=metric.direction * lost.value, low=low, high=high, p=lost.p, noticed=noticed)
 
 
 def _ratio(before: Sequence[float | None], after: Sequence[float | None], old: Entry, new: Entry) -> float | None:

@@ -138,7 +138,7 @@ class Row:
     """The same of the gap."""
     detectable: float | None = None
     """Size of a gain that this row's seeds and items would prove 4 times in 5, alone (minimum detectable effect): an
-    estimate, itself unsure with few seeds."""
+    estimate, itself unsure with few seeds; None with fewer than 3, which prove none however large."""
     pgr: float | None = None
     """Performance gap recovered, gain / gap; None where the gap is not proven, by its interval and its test."""
     pgr_low: float | None = None

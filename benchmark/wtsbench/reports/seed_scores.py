@@ -99,7 +99,10 @@ def _row(task: str, strategy: str, scores: Mapping[int, tuple[float | None, ...]
     if len(whole) > 1:
         gain = difference(student, weak, 0.0, 1.0)
         told |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
-    if len(whole) < CLAIM_SEEDS or difference(ceiling, weak, 0.0, 1.0).proven == 0:
+    proven = 0 if len(whole) < CLAIM_SEEDS else difference(ceiling, weak, 0.0, 1.0).proven
+    if proven < 0:
+        told |= {"reason": "ceiling worse than weak: there is no gap to recover"}
+    elif proven == 0:
         told |= {"pgr": (student.value - weak.value) / gap if gap else None}
         told |= {"reason": f"no interval: fewer than {CLAIM_SEEDS} seeds, or no proven gap"}
     else:

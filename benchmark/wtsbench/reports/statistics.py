@@ -104,10 +104,18 @@ class Estimate:
     @property
     def detectable(self) -> float:
         """Minimum detectable effect: the size that the test finds 4 times in 5, were the error as it is estimated."""
+        return self.found()
+
+    def found(self, tests: int = 1, least: float = 0.0) -> float:
+        """The size that one of so many tests finds 4 times in 5, where what is measured must reach `least` as well.
+
+        The correction is that for the smallest p-value: a difference that stands alone among those tests has it.
+        """
         from scipy.special import stdtrit
 
         spread = self.spread
-        return float(spread.conservative(TAIL) + stdtrit(spread.satterthwaite, POWER) * spread.error)
+        reached = max(float(spread.conservative(TAIL / tests)), least)
+        return reached + float(stdtrit(spread.satterthwaite, POWER) * spread.error)
 
 
 @dataclass(frozen=True, kw_only=True)

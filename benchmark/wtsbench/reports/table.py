@@ -447,7 +447,8 @@ class Table:
                 self._known[key] = Measured(value=value, low=low, high=high)
             else:
                 missing = int((~np.isfinite(sample.full)).sum())
-                self._known[key] = Measured(reason=f"not defined in {missing} of {len(cells)} seeds")
+                times, what = repeated(cell.run for cell in cells)
+                self._known[key] = Measured(reason=f"not defined in {missing} of {times} {what}{'s' * (times != 1)}")
         return self._known[key]
 
 

@@ -168,12 +168,14 @@ class Group:
         if not row.higher_is_better:
             facts.append("lower is better")
         size = f"{row.test_items or 0:,}"
-        facts.append(f"{size} test items" if row.samples is None else f"{size} prompts x {row.samples} samples")
+        related = f" in {row.test_groups:,} groups" if row.test_groups and row.test_groups != row.test_items else ""
+        what = "test items" if row.samples is None else f"prompts x {row.samples} samples"
+        facts.append(f"{size} {what}{related}")
         if row.balance is not None:
             facts.append(f"balance {row.balance}")
         if row.scorer is not None:
             facts.append(f"scorer {row.scorer_name or ''} {row.scorer[:12]}".replace("  ", " "))
-        sizes = [row.detectable for row in self.rows if row.detectable]
+        sizes = [row.detectable for row in self.strategies if row.detectable]
         if sizes:
             facts.append(f"detectable gain {number(max(sizes), 3)}")
         draws = max((row.data_seeds for row in self.rows), key=len)
