@@ -13,7 +13,7 @@ from wtsbench.execution.known import known_of, reuse_of
 from wtsbench.planning.plan import Reuse
 from wtsbench.planning.report import compare
 from wtsbench.spec.trial import TrialSpec
-from wtsbench.store.engine.queries import Query
+from wtsbench.store.engine.queries import Look, Query
 from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.folder import DATABASE, FolderStore
 from wtsbench.store.lock import locked
@@ -29,8 +29,9 @@ class Watched(FolderStore):
     def only_grid(self) -> str | None:
         return self.only
 
-    def _read(self, query: Query) -> pa.Table:
-        self.asked.append(query)
+    def _read(self, query: Query | Look) -> pa.Table:
+        if isinstance(query, Query):
+            self.asked.append(query)
         return super()._read(query)
 
 

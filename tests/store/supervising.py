@@ -8,6 +8,7 @@ from typing import Any
 from tests.store.making import trial_id_of
 from wtsbench.contract.operations import Orders, RunReport
 from wtsbench.store.client import Store
+from wtsbench.store.engine.queries import Look
 
 A = trial_id_of("a")
 RUN = "toy-20260102T030405Z-7"
@@ -38,6 +39,12 @@ def renewed(store: Store, trial_id: str = A, attempt: int = 1, *lines: str, firs
 def report(run: str = RUN, **fields: Any) -> RunReport:
     """A report of a run on a cluster."""
     return RunReport(**{"run": run, "grid": run.partition("-")[0], "cluster": "ray://head:10001", **fields})
+
+
+def yaml_of(store: Store, run: str) -> list[str]:
+    """The text of a run's grid file; nothing if there is no such run."""
+    texts: list[str] = store._read(Look("yaml", (run,)))["yaml"].to_pylist()
+    return texts
 
 
 def run_of(store: Store, run: str = RUN) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.store.making import seal, trial_id_of, whole_attempt
 from tests.store.servers import any_store
-from tests.store.supervising import RUN, A, Clock, lines_of, renewed, report, run_of
+from tests.store.supervising import RUN, A, Clock, lines_of, renewed, report, run_of, yaml_of
 from wtsbench.contract.operations import (
     KEPT_BYTES,
     KEPT_LINES,
@@ -244,8 +244,8 @@ def test_a_run_is_as_it_was_last_reported(store: Store, clock: Clock) -> None:
     silent = run_of(store)["silent_s"]
     assert {**run_of(store), "seen_at": ended["seen_at"], "silent_s": 0.0} == {**ended, "silent_s": 0.0}
     assert silent <= run_of(store)["silent_s"]
-    assert store.run_yaml(RUN) == "name: toy"
-    assert store.run_yaml("none") is None
+    assert yaml_of(store, RUN) == ["name: toy"]
+    assert yaml_of(store, "none") == []
     store.report_run(report("other-1", grid="other", state="queued", cluster=None))
     assert store.runs()["run"].to_pylist() == [RUN, "other-1"]
 
@@ -263,7 +263,7 @@ def test_a_run_that_is_started_again_goes_on(store: Store) -> None:
     store.report_run(report(resumed=1, state="failed"))
     again = run_of(store)
     assert (again["state"], again["resumed"], again["ended_at"], again["cancelled"]) == ("running", 2, None, False)
-    assert store.run_yaml(RUN) == "name: toy"
+    assert yaml_of(store, RUN) == ["name: toy"]
     assert store.cancel(RUN, None)
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.store.making import trial_id_of
 from tests.store.proxy import Proxy
 from tests.store.servers import Process, asking_with, serving, token_in
-from tests.store.supervising import A, Clock, lines_of, report, run_of
+from tests.store.supervising import A, Clock, lines_of, report, run_of, yaml_of
 from wtsbench.contract.operations import LEASE_SECONDS, LINES_AT_ONCE, Orders, RunReport
 from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.spec.trial import id_within
@@ -288,7 +288,7 @@ def test_a_token_that_only_reads_sees_all_and_changes_nothing(two_grids: Callabl
     reader = two_grids("read")
     assert reader.runs()["grid"].to_pylist() == ["mine", "theirs"]
     assert reader.running()["share"].to_pylist() == [0.5, 0.5]
-    assert reader.run_yaml("mine-0123abcd-1") == "name: mine"
+    assert yaml_of(reader, "mine-0123abcd-1") == ["name: mine"]
     assert lines_of(reader, id_within("mine", A)) == [(1, "one")]
     for write in (
         lambda: reader.renew(id_within("mine", A), 1, share=None, lines=[], first=1),
@@ -346,7 +346,7 @@ def test_a_server_refuses_questions_about_runs_that_there_are_not(client: Remote
     """And goes on."""
     with pytest.raises(StoreRefused):
         client._get(asked)
-    assert client.look(Look("printed", (A, 1, 0))).num_rows == 0
+    assert client.read(Look("printed", (A, 1, 0))).num_rows == 0
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from wtsbench.contract.operations import (
     storable_report,
 )
 from wtsbench.contract.outbox import Ack, Batch
-from wtsbench.store.engine import queries
 from wtsbench.store.engine.queries import Look, Query
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Store(ABC):
         """Make a request that changes no record, so that `state` stays as it is."""
         return self._ask(question)
 
-    def _read(self, query: Query) -> pa.Table:
+    def _read(self, query: Query | Look) -> pa.Table:
         return self._ask(lambda engine: engine.read(query), read_only=True)
 
     @property
@@ -192,26 +191,18 @@ class Store(ABC):
 
     def runs(self) -> pa.Table:
         """All runs, by start and name, in the columns of `operations.RUNS`."""
-        return self._look(Look("runs"))
-
-    def run_yaml(self, run: str) -> str | None:
-        """The text of a run's grid file; None if there is no such run."""
-        texts = self._look(Look("yaml", (run,)))["yaml"].to_pylist()
-        return str(texts[0]) if texts else None
+        return self._read(Look("runs"))
 
     def running(self) -> pa.Table:
         """Attempts with a lease, by trial id and attempt, in the columns of `operations.RUNNING`.
 
         One whose lease has ended is not listed: nobody has renewed it for LEASE_SECONDS.
         """
-        return self._look(Look("running"))
+        return self._read(Look("running"))
 
     def printed(self, trial_id: str, attempt: int, after: int = 0) -> pa.Table:
         """What a running attempt printed so far, by line: the lines after a number. Empty once it is sealed."""
-        return self._look(Look("printed", (trial_id, attempt, after)))
-
-    def _look(self, look: Look) -> pa.Table:
-        return self._ask(lambda engine: engine.look(look), read_only=True)
+        return self._read(Look("printed", (trial_id, attempt, after)))
 
     # -- reading
 
@@ -221,24 +212,24 @@ class Store(ABC):
 
     def has_dataset(self, data_digest: str) -> bool:
         """Whether a prepared data set is stored."""
-        rows: int = self._read(queries.datasets(data_digest)).num_rows
+        rows: int = self._read(Query("datasets").where("data_digest = ?", data_digest)).num_rows
         return rows > 0
 
     def grids(self) -> pa.Table:
         """All submissions of grids, by submission number."""
-        return self._read(queries.grids())
+        return self._read(Query("grids"))
 
     def datasets(self) -> pa.Table:
         """All prepared data sets, by digest."""
-        return self._read(queries.datasets())
+        return self._read(Query("datasets"))
 
     def items(self, data_digest: str) -> pa.Table:
         """The items of a data set, by split and item id."""
-        return self._read(queries.items(data_digest))
+        return self._read(Query("items").where("data_digest = ?", data_digest))
 
     def attempts(self, trial_ids: Sequence[str] | None = None) -> pa.Table:
         """Attempts begun, by trial id and attempt; None for all trials."""
-        return self._read(queries.attempts(trial_ids))
+        return self._read(Query("attempts").among("trial_id", trial_ids))
 
     def trials(
         self,
@@ -248,19 +239,20 @@ class Store(ABC):
         columns: Sequence[str] = (),
     ) -> pa.Table:
         """Sealed attempts, by trial id and attempt; None for all trials, all tasks or all columns."""
-        return self._read(queries.trials(trial_ids, columns, tasks=tasks))
+        query = Query("trials", only=tuple(columns))
+        return self._read(query.among("trial_id", trial_ids).among("task", tasks))
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded, by trial id, split and item id."""
-        return self._read(queries.predictions(trial_ids, splits=splits))
+        return self._read(Query("predictions").among("trial_id", trial_ids).among("split", splits).of_done())
 
     def generations(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Generations of the attempts that succeeded, by trial id, split, item id and sample."""
-        return self._read(queries.generations(trial_ids, splits=splits))
+        return self._read(Query("generations").among("trial_id", trial_ids).among("split", splits).of_done())
 
     def scores(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Scores of those generations, by trial id, scorer, split, item id and sample."""
-        return self._read(queries.scores(trial_ids, splits=splits))
+        return self._read(Query("scores").among("trial_id", trial_ids).among("split", splits).of_done())
 
     def contents(self, trial_ids: Sequence[str]) -> dict[str, str]:
         """Fingerprints of the rows that results depend on, by trial id and by digest of the data set."""
@@ -280,11 +272,13 @@ class Store(ABC):
             trial_ids: the trials.
             final_only: leave out the points of training curves.
         """
-        return self._read(queries.metrics(trial_ids, final_only=final_only))
+        query = Query("metrics").among("trial_id", trial_ids)
+        return self._read(query.where("step IS NULL") if final_only else query)
 
     def logs(self, trial_id: str, attempt: int | None = None) -> pa.Table:
         """Log lines of a trial's sealed attempts, by attempt, line, stream and text."""
-        return self._read(queries.logs(trial_id, attempt))
+        query = Query("logs").where("trial_id = ?", trial_id)
+        return self._read(query if attempt is None else query.where("attempt = ?", attempt))
 
     def sql(self, statement: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """Result of one read-only SELECT over the published tables, in the order that it asks for.

@@ -22,7 +22,7 @@ from wtsbench.settings import patience_seconds
 from wtsbench.store import wire
 from wtsbench.store.base import Store
 from wtsbench.store.connection import AGAIN, connect, fault_of, first_line, token
-from wtsbench.store.engine.queries import Look, Query, items
+from wtsbench.store.engine.queries import Look, Query
 from wtsbench.store.lock import persistently
 
 SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
@@ -149,26 +149,14 @@ class RemoteEngine:
         asked = {"run": run, "trial_ids": None if trial_ids is None else list(trial_ids)}
         return bool(self._change("cancel", asked)["cancelled"])
 
-    def look(self, look: Look) -> pa.Table:
-        """Rows about runs and leases, in the schema of the question."""
-        asked = {"look": look.what, "parameters": look.parameters}
-        return self._patient(lambda: self._get(asked)).select(look.schema.names).cast(look.schema)
-
     def _change(self, name: str, asked: dict[str, Any]) -> Any:
         """An action that writes; every one may be repeated."""
         return self._patient(lambda: self.action(name, {**asked, "schema_version": SCHEMA_VERSION}))
 
-    def read(self, query: Query) -> pa.Table:
+    def read(self, query: Query | Look) -> pa.Table:
         """Rows of a query, in its schema."""
-        asked: dict[str, Any] = {
-            "table": query.table,
-            "conditions": query.conditions,
-            "parameters": query.parameters,
-        }
-        if query.only:
-            asked["only"] = query.only  # a server that does not know this sends all columns
         schema = query.schema
-        return self._patient(lambda: self._get(asked)).select(schema.names).cast(schema)
+        return self._patient(lambda: self._get(query.asked)).select(schema.names).cast(schema)
 
     # -- beyond an engine
 
@@ -191,7 +179,7 @@ class RemoteEngine:
 
     def items(self, data_digest: str) -> pa.Table:
         """A data set's items, by split and item id."""
-        return self.read(items(data_digest))
+        return self.read(Query("items").where("data_digest = ?", data_digest))
 
     def action(self, name: str, asked: dict[str, Any] | None = None, *, seconds: float | None = None) -> Any:
         """One of the server's actions; tried once."""

@@ -61,6 +61,12 @@ class Query:
         return f"SELECT {columns} FROM {self.table} WHERE {where} ORDER BY {ORDER[self.table]}"
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """What a server is sent."""
+        asked = {"table": self.table, "conditions": self.conditions, "parameters": self.parameters}
+        return {**asked, "only": self.only} if self.only else asked  # a server that does not know this sends all
+
+    @property
     def unknown(self) -> str | None:
         """The first condition that this module cannot have made, but a client wrote itself; None if there is none."""
         names = TABLES[self.table].names
@@ -77,56 +83,13 @@ class Query:
         condition = f"{column} IN (SELECT unnest(?::VARCHAR[]))"
         return self.where(condition, list(values))
 
+    def of_done(self) -> Query:
+        """Only rows of the attempts that succeeded."""
+        return self.where(_OF_DONE)
+
     def where(self, condition: str, *parameters: Any) -> Query:
         """Only rows that meet a condition."""
         return replace(self, conditions=(*self.conditions, condition), parameters=(*self.parameters, *parameters))
-
-
-def grids() -> Query:
-    """All submissions of grids."""
-    return Query("grids")
-
-
-def datasets(data_digest: str | None = None) -> Query:
-    """One prepared data set, or all."""
-    return Query("datasets") if data_digest is None else Query("datasets").where("data_digest = ?", data_digest)
-
-
-def items(data_digest: str) -> Query:
-    """The items of a data set."""
-    return Query("items").where("data_digest = ?", data_digest)
-
-
-def attempts(trial_ids: Sequence[str] | None) -> Query:
-    """Attempts begun."""
-    return Query("attempts").among("trial_id", trial_ids)
-
-
-def trials(
-    trial_ids: Sequence[str] | None, columns: Sequence[str] = (), *, tasks: Sequence[str] | None = None
-) -> Query:
-    """Sealed attempts."""
-    return Query("trials", only=tuple(columns)).among("trial_id", trial_ids).among("task", tasks)
-
-
-def predictions(trial_ids: Sequence[str], *, splits: Sequence[str] | None) -> Query:
-    """Predictions of the attempts that succeeded."""
-    return _of_done("predictions", trial_ids, splits)
-
-
-def generations(trial_ids: Sequence[str], *, splits: Sequence[str] | None) -> Query:
-    """Generations of the attempts that succeeded."""
-    return _of_done("generations", trial_ids, splits)
-
-
-def scores(trial_ids: Sequence[str], *, splits: Sequence[str] | None) -> Query:
-    """Scores of generations of the attempts that succeeded."""
-    return _of_done("scores", trial_ids, splits)
-
-
-def _of_done(table: str, trial_ids: Sequence[str], splits: Sequence[str] | None) -> Query:
-    query = Query(table).among("trial_id", trial_ids).among("split", splits)
-    return query.where(_OF_DONE)
 
 
 CONTENTS = pa.schema([(name, pa.string()) for name in ("id", "table_name", "fingerprint")])
@@ -163,21 +126,9 @@ _AMONG = "WHERE trial_id IN (SELECT unnest(?::VARCHAR[]))"
 _THEIRS = f"SELECT data_digest FROM trials {_AMONG}"
 
 
-def metrics(trial_ids: Sequence[str], *, final_only: bool) -> Query:
-    """Metrics of sealed attempts."""
-    query = Query("metrics").among("trial_id", trial_ids)
-    return query.where("step IS NULL") if final_only else query
-
-
-def logs(trial_id: str, attempt: int | None) -> Query:
-    """Log lines of sealed attempts."""
-    query = Query("logs").where("trial_id = ?", trial_id)
-    return query if attempt is None else query.where("attempt = ?", attempt)
-
-
 @dataclass(frozen=True)
 class Look:
-    """A question about runs and leases; a server is sent its name and parameters."""
+    """A question about runs and leases."""
 
     what: Literal["runs", "yaml", "running", "printed"]
     parameters: tuple[str | int, ...] = ()
@@ -199,6 +150,11 @@ class Look:
     def schema(self) -> pa.Schema:
         """Schema of the answer."""
         return _LOOKS[self.what][1]
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What a server is sent."""
+        return {"look": self.what, "parameters": self.parameters}
 
 
 _NOW = "epoch_us(now())"

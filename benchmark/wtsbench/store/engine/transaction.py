@@ -236,10 +236,6 @@ class Engine:
 
     # -- reading
 
-    def look(self, look: Look) -> pa.Table:
-        """Rows about runs and leases, in the schema of the question."""
-        return self.read(look)
-
     def read(self, query: Query | Look) -> pa.Table:
         """Rows of a query, in its schema."""
         table: pa.Table = self._db.sql(query.sql, params=list(query.parameters)).to_arrow_table()
