@@ -18,9 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-NameOfBaseline = Annotated[
-    str, typer.Argument(metavar="NAME|FILE", help="A name in the folder, or a file.", show_default=False)
-]
+NameOfBaseline = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A name in the folder, or a file.")]
 
 
 @app.callback()
@@ -31,10 +29,9 @@ def _group() -> None:
 @app.command("set")
 def set_baseline(
     name: NameOfBaseline,
-    grid: Annotated[str, typer.Option("--grid", metavar="NAME", help="Which grid of the store.", show_default=False)],
+    grid: Annotated[str, typer.Option("--grid", metavar="NAME", help="Which grid of the store.")],
     accept: Annotated[
-        bool,
-        typer.Option("--accept", help="Replace a baseline though scores changed, or may have.", show_default=False),
+        bool, typer.Option("--accept", help="Replace a baseline though scores changed, or may have.")
     ] = False,
     folder: BaselineFolderOption = None,
     store: StoreOption = None,
@@ -105,8 +102,7 @@ def show(name: NameOfBaseline, folder: BaselineFolderOption = None, json: JsonOp
 def diff(
     name: NameOfBaseline,
     grid: Annotated[
-        str | None,
-        typer.Option("--grid", metavar="NAME", help="Grid of the store. Default: the baseline's.", show_default=False),
+        str | None, typer.Option("--grid", metavar="NAME", help="Grid of the store. Default: the baseline's.")
     ] = None,
     folder: BaselineFolderOption = None,
     store: StoreOption = None,

@@ -14,20 +14,15 @@ from wtsbench_cli.terminal import count
 def cancel(
     run: RunArgument,
     task: Annotated[
-        list[str] | None,
-        typer.Option("--task", metavar="NAME", help="Only students of this task; may be repeated.", show_default=False),
+        list[str] | None, typer.Option("--task", metavar="NAME", help="Only students of this task; may be repeated.")
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model", metavar="NAME", help="Only students of this strong model; may be repeated.", show_default=False
-        ),
+        typer.Option("--model", metavar="NAME", help="Only students of this strong model; may be repeated."),
     ] = None,
     strategy: Annotated[
         list[str] | None,
-        typer.Option(
-            "--strategy", metavar="NAME", help="Only students of this strategy; may be repeated.", show_default=False
-        ),
+        typer.Option("--strategy", metavar="NAME", help="Only students of this strategy; may be repeated."),
     ] = None,
     store: StoreOption = None,
 ) -> None:

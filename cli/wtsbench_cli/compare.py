@@ -13,25 +13,16 @@ from wtsbench_cli.options import JsonOption, StoreOption, SubmissionOption
 def compare(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[GRID | A B]", help="Only this grid of the store; or two runs. Default: all.", show_default=False
-        ),
+        typer.Argument(metavar="[GRID | A B]", help="Only this grid of the store; or two runs. Default: all."),
     ] = None,
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="NAME", help="Only this task.", show_default=False)
-    ] = None,
-    pair: Annotated[
-        str | None, typer.Option("--pair", metavar="WEAK:STRONG", help="Only this pair.", show_default=False)
-    ] = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="Only this task.")] = None,
+    pair: Annotated[str | None, typer.Option("--pair", metavar="WEAK:STRONG", help="Only this pair.")] = None,
     metric: Annotated[
         str | None,
-        typer.Option(
-            "--metric", metavar="NAME", help="Any metric of the tasks. Default: the one that ranks.", show_default=False
-        ),
+        typer.Option("--metric", metavar="NAME", help="Any metric of the tasks. Default: the one that ranks."),
     ] = None,
     split: Annotated[
-        str | None,
-        typer.Option("--split", metavar="test|ood", help="Only this test set. Default: both.", show_default=False),
+        str | None, typer.Option("--split", metavar="test|ood", help="Only this test set. Default: both.")
     ] = None,
     submission: SubmissionOption = None,
     store: StoreOption = None,

@@ -36,7 +36,6 @@ def doctor(
             "--grid",
             metavar="GRID",
             help="Ask whether the trials of this grid could run, its models and packages included.",
-            show_default=False,
         ),
     ] = None,
     sandbox: SandboxOption = None,

@@ -21,21 +21,14 @@ class Form(StrEnum):
 
 def export(
     out: Annotated[
-        Path,
-        typer.Argument(
-            callback=expanded, metavar="OUT", help="Folder to write; at the server a name.", show_default=False
-        ),
+        Path, typer.Argument(callback=expanded, metavar="OUT", help="Folder to write; at the server a name.")
     ],
     store: StoreOption = None,
     form: Annotated[
-        Form | None,
-        typer.Option(
-            "--format", metavar="parquet|arrow", help="Files of which kind. Default: parquet.", show_default=False
-        ),
+        Form | None, typer.Option("--format", metavar="parquet|arrow", help="Files of which kind. Default: parquet.")
     ] = None,
     at_server: Annotated[
-        bool,
-        typer.Option("--at-server", help="Let the store's server write it beside the store, as exports/OUT."),
+        bool, typer.Option("--at-server", help="Let the store's server write it beside the store, as exports/OUT.")
     ] = False,
     json: JsonOption = False,
 ) -> None:

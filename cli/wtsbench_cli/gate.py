@@ -20,16 +20,13 @@ if TYPE_CHECKING:
 
 
 def gate(
-    baseline: Annotated[
-        str, typer.Option("--baseline", metavar="NAME|FILE", help="What to compare with.", show_default=False)
-    ],
+    baseline: Annotated[str, typer.Option("--baseline", metavar="NAME|FILE", help="What to compare with.")],
     grid: Annotated[
         str | None,
         typer.Option(
             "--grid",
             metavar="NAME|FILE",
             help="Grid of the store; by its file where its paths are relative. Default: the baseline's.",
-            show_default=False,
         ),
     ] = None,
     threshold: Annotated[
@@ -38,7 +35,6 @@ def gate(
             "--threshold",
             metavar="METRIC=LOSS",
             help="Smallest loss that counts, such as accuracy=0.02. Default: the grid's `gate`, else 0.01.",
-            show_default=False,
         ),
     ] = None,
     time: Annotated[
@@ -50,25 +46,17 @@ def gate(
         typer.Option("--max-memory", metavar="RATIO", help="Fail over this ratio to the baseline's memory.", min=0),
     ] = None,
     confirm: Annotated[
-        bool,
-        typer.Option("--confirm", help="Run suspicious cells again with fresh seeds before saying so."),
+        bool, typer.Option("--confirm", help="Run suspicious cells again with fresh seeds before saying so.")
     ] = False,
     any_code: Annotated[
         bool, typer.Option("--any-code", help="Accept trials that other versions of wtsbench ran.")
     ] = False,
     junit: Annotated[
-        Path | None,
-        typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.", callback=expanded, show_default=False),
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML as well.", callback=expanded)
     ] = None,
     comment: Annotated[
         Path | None,
-        typer.Option(
-            "--comment",
-            metavar="FILE",
-            help="Write Markdown of at most 64 KiB as well.",
-            callback=expanded,
-            show_default=False,
-        ),
+        typer.Option("--comment", metavar="FILE", help="Write Markdown of at most 64 KiB as well.", callback=expanded),
     ] = None,
     folder: BaselineFolderOption = None,
     store: StoreOption = None,

@@ -26,16 +26,12 @@ def gc(
             "--images-budget",
             metavar="SIZE",
             help="What trial images without a name may hold, as 20GiB. Default: they all stay.",
-            show_default=False,
         ),
     ] = None,
     cache_budget: Annotated[
         str | None,
         typer.Option(
-            "--cache-budget",
-            metavar="SIZE",
-            help="What the cache may hold of what is made again. Default: 20GiB.",
-            show_default=False,
+            "--cache-budget", metavar="SIZE", help="What the cache may hold of what is made again. Default: 20GiB."
         ),
     ] = None,
     json: JsonOption = False,

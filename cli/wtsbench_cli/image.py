@@ -34,16 +34,11 @@ def build(
             "--base",
             metavar="REF",
             help="Image to build on, with Python 3.11 or newer. Default: the official slim Python image.",
-            show_default=False,
         ),
     ] = None,
     cuda: Annotated[
         bool | None,
-        typer.Option(
-            "--cuda/--cpu",
-            help="Whether torch comes with CUDA. Default: as this machine has a GPU or not.",
-            show_default=False,
-        ),
+        typer.Option("--cuda/--cpu", help="Whether torch comes with CUDA. Default: as this machine has a GPU or not."),
     ] = None,
     packages: Annotated[
         list[str] | None,
@@ -51,12 +46,10 @@ def build(
             "--with",
             metavar="PACKAGE",
             help="A package that brings in strategies: NAME==VERSION, a wheel or a folder of sources. Repeatable.",
-            show_default=False,
         ),
     ] = None,
     name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="NAME", help="Name to pin it under. Default: trial.", show_default=False),
+        str | None, typer.Option("--name", metavar="NAME", help="Name to pin it under. Default: trial.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -82,12 +75,9 @@ def build(
 
 @app.command("pin")
 def pin(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What grids will call it.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What grids will call it.")],
     reference: Annotated[
-        str,
-        typer.Argument(
-            metavar="REF", help="registry/repo:tag, repo@sha256:…, or an image of this engine.", show_default=False
-        ),
+        str, typer.Argument(metavar="REF", help="registry/repo:tag, repo@sha256:…, or an image of this engine.")
     ],
     file: Annotated[
         Path | None,
@@ -96,7 +86,6 @@ def pin(
             metavar="FILE",
             help="The images.yaml to write, as manifests/images.yaml of a checkout. Default: your own.",
             dir_okay=False,
-            show_default=False,
         ),
     ] = None,
     json: JsonOption = False,
@@ -142,13 +131,8 @@ def list_images(json: JsonOption = False) -> None:
 
 @app.command("verify")
 def verify(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Pinned images. Default: all.", show_default=False),
-    ] = None,
-    pull: Annotated[
-        bool, typer.Option("--pull", help="Fetch what this engine lacks, and check it too.", show_default=False)
-    ] = False,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Pinned images. Default: all.")] = None,
+    pull: Annotated[bool, typer.Option("--pull", help="Fetch what this engine lacks, and check it too.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Check that every pinned image exists, and is what its pin says.
@@ -181,20 +165,11 @@ def verify(
 
 @app.command("bundle")
 def bundle(
-    out: Annotated[
-        Path, typer.Argument(callback=expanded, metavar="OUT", help="The file to write.", show_default=False)
-    ],
-    grids: Annotated[
-        list[str],
-        typer.Option("--grid", metavar="GRID", help="A grid by name or path. Repeatable.", show_default=False),
-    ],
+    out: Annotated[Path, typer.Argument(callback=expanded, metavar="OUT", help="The file to write.")],
+    grids: Annotated[list[str], typer.Option("--grid", metavar="GRID", help="A grid by name or path. Repeatable.")],
     mirror: MirrorOption = None,
-    no_image: Annotated[
-        bool, typer.Option("--no-image", help="Leave the trial image out.", show_default=False)
-    ] = False,
-    no_wheels: Annotated[
-        bool, typer.Option("--no-wheels", help="Leave wtsbench and its packages out.", show_default=False)
-    ] = False,
+    no_image: Annotated[bool, typer.Option("--no-image", help="Leave the trial image out.")] = False,
+    no_wheels: Annotated[bool, typer.Option("--no-wheels", help="Leave wtsbench and its packages out.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Write all that grids need on machines without a network into one file.
@@ -222,14 +197,10 @@ def bundle(
 @app.command("load")
 def load(
     file: Annotated[
-        Path,
-        typer.Argument(
-            callback=expanded, metavar="FILE", help="What `wtsbench image bundle` wrote.", show_default=False
-        ),
+        Path, typer.Argument(callback=expanded, metavar="FILE", help="What `wtsbench image bundle` wrote.")
     ],
     name: Annotated[
-        str | None,
-        typer.Option("--name", metavar="NAME", help="Pin the image under another name.", show_default=False),
+        str | None, typer.Option("--name", metavar="NAME", help="Pin the image under another name.")
     ] = None,
     mirror: Annotated[
         Path | None,
@@ -239,12 +210,10 @@ def load(
             help="Where files of the data mirror go. Default: $WTSBENCH_DATA_MIRROR, else a folder in the cache.",
             file_okay=False,
             resolve_path=True,
-            show_default=False,
         ),
     ] = None,
     no_image: Annotated[
-        bool,
-        typer.Option("--no-image", help="Put models and data in place only; needs no engine.", show_default=False),
+        bool, typer.Option("--no-image", help="Put models and data in place only; needs no engine.")
     ] = False,
     json: JsonOption = False,
 ) -> None:

@@ -18,17 +18,14 @@ _DIGITS = 3
 
 
 def _option(name: str, metavar: str, told: str = "Where no column says so.") -> Any:
-    return typer.Option(name, metavar=metavar, help=told, show_default=False)
+    return typer.Option(name, metavar=metavar, help=told)
 
 
 def import_(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FILE",
-            help="Predictions, or scores, as .csv, .tsv, .jsonl or .parquet.",
-            callback=expanded,
-            show_default=False,
+            metavar="FILE", help="Predictions, or scores, as .csv, .tsv, .jsonl or .parquet.", callback=expanded
         ),
     ] = None,
     task: Annotated[str | None, _option("--task", "NAME", "Task of the predictions.")] = None,
@@ -51,8 +48,7 @@ def import_(
         Path | None, _option("--items-to", "FILE", "Write the task's items as JSONL, and import nothing.")
     ] = None,
     scores: Annotated[
-        bool,
-        typer.Option("--scores", help="The file has scores of seeds: print PGRs from them, and store nothing."),
+        bool, typer.Option("--scores", help="The file has scores of seeds: print PGRs from them, and store nothing.")
     ] = False,
     store: StoreOption = None,
     mirror: MirrorOption = None,

@@ -30,28 +30,14 @@ def leaderboard(
     store: StoreOption = None,
     form: Annotated[
         Format | None,
-        typer.Option(
-            "--format",
-            metavar="table|markdown|latex|csv|json",
-            help="How to print it. Default: table.",
-            show_default=False,
-        ),
+        typer.Option("--format", metavar="table|markdown|latex|csv|json", help="How to print it. Default: table."),
     ] = None,
     metrics: Annotated[
-        bool,
-        typer.Option(
-            "--metrics", help="Show all metrics below each table. JSON and CSV always hold them.", show_default=False
-        ),
+        bool, typer.Option("--metrics", help="Show all metrics below each table. JSON and CSV always hold them.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="FILE",
-            help="Write it to this file, in place of printing.",
-            show_default=False,
-            callback=expanded,
-        ),
+        typer.Option("--out", metavar="FILE", help="Write it to this file, in place of printing.", callback=expanded),
     ] = None,
     json: JsonOption = False,
 ) -> None:

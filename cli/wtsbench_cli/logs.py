@@ -36,25 +36,16 @@ def logs(
     trial: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TRIAL]",
-            help="A trial's id, or enough of its beginning. Default: list the trials that failed.",
-            show_default=False,
+            metavar="[TRIAL]", help="A trial's id, or enough of its beginning. Default: list the trials that failed."
         ),
     ] = None,
     attempt: Annotated[
-        int | None,
-        typer.Option("--attempt", metavar="N", min=1, help="Which attempt. Default: the last.", show_default=False),
+        int | None, typer.Option("--attempt", metavar="N", min=1, help="Which attempt. Default: the last.")
     ] = None,
     run: Annotated[
-        str | None,
-        typer.Option(
-            "--run", metavar="RUN", help="All that runs now of this run, in place of a trial.", show_default=False
-        ),
+        str | None, typer.Option("--run", metavar="RUN", help="All that runs now of this run, in place of a trial.")
     ] = None,
-    follow: Annotated[
-        bool,
-        typer.Option("--follow", "-f", help="Go on until the trial or the run has ended.", show_default=False),
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the trial or the run has ended.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:

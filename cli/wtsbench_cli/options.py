@@ -28,7 +28,6 @@ GridArgument = Annotated[
         metavar="GRID",
         help="A grid file, or the name of a shipped grid: "
         "smoke, quickstart, first-look, laptop, alignment, paper, published.",
-        show_default=False,
     ),
 ]
 StoreOption = Annotated[
@@ -37,7 +36,6 @@ StoreOption = Annotated[
         "--store",
         metavar="DIR|grpc+tls://…",
         help="Where results are kept. Default: $WTSBENCH_STORE, else ./wtsbench-store.",
-        show_default=False,
     ),
 ]
 SandboxOption = Annotated[
@@ -46,7 +44,6 @@ SandboxOption = Annotated[
         "--sandbox",
         metavar="auto|process|docker",
         help="What each trial runs in. Default: auto, which is docker where its engine answers, else process.",
-        show_default=False,
     ),
 ]
 TrustOption = Annotated[
@@ -55,7 +52,6 @@ TrustOption = Annotated[
         "--trust",
         metavar="GRID",
         help="Take trials that were finished under a token for this grid only; may be repeated. Default: none.",
-        show_default=False,
     ),
 ]
 MirrorOption = Annotated[
@@ -67,7 +63,6 @@ MirrorOption = Annotated[
         exists=True,
         file_okay=False,
         resolve_path=True,
-        show_default=False,
     ),
 ]
 RayOption = Annotated[
@@ -78,12 +73,10 @@ RayOption = Annotated[
         help="A Ray cluster to run on. Default: $RAY_ADDRESS, else Ray is started on this machine.",
         envvar="RAY_ADDRESS",
         show_envvar=False,
-        show_default=False,
     ),
 ]
 StoredGridOption = Annotated[
-    str | None,
-    typer.Option("--grid", metavar="NAME", help="Only this grid of the store. Default: all.", show_default=False),
+    str | None, typer.Option("--grid", metavar="NAME", help="Only this grid of the store. Default: all.")
 ]
 SubmissionOption = Annotated[
     int | None,
@@ -91,13 +84,11 @@ SubmissionOption = Annotated[
         "--submission",
         metavar="NUMBER",
         help="Only this submission of a grid; `wtsbench status` lists them. Default: each grid's newest.",
-        show_default=False,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 NameArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="[NAME]", help="Show this one in detail. Default: list all.", show_default=False),
+    str | None, typer.Argument(metavar="[NAME]", help="Show this one in detail. Default: list all.")
 ]
 
 
@@ -122,13 +113,7 @@ def cluster_of(option: str | None) -> str | None:
 
 BaselineFolderOption = Annotated[
     Path | None,
-    typer.Option(
-        "--folder",
-        metavar="DIR",
-        help="Where baselines are. Default: ./baselines.",
-        callback=expanded,
-        show_default=False,
-    ),
+    typer.Option("--folder", metavar="DIR", help="Where baselines are. Default: ./baselines.", callback=expanded),
 ]
 
 

@@ -39,9 +39,7 @@ def plan(
     sandbox: SandboxOption = None,
     mirror: MirrorOption = None,
     trust: TrustOption = None,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="List every trial with its state.", show_default=False)
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every trial with its state.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Show what a submission would run, and why. Runs nothing.

@@ -14,13 +14,7 @@ from wtsbench_cli.terminal import count, size
 def report(
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Folder to write. Default: ./wtsbench-report.",
-            callback=expanded,
-            show_default=False,
-        ),
+        typer.Option("--out", metavar="DIR", help="Folder to write. Default: ./wtsbench-report.", callback=expanded),
     ] = None,
     site: Annotated[
         Path | None,
@@ -29,7 +23,6 @@ def report(
             metavar="DIR",
             help="Site to add the report to, with an index of all its reports.",
             callback=expanded,
-            show_default=False,
         ),
     ] = None,
     samples: Annotated[

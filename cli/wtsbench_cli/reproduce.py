@@ -20,36 +20,23 @@ if TYPE_CHECKING:
 
 def reproduce(
     name: Annotated[
-        str,
-        typer.Argument(
-            metavar="GRID|TRIAL", help="A grid of the store, or the beginning of a trial's id.", show_default=False
-        ),
+        str, typer.Argument(metavar="GRID|TRIAL", help="A grid of the store, or the beginning of a trial's id.")
     ],
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="NAME", help="Of the grid, only this task.", show_default=False)
-    ] = None,
-    pair: Annotated[
-        str | None, typer.Option("--pair", metavar="WEAK:STRONG", help="Only this pair.", show_default=False)
-    ] = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="NAME", help="Of the grid, only this task.")] = None,
+    pair: Annotated[str | None, typer.Option("--pair", metavar="WEAK:STRONG", help="Only this pair.")] = None,
     strategy: Annotated[
-        str | None,
-        typer.Option("--strategy", metavar="LABEL", help="Only this strategy or control.", show_default=False),
+        str | None, typer.Option("--strategy", metavar="LABEL", help="Only this strategy or control.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="NUMBER", help="Only this seed.", show_default=False)
-    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="NUMBER", help="Only this seed.")] = None,
     within: Annotated[
-        float,
-        typer.Option("--within", metavar="NUMBER", min=0, help="Largest difference of a number that passes."),
+        float, typer.Option("--within", metavar="NUMBER", min=0, help="Largest difference of a number that passes.")
     ] = 0.0,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Run it though code, image or hardware are others here.")
     ] = False,
     keep: Annotated[
         Path | None,
-        typer.Option(
-            "--keep", metavar="DIR", help="New store to keep the repetition in.", callback=expanded, show_default=False
-        ),
+        typer.Option("--keep", metavar="DIR", help="New store to keep the repetition in.", callback=expanded),
     ] = None,
     sandbox: SandboxOption = None,
     store: StoreOption = None,

@@ -15,12 +15,7 @@ if TYPE_CHECKING:
     from wtsbench.execution.runs import StoredRun
 
 RunArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN",
-        help="A run's name or a part of it; a grid's name is its newest run.",
-        show_default=False,
-    ),
+    str, typer.Argument(metavar="RUN", help="A run's name or a part of it; a grid's name is its newest run.")
 ]
 _HEADINGS = ("run", "state", "stored", "failed", "running", "waiting", "took", "host", "priority")
 _LISTED = 20
@@ -28,9 +23,7 @@ _LISTED = 20
 
 def runs(
     grid: StoredGridOption = None,
-    every: Annotated[
-        bool, typer.Option("--all", help=f"List all, not only the newest {_LISTED}.", show_default=False)
-    ] = False,
+    every: Annotated[bool, typer.Option("--all", help=f"List all, not only the newest {_LISTED}.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -30,7 +30,6 @@ ScorerArgument = Annotated[
     typer.Argument(
         metavar="SCORER",
         help="A scorer's name, its manifest's path, or a folder that `wtsbench scorer train` wrote, as ./folder.",
-        show_default=False,
     ),
 ]
 
@@ -116,12 +115,7 @@ def score(
     name: ScorerArgument,
     file: Annotated[
         Path | None,
-        typer.Argument(
-            callback=expanded,
-            metavar="[FILE]",
-            help="Texts, one a line; - is standard input, as is none.",
-            show_default=False,
-        ),
+        typer.Argument(callback=expanded, metavar="[FILE]", help="Texts, one a line; - is standard input, as is none."),
     ] = None,
     mirror: MirrorOption = None,
     json: JsonOption = False,

@@ -18,9 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(store_token.app, name="token")
-FolderArgument = Annotated[
-    Path, typer.Argument(callback=expanded, metavar="DIR", help="The store's folder.", show_default=False)
-]
+FolderArgument = Annotated[Path, typer.Argument(callback=expanded, metavar="DIR", help="The store's folder.")]
 
 
 @app.callback()
@@ -37,12 +35,10 @@ def serve(
             "--listen",
             metavar="grpc+tls://HOST:PORT",
             help="Where to listen. Default: grpc+tls://127.0.0.1:8815. Without TLS on this machine only.",
-            show_default=False,
         ),
     ] = None,
     name: Annotated[
-        list[str] | None,
-        typer.Option("--name", metavar="HOST", help="A further name in the generated certificate.", show_default=False),
+        list[str] | None, typer.Option("--name", metavar="HOST", help="A further name in the generated certificate.")
     ] = None,
     certificate: Annotated[
         Path | None,
@@ -54,8 +50,7 @@ def serve(
         typer.Option("--client-ca", metavar="PEM", help="Demand client certificates of this authority.", exists=True),
     ] = None,
     client_certificates: Annotated[
-        bool,
-        typer.Option("--client-certificates", help="Demand client certificates that `store certificate` made."),
+        bool, typer.Option("--client-certificates", help="Demand client certificates that `store certificate` made.")
     ] = False,
     metrics: Annotated[
         str | None,
@@ -63,7 +58,6 @@ def serve(
             "--metrics",
             metavar="HOST:PORT",
             help="Serve /metrics and /healthz: on this machine, or to others over HTTPS.",
-            show_default=False,
         ),
     ] = None,
     drain: Annotated[
@@ -116,11 +110,8 @@ def serve(
 @app.command("certificate")
 def certificate(
     folder: FolderArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose certificate it is.", show_default=False)],
-    out: Annotated[
-        Path,
-        typer.Option("--out", callback=expanded, metavar="DIR", help="Folder for its two files.", show_default=False),
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose certificate it is.")],
+    out: Annotated[Path, typer.Option("--out", callback=expanded, metavar="DIR", help="Folder for its two files.")],
 ) -> None:
     """Make a client's certificate for a server that demands one."""
     from wtsbench.store.folder import SERVER
@@ -173,10 +164,7 @@ def compact(store: StoreOption = None, json: JsonOption = False) -> None:
 @app.command("backup")
 def backup(
     out: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE|NAME", help="The file to write; for a server a name, kept there.", show_default=False
-        ),
+        str, typer.Argument(metavar="FILE|NAME", help="The file to write; for a server a name, kept there.")
     ],
     store: StoreOption = None,
     json: JsonOption = False,
@@ -194,8 +182,7 @@ def backup(
 @app.command("restore")
 def restore(
     backup: Annotated[
-        Path,
-        typer.Argument(callback=expanded, metavar="FILE", help="A file that `store backup` wrote.", show_default=False),
+        Path, typer.Argument(callback=expanded, metavar="FILE", help="A file that `store backup` wrote.")
     ],
     folder: FolderArgument,
     json: JsonOption = False,
@@ -210,12 +197,7 @@ def restore(
 def merge(
     source: Annotated[
         Path,
-        typer.Argument(
-            callback=expanded,
-            metavar="SOURCE",
-            help="Another store's folder, a backup, or an export.",
-            show_default=False,
-        ),
+        typer.Argument(callback=expanded, metavar="SOURCE", help="Another store's folder, a backup, or an export."),
     ],
     folder: FolderArgument,
     json: JsonOption = False,

@@ -18,9 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-FolderArgument = Annotated[
-    Path, typer.Argument(callback=expanded, metavar="DIR", help="The store's folder.", show_default=False)
-]
+FolderArgument = Annotated[Path, typer.Argument(callback=expanded, metavar="DIR", help="The store's folder.")]
 _LONGEST_HOURS = 36525 * 24
 _SPAN = re.compile(r"(\d+)(h|d)")
 
@@ -48,15 +46,11 @@ def create(
             "--scope",
             metavar="read|append:GRID|append|admin",
             help="What it allows: to read; to submit one grid, or any; or everything.",
-            show_default=False,
         ),
     ],
-    name: Annotated[
-        str | None, typer.Option("--name", help="Whose it is. Default: its scope.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Whose it is. Default: its scope.")] = None,
     expires: Annotated[
-        str | None,
-        typer.Option("--expires", metavar="90d|12h|never", help="How long it is valid. Default: 90d."),
+        str | None, typer.Option("--expires", metavar="90d|12h|never", help="How long it is valid. Default: 90d.")
     ] = None,
 ) -> None:
     """Make a token and write it to a file, which WTSBENCH_TOKEN_FILE then names."""
@@ -103,7 +97,7 @@ def list_tokens(folder: FolderArgument, json: JsonOption = False) -> None:
 @app.command("revoke")
 def revoke(
     folder: FolderArgument,
-    token: Annotated[str, typer.Argument(metavar="ID|NAME", help="Which; of a name, all.", show_default=False)],
+    token: Annotated[str, typer.Argument(metavar="ID|NAME", help="Which; of a name, all.")],
 ) -> None:
     """End a token at once."""
     from wtsbench.store.server.tokens import Tokens

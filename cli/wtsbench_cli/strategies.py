@@ -18,7 +18,6 @@ TargetArgument = Annotated[
     typer.Argument(
         metavar="[TARGET]",
         help="With `check` as NAME: the strategy, or the package that brings strategies in, to test for conformance.",
-        show_default=False,
     ),
 ]
 

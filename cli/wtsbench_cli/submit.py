@@ -48,26 +48,15 @@ def submit(
             "--executor",
             metavar="ray|in-process",
             help="Who runs the trials. Default: ray. in-process needs no cluster.",
-            show_default=False,
         ),
     ] = None,
     mirror: MirrorOption = None,
     trust: TrustOption = None,
     detach: Annotated[
-        bool,
-        typer.Option(
-            "--detach",
-            help="Have the cluster run it, and return at once; needs --ray and a server.",
-            show_default=False,
-        ),
+        bool, typer.Option("--detach", help="Have the cluster run it, and return at once; needs --ray and a server.")
     ] = False,
     autoscale: Annotated[
-        bool,
-        typer.Option(
-            "--autoscale",
-            help="The cluster adds nodes where trials wait: give it more than fit now.",
-            show_default=False,
-        ),
+        bool, typer.Option("--autoscale", help="The cluster adds nodes where trials wait: give it more than fit now.")
     ] = False,
     priority: Annotated[
         int,
@@ -82,9 +71,7 @@ def submit(
     ] = 0,
     run: Annotated[str | None, typer.Option("--run", hidden=True)] = None,
     resumed: Annotated[int, typer.Option("--resumed", hidden=True)] = 0,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print failures and the last line only.", show_default=False)
-    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print failures and the last line only.")] = False,
 ) -> None:
     """Run what the store lacks of a grid; show its leaderboard.
 

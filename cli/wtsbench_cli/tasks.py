@@ -28,7 +28,6 @@ def tasks(
         typer.Option(
             "--data/--no-data",
             help="Read its rows and show what becomes of them. Default: for a file, and not for a name.",
-            show_default=False,
         ),
     ] = None,
     items: Annotated[

@@ -35,7 +35,6 @@ def validate(
         typer.Argument(
             metavar="FILE",
             help="A grid, task, model or scorer: its file, or the name of a known one; or a file of images.",
-            show_default=False,
         ),
     ] = None,
     kind: Annotated[
@@ -44,22 +43,14 @@ def validate(
             "--kind",
             metavar="grid|task|model|scorer|images",
             help="What the file is. Default: what it says, and what its keys tell.",
-            show_default=False,
         ),
     ] = None,
     data: Annotated[
         bool,
-        typer.Option(
-            "--data",
-            help="Read the rows of a task, or of a grid's tasks, and show what becomes of them.",
-            show_default=False,
-        ),
+        typer.Option("--data", help="Read the rows of a task, or of a grid's tasks, and show what becomes of them."),
     ] = False,
     schema: Annotated[
-        bool,
-        typer.Option(
-            "--schema", help="Print the JSON Schema of grids, or of files of --kind, instead.", show_default=False
-        ),
+        bool, typer.Option("--schema", help="Print the JSON Schema of grids, or of files of --kind, instead.")
     ] = False,
     mirror: MirrorOption = None,
     json: JsonOption = False,
