@@ -12,18 +12,8 @@ from wtsbench_cli.terminal import count, print_json, print_table, size
 if TYPE_CHECKING:
     from wtsbench.reports.baseline import Baseline
 
-app = typer.Typer(
-    name="baseline",
-    help="Keep what a grid scores, for `wtsbench gate`.",
-    rich_markup_mode=None,
-    no_args_is_help=True,
-)
+app = typer.Typer(help="Keep what a grid scores, for `wtsbench gate`.", rich_markup_mode=None, no_args_is_help=True)
 NameOfBaseline = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A name in the folder, or a file.")]
-
-
-@app.callback()
-def _group() -> None:
-    """Keep what a grid scores, for `wtsbench gate`."""
 
 
 @app.command("set")

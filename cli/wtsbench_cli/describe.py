@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from wtsbench_cli.terminal import print_table
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-    from wtsbench.spec.manifests import Kind
 
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
@@ -61,12 +59,14 @@ def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
     return [(path, str(value))]
 
 
-def manifest_record(kind: Kind, name: str, manifest: BaseModel) -> dict[str, Any]:
+def manifest_record(kind: Literal["tasks", "models", "scorers"], name: str) -> dict[str, Any]:
     """A manifest as its file would have it, with where it is and whether it is the user's own."""
     from wtsbench.settings import shipped
-    from wtsbench.spec.manifests import find
+    from wtsbench.spec import manifests
 
-    path = find(kind, name)
+    loads = {"tasks": manifests.load_task, "models": manifests.load_model, "scorers": manifests.load_scorer}
+    manifest: BaseModel = loads[kind](name)[0]
+    path = manifests.find(kind, name)
     own = not path.is_relative_to(shipped("manifests"))
     return {**manifest.model_dump(mode="json", by_alias=True), "path": str(path), "own": own}
 

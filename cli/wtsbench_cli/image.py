@@ -13,17 +13,7 @@ from wtsbench.errors import ExitCode, UserError
 from wtsbench_cli.options import JsonOption, MirrorOption, expanded
 from wtsbench_cli.terminal import count, doing, duration, print_json, print_table, say
 
-app = typer.Typer(
-    name="image",
-    help="The container image that trials run in.",
-    rich_markup_mode=None,
-    no_args_is_help=True,
-)
-
-
-@app.callback()
-def _group() -> None:
-    """The container image that trials run in."""
+app = typer.Typer(help="The container image that trials run in.", rich_markup_mode=None, no_args_is_help=True)
 
 
 @app.command("build")

@@ -18,10 +18,10 @@ def models(name: NameArgument = None, json: JsonOption = False) -> None:
     from wtsbench.spec import manifests
 
     if name is not None:
-        record = {**_record(name), "memory": _memory(name)}
+        record = {**manifest_record("models", name), "memory": _memory(name)}
         print_json(record) if json else show_fields(_readable(record))
         return
-    records = [_record(model) for model in manifests.names("models")]
+    records = [manifest_record("models", model) for model in manifests.names("models")]
     if json:
         print_json(records)
         return
@@ -86,10 +86,3 @@ def _default(field: str) -> Any:
     from wtsbench.spec.training import Training
 
     return Training.model_fields[field].default
-
-
-def _record(name: str) -> dict[str, Any]:
-    from wtsbench.spec import manifests
-
-    model, _ = manifests.load_model(name)
-    return manifest_record("models", name, model)

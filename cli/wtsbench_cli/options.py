@@ -111,6 +111,7 @@ def cluster_of(option: str | None) -> str | None:
     return None if option in (None, "", "local") else option
 
 
+FolderArgument = Annotated[Path, typer.Argument(callback=expanded, metavar="DIR", help="The store's folder.")]
 BaselineFolderOption = Annotated[
     Path | None,
     typer.Option("--folder", metavar="DIR", help="Where baselines are. Default: ./baselines.", callback=expanded),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wtsbench.visible import shortened, visible
+from wtsbench_cli.describe import manifest_record, show_fields
 from wtsbench_cli.options import JsonOption, MirrorOption, expanded
 from wtsbench_cli.terminal import count, doing, duration, print_json, print_table
 
@@ -19,10 +20,7 @@ _MAX_BYTES = 256 << 20
 """Limit of bytes of texts that are read, since a device has no end."""
 
 app = typer.Typer(
-    name="scorer",
-    help="Scorers of generated text: list, show, train, score.",
-    rich_markup_mode=None,
-    no_args_is_help=True,
+    help="Scorers of generated text: list, show, train, score.", rich_markup_mode=None, no_args_is_help=True
 )
 
 ScorerArgument = Annotated[
@@ -34,17 +32,12 @@ ScorerArgument = Annotated[
 ]
 
 
-@app.callback()
-def _group() -> None:
-    """Scorers of generated text: list, show, train, score."""
-
-
 @app.command("list")
 def list_(json: JsonOption = False) -> None:
     """List the scorers that have a manifest."""
     from wtsbench.spec import manifests
 
-    records = [_record(name) for name in manifests.names("scorers")]
+    records = [manifest_record("scorers", name) for name in manifests.names("scorers")]
     if json:
         print_json(records)
         return
@@ -58,10 +51,9 @@ def show(name: ScorerArgument, mirror: MirrorOption = None, json: JsonOption = F
     Resolves it: the hub is asked for the commit of a branch, and a scorer that is trained on first use is trained.
     """
     from wtsbench.spec.manifests import is_path
-    from wtsbench_cli.describe import show_fields
 
     scorer = _resolved(name, mirror)
-    record: dict[str, Any] = {"name": scorer.name} if is_path(name) else _record(name)
+    record: dict[str, Any] = {"name": scorer.name} if is_path(name) else manifest_record("scorers", name)
     record |= {"digest": scorer.digest, "identity": scorer.identity()}
     card = getattr(scorer, "card", None)
     if json:
@@ -198,11 +190,3 @@ def _print_card(card: dict[str, Any]) -> None:
         ],
         right=("texts", "mean score", "share toxic"),
     )
-
-
-def _record(name: str) -> dict[str, Any]:
-    from wtsbench.spec import manifests
-    from wtsbench_cli.describe import manifest_record
-
-    scorer, _ = manifests.load_scorer(name)
-    return manifest_record("scorers", name, scorer)

@@ -8,22 +8,13 @@ from typing import Annotated
 import typer
 
 from wtsbench_cli import store_token
-from wtsbench_cli.options import JsonOption, StoreOption, expanded, store_of
+from wtsbench_cli.options import FolderArgument, JsonOption, StoreOption, expanded, store_of
 from wtsbench_cli.terminal import print_json, say
 
 app = typer.Typer(
-    name="store",
-    help="Serve a store to many machines, and look after it.",
-    rich_markup_mode=None,
-    no_args_is_help=True,
+    help="Serve a store to many machines, and look after it.", rich_markup_mode=None, no_args_is_help=True
 )
 app.add_typer(store_token.app, name="token")
-FolderArgument = Annotated[Path, typer.Argument(callback=expanded, metavar="DIR", help="The store's folder.")]
-
-
-@app.callback()
-def _group() -> None:
-    """Serve a store to many machines, and look after it."""
 
 
 @app.command("serve")

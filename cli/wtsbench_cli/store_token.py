@@ -9,23 +9,16 @@ from typing import Annotated
 
 import typer
 
-from wtsbench_cli.options import JsonOption, expanded
+from wtsbench_cli.options import FolderArgument, JsonOption, expanded
 from wtsbench_cli.terminal import print_json, print_table
 
 app = typer.Typer(
-    name="token",
     help="Tokens of a served store. They are kept hashed, in the store's folder.",
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-FolderArgument = Annotated[Path, typer.Argument(callback=expanded, metavar="DIR", help="The store's folder.")]
 _LONGEST_HOURS = 36525 * 24
 _SPAN = re.compile(r"(\d+)(h|d)")
-
-
-@app.callback()
-def _group() -> None:
-    """Tokens of a served store."""
 
 
 @app.command("create")

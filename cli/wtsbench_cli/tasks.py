@@ -52,7 +52,7 @@ def tasks(
         return
     if items or data:
         raise typer.BadParameter("name the task whose rows are to be read", param_hint="NAME")
-    records = [_record(found) for found in manifests.names("tasks")]
+    records = [manifest_record("tasks", found) for found in manifests.names("tasks")]
     if json:
         print_json(records)
         return
@@ -60,7 +60,7 @@ def tasks(
 
 
 def _show(name: str, *, read: bool, items: int, mirror: Path | None, json: bool) -> None:
-    record = _record(name)
+    record = manifest_record("tasks", name)
     if not json:
         show_fields(record)
     if read:
@@ -101,10 +101,3 @@ def _row(record: dict[str, Any]) -> tuple[str, ...]:
     other = record["ood"]["name"] if record["ood"] else "-"
     told = record["name"], record["form"], record["source"]["kind"], record["metric"]
     return (*told, classes, other, record["summary"])
-
-
-def _record(name: str) -> dict[str, Any]:
-    from wtsbench.spec import manifests
-
-    task, _ = manifests.load_task(name)
-    return manifest_record("tasks", name, task)
