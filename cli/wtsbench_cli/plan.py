@@ -66,7 +66,7 @@ def _record(session: Session, store: str) -> dict[str, Any]:
         "grid_digest": session.plan.grid_digest,
         "source": session.source,
         "store": store,
-        "sandbox": session.sandbox_name,
+        "sandbox": session.sandbox.name,
         "cells": len(session.plan.cells),
         "total": report.total,
         "shared": report.shared,
@@ -100,7 +100,7 @@ def _show(session: Session, store: str, *, verbose: bool) -> None:
         f"{session.grid.name}: {count(len(session.plan.cells), 'cell')} in {count(report.total, 'trial')}, "
         f"{report.shared:,} of them shared: {report.stored:,} stored, {report.to_run:,} to run"
     )
-    print(f"store {store}, sandbox {session.sandbox_name}")
+    print(f"store {store}, sandbox {session.sandbox.name}")
     if report.to_run:
         print(f"time: {session.estimate}")
     for subject, text in warnings(session):

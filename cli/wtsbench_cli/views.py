@@ -145,8 +145,8 @@ class LineView(QuietView):
         """Print the header, one fact per line."""
         for name, text in header(session):
             print(f"{name}: {text}", flush=True)
-        if session.notice:
-            print(session.notice, flush=True)
+        if session.sandbox.notice:
+            print(session.sandbox.notice, flush=True)
 
     def show(self, event: TrialEvent) -> None:
         """Print an event of a trial, except progress."""
@@ -188,7 +188,7 @@ class LiveView(QuietView):
         """Print the header, above the lines that change."""
         self._doing = ""
         lines = [((f"{name:<9}", "bold"), (f"{text}\n", "")) for name, text in header(session)]
-        notice = [(f"{session.notice}\n", "yellow")] if session.notice else []
+        notice = [(f"{session.sandbox.notice}\n", "yellow")] if session.sandbox.notice else []
         self._print(*(part for line in lines for part in line), *notice)
 
     def show(self, event: TrialEvent) -> None:
@@ -311,7 +311,7 @@ def header(session: Session) -> list[tuple[str, str]]:
     return [
         ("grid", f"{grid.name} ({shape})"),
         ("store", session.options.store),
-        ("sandbox", session.sandbox_name),
+        ("sandbox", session.sandbox.name),
         ("trials", f"{report.total:,}: {report.stored:,} stored, {report.to_run:,} to run"),
         *(("data", account.line) for account in accounts(session)),
         *warnings(session),

@@ -12,7 +12,7 @@ from wtsbench.contract.operations import Orders
 from wtsbench.errors import ClusterError, ExitCode
 from wtsbench.execution.events import Blocked, Cancelled, Done, Event, Failed, Held, LeftOut, SetAside, Yielding
 from wtsbench.execution.job import Job, Receipt
-from wtsbench.execution.scheduler import BAD_NODE, PROGRESS_SECONDS, Counts, NoRecord, Summary, run_jobs
+from wtsbench.execution.scheduler import BAD_NODE, PROGRESS_SECONDS, Counts, Summary, run_jobs
 from wtsbench.planning.plan import Plan
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources, Retry
@@ -34,7 +34,6 @@ class Script:
         self.last = False
         """Whether there is no other node."""
         self.avoided: list[str] = []
-        self.looked = 0
         self._verdict = verdict
         self._open: list[Job] = []
 
@@ -58,10 +57,6 @@ class Script:
         failure = None if verdict is None else Failure(failure_class=verdict, message="as the test says")
         return [Receipt(trial_id=job.trial_id, attempt=attempt, failure=failure, seconds=1.0, node=self.node)]
 
-    def share(self, job: Job) -> float | None:
-        self.looked += 1
-        return None
-
     def avoid(self, node: str) -> bool:
         self.avoided.append(node)
         self.node = "good"
@@ -74,7 +69,7 @@ class Script:
         pass
 
 
-class Told(NoRecord):
+class Told:
     """The run as a test wants others to see it: what they asked of it, and what they attempt."""
 
     def __init__(self) -> None:
@@ -82,6 +77,8 @@ class Told(NoRecord):
         self.done: set[str] = set()
         self.free: set[str] = set()
         self.counts: list[Counts] = []
+        self.looked = 0
+        """How often it was asked for progress."""
         self.asked = 0
         """How often the orders were to be looked up at once."""
         self.on_report: Callable[[Counts], None] = self.counts.append
@@ -95,6 +92,10 @@ class Told(NoRecord):
     def elsewhere(self) -> tuple[Collection[str], Collection[str]]:
         done, free, self.done, self.free = self.done, self.free, set(), set()
         return done, free
+
+    def share(self, trial_id: str) -> float | None:
+        self.looked += 1
+        return None
 
 
 def run(
@@ -127,7 +128,7 @@ def run(
         listener=events.append,
         stop=stop or threading.Event(),
         summary=Summary(total=len(jobs), stored=0),
-        record=record,
+        record=record or Told(),
         seconds=seconds,
     )
     return summary, events
@@ -342,7 +343,7 @@ def test_a_node_that_joined_and_cannot_run_the_trials() -> None:
 
 def test_progress_is_not_looked_at_with_every_end() -> None:
     """However many trials end in a second, each of those that run is looked at once in it."""
-    script = Script(lambda job, attempt: None, slots=40)
-    summary, _ = run(plan_of(seeds=list(range(50))), script, Retry())
+    script, record = Script(lambda job, attempt: None, slots=40), Told()
+    summary, _ = run(plan_of(seeds=list(range(50))), script, Retry(), record=record)
     assert summary.done == 400
-    assert 0 < script.looked <= script.slots * (1 + summary.seconds / PROGRESS_SECONDS)
+    assert 0 < record.looked <= script.slots * (1 + summary.seconds / PROGRESS_SECONDS)

@@ -292,7 +292,7 @@ def test_a_lost_workers_finished_trial_is_kept(spec: TrialSpec, store: Store, tm
         resources=Resources(), run="r",
     )  # fmt: skip
     lost = Failure(failure_class=FailureClass.INFRASTRUCTURE, message="lost its worker")
-    seal_lost(store, job, note.job.attempt, lost, tmp_path / "spool")
+    seal_lost(store, job, note.job.attempt, lost)
     assert store.trials()["status"].to_pylist() == ["done"]
 
 
@@ -305,7 +305,7 @@ def test_what_a_lost_node_had_printed_is_kept(spec: TrialSpec, store: Store, tmp
         resources=Resources(), run="r",
     )  # fmt: skip
     lost = Failure(failure_class=FailureClass.INFRASTRUCTURE, message="lost its worker")
-    seal_lost(store, job, attempt, lost, tmp_path / "spool")
+    seal_lost(store, job, attempt, lost)
     assert store.trials()["failure_message"].to_pylist() == ["lost its worker"]
     assert store.printed(spec.trial_id, attempt).num_rows == 0
     assert store.logs(spec.trial_id)["text"].to_pylist() == ["epoch 1", "\u2603 epoch 2"]

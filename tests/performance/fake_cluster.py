@@ -8,7 +8,6 @@ from multiprocessing.connection import Connection, wait
 from tests.performance.cluster_nodes import Setting, Tally, serve
 from wtsbench.errors import StoreError
 from wtsbench.execution.job import Job, Receipt
-from wtsbench.execution.progress import share_of
 
 _PROCESSES = 4
 
@@ -57,10 +56,6 @@ class FakeCluster:
                 self._running[pipe].discard(told.trial_id)
                 receipts.append(told)
         return receipts
-
-    def share(self, job: Job) -> float | None:
-        """As a driver whose trials run elsewhere: it looks, and finds nothing."""
-        return share_of(job)
 
     def avoid(self, node: str) -> bool:
         """Nodes do not fail."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from wtsbench.errors import SandboxError, SpecError
-from wtsbench.execution.environment import environment_of
 from wtsbench.execution.session import Options, prepare, submit
+from wtsbench.sandbox.base import environment_of
 from wtsbench.sandbox.choice import make_sandbox
 from wtsbench.spec.grid import Resources
 from wtsbench.spec.provenance import environment_lock

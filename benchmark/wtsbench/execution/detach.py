@@ -136,13 +136,6 @@ def _submit(given: GivenGrid, options: Options, store: Store, client: JobSubmiss
         host=platform.node(),
         priority=options.priority,
         state="queued",
-        total=0,
-        stored=0,
-        done=0,
-        failed=0,
-        waiting=0,
-        running=0,
-        detail=None,
         yaml=given.yaml,
         resumed=name.resumed,
     )

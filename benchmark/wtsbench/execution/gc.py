@@ -86,10 +86,9 @@ def find(store: str, *, images: int | None = None, cache: int | None = None) -> 
         _of_file("temporary file", one.path, one.bytes, one.changed, "an interrupted write left it", one.remove)
         for one in interrupted()
     ]
-    kept = over_budget(cache)
     found += [
         _of_file("cache", one.path, one.bytes, one.changed, f"{one.part} over the budget; made again", one.remove)
-        for one in kept.over
+        for one in over_budget(cache)
     ]
     order = get_args(Kind)
     return Findings(leftovers=sorted(found, key=lambda one: order.index(one.kind)), notes=notes)

@@ -15,7 +15,6 @@ Of every model and seed the file holds the items of the test sets, each once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,12 +51,9 @@ class Made(NamedTuple):
         return " ".join(filter(None, (self.role.value, self.model, self.strategy, f"seed {self.seed}")))
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What one model made of every item of the test sets."""
-
-    by_item: dict[tuple[Split, str, int], dict[str, Any]] = field(default_factory=dict)
-    """Split, item id and sample (of classification 0) to columns of `predictions` or `generations`."""
+Predictions = dict[tuple[Split, str, int], dict[str, Any]]
+"""What one model made of every item of the test sets: split, item id and sample (of classification 0) to columns of
+`predictions` or `generations`."""
 
 
 def read_columns(path: Path, named: Mapping[str, str]) -> Columns:
@@ -111,7 +107,7 @@ def predictions(
             owed.setdefault(key, []).append((Split(split), item))
         else:
             others.add(key)
-    found: dict[Made, Predictions] = {made: Predictions() for made in whose}
+    found: dict[Made, Predictions] = {made: {} for made in whose}
     left_out = 0
     values = _values(columns, data, what)
     for row, (made, key, (sample, value)) in enumerate(zip(whose, keys, values, strict=True), start=1):
@@ -122,12 +118,12 @@ def predictions(
             )
         left_out += key not in owed
         for split, item in owed.get(key, ()):
-            if (split, item, sample) in found[made].by_item:
+            if (split, item, sample) in found[made]:
                 raise DataError(
                     f"{what}: row {row} predicts item {item} again for {made}",
                     remedy="keep one row an item, model and seed; a column seed tells seeds apart.",
                 )
-            found[made].by_item[split, item, sample] = value
+            found[made][split, item, sample] = value
     places = sorted(place for some in owed.values() for place in some)
     for made, of_one in found.items():
         _require_whole(made, of_one, places, data, what)
@@ -221,7 +217,7 @@ def _require_whole(
         for split, item in places
         for sample in range(1 if settings is None else settings.samples_of(split))
     }
-    missing, more = sorted(expected - set(found.by_item)), sorted(set(found.by_item) - expected)
+    missing, more = sorted(expected - set(found)), sorted(set(found) - expected)
     if missing or more:
         told = "; ".join(f"{split.value} item {item} sample {sample}" for split, item, sample in (missing or more)[:3])
         raise DataError(

@@ -237,10 +237,8 @@ def _supervisor(made: Made, data: Dataset, specs: Iterable[TrialSpec]) -> str:
 
 def _rows(found: Predictions) -> pa.Table:
     """Columns of `predictions` or `generations` but the trial's own two, in the order of the items."""
-    places = sorted(found.by_item)
-    return pa.Table.from_pylist(
-        [{"split": place[0].value, "item_id": place[1], **found.by_item[place]} for place in places]
-    )
+    places = sorted(found)
+    return pa.Table.from_pylist([{"split": place[0].value, "item_id": place[1], **found[place]} for place in places])
 
 
 def _deliver(

@@ -13,7 +13,6 @@ import psutil
 from wtsbench.errors import SpecError
 from wtsbench.execution.fitting import fitting, misfit
 from wtsbench.execution.job import Job, Receipt
-from wtsbench.execution.progress import share_of
 from wtsbench.execution.supervise import close_sandboxes, supervise
 from wtsbench.sandbox.gpus import gpus_here
 from wtsbench.spec.grid import Resources
@@ -79,10 +78,6 @@ class InProcessExecutor:
             for uuid in self._futures.pop(future).gpu_ids:
                 self._free[uuid] += min(1.0, self._share)
         return [future.result() for future in finished]
-
-    def share(self, job: Job) -> float | None:
-        """How much of a running job is done."""
-        return share_of(job)
 
     def avoid(self, node: str) -> bool:
         """There is no other node."""

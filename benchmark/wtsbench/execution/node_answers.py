@@ -27,7 +27,7 @@ class Question(Frozen):
     image_reference: str | None = None
     """`repo@sha256:…` of that image, if a registry has it."""
     environment: str
-    """What the trials are planned for: `environment.environment_of`."""
+    """What the trials are planned for: `sandbox.base.environment_of`."""
     gpus: float = 0
     """GPUs of one trial."""
     memory: int | None = None

@@ -20,11 +20,11 @@ from typing import Literal
 
 import wtsbench
 from wtsbench.errors import SandboxError, UserError
-from wtsbench.execution.environment import environment_of
 from wtsbench.execution.judging import scorer_at
 from wtsbench.execution.node_answers import About, Disk, Facts, Gpu, Installation, Lack, Question, StoreAccess
 from wtsbench.images.code import code_digest
 from wtsbench.models.fetch import Standing, standing
+from wtsbench.sandbox.base import environment_of
 from wtsbench.sandbox.choice import make_sandbox
 from wtsbench.settings import cache_folder, spool_folder
 from wtsbench.spec.grid import Resources

@@ -18,14 +18,13 @@ from pydantic import ValidationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from wtsbench.errors import ClusterError
-from wtsbench.execution.environment import environment_of
 from wtsbench.execution.fitting import fitting
 from wtsbench.execution.node_answers import Facts, Question
 from wtsbench.execution.node_facts import boot_id, installation, store_file
 from wtsbench.execution.node_faults import Clock, Fault, Here, Node, faults_of, told
 from wtsbench.execution.ray_access import workers_by_uv
 from wtsbench.images.pins import resolve_image
-from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.base import Sandbox, environment_of
 from wtsbench.settings import named_spool
 from wtsbench.spec.grid import Resources
 from wtsbench.store.client import absolute

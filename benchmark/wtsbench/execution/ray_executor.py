@@ -25,7 +25,6 @@ from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.known import done_trials
 from wtsbench.execution.node_answers import Question
 from wtsbench.execution.preflight import LateCheck, Survey, admitted, this_machine
-from wtsbench.execution.progress import share_of
 from wtsbench.execution.ray_access import settled
 from wtsbench.execution.ray_health import Health, end_with_parent
 from wtsbench.execution.supervise import seal_lost, supervise
@@ -180,10 +179,6 @@ class RayExecutor:
         except ray.exceptions.RayError as error:
             return _ended_without_receipt(job, FailureClass.INFRASTRUCTURE, f"lost its worker: {_first_line(error)}")
 
-    def share(self, job: Job) -> float | None:
-        """How much of a running job is done; None if it runs on another machine."""
-        return share_of(job)
-
     def avoid(self, node: str) -> bool:
         """Start nothing on a node any more, by its id in Ray; False where no other would be left."""
         aside = self._aside | {node}
@@ -314,7 +309,7 @@ def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) 
         if run == job.run:
             last = attempt
             if not store.sealed(job.trial_id, attempt):
-                seal_lost(store, job, attempt, failure, job.spool)
+                seal_lost(store, job, attempt, failure)
     done = bool(done_trials(store, [job.trial_id]))  # it had finished before its worker was lost
     return Receipt(trial_id=job.trial_id, attempt=last, failure=None if done else failure, seconds=0.0)
 

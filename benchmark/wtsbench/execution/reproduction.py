@@ -15,14 +15,13 @@ from typing import Any
 
 from wtsbench.data import Dataset
 from wtsbench.errors import SpecError, StoreError, UserError
-from wtsbench.execution.environment import environment_of
 from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.execution.node_facts import listed_gpus
 from wtsbench.execution.session import Options, Session
 from wtsbench.planning.plan import Plan
 from wtsbench.planning.report import PlannedTrial, PlanReport
 from wtsbench.planning.stored import Wanted, chosen_cells, grid_of
-from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.base import Sandbox, environment_of
 from wtsbench.sandbox.choice import make_sandbox
 from wtsbench.settings import data_mirror
 from wtsbench.spec.cell import Cell

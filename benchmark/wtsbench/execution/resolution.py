@@ -10,13 +10,12 @@ from pathlib import Path
 from wtsbench.data import Dataset
 from wtsbench.data import prepare as prepare_data
 from wtsbench.errors import SpecError
-from wtsbench.execution.environment import environment_of
 from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.models.architecture import writes
 from wtsbench.models.resolve import resolve as resolve_model
 from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask
 from wtsbench.planning.points import Entries, expand
-from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.base import Sandbox, environment_of
 from wtsbench.spec import manifests
 from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.grid import DataSettings, Grid

@@ -7,7 +7,6 @@ it finished is delivered later.
 from __future__ import annotations
 
 import os
-import platform
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -159,33 +158,3 @@ def recorded(store: str, report: RunReport) -> Iterator[RunRecord]:
         raise
     finally:
         thread.join(_END_SECONDS)
-
-
-def first_report(run: RunName, grid: str, *, priority: int, total: int, stored: int, yaml: str) -> RunReport:
-    """The report of a run that begins in this process.
-
-    Args:
-        run: which one.
-        grid: name of its grid.
-        priority: a run of higher priority goes first on the same cluster.
-        total: trials of the plan.
-        stored: those that the store held before.
-        yaml: text of the grid file.
-    """
-    return RunReport(
-        run=run.name,
-        grid=grid,
-        job=run.job,
-        host=platform.node(),
-        priority=priority,
-        state="running",
-        total=total,
-        stored=stored,
-        done=0,
-        failed=0,
-        waiting=total - stored,
-        running=0,
-        detail=None,
-        yaml=yaml,
-        resumed=run.resumed,
-    )

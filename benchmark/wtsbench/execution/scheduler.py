@@ -27,6 +27,7 @@ from wtsbench.execution.events import (
     Yielding,
 )
 from wtsbench.execution.job import Job, Receipt
+from wtsbench.execution.progress import share_of
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Retry
 
@@ -56,9 +57,6 @@ class Executor(Protocol):
 
         Raises UserError if the results of a job could not be stored.
         """
-
-    def share(self, job: Job) -> float | None:
-        """How much of a running job is done, in [0, 1]; None if unknown."""
 
     def avoid(self, node: str) -> bool:
         """Start nothing on a node any more; False where it is the last one, or there is only one."""
@@ -101,26 +99,6 @@ class Record(Protocol):
         """How much of a running trial is done, wherever it runs; None if unknown."""
 
 
-class NoRecord:
-    """For a run that nobody else sees."""
-
-    orders = Orders()
-
-    def report(self, counts: Counts, held: Collection[str]) -> None:
-        """Nobody is told."""
-
-    def hear(self) -> None:
-        """Nobody gives orders."""
-
-    def elsewhere(self) -> tuple[Collection[str], Collection[str]]:
-        """There are no other runs."""
-        return (), ()
-
-    def share(self, trial_id: str) -> float | None:
-        """Nothing is known."""
-        return None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """How a submission ended, in trials."""
@@ -160,7 +138,7 @@ def run_jobs(
     listener: Listener,
     stop: threading.Event,
     summary: Summary,
-    record: Record | None = None,
+    record: Record,
     seconds: Mapping[str, float] | None = None,
 ) -> Summary:
     """Run jobs whose parents are either among them or in the store already.
@@ -172,11 +150,11 @@ def run_jobs(
         listener: called with every event, on the calling thread.
         stop: once set, nothing is started and what runs is cancelled.
         summary: of the submission before any job has run; the counts of this run are added to it.
-        record: the run as others see it; None for a run that nobody else sees.
+        record: the run as others see it.
         seconds: about how long each trial takes; by default all the same.
     """
     order = _urgency(jobs, seconds or {})
-    return _Run(jobs, executor, retry, listener, stop, record or NoRecord(), order).loop(summary)
+    return _Run(jobs, executor, retry, listener, stop, record, order).loop(summary)
 
 
 def _urgency(jobs: Mapping[str, Job], seconds: Mapping[str, float]) -> dict[str, float]:
@@ -338,7 +316,7 @@ class _Run:
             return
         self._shown = time.monotonic()
         for key in self._running:
-            share = self._executor.share(self._jobs[key])
+            share = share_of(self._jobs[key])
             share = self._record.share(key) if share is None else share
             if share is not None:
                 self._tell(Progressed(trial=self._jobs[key].spec, share=share))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -21,7 +22,7 @@ from wtsbench.execution.job import Job
 from wtsbench.execution.judging import ScorerPlace
 from wtsbench.execution.known import done_trials, known_of, reuse_of
 from wtsbench.execution.resolution import resolve
-from wtsbench.execution.run_record import RunName, RunRecord, first_report, recorded
+from wtsbench.execution.run_record import RunName, RunRecord, recorded
 from wtsbench.execution.scheduler import Executor, Summary, run_jobs
 from wtsbench.execution.supervise import sweep, tidy_up
 from wtsbench.images.extras import require_packages
@@ -83,11 +84,6 @@ class Session:
     options: Options
 
     @property
-    def sandbox_name(self) -> str:
-        """`process` or `docker`."""
-        return self.sandbox.name
-
-    @property
     def estimate(self) -> Estimate:
         """About how long the trials take that are to run."""
         return self.estimate_of(trial.spec for trial in self.report.trials if trial.state != "stored")
@@ -107,11 +103,6 @@ class Session:
             digest: {split: Size(items=data.size(split), characters=data.characters(split)) for split in Split}
             for digest, data in self.datasets.items()
         }
-
-    @property
-    def notice(self) -> str | None:
-        """What the user should know once about the sandbox chosen."""
-        return self.sandbox.notice
 
 
 def prepare(source: GridSource, options: Options, *, note: Callable[[str], None]) -> Session:
@@ -222,13 +213,17 @@ def _run(
 
 
 def _first_report(session: Session, run: RunName, summary: Summary) -> RunReport:
-    return first_report(
-        run,
-        session.grid.name,
+    return RunReport(
+        run=run.name,
+        grid=session.grid.name,
+        job=run.job,
+        host=platform.node(),
         priority=session.options.priority,
         total=summary.total,
         stored=summary.stored,
+        waiting=summary.total - summary.stored,
         yaml=session.yaml,
+        resumed=run.resumed,
     )
 
 

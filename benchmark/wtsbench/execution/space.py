@@ -59,15 +59,6 @@ class OnDisk:
             self.path.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cache:
-    """The part of the cache that is over its budget, and the size of all of it."""
-
-    over: list[OnDisk]
-    """Least recently used first."""
-    bytes: int
-
-
 def interrupted() -> list[OnDisk]:
     """Leftovers of killed writes: in the cache, beside the user's pins, and among temporary files."""
     found = [_measured(path, "temporary file") for path in _unfinished()]
@@ -76,7 +67,7 @@ def interrupted() -> list[OnDisk]:
     return [file for file in quiet if not _holds(file.path, used)]
 
 
-def over_budget(budget: int) -> Cache:
+def over_budget(budget: int) -> list[OnDisk]:
     """What to remove so that the cache is within its budget, the least recently used first.
 
     Args:
@@ -90,7 +81,7 @@ def over_budget(budget: int) -> Cache:
         if (entry := _measured(path, part, read=True)) is not None
     ]
     entries.sort(key=lambda entry: (entry.changed, entry.path))
-    held = total = sum(entry.bytes for entry in entries)
+    held = sum(entry.bytes for entry in entries)
     over = []
     used = _in_use() if held > budget else set()
     for entry in entries:
@@ -99,7 +90,7 @@ def over_budget(budget: int) -> Cache:
         if not _holds(entry.path, used):
             over.append(entry)
             held -= entry.bytes
-    return Cache(over=over, bytes=total)
+    return over
 
 
 def size_of(path: Path) -> int:

@@ -12,7 +12,6 @@ from pathlib import Path
 from wtsbench.contract.measurements import TrialResult
 from wtsbench.errors import ExitCode, ModelError, SandboxError, StoreError, UserError
 from wtsbench.execution.ending import end, writable
-from wtsbench.execution.environment import environment_of
 from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.heartbeat import beating
 from wtsbench.execution.inputs import link_models, write_inputs
@@ -20,7 +19,7 @@ from wtsbench.execution.job import Job, Receipt
 from wtsbench.execution.known import done_trials
 from wtsbench.execution.sealing import read_result
 from wtsbench.execution.spool import AttemptFolder, AttemptNote, attempt_folders, require_room, sandbox_folder
-from wtsbench.sandbox.base import Sandbox
+from wtsbench.sandbox.base import Sandbox, environment_of
 from wtsbench.sandbox.choice import make_sandbox
 from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.leftovers import sweep_folders
@@ -135,12 +134,12 @@ def close_sandboxes() -> None:
     _sandboxes.clear()
 
 
-def seal_lost(store: Store, job: Job, attempt: int, failure: Failure, spool: Path) -> None:
+def seal_lost(store: Store, job: Job, attempt: int, failure: Failure) -> None:
     """Seal an attempt whose worker is gone together with its folder, with what it had told of its output.
 
     If the worker lives after all, its own seal has the same key with other content, and the store refuses it.
     """
-    folder = AttemptFolder.of(spool, job.trial_id, attempt)
+    folder = AttemptFolder.of(job.spool, job.trial_id, attempt)
     with folder.owned(wait=_LOOK_SECONDS) as owned:
         if owned and not store.sealed(job.trial_id, attempt):
             known = folder.note()

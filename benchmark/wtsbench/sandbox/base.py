@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from wtsbench.spec.grid import Resources
+from wtsbench.spec.provenance import environment_lock
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -78,3 +81,16 @@ class Sandbox(Protocol):
 
     def close(self) -> None:
         """Remove what is kept ready for a next trial. It ends with this process in any case."""
+
+
+def environment_of(sandbox: Sandbox, resources: Resources) -> str:
+    """What computes a trial's numbers on this node, as part of the trial's identity.
+
+    Sandbox, then image, then installed libraries, then `cuda` if trials get a GPU, which decides the precision.
+    A container's image id stands for its libraries. A pod's image is what its manifest says, and may be for several
+    platforms: there the libraries and the machine that are found stand beside it.
+
+    A plan puts it into its trials; a supervisor compares it with that of its own node.
+    """
+    parts = [sandbox.name, sandbox.image_digest, None if sandbox.name == "docker" else environment_lock()]
+    return ":".join([*filter(None, parts), *(["cuda"] if resources.gpus else [])])
