@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from wtsbench_cli.options import JsonOption, StoredGridOption, StoreOption, store_of
@@ -27,7 +28,7 @@ def status(grid: StoredGridOption = None, store: StoreOption = None, json: JsonO
     place = store_of(store)
     state = status_of(open_store(place), grid)
     if json:
-        print_json(state.record())
+        print_json(asdict(state))
     else:
         _show(state, place)
 

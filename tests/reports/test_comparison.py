@@ -11,10 +11,11 @@ from tests.reports.test_tables import MEANS, controlled, generative
 from tests.reports.worlds import simple
 from wtsbench.errors import SpecError
 from wtsbench.reports import comparison
-from wtsbench.reports.comparison import compare, probability
+from wtsbench.reports.comparison import compare
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.rows import Comparisons
 from wtsbench.reports.statistics import holm
+from wtsbench.reports.wording import probability
 
 QUICK = 1_000
 

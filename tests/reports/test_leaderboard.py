@@ -22,7 +22,7 @@ from wtsbench.reports.comparison import compare
 from wtsbench.reports.findings import findings
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.leaderboard import leaderboard
-from wtsbench.reports.renderers import RENDERERS, render
+from wtsbench.reports.renderers import FORMS, render
 from wtsbench.reports.status import status
 from wtsbench.reports.wording import groups
 from wtsbench.store.client import open_store
@@ -155,7 +155,7 @@ def test_same_content_same_bytes() -> None:
             day=9,
         )
     boards.append(leaderboard(other.memory(shuffle=3), resamples=QUICK))
-    for form in RENDERERS:
+    for form in FORMS:
         assert len({render(board, form) for board in boards}) == 1, form
 
 

@@ -22,7 +22,7 @@ from wtsbench.reports.details import heading_of
 from wtsbench.reports.document import Chart, Document, Prose, Section
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.markdown import markdown
-from wtsbench.reports.renderers import RENDERERS, render
+from wtsbench.reports.renderers import FORMS, render
 from wtsbench.reports.rows import Leaderboard, Row
 from wtsbench.reports.wording import Notes, interval
 
@@ -284,7 +284,7 @@ def test_reports_import_rich_only_to_draw() -> None:
 
 def test_every_form_ends_with_a_line_break(board: Leaderboard) -> None:
     """Text files end with a line break."""
-    assert all(render(board, form).endswith("\n") for form in RENDERERS)
+    assert all(render(board, form).endswith("\n") for form in FORMS)
 
 
 def test_a_table_and_a_section_tell_the_data(board: Leaderboard) -> None:

@@ -135,7 +135,7 @@ def test_resampled_scores_are_scores_of_the_items_drawn(name: str) -> None:
     resampler = Resampler("x", items, resamples=20)
     full, resampled = scores(resampler, METRICS[name], labels, made, classes)
     drawn = Resampler("x", items, resamples=20)
-    counts = drawn._counts(drawn._generator("items", items), 20)
+    counts = drawn._counts(drawn._generator(), 20)
     assert (counts.sum(axis=1) == items).all()
     for trial in range(2):
         assert full[trial] == METRICS[name].of(Predicted.of(labels, made[trial], classes=classes))

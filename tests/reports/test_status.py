@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +42,7 @@ def test_failures_say_class_and_message() -> None:
     (failure,) = found.grids[0].failures
     assert (failure.role, failure.seed, failure.strategy) == ("student", 1, "naive")
     assert (failure.failure_class, failure.message) == ("timeout", "ran past 2 h")
-    json.dumps(found.record(), allow_nan=False)
+    json.dumps(asdict(found), allow_nan=False)
 
 
 def test_pages_tell_draws_apart(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from wtsbench.reports.document import (
     Tone,
 )
 from wtsbench.reports.findings import gain_verdict
-from wtsbench.reports.rows import Comparison, Leaderboard, Row
+from wtsbench.reports.rows import TURNED, Comparison, Leaderboard, Row
 from wtsbench.reports.wording import (
     MISSING,
     TEXTS,
@@ -31,13 +31,13 @@ from wtsbench.reports.wording import (
     groups,
     interval,
     number,
+    probability,
     score,
     seeds,
     spoken,
 )
 
 SIGNS = {"better": "+", "worse": "−", "tie": "=", None: "NA"}
-_TURNED = {"better": "worse", "worse": "better", "tie": "tie", None: None}
 _TONES: dict[str | None, Tone] = {"better": "good", "worse": "bad", "tie": "plain", None: "dim"}
 _SETS = {"test": "test", "ood": "out of distribution"}
 ORDER = "by rank, then by score; strategies without a rank below, then controls and trivial classifiers"
@@ -189,12 +189,13 @@ def matrix(compared: Sequence[Comparison]) -> Table | None:
     for each in compared:
         if each.p_holm is None:
             continue
-        p = f"{each.p_holm:.3f}" if each.p_holm >= 0.001 else "<0.001"
         for one, two, verdict in (
             (each.first, each.second, each.verdict),
-            (each.second, each.first, _TURNED[each.verdict]),
+            (each.second, each.first, TURNED[each.verdict]),
         ):
-            cells[one, two] = TableCell(text=f"{SIGNS[verdict]} {p}", number=each.p_holm, tone=_TONES[verdict])
+            cells[one, two] = TableCell(
+                text=f"{SIGNS[verdict]} {probability(each.p_holm)}", number=each.p_holm, tone=_TONES[verdict]
+            )
     none = TableCell(text="·", tone="dim")
     return Table(
         caption="+ the row is better than the column, − worse, = not told apart; p corrected for the table (Holm)",

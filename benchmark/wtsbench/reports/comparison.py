@@ -12,11 +12,11 @@ from textwrap import wrap
 from wtsbench.errors import SpecError
 from wtsbench.reports.contents import submissions
 from wtsbench.reports.leaderboard import tables
-from wtsbench.reports.rows import RESAMPLES, Comparison, Comparisons
+from wtsbench.reports.rows import RESAMPLES, TURNED, Comparison, Comparisons
 from wtsbench.reports.spread import CLAIM_SEEDS
 from wtsbench.reports.table import Table
 from wtsbench.reports.text import aligned
-from wtsbench.reports.wording import SPLITS, TEXTS, TEXTS_LEGEND, interval, other_submissions, shares
+from wtsbench.reports.wording import SPLITS, TEXTS, TEXTS_LEGEND, interval, other_submissions, probability, shares
 from wtsbench.spec.faults import nearest
 from wtsbench.store.client import Store
 from wtsbench.visible import visible_texts
@@ -32,7 +32,6 @@ LEGEND = (
 _WIDTH = 80
 """Columns that explanations take at most."""
 _SIGNS = {"better": "+", "worse": "-", "tie": "=", None: "NA"}
-_TURNED = {"better": "worse", "worse": "better", "tie": "tie", None: None}
 
 
 def compare(
@@ -151,7 +150,7 @@ def _matrix(pairs: Sequence[Comparison]) -> Iterator[str]:
     verdicts: dict[tuple[str, str], str] = {}
     for pair in pairs:
         verdicts[pair.first, pair.second] = _SIGNS[pair.verdict]
-        verdicts[pair.second, pair.first] = _SIGNS[_TURNED[pair.verdict]]
+        verdicts[pair.second, pair.first] = _SIGNS[TURNED[pair.verdict]]
     numbers = {label: str(number) for number, label in enumerate(labels, 1)}
     lines = [["", "", *numbers.values()]]
     lines += [[numbers[one], one, *(verdicts.get((one, two), ".") for two in labels)] for one in labels]
@@ -181,8 +180,3 @@ def _lines(pairs: Sequence[Comparison]) -> Iterator[str]:
 def _repeated(pair: Comparison) -> str:
     """What both were measured on: `5 seeds`, or `3 draws`, each with its seeds."""
     return f"{len(pair.data_seeds)} draws" if pair.data_seeds else f"{len(pair.seeds)} seeds"
-
-
-def probability(value: float) -> str:
-    """Three decimals, and never 0."""
-    return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from wtsbench.reports.anchors import anchor_of
 from wtsbench.reports.blocks import main_table, metrics, overview
-from wtsbench.reports.data import accounts
 from wtsbench.reports.document import (
     Block,
+    Column,
     Document,
     Formula,
+    Line,
     Listing,
     Prose,
     Section,
+    Table,
+    TableCell,
 )
 from wtsbench.reports.findings import findings, gain_verdict, gap_proven
 from wtsbench.reports.rows import Comparison, Leaderboard
@@ -27,6 +31,9 @@ from wtsbench.reports.wording import (
     other_submissions,
     published_notes,
 )
+
+if TYPE_CHECKING:
+    from wtsbench.data.account import Account
 
 
 def grids(board: Leaderboard) -> Iterator[tuple[str, list[tuple[Group, list[Comparison]]]]]:
@@ -70,7 +77,7 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
-def table_section(group: Group, notes: Notes, blocks: Sequence[Block], sections: Sequence[Section] = ()) -> Section:
+def table_section(group: Group, notes: Notes, blocks: Sequence[Block]) -> Section:
     """One table with what its reader has to know, and what else is shown of it."""
     row = group.rows[0]
     footnotes, sources = tuple(notes.of(group.rows)), tuple(published_notes(group))
@@ -92,7 +99,6 @@ def table_section(group: Group, notes: Notes, blocks: Sequence[Block], sections:
             *([Listing(items=sources, tone="dim")] if sources else []),
             *blocks,
         ),
-        sections=tuple(sections),
     )
 
 
@@ -142,13 +148,44 @@ def closing(board: Leaderboard, notes: Notes) -> Iterator[Section]:
     if lacking:
         yield Section(title="Incomplete", anchor="incomplete", blocks=(Listing(items=lacking, tone="bad"),))
     if board.data:
-        yield Section(title="Data", anchor="data", blocks=tuple(accounts(board.data)))
+        yield Section(title="Data", anchor="data", blocks=tuple(_accounts(board.data)))
     if board.unread:
         lines = tuple(f"cannot be read: {line}" for line in board.unread)
         yield Section(title="Unreadable", anchor="unreadable", blocks=(Listing(items=lines, tone="warn"),))
     blocks: list[Block] = [Prose(text=notes.count, tone="warn")] if notes.count else []
     blocks.append(Listing(items=tuple(legend(board.rows)), tone="dim"))
     yield Section(title="How to read it", anchor="legend", blocks=tuple(blocks))
+
+
+def _accounts(found: Sequence[Account]) -> Iterator[Block]:
+    """What became of the rows of each task that trials learned from, its splits, and what to be warned of."""
+    from wtsbench.data.account import SHOWS
+
+    warnings = tuple(warning for account in found for warning in account.warnings)
+    if warnings:
+        yield Listing(items=warnings, tone="warn")
+    yield Listing(items=tuple(line for account in found for line in account.lines))
+    headings = {"task": False, "split": False, "items": True, "groups": True, "classes": False, "left out": False}
+    columns = [Column(heading=name, numeric=numeric) for name, numeric in headings.items()]
+    rows = [(account.task, split) for account in found for split in account.splits]
+    yield Table(
+        caption="",
+        columns=(*columns, Column(heading="shows", help=SHOWS.partition(": ")[2])),
+        lines=tuple(
+            Line(
+                cells=(
+                    TableCell(text=task),
+                    TableCell(text=split.split),
+                    *(TableCell(text=f"{number:,}", number=number) for number in (split.items, split.groups)),
+                    *(TableCell(text=text) for text in (split.shares, split.gone, split.shown)),
+                ),
+                kind="split",
+            )
+            for task, split in rows
+        ),
+    )
+    if any(split.shows for _, split in rows):
+        yield Prose(text=SHOWS, tone="dim")
 
 
 _METHODS = (

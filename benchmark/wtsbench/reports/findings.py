@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wtsbench.reports.document import Column, Line, Table, TableCell
-from wtsbench.reports.rows import Comparison, Leaderboard, Row
+from wtsbench.reports.rows import TURNED, Comparison, Leaderboard, Row
 from wtsbench.reports.spread import ALPHA
 from wtsbench.reports.wording import MISSING, SPLITS, TEXTS, spoken
 from wtsbench.spec.trial import EXTERNAL
@@ -111,12 +111,8 @@ def _against(compared: Sequence[Comparison], label: str, naive: str) -> TableCel
     count = _Count()
     for found in compared:
         if found.family == "strategies" and {found.first, found.second} == {label, naive}:
-            count.add(found.verdict if found.first == label else _turned(found.verdict))
+            count.add(found.verdict if found.first == label else TURNED[found.verdict])
     return count.cell
-
-
-def _turned(verdict: str | None) -> str | None:
-    return {"better": "worse", "worse": "better"}.get(verdict or "", verdict)
 
 
 def _controls(compared: Sequence[Comparison], label: str) -> TableCell:

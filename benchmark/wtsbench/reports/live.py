@@ -23,8 +23,7 @@ from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.publish import document
 from wtsbench.reports.runs import Runs
-from wtsbench.reports.status import Status, status
-from wtsbench.spec.cell import Cell
+from wtsbench.reports.status import Status, called, cells_by_trial, status
 from wtsbench.store.client import Store, open_store
 from wtsbench.visible import visible, visible_texts
 
@@ -118,8 +117,7 @@ class Live:
         if row is None:
             lines = store.printed(trial_id, last)["text"].to_pylist()
             facts = {"trial": trial_id, "attempt": last, "status": "begun, and not ended"}
-            names = dict(_names(cell for one in submissions(store) for cell in one.cells))
-            title = names.get(trial_id, f"trial {trial_id[:12]}")
+            title = called(trial_id, cells_by_trial(submissions(store))) or f"trial {trial_id[:12]}"
         else:
             lines = store.logs(trial_id, last)["text"].to_pylist()
             hidden = ("spec", "strategy_json", "baselines", "failure_detail", "records", "measurements")
@@ -147,16 +145,6 @@ def _tagged(shown: Document, logs: Mapping[str, str]) -> Tagged:
     tag = hashlib.sha256(f"{shown.title}\0{plain.inner}\0{plain.sources}".encode()).hexdigest()[:32]
     whole = plain.whole.replace('data-tag=""', f'data-tag="{tag}"', 1)
     return Tagged(tag=tag, title=shown.title, page=replace(plain, whole=whole))
-
-
-def _names(cells: Iterator[Cell]) -> Iterator[tuple[str, str]]:
-    """Trials by id, as people call them."""
-    for cell in cells:
-        seeds = cell.seed, cell.data_seed or 0
-        yield cell.weak_trial, name_of("weak", cell.task, cell.weak, None, *seeds)
-        yield cell.ceiling_trial, name_of("ceiling", cell.task, cell.strong, None, *seeds)
-        role = "student" if cell.kind == "strategy" else "control"
-        yield cell.student_trial, name_of(role, cell.task, cell.strong, cell.strategy, *seeds)
 
 
 def _progress(found: Status) -> Iterator[Block]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from wtsbench.reports.document import Column, Document, Line, Listing, Prose, Section, Table, TableCell, Tone
 from wtsbench.reports.gate import FAILING, ORDER, UNMEASURED, Gate, Verdict
 from wtsbench.reports.markdown import markdown
-from wtsbench.reports.wording import MISSING, interval, number
+from wtsbench.reports.wording import MISSING, interval, number, probability
 from wtsbench.visible import visible
 
 ANNOTATIONS = 10
@@ -100,7 +100,7 @@ def _line(verdict: Verdict) -> Line:
         TableCell(text=_score(verdict.before), number=verdict.before),
         TableCell(text=_score(verdict.after), number=verdict.after),
         TableCell(text=worse, number=verdict.worse),
-        TableCell(text=MISSING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}", number=p),
+        TableCell(text=MISSING if p is None else probability(p), number=p),
         TableCell(text=_score(verdict.noticed), number=verdict.noticed),
         TableCell(
             text=MISSING if verdict.time_ratio is None else f"{verdict.time_ratio:.2f}x", number=verdict.time_ratio

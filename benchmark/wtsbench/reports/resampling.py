@@ -126,7 +126,7 @@ class Resampler:
         yield from self._drawn
 
     def _drawn_anew(self) -> Iterator[Integers]:
-        generator = self._generator("items", self.items)
+        generator = self._generator()
         rows = max(1, _CHUNK_BYTES // (8 * self.items))
         for start in range(0, self.resamples, rows):
             yield self._counts(generator, min(rows, self.resamples - start))
@@ -138,8 +138,8 @@ class Resampler:
         place = drawn + np.arange(chunk)[:, None] * self.items
         return np.bincount(place.ravel(), minlength=chunk * self.items).reshape(chunk, self.items)
 
-    def _generator(self, purpose: str, size: int) -> np.random.Generator:
-        content = f"wtsbench bootstrap 1|{self._key}|{purpose}|{size}|{self.resamples}"
+    def _generator(self) -> np.random.Generator:
+        content = f"wtsbench bootstrap 1|{self._key}|items|{self.items}|{self.resamples}"
         return np.random.Generator(np.random.PCG64DXSM(int.from_bytes(hashlib.sha256(content.encode()).digest())))
 
 

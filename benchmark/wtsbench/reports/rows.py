@@ -21,6 +21,8 @@ TABLE = ("grid", "task", "weak", "strong", "split", "data_digest", "metric", "sc
 digest covers the items with their labels and splits, and so the protocol that made them. Trials of one submission were
 planned by one version of the science and for one environment: both are in their ids."""
 
+TURNED: dict[str | None, str | None] = {"better": "worse", "worse": "better", "tie": "tie", None: None}
+"""What a verdict of the first is of the second."""
 SILENT = "ahead only by texts that say nothing"
 
 

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from wtsbench.planning.report import name_of
@@ -121,10 +121,6 @@ class Status:
     running: tuple[RunningTrial, ...]
     """What is being run now, the oldest first."""
 
-    def record(self) -> dict[str, Any]:
-        """The status as JSON values."""
-        return asdict(self)
-
 
 def status(store: Store, grid: str | None = None) -> Status:
     """How far the grids of a store are.
@@ -157,14 +153,14 @@ def status(store: Store, grid: str | None = None) -> Status:
 def _running(
     store: Store, leased: Sequence[Mapping[str, Any]], shown: Sequence[Submission]
 ) -> tuple[RunningTrial, ...]:
-    cells = {trial_id: cell for one in shown for cell in one.cells for trial_id in cell.every_trial}
+    cells = cells_by_trial(shown)
     kinds = {row["trial_id"]: _kind(row["trial_id"], cells) for row in leased}
     usual = _usual(store, {kind for kind in kinds.values() if kind is not None}) if leased else {}
     return tuple(
         RunningTrial(
             trial_id=row["trial_id"],
             attempt=row["attempt"],
-            name=_name(row["trial_id"], cells),
+            name=called(row["trial_id"], cells) or row["trial_id"][:12],
             run=row["run"],
             host=row["host"],
             seconds=row["age_s"],
@@ -173,6 +169,11 @@ def _running(
         )
         for row in sorted(leased, key=lambda row: (-row["age_s"], row["trial_id"]))
     )
+
+
+def cells_by_trial(shown: Sequence[Submission]) -> dict[str, Cell]:
+    """For every trial of some submissions a cell that it is of."""
+    return {trial_id: cell for one in shown for cell in one.cells for trial_id in cell.every_trial}
 
 
 def _kind(trial_id: str, cells: Mapping[str, Cell]) -> _Kind | None:
@@ -185,10 +186,11 @@ def _kind(trial_id: str, cells: Mapping[str, Cell]) -> _Kind | None:
     return cell.task, role, model
 
 
-def _name(trial_id: str, cells: Mapping[str, Cell]) -> str:
+def called(trial_id: str, cells: Mapping[str, Cell]) -> str | None:
+    """A trial as people call it, by the cells of trials; None as for `_kind`."""
     kind = _kind(trial_id, cells)
     if kind is None:
-        return trial_id[:12]
+        return None
     (task, role, model), cell = kind, cells[trial_id]
     strategy = cell.strategy if role in ("student", "control") else None
     return name_of(role, task, model, strategy, cell.seed, cell.data_seed or 0)

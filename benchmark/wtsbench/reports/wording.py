@@ -99,6 +99,11 @@ def number(value: float, digits: int) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
+def probability(value: float) -> str:
+    """Three decimals, and never 0."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def score(row: Row) -> str:
     """The student's score."""
     return interval(row.student_score, row.student_low, row.student_high)
