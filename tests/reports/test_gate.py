@@ -281,6 +281,18 @@ def test_the_power_is_said() -> None:
     assert outcome.sentence(found).endswith(told)
 
 
+def test_what_was_measured_in_part_is_not_called_unmeasured() -> None:
+    """Where every entry lacks seeds and the others are compared, the sentence does not deny the numbers below it."""
+    after = {"naive": 0.75, "logconf": 0.75, "product": 0.75}
+    some = compared(BEFORE, drawn(after, 2, seeds=(0, 1, 2)))
+    assert some.exit_code is ExitCode.INCOMPLETE
+    assert all(verdict.worse is not None for verdict in some.verdicts)
+    assert outcome.sentence(some) == "Incomplete: 5 incomparable. What was not measured does not pass."
+    others = compared(BEFORE, drawn(after, 2, seeds=(4, 5, 6)))
+    assert outcome.sentence(others).startswith("Nothing was measured that")
+    assert {verdict.reason for verdict in others.verdicts} == {"1 seed in common: 3 are needed"}
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.02, 0.2])
 def test_what_is_noticed_is_a_regression(threshold: float) -> None:
     """Of many entries the one that became worse is corrected for all, and a loss counts from the threshold on alone.

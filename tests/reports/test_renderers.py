@@ -164,7 +164,12 @@ def test_an_explanation_is_a_point_of_its_own(board: Leaderboard) -> None:
     """In Markdown no sentence of the legend is torn into two points of its list."""
     text = render(board, "markdown").partition("How to read it")[2].replace("\\", "")
     points = re.findall(r"^- (.*)$", text, re.MULTILINE)
-    assert [point.partition(":")[0] for point in points] == ["[low, high]", "PGR", "+ or − behind a gain", "#"]
+    assert [point.partition(":")[0] for point in points] == [
+        "[low, high]",
+        "PGR",
+        "+ or − behind a strategy's gain",
+        "#",
+    ]
     assert all(point.endswith(".") for point in points)
 
 

@@ -192,9 +192,8 @@ def _compared(
     threshold = limits.threshold(before.metric)
     lacking = [] if fresh else sorted(before.runs.keys() - after.runs.keys())
     if len(pairs) < min(CLAIM_SEEDS, len(before.runs)) or not pairs:
-        return Verdict(
-            entry=before, status="incomparable", reason=f"{len(pairs)} seeds in common: {CLAIM_SEEDS} are needed"
-        )
+        reason = f"{_seeds(len(pairs))} in common: {CLAIM_SEEDS} are needed"
+        return Verdict(entry=before, status="incomparable", reason=reason)
     old, new = [before.runs[one] for one, _ in pairs], [after.runs[two] for _, two in pairs]
     common = Verdict(
         entry=before,
@@ -210,7 +209,7 @@ def _compared(
     if all(np.array_equal(one.features, two.features) for one, two in zip(old, new, strict=True)):
         return replace(common, status=common.status if lacking else "equal", worse=0.0, low=0.0, high=0.0)
     if len(pairs) < CLAIM_SEEDS:
-        reason = f"scores differ, and {len(pairs)} seeds cannot say whether by chance: {CLAIM_SEEDS} are needed"
+        reason = f"scores differ, and {_seeds(len(pairs))} cannot say whether by chance: {CLAIM_SEEDS} are needed"
         return replace(common, status="incomparable", reason=reason)
     features = np.stack([run.features for run in (*old, *new)])
     metric = items.metric(before.metric)
@@ -222,6 +221,10 @@ def _compared(
     low, high = sorted((metric.direction * lost.low, metric.direction * lost.high))
     noticed = lost.found(tests, threshold)
     return replace(common, worse=metric.direction * lost.value, low=low, high=high, p=lost.p, noticed=noticed)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}"
 
 
 def _ratio(before: Sequence[float | None], after: Sequence[float | None], old: Entry, new: Entry) -> float | None:

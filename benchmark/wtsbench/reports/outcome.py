@@ -81,7 +81,7 @@ def sentence(found: Gate, against: str = "the baseline") -> str:
     states = set(counts)
     if states & FAILING:
         return f"Worse than {against}: {told}."
-    if not states - UNMEASURED - {"new"}:
+    if all(verdict.before is None for verdict in found.verdicts):
         return f"Nothing was measured that {against} could be compared with: {told or 'no entry'}."
     if states & UNMEASURED:
         return f"Incomplete: {told}. What was not measured does not pass."
