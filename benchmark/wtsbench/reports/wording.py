@@ -23,8 +23,8 @@ SPLITS = {"ood": " out of distribution"}
 LEGEND = (
     "[low, high]: 95% interval over seeds and groups of test items.",
     "PGR: (student - weak) / (ceiling - weak), where the gap is proven, else NA; what is shown so leans towards .5.",
-    "+ or − behind a strategy's gain: proven better or worse than the weak supervisor. Proven: by interval and test, at "
-    "5%.",
+    "+ or − behind a strategy's gain: proven better or worse than the weak supervisor. Proven: by interval and test, "
+    "at 5%.",
     "#: 1 + number of strategies proven better (5%, Holm-corrected); = marks ties.",
 )
 """What columns mean, a text each: whoever shows them folds them."""
