@@ -134,7 +134,7 @@ def test_a_plan_of_many_models_is_told_in_few_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where roles, tasks and models make more lines than anybody reads, trials are counted by role."""
-    monkeypatch.setattr(Session, "work", "about a minute")  # of data sets, which this session has none of
+    monkeypatch.setattr(Session, "estimate", "about a minute")  # of data sets, which this session has none of
     few = session()
     trials = [
         replace(trial, spec=trial.spec.model_copy(update={"task": f"task-{number}"}), reason=f"differs in {number}")
