@@ -59,7 +59,7 @@ def test_a_regular_file_is_read_through_a_link_where_links_are_followed(tmp_path
     (tmp_path / "link").symlink_to(tmp_path / "file")
     assert read_plain(tmp_path / "link") == b"content"
     with pytest.raises(OSError, match="Too many levels"):
-        read_plain(tmp_path / "link", links=False)
+        open_plain(tmp_path / "link", links=False)
 
 
 def _readers() -> dict[str, Callable[[Path, pytest.MonkeyPatch], object]]:

@@ -62,13 +62,13 @@ def open_plain(path: str | os.PathLike[str], *, links: bool = True) -> BufferedR
         raise
 
 
-def read_plain(path: str | os.PathLike[str], *, links: bool = True) -> bytes:
+def read_plain(path: str | os.PathLike[str]) -> bytes:
     """The content of a regular file.
 
     Raises:
         OSError: as for `open_plain`.
     """
-    with open_plain(path, links=links) as file:
+    with open_plain(path) as file:
         return file.read()
 
 

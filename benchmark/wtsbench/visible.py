@@ -48,6 +48,11 @@ def shortened(text: str, most: int = 100) -> str:
     return visible(text if len(text) <= most else f"{text[: most // 2]} ... {text[-(most // 2) :]}")
 
 
+def first_line(error: BaseException, most: int = 300) -> str:
+    """What an exception says first, cut after so many characters; its class's name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:most]
+
+
 def visible_texts(records: Iterable[Record]) -> list[Record]:
     """Dataclasses with their texts made visible, each on one line, and those of dataclasses in their tuples."""
     return [_visible_record(record) for record in records]

@@ -36,19 +36,17 @@ def watched() -> bool:
     return sys.stdout.isatty() and not in_ci and os.environ.get("TERM") != "dumb"
 
 
-def console(*, stderr: bool = False, least: int = 0) -> Console:
-    """A rich console that takes text literally and shows its control characters; rich itself honours NO_COLOR.
+def console(*, least: int = 0) -> Console:
+    """A rich console of standard output that shows text literally, control characters too; rich honours NO_COLOR.
 
     Args:
-        stderr: whether it is of standard error.
         least: columns that it has at least, whatever the terminal has.
     """
     from wtsbench.reports.console import ShownConsole
 
-    stream = sys.stderr if stderr else sys.stdout
-    terminal = stream.isatty()
+    terminal = sys.stdout.isatty()
     made = ShownConsole(
-        file=styled(stream),
+        file=styled(sys.stdout),
         markup=False,
         highlight=False,
         emoji=False,

@@ -20,6 +20,7 @@ from wtsbench.contract.plain import FILE_MAGIC, read_rows
 from wtsbench.contract.schemas import RECORD_TABLES, SCHEMA_VERSION
 from wtsbench.errors import StoreError
 from wtsbench.files import open_plain, replacing
+from wtsbench.visible import first_line
 
 _NAME = re.compile(r"(\d{6})-([a-z]+)\.arrow")
 _KEYS = ("schema_version", "table", "trial_id", "attempt", "sequence", "digest")
@@ -168,11 +169,11 @@ def read_batch(path: Path) -> Batch:
         with pa.ipc.open_file(content) as reader:  # the footer is written last: a file that has one is not cut off
             schema = reader.schema
     except pa.ArrowException as error:
-        raise StoreError(f"{path} is incomplete: {_first_line(error)}", remedy=_REMEDY) from error
+        raise StoreError(f"{path} is incomplete: {first_line(error)}", remedy=_REMEDY) from error
     except FileNotFoundError:
         raise
     except OSError as error:  # Arrow's own complaints about a file's content are of this kind too
-        raise StoreError(f"{path} cannot be read: {error.strerror or _first_line(error)}", remedy=_REMEDY) from error
+        raise StoreError(f"{path} cannot be read: {error.strerror or first_line(error)}", remedy=_REMEDY) from error
     try:
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         version, table, trial_id, attempt, sequence, digest = (metadata[f"wtsbench.{key}"] for key in _KEYS)
@@ -191,7 +192,7 @@ def read_batch(path: Path) -> Batch:
     except KeyError as error:
         raise StoreError(f"{path} has no {error} in its metadata: it is no record", remedy=_REMEDY) from None
     except (ValueError, OSError, pa.ArrowException, StoreError) as error:
-        raise StoreError(f"{path}: {_first_line(error)}", remedy=_REMEDY) from None
+        raise StoreError(f"{path}: {first_line(error)}", remedy=_REMEDY) from None
     if path.name != f"{batch.sequence:06d}-{table}.arrow":
         raise StoreError(f"{path} says that it is record {batch.sequence} of table {table}", remedy=_REMEDY)
     if not holds(digest, table, batch.data):
@@ -269,7 +270,3 @@ def normal(table: pa.Table) -> pa.RecordBatch:
     if len(batches) > 1:
         raise ValueError(f"{table.num_rows} rows are too many for one record")
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

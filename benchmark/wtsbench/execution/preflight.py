@@ -28,6 +28,7 @@ from wtsbench.sandbox.base import Sandbox, environment_of
 from wtsbench.settings import named_spool
 from wtsbench.spec.grid import Resources
 from wtsbench.store.client import absolute
+from wtsbench.visible import first_line
 
 if TYPE_CHECKING:
     from wtsbench.execution.session import Session
@@ -248,8 +249,7 @@ def _answer(reference: Any, asked: float) -> _Answer:
     except ray.exceptions.RayTaskError as error:
         return _Answer(silence=f"it cannot say how it is: {type(error.cause).__name__}: {error.cause}")
     except ray.exceptions.RayError as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        return _Answer(silence=f"it was lost while it was asked: {first or type(error).__name__}")
+        return _Answer(silence=f"it was lost while it was asked: {first_line(error)}")
 
 
 def _told(node: Node, answer: _Answer) -> Node:

@@ -32,6 +32,7 @@ from wtsbench.settings import patience_seconds
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Resources
 from wtsbench.store.client import open_store
+from wtsbench.visible import first_line
 
 _NODE_LABEL = "ray.io/node-id"
 """A label that Ray gives every node."""
@@ -175,9 +176,9 @@ class RayExecutor:
                 raise cause from error
             raise
         except ray.exceptions.OutOfMemoryError as error:
-            return _ended_without_receipt(job, FailureClass.OUT_OF_MEMORY, _first_line(error))
+            return _ended_without_receipt(job, FailureClass.OUT_OF_MEMORY, first_line(error))
         except ray.exceptions.RayError as error:
-            return _ended_without_receipt(job, FailureClass.INFRASTRUCTURE, f"lost its worker: {_first_line(error)}")
+            return _ended_without_receipt(job, FailureClass.INFRASTRUCTURE, f"lost its worker: {first_line(error)}")
 
     def avoid(self, node: str) -> bool:
         """Start nothing on a node any more, by its id in Ray; False where no other would be left."""
@@ -316,8 +317,3 @@ def _ended_without_receipt(job: Job, failure_class: FailureClass, message: str) 
 
 def _words(labels: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 from wtsbench.errors import ExitCode, UserError
 from wtsbench.files import naming, open_plain
 from wtsbench.images import oci
-from wtsbench.visible import shortened, storable
+from wtsbench.visible import first_line, shortened, storable
 
 LISTING = "wtsbench/bundle.json"
 FORMAT = 1
@@ -164,7 +164,7 @@ def opened(path: Path) -> Iterator[Bundle]:
                 bundle = _checked(path, tar)
         except (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError) as error:
             remedy = "copy it again; decompress a bundle that was compressed for transport."
-            raise BundleFault(f"{path} is not a complete bundle: {_first_line(error)}", remedy=remedy) from error
+            raise BundleFault(f"{path} is not a complete bundle: {first_line(error)}", remedy=remedy) from error
         yield bundle
 
 
@@ -212,7 +212,7 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
         config = oci.read_layout(bundle.read)
         lacking = [layer for layer in oci.layers_of(config) if oci.blob_name(layer) not in entries]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BundleFault(f"{path}: its image cannot be read: {_first_line(error)}", remedy="bundle again.") from error
+        raise BundleFault(f"{path}: its image cannot be read: {first_line(error)}", remedy="bundle again.") from error
     if lacking or oci.sha256(config) != about["image"]["id"]:
         raise BundleFault(f"{path}: its image is not the one that it names", remedy="bundle again.")
     return Bundle(path=path, digest=digest, about=about, entries=entries, config=config)
@@ -231,7 +231,7 @@ def _read_listing(path: Path, listing: bytes) -> tuple[dict[str, Any], dict[str,
         checked = _Listing.model_validate(about)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleFault(
-            f"{path}: its listing cannot be read: {_first_line(error)}", remedy="copy it again."
+            f"{path}: its listing cannot be read: {first_line(error)}", remedy="copy it again."
         ) from error
     return about, {name: (file.sha256, file.size) for name, file in checked.files.items()}
 
@@ -255,10 +255,6 @@ class _Listing(BaseModel):
     grids: list[str] = []
     image: _Image | None = None
     left_out: list[str] = []
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _below(name: str) -> bool:

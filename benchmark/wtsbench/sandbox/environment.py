@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sysconfig
-from collections.abc import Sequence
 from pathlib import Path
 
 import wtsbench
@@ -16,12 +15,11 @@ _PASSED = (
 )  # fmt: skip
 
 
-def computing_environment(threads: int, gpus: Sequence[str] = ()) -> dict[str, str]:
-    """What every sandbox sets: no hub, no telemetry, a fixed number of threads, the given GPUs only.
+def computing_environment(threads: int) -> dict[str, str]:
+    """What every sandbox sets: no hub, no telemetry, a fixed number of threads, no GPU yet.
 
     Args:
         threads: number of threads the trial computes with.
-        gpus: UUIDs or indices; an empty list hides every GPU.
     """
     return {
         "HF_HUB_OFFLINE": "1",
@@ -33,17 +31,17 @@ def computing_environment(threads: int, gpus: Sequence[str] = ()) -> dict[str, s
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
-        "CUDA_VISIBLE_DEVICES": ",".join(gpus),
+        "CUDA_VISIBLE_DEVICES": "",  # a trial is told its own when it is started
     }
 
 
-def process_environment(threads: int, gpus: Sequence[str] = ()) -> dict[str, str]:
-    """The whole environment of a trial that runs as a process of this node."""
+def process_environment(threads: int) -> dict[str, str]:
+    """The whole environment of a process of this node that computes on its processor."""
     passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
     path = _python_path()
     if path:
         passed["PYTHONPATH"] = path
-    return passed | computing_environment(threads, gpus)
+    return passed | computing_environment(threads)
 
 
 def _python_path() -> str:

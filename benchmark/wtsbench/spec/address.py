@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.parse import SplitResult, urlsplit
 
 from wtsbench.errors import SpecError
@@ -20,3 +21,11 @@ def split_address(address: str) -> SplitResult:
     except ValueError as error:
         raise SpecError(f"{shortened(address)} is not an address: {error}", remedy="give SCHEME://HOST:PORT.") from None
     return parts
+
+
+def on_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

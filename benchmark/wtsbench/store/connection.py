@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from typing import Any
 
@@ -12,8 +11,9 @@ import pyarrow.flight as flight
 from wtsbench.errors import StoreError
 from wtsbench.files import read_small
 from wtsbench.settings import token_file, user_path
-from wtsbench.spec.address import split_address
+from wtsbench.spec.address import on_loopback, split_address
 from wtsbench.store import wire
+from wtsbench.visible import first_line
 
 AGAIN = "is it running? Try again; what was acknowledged is kept, the rest waits in its outbox."
 
@@ -25,7 +25,7 @@ def connect(address: str) -> flight.FlightClient:
         StoreError: the address is invalid, or would send the token in plain text, or a certificate cannot be read.
     """
     options: dict[str, Any] = {}
-    if address.startswith("grpc://") and not _on_this_machine(address):
+    if address.startswith("grpc://") and not on_loopback(split_address(address).hostname or ""):
         raise StoreError(f"{address} would send the token over the network in plain text", remedy="use grpc+tls://.")
     if address.startswith("grpc+tls://"):
         authority = _file("WTSBENCH_STORE_CA")
@@ -43,14 +43,6 @@ def connect(address: str) -> flight.FlightClient:
         return flight.connect(address, generic_options=[*keepalive, *reconnect, *own], **options)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreError(f"{address} is no server's address: {first_line(error)}", remedy=_SHAPE) from None
-
-
-def _on_this_machine(address: str) -> bool:
-    host = split_address(address).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 _SHAPE = "addresses are grpc+tls://HOST:PORT, or grpc://HOST:PORT on one machine."
@@ -119,8 +111,3 @@ def fault_of(error: flight.FlightError, address: str) -> StoreError:
     if isinstance(error, flight.FlightUnavailableError | flight.FlightTimedOutError | flight.FlightCancelledError):
         return wire.StoreUnreachable(f"no store answers at {address}: {text}", remedy=AGAIN)
     return StoreError(f"the server at {address} failed: {text}", remedy="what was acknowledged before is kept.")
-
-
-def first_line(error: Exception) -> str:
-    """First line of an error's message, which may be long."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -21,9 +21,10 @@ from wtsbench.errors import StoreError
 from wtsbench.settings import patience_seconds
 from wtsbench.store import wire
 from wtsbench.store.base import Store
-from wtsbench.store.connection import AGAIN, connect, fault_of, first_line, token
+from wtsbench.store.connection import AGAIN, connect, fault_of, token
 from wtsbench.store.engine.queries import Look, Query
 from wtsbench.store.lock import persistently
+from wtsbench.visible import first_line
 
 SCHEMES = ("grpc://", "grpc+tls://", "grpc+unix://")
 CALL_SECONDS = 120.0

@@ -23,6 +23,7 @@ from wtsbench.contract.plain import read_rows
 from wtsbench.errors import NoStore, StoreError, UserError
 from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.lock import StoreBusy
+from wtsbench.visible import first_line
 
 PROTOCOL = 1
 """Version of this protocol. A server accepts clients of the same one and of any older schema version."""
@@ -198,7 +199,7 @@ def _record(header: dict[str, Any], body: bytes | memoryview) -> Batch:
     try:
         data = normal(widened(read_rows(body, schema), schema))
     except (pa.ArrowException, OSError) as error:
-        raise StoreRefused(f"a record is no Arrow stream: {str(error).splitlines()[0]}") from None
+        raise StoreRefused(f"a record is no Arrow stream: {first_line(error)}") from None
     batch = Batch(data=data, **{key: header[key] for key in _KEYS})
     if not holds(batch.digest, batch.table, data):
         raise StoreRefused(f"record {batch.sequence} does not hold what was sent: its digest differs")

@@ -34,11 +34,6 @@ class UnusableModelError(Exception):
     """The weights, the configuration or the tokenizer cannot serve as what the task needs."""
 
 
-def first_line(error: BaseException) -> str:
-    """What an exception says first, or its name where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 def failure_of(error: BaseException) -> Failure:
     """Class, one-line message and traceback of what a trial raised."""
     message = str(error).strip().splitlines()

@@ -23,11 +23,12 @@ from transformers.models.auto.modeling_auto import (
 
 from wtsbench.trial.batching import pad, prediction_batches
 from wtsbench.trial.device import Device
-from wtsbench.trial.faults import DivergedError, UnusableModelError, first_line
+from wtsbench.trial.faults import DivergedError, UnusableModelError
 from wtsbench.trial.kv_cache import roomy_cache
 from wtsbench.trial.models import quiet
 from wtsbench.trial.shortcuts import use_fast_kernels
 from wtsbench.trial.text_tokens import Encoded
+from wtsbench.visible import first_line
 
 LOGITS_AT_ONCE = 1 << 26
 """Next-token scores of one forward pass at most (256 MiB of float32)."""

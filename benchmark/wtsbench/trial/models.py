@@ -21,10 +21,11 @@ from wtsbench.spec.training import Finetune, Training
 from wtsbench.trial.adapters import add_adapters
 from wtsbench.trial.classifier import Classifier, draw_head
 from wtsbench.trial.device import Device, seed_all
-from wtsbench.trial.faults import UnusableModelError, first_line
+from wtsbench.trial.faults import UnusableModelError
 from wtsbench.trial.probe import Probe
 from wtsbench.trial.shortcuts import OneToken, use_fast_kernels
 from wtsbench.trial.tokenizing import around, plain, read_tokenizer
+from wtsbench.visible import first_line
 
 _COMMON = ("gpt2.modeling_gpt2", "llama.modeling_llama", "bert.modeling_bert", "openai.modeling_openai")
 UNBOUNDED = 10**6

@@ -23,9 +23,10 @@ from typing import Any
 from transformers import AutoConfig
 
 from wtsbench.spec.control_tokens import unmarked
-from wtsbench.trial.faults import UnusableModelError, first_line
+from wtsbench.trial.faults import UnusableModelError
 from wtsbench.trial.models import UNBOUNDED, positions
 from wtsbench.trial.tokenizing import around, plain, read_tokenizer
+from wtsbench.visible import first_line
 
 _BREAK = "\n"
 _NEAR = 16

@@ -16,7 +16,8 @@ from tokenizers import Regex, pre_tokenizers
 from transformers import AutoTokenizer
 
 from wtsbench.spec.control_tokens import START, pieces, unmarked
-from wtsbench.trial.faults import UnusableModelError, first_line
+from wtsbench.trial.faults import UnusableModelError
+from wtsbench.visible import first_line
 
 
 def read_tokenizer(folder: Path) -> Any:

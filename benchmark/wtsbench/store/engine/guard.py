@@ -16,6 +16,7 @@ import duckdb
 
 from wtsbench.contract.schemas import TABLES
 from wtsbench.store.wire import StoreRefused
+from wtsbench.visible import first_line
 
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
 _QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECURSIVE_CTE_NODE"})
@@ -60,7 +61,7 @@ def require_harmless(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[st
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
-        raise StoreRefused(f"the SQL cannot be parsed: {_first_line(error)}", remedy=_REMEDY) from None
+        raise StoreRefused(f"the SQL cannot be parsed: {first_line(error)}", remedy=_REMEDY) from None
     if len(statements) != 1:
         raise StoreRefused(f"{len(statements)} statements in place of one", remedy=_REMEDY)
     if statements[0].type != duckdb.StatementType.SELECT:
@@ -148,7 +149,3 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(tree, list):
         for value in tree:
             yield from _nodes(value)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

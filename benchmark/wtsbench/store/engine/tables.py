@@ -92,7 +92,7 @@ def creation() -> Iterator[str]:
     yield "CREATE TABLE done (trial_id VARCHAR PRIMARY KEY, key BIGINT NOT NULL)"
     yield "CREATE TABLE superseded (key BIGINT PRIMARY KEY)"
     for name in ("items", "datasets", "grids"):
-        yield _table(name)
+        yield new_table(name)
     for name in RECORD_TABLES:
         yield _rows_table(name)
     yield "CREATE TABLE trials_waiting AS FROM trials_rows LIMIT 0"
@@ -105,12 +105,8 @@ def creation() -> Iterator[str]:
     yield from _OPERATIONS
 
 
-def grids_table() -> str:
-    """The statement that makes the table of submissions."""
-    return _table("grids")
-
-
-def _table(name: str) -> str:
+def new_table(name: str) -> str:
+    """The statement that makes a table that readers see as it is, such as `grids`."""
     extra = [f"PRIMARY KEY ({_PRIMARY_KEYS[name]})"] if name in _PRIMARY_KEYS else []
     return f"CREATE TABLE {name} ({', '.join([*_columns(TABLES[name]), *extra])})"
 

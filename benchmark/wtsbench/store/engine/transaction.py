@@ -25,6 +25,7 @@ from wtsbench.store.engine.database import insert, next_number
 from wtsbench.store.engine.explain import explained
 from wtsbench.store.engine.queries import Look, Query
 from wtsbench.store.wire import StoreRefused
+from wtsbench.visible import first_line
 
 _Attempt = tuple[str, int]
 
@@ -259,7 +260,7 @@ class Engine:
         try:
             return self._db.sql(statement, params=list(parameters)).to_arrow_table()
         except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
-            raise StoreRefused(f"the SQL cannot be answered: {str(error).splitlines()[0]}") from None
+            raise StoreRefused(f"the SQL cannot be answered: {first_line(error)}") from None
 
     def _value(self, query: str, parameters: Sequence[Any] = ()) -> Any:
         row = self._row(query, parameters)

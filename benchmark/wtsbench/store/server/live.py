@@ -16,13 +16,13 @@ import pyarrow as pa
 from wtsbench.contract.outbox import Ack, Batch
 from wtsbench.errors import StoreError
 from wtsbench.store.engine.explain import explained
-from wtsbench.store.engine.queries import Query
 from wtsbench.store.engine.transaction import Engine
 from wtsbench.store.lock import StoreBusy
 from wtsbench.store.server import durable
 from wtsbench.store.server.bounds import Stop
 from wtsbench.store.server.writer import Job, Writer
 from wtsbench.store.wire import Cancelled, Held, StoreDenied, StoreRefused
+from wtsbench.visible import first_line
 
 BEGUN = 10_000
 """Requests for attempt numbers that are remembered, so that repeating one gives the same number."""
@@ -259,11 +259,6 @@ class LiveStore:
             finally:
                 late.cancel()
 
-    def read(self, query: Query) -> pa.Table:
-        """All rows of a query."""
-        with self.snapshot() as engine:
-            return engine.read(query)
-
     # -- upkeep
 
     def compact(self) -> dict[str, int]:
@@ -313,4 +308,4 @@ def _reader_fault(error: duckdb.Error, path: Path, limits: Limits) -> StoreError
         )
     if isinstance(error, durable.BROKEN):
         return explained(str(error), path)
-    return StoreRefused((str(error).strip().splitlines() or ["the SQL failed"])[0])
+    return StoreRefused(first_line(error))

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from wtsbench.contract.plain import plain_batch
 from wtsbench.store.wire import StoreRefused
+from wtsbench.visible import first_line
 
 PIECE = 4 * 2**20
 """Bytes of rows in one message, unless a single row is larger."""
@@ -89,8 +90,7 @@ def _understood() -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise StoreRefused(f"what was put is no Arrow stream: {first}") from None
+        raise StoreRefused(f"what was put is no Arrow stream: {first_line(error)}") from None
 
 
 def schema_message(schema: pa.Schema) -> bytes:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wtsbench.errors import SpecError
-from wtsbench.spec.address import split_address
+from wtsbench.spec.address import on_loopback, split_address
 from wtsbench.store.server.certificates import authority
 from wtsbench.store.server.live import Limits
 from wtsbench.store.server.tls import Tls
@@ -45,7 +44,7 @@ def require_safe(options: ServeOptions) -> None:
         SpecError: the options are unsafe or contradictory.
     """
     scheme, host, _ = parts_of(options.listen)
-    if scheme == "grpc" and not _loopback(host):
+    if scheme == "grpc" and not on_loopback(host):
         raise SpecError(
             f"{options.listen} would send tokens and results over the network in plain text",
             remedy="use grpc+tls://, or listen on 127.0.0.1.",
@@ -67,7 +66,7 @@ def metrics_on_loopback(options: ServeOptions) -> bool:
     Raises:
         SpecError: their address is invalid.
     """
-    return options.metrics is None or _loopback(host_port(f"http://{options.metrics}")[0])
+    return options.metrics is None or on_loopback(host_port(f"http://{options.metrics}")[0])
 
 
 def tls_of(folder: Path, options: ServeOptions) -> Tls | None:
@@ -102,13 +101,6 @@ def host_port(address: str) -> tuple[str, int]:
     if parts.hostname and parts.port is not None and not parts.path.strip("/"):
         return parts.hostname, parts.port
     raise SpecError(f"{address.removeprefix('http://')} is no address", remedy="give HOST:PORT.")
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def bracketed(host: str) -> str:

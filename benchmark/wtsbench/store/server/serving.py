@@ -47,6 +47,7 @@ from wtsbench.store.upkeep.export import export
 from wtsbench.store.upkeep.manifest import Form
 from wtsbench.store.upkeep.merge import Merged, merge_into, opened
 from wtsbench.store.upkeep.verify import verify_engine
+from wtsbench.visible import first_line
 
 _TICK = 0.2
 
@@ -195,7 +196,7 @@ def _listen(
         )
     except (RuntimeError, ValueError) as error:
         raise StoreError(
-            f"nothing can listen at {address}: {str(error).splitlines()[0][:200]}",
+            f"nothing can listen at {address}: {first_line(error)}",
             remedy="is another server there, or the certificate no PEM? Choose another --listen.",
         ) from None
 

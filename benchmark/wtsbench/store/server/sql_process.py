@@ -23,6 +23,7 @@ from wtsbench.errors import StoreError
 from wtsbench.store.engine.database import EXTENSIONS
 from wtsbench.store.engine.guard import require_harmless
 from wtsbench.store.server import frames
+from wtsbench.visible import first_line
 
 _NICE = 5
 """Priority below the store's writer."""
@@ -44,7 +45,7 @@ def main() -> None:
     except (duckdb.OutOfMemoryException, MemoryError):
         _refuse(out, f"the question needs more than {query['memory'] / 2**20:g} MiB of memory", None)
     except duckdb.Error as error:
-        _refuse(out, (str(error).strip().splitlines() or ["the SQL failed"])[0], None)
+        _refuse(out, first_line(error), None)
     except (EOFError, BrokenPipeError):
         pass  # the server has ended, or has dropped the query
     os._exit(0)  # there is nothing to save, and a broken pipe must not be flushed

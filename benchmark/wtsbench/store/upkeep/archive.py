@@ -16,7 +16,7 @@ from wtsbench.contract.schemas import RECORD_TABLES, SCHEMA_VERSION, TABLES
 from wtsbench.errors import StoreError
 from wtsbench.store.engine.database import insert
 from wtsbench.store.engine.queries import Query
-from wtsbench.store.engine.tables import ATTEMPT, grids_table
+from wtsbench.store.engine.tables import ATTEMPT, new_table
 from wtsbench.store.engine.transaction import Begun, Engine
 
 _Attempt = tuple[str, int]
@@ -190,7 +190,7 @@ class Archive:
             )
             numbered = [{**row, "submission": number} for number, row in enumerate(ordered, 1)]
             self._db.execute("DROP TABLE grids")  # a deleted row's key cannot be reused in the same transaction
-            self._db.execute(grids_table())
+            self._db.execute(new_table("grids"))
             insert(self._db, "grids", pa.Table.from_pylist(numbered, schema=TABLES["grids"]))
         return len(new)
 
