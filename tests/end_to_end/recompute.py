@@ -839,8 +839,9 @@ def check_pairs(
             if abs(largest - 0.05) > 1e-5:
                 findings.equal("verdicts", where, pair["verdict"], verdict)
     done = {label: tuple(run_of(cell) for cell in table.finished(entries[label])) for label in strategies}
-    most = max(map(len, done.values()), default=0)
-    sizes = Counter(runs for runs in done.values() if len(runs) == most and times_of(runs) >= 3)
+    enough = [runs for runs in done.values() if times_of(runs) >= 3]
+    most = max(map(len, enough), default=0)
+    sizes = Counter(runs for runs in enough if len(runs) == most)
     shared = [runs for runs, count in sizes.items() if count == max(sizes.values())]
     ranked = [label for label in strategies if len(shared) == 1 and done[label] == shared[0] and label not in silent]
     for pair in pairs:

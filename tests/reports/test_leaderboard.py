@@ -22,6 +22,7 @@ from wtsbench.reports.comparison import compare
 from wtsbench.reports.findings import findings
 from wtsbench.reports.kept import KeptTables
 from wtsbench.reports.leaderboard import leaderboard
+from wtsbench.reports.ranking import unranked
 from wtsbench.reports.renderers import FORMS, render
 from wtsbench.reports.status import status
 from wtsbench.reports.wording import groups
@@ -459,6 +460,13 @@ def test_no_one_is_ranked_by_pairs_on_different_seeds() -> None:
     assert {row.unranked for row in rows} == {"3 of 4 seeds done, by others other ones"}
     rows = rows_of(simple({"a": 0.7, "b": 0.8, "c": 0.6}, seeds=range(4), skip=[(name, 0) for name in "abc"]))
     assert [(row.strategy, row.rank) for row in rows] == [("b", 1), ("a", 2), ("c", 3)]
+
+
+def test_many_seeds_of_few_draws_leave_nobody_without_a_rank() -> None:
+    """Ten runs of two draws take no rank themselves, so three runs of three draws are not held against them."""
+    few, many = [(draw, 0) for draw in (1, 2, 3)], [(draw, seed) for draw in (1, 2) for seed in range(5)]
+    reasons = unranked({"few": few, "many": many}, {"few": 15, "many": 15})
+    assert reasons == {"many": "2 draws of the training items, a rank takes 3"}
 
 
 def answering(answers: dict[str, Any], labels: Any, seeds: int) -> World:

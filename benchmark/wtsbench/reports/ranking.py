@@ -13,14 +13,14 @@ from wtsbench.spec.cell import Run, repeated
 def unranked(done: Mapping[str, Sequence[Run]], totals: Mapping[str, int]) -> dict[str, str]:
     """Strategies with a finished seed that have no rank, and why.
 
-    Ranked are those on the largest set of seeds that any has done; of several sets as large, on the one that most
-    share, and on none where two are shared as much.
+    Ranked are those on the largest set of seeds that any has done of those that have enough of them to be ranked; of
+    several sets as large, on the one that most share, and on none where two are shared as much.
 
     Args:
         done: by strategy, the seeds done of each draw of the training items.
         totals: by strategy, how many were asked for.
     """
-    sets = Counter(tuple(seeds) for seeds in done.values() if seeds)
+    sets = Counter(tuple(seeds) for seeds in done.values() if repeated(seeds)[0] >= CLAIM_SEEDS)
     size = max(map(len, sets), default=0)
     most = max((count for seeds, count in sets.items() if len(seeds) == size), default=0)
     usual = [seeds for seeds, count in sets.items() if (len(seeds), count) == (size, most)]
