@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
 from tests.planning.grids import plan_of
 from tests.strategies.test_knowledge import UNTRAINED
-from wtsbench.execution.inputs import predictions_of, visible_items
+from wtsbench.data import prepare
+from wtsbench.execution.inputs import items_of, predictions_of, visible_items
+from wtsbench.execution.session import put_datasets
+from wtsbench.spec import manifests
 from wtsbench.spec.budget import budget
+from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.trial import Role, TrialSpec
+from wtsbench.store.client import open_store
+from wtsbench.store.folder import FolderStore
 
 SPLITS = ["weak_train", "transfer", "validation", "test"]
 ITEMS = pa.table(
@@ -77,3 +85,29 @@ def test_an_untrained_model_sees_no_truth() -> None:
     asked = spec.model_copy(update={"recipe": UNTRAINED.recipe})
     assert spec.role is Role.WEAK
     assert visible_items(ITEMS, asked)["label"].null_count == 8
+
+
+def test_items_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many trials a process supervises on them; not kept where they are none yet, or too many."""
+    store, other = (open_store(str(tmp_path / name), create=True) for name in ("one", "two"))
+    read: list[str] = []
+    real = FolderStore.items
+
+    def items(self: FolderStore, data_digest: str) -> pa.Table:
+        read.append(self.uri)
+        return real(self, data_digest)
+
+    monkeypatch.setattr(FolderStore, "items", items)
+    manifest, _ = manifests.load_task("safety-mini")
+    dataset = prepare(manifest, DataSettings(weak_train=20, transfer=20, validation=20, test=20))
+    assert items_of(store, dataset.data_digest).num_rows == 0
+    put_datasets(store, [dataset])
+    put_datasets(other, [dataset])
+    for _ in range(2):
+        found = [items_of(one, dataset.data_digest) for one in (store, other)]
+        assert all(table.sort_by("item_id").equals(dataset.items.sort_by("item_id")) for table in found)
+    assert read == [store.uri, store.uri, other.uri]
+    monkeypatch.setattr("wtsbench.execution.inputs._KEPT_BYTES", 0)
+    items_of(store, "absent")
+    assert items_of(store, dataset.data_digest).num_rows == dataset.items.num_rows
+    assert read[3:] == [store.uri, store.uri]

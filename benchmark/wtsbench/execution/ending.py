@@ -19,6 +19,7 @@ from wtsbench.contract.measurements import Measurements, TrialResult
 from wtsbench.contract.outbox import Outbox
 from wtsbench.errors import ScorerError, ScorerUnavailable, StoreError
 from wtsbench.execution.allowed import forbidden, further_splits
+from wtsbench.execution.inputs import items_of
 from wtsbench.execution.judging import judged
 from wtsbench.execution.sealing import seal_row
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
@@ -180,7 +181,7 @@ def _scored_predictions(outbox: Outbox, records: Records, job: TrialJob, store: 
     spec, supervision = job.spec, None
     if spec.role is Role.STUDENT and Split.TRANSFER in spec.predicted_splits:
         supervision = mean_supervision(store.predictions(spec.parents, splits=["transfer"]))
-    items = store.items(spec.data_digest)
+    items = items_of(store, spec.data_digest)
     made = _written(outbox, records, "predictions")
     splits, further = spec.predicted_splits, further_splits(spec)
     return score(job.trial_id, job.attempt, made, items, job.labels, supervision, splits=splits, further=further)
@@ -195,7 +196,7 @@ def _scored_generations(
     scores, scorer = judged(made, job.spec, note.scorer)
     measured.append(Measurements(scorer={"name": scorer.name, **scorer.identity()}))
     _rewrite(outbox, "scores", scores, SCORES_SEQUENCE)
-    items = store.items(job.spec.data_digest)
+    items = items_of(store, job.spec.data_digest)
     return score_generations(job.trial_id, job.attempt, made, scores, items, job.spec.drawn, job.spec.predicted_splits)
 
 

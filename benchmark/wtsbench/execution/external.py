@@ -12,6 +12,7 @@ from wtsbench.contract.outbox import Outbox
 from wtsbench.contract.schemas import PREDICTIONS
 from wtsbench.data import Dataset
 from wtsbench.errors import ModelError
+from wtsbench.execution.inputs import items_of
 from wtsbench.execution.spool import AttemptFolder
 from wtsbench.models import external
 from wtsbench.planning.report import PlannedTrial
@@ -56,7 +57,7 @@ def take_labels(folder: AttemptFolder, job: TrialJob, store: Store) -> None:
     Raises:
         ModelError: it has no label for some items, has changed since planning, or does not answer.
     """
-    items = _labelled_items(store.items(job.spec.data_digest))
+    items = _labelled_items(items_of(store, job.spec.data_digest))
     predictions, statistics = external.predict(job.spec.model, items, job.labels)
     columns = {
         "trial_id": pa.repeat(job.trial_id, predictions.num_rows),

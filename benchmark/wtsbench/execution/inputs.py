@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
@@ -19,6 +22,29 @@ SUPERVISED_SPLITS = (Split.TRANSFER, Split.VALIDATION)
 """The splits on which students and controls see their parents' predictions. A weak supervisor with parents sees all
 of theirs, as it makes the labels itself."""
 _COLUMNS = ["item_id", "split", "text", "label", "target"]
+_KEPT_BYTES = 2**28
+"""Of items that a process keeps."""
+_kept: OrderedDict[tuple[str, str], pa.Table] = OrderedDict()
+_keeping = threading.Lock()
+
+
+def items_of(store: Store, data_digest: str) -> pa.Table:
+    """The items of a data set, which never change under its digest.
+
+    A process that supervises many trials reads them once: over a network they would be most of what is sent.
+    """
+    key = (store.uri, data_digest)
+    with _keeping:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    items = store.items(data_digest)
+    with _keeping:
+        if items.num_rows:  # else it may come yet
+            _kept[key] = items
+        while sum(table.nbytes for table in _kept.values()) > _KEPT_BYTES:
+            _kept.popitem(last=False)
+    return items
 
 
 def visible_items(items: pa.Table, spec: TrialSpec) -> pa.Table:
@@ -61,7 +87,7 @@ def _truth_budget(spec: TrialSpec) -> int:
 
 def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> None:
     """Write `items.arrow`, and for trials with parents `supervision.arrow`, from the store."""
-    items = visible_items(store.items(spec.data_digest), spec)
+    items = visible_items(items_of(store, spec.data_digest), spec)
     _write(folder, ITEMS, items)
     if not spec.parents:
         return
