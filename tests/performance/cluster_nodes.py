@@ -146,9 +146,6 @@ class _Node:
 
     def _begin(self, job: Job) -> None:
         store, began = _store(job.store), time.time()
-        if self._timed("done", lambda: done_trials(store, [job.trial_id])):
-            self._say(Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=True))
-            return
         try:
             attempt = self._timed(
                 "begin",
@@ -157,7 +154,9 @@ class _Node:
                 ),
             )
         except Held as held:
-            self._say(Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, held_by=held.by))
+            done = bool(self._timed("done", lambda: done_trials(store, [job.trial_id])))
+            by = None if done else held.by
+            self._say(Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=done, held_by=by))
             return
         if self._setting.reads:
             self._read(job, store)

@@ -52,15 +52,13 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
     begun = time.monotonic()
     store = open_store(job.store, wait=patience_seconds())
     require_room(job.spool)
-    if done_trials(store, [job.trial_id]):
-        return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=True)
     sandbox = _sandbox(job)
     _require_environment(job, sandbox)
     try:
         attempt = store.begin_attempt(
             job.trial_id, run=job.run, shared_id=job.spec.shared_id, host=platform.node(), lease=True
         )
-    except Held as held:  # or it was done since the look above
+    except Held as held:
         done = bool(done_trials(store, [job.trial_id]))
         by = None if done else held.by
         return Receipt(trial_id=job.trial_id, attempt=None, failure=None, seconds=0.0, reused=done, held_by=by)
