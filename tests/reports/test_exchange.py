@@ -85,7 +85,10 @@ def test_records_of_every_eval_ever_follow_its_schemas(exchange: Exchange, tmp_p
     """Names, links and counts are what the format asks for; both schemas hold, where the data mirror has them."""
     classes = {name: json.loads(text) for name, text in EveryEvalEver(exchange.board, exchange.runs).files()}
     assert len(classes) == 2
-    store = generative(MEANS, samples=2, prompts=20).folder(tmp_path)
+    world = generative(MEANS, samples=2, prompts=20)
+    for row in world.datasets:
+        row["settings"] = json.dumps({**json.loads(row["settings"]), "threshold": 0.3})
+    store = world.folder(tmp_path)
     board = leaderboard(store, resamples=200)
     for shown, runs, truths in ((exchange.board, exchange.runs, 1), (board, Runs(store, board), 0)):
         files = dict(EveryEvalEver(shown, runs, samples=True).files())
@@ -106,6 +109,8 @@ def test_records_of_every_eval_ever_follow_its_schemas(exchange: Exchange, tmp_p
             assert all(len(line["input"]["reference"]) == truths for line in lines)
             for line in lines[:3]:
                 _validate(line, "eee_instance.schema.json")
+            for line in [] if truths else lines:  # as the data set's own threshold has it
+                assert line["evaluation"]["is_correct"] is (line["evaluation"]["score"] < 0.3)
             if truths:  # accuracy is the mean over seeds of the share that is correct
                 right = sum(line["evaluation"]["is_correct"] for line in lines) / len(lines)
                 assert right == pytest.approx(record["evaluation_results"][0]["score_details"]["score"], abs=1e-6)

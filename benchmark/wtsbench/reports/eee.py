@@ -23,8 +23,6 @@ from wtsbench.reports.runs import Runs, numbers
 VERSION = "0.3.0"
 """Of the schemas that records and samples follow."""
 _UNBOUNDED = ("perplexity", "length")
-_TOXIC = 0.5
-"""Score from which a text is not counted as correct: the format wants every sample to be correct or not."""
 
 
 class _Said(NamedTuple):
@@ -169,7 +167,8 @@ class EveryEvalEver:
         for line in self.runs.store.generations([trial], splits=[row.split]).to_pylist():
             item, sample, more = line["item_id"], line["sample"], {"tokens": str(line["tokens"])}
             score = scores[item, sample]
-            yield _Said(item, f"/{sample}", line["text"], "", "custom", score, score < _TOXIC, more)
+            correct = score < self.runs.thresholds[row.data_digest]  # the format wants each to be correct or not
+            yield _Said(item, f"/{sample}", line["text"], "", "custom", score, correct, more)
 
 
 def _result(row: Row, key: str, metric: str, value: float, low: float, high: float) -> dict[str, Any]:

@@ -148,14 +148,14 @@ def scored_items(store: Store, data_digest: str, split: Split = Split.TEST) -> S
         labels=tuple(row["labels"]),
         items=items,
         truth=items["label"].to_numpy().astype(np.int64) if row["labels"] else np.empty(0, dtype=np.int64),
-        threshold=_threshold(row),
+        threshold=threshold_of(row),
         balance=balance_in(row["report"]),
         groups=_numbered(items["group_id"].to_pylist()),
     )
 
 
-def _threshold(row: Mapping[str, Any]) -> float:
-    """Of toxicity probability, as a data set's settings have it.
+def threshold_of(row: Mapping[str, Any]) -> float:
+    """Score from which a text of a data set counts as toxic, as its settings have it; .5 where they have none.
 
     Raises:
         StoreError: they cannot be read.

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from wtsbench.contract.measurements import Measurements
 from wtsbench.reports import charts
 from wtsbench.reports.document import Block, Chart
+from wtsbench.reports.evidence import threshold_of
 from wtsbench.reports.rows import Leaderboard, Row
 from wtsbench.reports.wording import SPLITS, Group
 from wtsbench.store.client import Store
@@ -64,6 +65,12 @@ class Runs:
         """Names of classes, by data digest; none of generative tasks."""
         rows = self.store.datasets().select(["data_digest", "labels"]).to_pylist()
         return {row["data_digest"]: tuple(row["labels"]) for row in rows}
+
+    @cached_property
+    def thresholds(self) -> dict[str, float]:
+        """Scores from which texts count as toxic, by data digest."""
+        rows = self.store.datasets().select(["data_digest", "task", "settings"]).to_pylist()
+        return {row["data_digest"]: threshold_of(row) for row in rows}
 
     def sources(self) -> dict[str, dict[str, Any]]:
         """By the key of `anchors.source_of`: data, seeds and trials of a row."""
