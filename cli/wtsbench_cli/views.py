@@ -346,10 +346,14 @@ def data_warnings(session: Session) -> list[str]:
 
 
 def memory_warnings(session: Session) -> list[str]:
-    """Models whose trials clearly need more memory than the grid gives them, or than this machine's GPU has."""
+    """Models whose trials clearly need more memory than the grid gives them, or than this machine's GPU has.
+
+    The nodes of a cluster tell of their own GPUs when they are asked.
+    """
     from wtsbench.models.memory import warnings
     from wtsbench_cli.checks import gpu_bytes
 
     resources = session.grid.resources
     to_run = [trial.spec for trial in session.report.trials if trial.state != "stored"]
-    return warnings(to_run, resources, gpu_bytes=gpu_bytes() if resources.gpus else None)
+    here = resources.gpus and session.options.ray is None
+    return warnings(to_run, resources, gpu_bytes=gpu_bytes() if here else None)

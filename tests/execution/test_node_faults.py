@@ -116,6 +116,13 @@ def installed(**changed: Any) -> Installation:
         ({"offers": {"GPU": 2.0}}, {}, "gpu", "warn", "Ray offers 2 GPUs, and nvidia-smi lists none"),
         ({"gpus": (H100,)}, {}, "gpu", "warn", "1 GPUs, of which Ray offers none"),
         (
+            {"offers": {"GPU": 1.0}, "gpus": (H100,)},
+            {"gpus": 0.25, "gpu_memory": 30 * GIB},
+            "gpu",
+            "warn",
+            "a trial's share of a GPU is 20.0 GiB; the largest needs about 30.0 GiB by estimate",
+        ),
+        (
             {"offers": {"GPU": 1.0}, "gpus": (H100,), "torch": "2.13.0+cpu", "torch_cuda": None},
             {"gpus": 1},
             "gpu",

@@ -30,6 +30,8 @@ class Question(Frozen):
     """What the trials are planned for: `sandbox.base.environment_of`."""
     gpus: float = 0
     """GPUs of one trial."""
+    gpu_memory: int = 0
+    """Bytes that the largest trial needs on its GPU, by estimate; 0 if nothing is known."""
     memory: int | None = None
     """Bytes of one trial; None where the grid does not say."""
     store: str

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from wtsbench.execution.node_answers import About, Facts, Installation, Question
 from wtsbench.execution.ray_access import UV_RUN
+from wtsbench.models.memory import CLEARLY
 
 GIB = 2**30
 LITTLE = 2 * GIB
@@ -236,6 +237,10 @@ def _gpus(node: Node, facts: Facts, question: Question) -> Iterator[_Found]:
         remedy = "install the NVIDIA driver there, or start Ray with as many GPUs as there are (--num-gpus)."
         yield "gpu", state, found, remedy
         return
+    share = min(gpu.memory for gpu in facts.gpus) * min(1.0, question.gpus)
+    if 0 < share < CLEARLY * question.gpu_memory:
+        found = f"a trial's share of a GPU is {_size(share)}; the largest needs about {_size(question.gpu_memory)}"
+        yield "gpu", "warn", f"{found} by estimate", "see `wtsbench models` for what needs less, or name other nodes."
     if question.sandbox == "docker":
         return  # the image has a torch of its own
     if facts.torch_cuda is None:
@@ -292,5 +297,5 @@ def _short(path: str) -> str:
     return path if len(path) <= _SHOWN_PATHS else f"…{path[-_SHOWN_PATHS:]}"
 
 
-def _size(number: int) -> str:
+def _size(number: float) -> str:
     return f"{number / 2**20:,.0f} MiB" if number < GIB else f"{number / GIB:,.1f} GiB"

@@ -24,6 +24,7 @@ from wtsbench.execution.node_facts import boot_id, installation, store_file
 from wtsbench.execution.node_faults import Clock, Fault, Here, Node, faults_of, told
 from wtsbench.execution.ray_access import workers_by_uv
 from wtsbench.images.pins import resolve_image
+from wtsbench.models.memory import needed_by
 from wtsbench.sandbox.base import Sandbox, environment_of
 from wtsbench.settings import named_spool
 from wtsbench.spec.grid import Resources
@@ -93,10 +94,12 @@ def question_of(session: Session, *, thorough: bool) -> Question:
     """Whether the trials that a session lacks could run."""
     missing = [trial.spec for trial in session.report.trials if trial.state != "stored"]
     used = [model for spec in missing for model in (spec.model, spec.reference) if model is not None]
+    gpus = session.grid.resources.gpus
     base = bare_question(session.options.store, session.sandbox, session.grid.resources, image=session.grid.image)
     return base.model_copy(
         update={
             "grid": session.grid.name,
+            "gpu_memory": max((needed_by(spec, on_gpu=True) or 0 for spec in missing), default=0) if gpus else 0,
             "models": tuple({model.revision: model for model in used}.values()),
             "strategies": tuple(sorted({spec.strategy_package for spec in missing if spec.strategy_package})),
             "scorers": tuple(dict.fromkeys(session.scorers.values())),

@@ -21,10 +21,12 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from wtsbench.files import read_plain
 from wtsbench.models import embedded
+from wtsbench.settings import user_manifests
 from wtsbench.spec import manifests
 from wtsbench.spec.grid import Resources
 from wtsbench.spec.training import Finetune, Training
@@ -33,7 +35,7 @@ from wtsbench.spec.trial import ModelRef, TrialSpec
 GIB = 2**30
 _PROCESS = GIB // 2
 """What a trial's process takes before it loads a model: Python and its libraries."""
-_CLEARLY = 0.75
+CLEARLY = 0.75
 """A limit below this share of the estimate is clearly too small."""
 
 
@@ -81,11 +83,29 @@ def shape_of(model: ModelRef) -> Shape | None:
     if model.kind == "embedded":
         recipe = embedded.recipe(model.id)
         return Shape(parameters=recipe.parameters, layers=recipe.layers, width=recipe.width)
-    if model.name in manifests.names("models"):
-        manifest, _ = manifests.load_model(model.name)
-        if manifest.parameters is not None and manifest.layers is not None and manifest.width is not None:
-            return Shape(parameters=manifest.parameters, layers=manifest.layers, width=manifest.width)
+    known = _shape_in_manifest(model.name, user_manifests())
+    if known is not None:
+        return known
     return None if model.kind != "folder" or model.path is None else _shape_of_folder(Path(model.path))
+
+
+@lru_cache
+def _shape_in_manifest(name: str, _folder: Path) -> Shape | None:
+    """Read once for all trials of a plan; `_folder` is where the user's manifests are."""
+    if name not in manifests.names("models"):
+        return None
+    manifest, _ = manifests.load_model(name)
+    if manifest.parameters is None or manifest.layers is None or manifest.width is None:
+        return None
+    return Shape(parameters=manifest.parameters, layers=manifest.layers, width=manifest.width)
+
+
+def needed_by(spec: TrialSpec, *, on_gpu: bool) -> int | None:
+    """Bytes that training takes on the device that a trial runs on; None if its model trains not, or is not known."""
+    shape = shape_of(spec.model) if spec.model.trained else None
+    if shape is None:
+        return None
+    return estimate(shape, spec.training, spec.finetune, half=_half(spec.training, on_gpu=on_gpu))
 
 
 def warnings(trials: Iterable[TrialSpec], resources: Resources, *, gpu_bytes: int | None = None) -> list[str]:
@@ -98,17 +118,16 @@ def warnings(trials: Iterable[TrialSpec], resources: Resources, *, gpu_bytes: in
     """
     lines: dict[str, None] = {}
     for spec in trials:
-        shape = shape_of(spec.model) if spec.model.trained else None
-        if shape is None:
-            continue
         on_gpu = resources.gpus > 0
-        needed = estimate(shape, spec.training, spec.finetune, half=_half(spec.training, on_gpu=on_gpu))
+        shape, needed = shape_of(spec.model), needed_by(spec, on_gpu=on_gpu)
+        if shape is None or needed is None:
+            continue
         on_host = _PROCESS + (4 * shape.parameters if on_gpu else needed)
         what = f"{spec.model.name} ({spec.finetune})"
-        if resources.memory is not None and resources.memory < _CLEARLY * on_host:
+        if resources.memory is not None and resources.memory < CLEARLY * on_host:
             lines[_line(what, on_host, "resources.memory gives", resources.memory)] = None
         share = None if gpu_bytes is None else int(gpu_bytes * min(1.0, resources.gpus))
-        if on_gpu and share is not None and share < _CLEARLY * needed:
+        if on_gpu and share is not None and share < CLEARLY * needed:
             lines[_line(what, needed, "its share of the GPU is", share)] = None
     return list(lines)
 
