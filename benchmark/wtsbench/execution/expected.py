@@ -56,29 +56,29 @@ class Estimate:
 
 
 def expected(
-    store: Store | None, specs: Iterable[TrialSpec], sizes: Mapping[str, Mapping[Split, Size]], *, gpus: float
+    store: Store | None, trials: Mapping[str, TrialSpec], sizes: Mapping[str, Mapping[Split, Size]], *, gpus: float
 ) -> Estimate:
     """About how long trials take.
 
     Args:
         store: with trials that ran before; None if there is none yet.
-        specs: the trials. Those whose predictions come from elsewhere take no time.
+        trials: by id. Those whose predictions come from elsewhere take no time.
         sizes: how much there is of every split of each data set, by digest.
         gpus: of one trial; a part of one counts as a whole one, which trials then share.
     """
-    specs = [spec for spec in specs if spec.model.trained]
-    history = {} if store is None else _history(store, specs)
+    trials = {trial_id: spec for trial_id, spec in trials.items() if spec.model.trained}
+    history = {} if store is None else _history(store, trials.values())
     seconds: dict[str, float] = {}
     low = high = 0.0
     measured, unknown = 0, dict[str, None]()
-    for spec in specs:
+    for trial_id, spec in trials.items():
         took = history.get(_kind(spec.model_dump(mode="json")), []) if history else []
         computed = None if took else work.seconds(spec, sizes[spec.data_digest], gpus=gpus)
         if took:
             measured += 1
-            least, seconds[spec.trial_id], most = min(took), sum(took) / len(took), max(took)
+            least, seconds[trial_id], most = min(took), sum(took) / len(took), max(took)
         elif computed is not None:
-            least, seconds[spec.trial_id], most = computed / WITHIN, computed, computed * WITHIN
+            least, seconds[trial_id], most = computed / WITHIN, computed, computed * WITHIN
         else:
             unknown[spec.model.name] = None
             continue

@@ -86,14 +86,15 @@ class Session:
     @property
     def estimate(self) -> Estimate:
         """About how long the trials take that are to run."""
-        return self.estimate_of(trial.spec for trial in self.report.trials if trial.state != "stored")
+        return self.estimate_of(trial for trial in self.report.trials if trial.state != "stored")
 
-    def estimate_of(self, specs: Iterable[TrialSpec]) -> Estimate:
+    def estimate_of(self, trials: Iterable[PlannedTrial]) -> Estimate:
         """About how long these of its trials take."""
         try:
             store = open_store(self.options.store)
         except NoStore:
             store = None
+        specs = {trial.trial_id: trial.spec for trial in trials}
         return expected(store, specs, self._sizes, gpus=self.grid.resources.gpus)
 
     @property
@@ -185,7 +186,7 @@ def _run(
     """Run the trials that the store lacks."""
     specs = [trial.spec for trial in missing]
     jobs = _jobs(session, missing, run)
-    seconds = session.estimate_of(specs).seconds
+    seconds = session.estimate_of(missing).seconds
     if len(seconds) == len(specs):
         summary = replace(summary, expected_seconds=sum(seconds.values()))
     try:
