@@ -348,7 +348,7 @@ def data_warnings(session: Session) -> list[str]:
 def memory_warnings(session: Session) -> list[str]:
     """Models whose trials clearly need more memory than the grid gives them, or than this machine's GPU has.
 
-    The nodes of a cluster tell of their own GPUs when they are asked.
+    What the GPUs of a cluster's nodes have, `wtsbench doctor --ray` says.
     """
     from wtsbench.models.memory import warnings
     from wtsbench_cli.checks import gpu_bytes

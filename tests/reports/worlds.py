@@ -413,13 +413,9 @@ class MemoryStore(Store):
         return self._leases
 
     def trials(
-        self,
-        trial_ids: Sequence[str] | None = None,
-        *,
-        tasks: Sequence[str] | None = None,
-        columns: Sequence[str] = (),
+        self, trial_ids: Sequence[str] | None = None, *, columns: Sequence[str] = (), **options: Any
     ) -> pa.Table:
-        assert tasks is None
+        assert not options
         return _among(self._trials, trial_ids).select(list(columns) or self._trials.column_names)
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:

@@ -122,3 +122,12 @@ def test_some_columns_of_trials(store: Store) -> None:
     assert store.trials(IDS[:2], columns=columns).equals(store.trials(IDS[:2]).select(columns))
     with pytest.raises((StoreError, KeyError)):
         store.trials(columns=["nonsense"])
+
+
+def test_trials_of_some_data_sets(store: Store) -> None:
+    """Only those on one of the data sets come."""
+    for trial_id, digest in zip(IDS[:3], ("a", "b", "c"), strict=True):
+        store.append([batch("trials", trial_id, 1, 1, [{"status": "failed", "data_digest": digest}])])
+    found = store.trials(data_digests=["c", "a", "none"], columns=["trial_id", "data_digest"]).to_pylist()
+    assert {(row["trial_id"], row["data_digest"]) for row in found} == {(IDS[0], "a"), (IDS[2], "c")}
+    assert store.trials(data_digests=[]).num_rows == 0

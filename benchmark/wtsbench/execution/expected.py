@@ -11,16 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from wtsbench.models import work
 from wtsbench.models.work import Size
 from wtsbench.spec.trial import Split, TrialSpec
 from wtsbench.store.client import Store
 
 WITHIN = 2.0
-"""A trial that nothing like it was measured of takes from the estimate's half to its double, as a rule."""
+"""The interval of a computed time: from its half to its double."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +31,7 @@ class Estimate:
     high: float
     """... and as slow as the slowest."""
     measured: int
-    """Trials that some like them in the store tell of."""
+    """Trials whose time is taken from trials like them in the store; the others' is computed."""
     unknown: tuple[str, ...]
     """Models whose size nothing here knows; their trials are not counted."""
     device: str
@@ -90,12 +87,10 @@ def expected(
 
 def _history(store: Store, specs: Iterable[TrialSpec]) -> dict[str, list[float]]:
     """Seconds that trials on the same items took, by what they were."""
-    tasks, digests = sorted({spec.task for spec in specs}), sorted({spec.data_digest for spec in specs})
-    rows = store.trials(tasks=tasks, columns=["status", "data_digest", "spec", "duration_s"])
-    same = pc.and_(pc.equal(rows["status"], "done"), pc.is_in(rows["data_digest"], pa.array(digests, pa.string())))
+    digests = sorted({spec.data_digest for spec in specs})
     found: dict[str, list[float]] = {}
-    for row in rows.filter(same).to_pylist():
-        if row["duration_s"] is not None:
+    for row in store.trials(data_digests=digests, columns=["status", "spec", "duration_s"]).to_pylist():
+        if row["status"] == "done" and row["duration_s"] is not None:
             found.setdefault(_kind(json.loads(row["spec"])), []).append(row["duration_s"])
     return found
 

@@ -129,7 +129,7 @@ def _of(node: Node, question: Question, here: Here) -> Iterator[_Found]:
 def _unanswered(node: Node, here: Here) -> Iterator[_Found]:
     ours = here.installation
     if node.python is None:
-        remedy = "look why its workers do not start, in the logs of its Ray (/tmp/ray/session_latest/logs); restart it."
+        remedy = "look why its workers do not start, in the logs of its Ray (session_latest/logs); restart it."
         if here.uv:
             remedy = f"unset {UV_RUN}: with it Ray starts every worker with `uv run`, which has to work on every node."
         yield "answer", "fail", node.silence or "it does not answer", remedy

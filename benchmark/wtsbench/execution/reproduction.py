@@ -247,7 +247,8 @@ def _reasons(
             yield f"strategy {was.strategy.name} is another version here"
         if was.strategy is not None and registry.package_of(was.strategy.name) != was.strategy_package:
             yield f"strategy {was.strategy.name} came from {was.strategy_package}, which is not what is installed here"
-        if record["device_name"] not in (None, *(devices := processors if record["device"] == "cpu" else gpus)):
+        devices = processors if record["device"] == "cpu" else gpus
+        if record["device_name"] not in (None, *devices):
             yield f"it ran on {record['device_name']}; this machine has {', '.join(devices) or 'no GPU'}"
 
 

@@ -182,14 +182,8 @@ class _Mixed(Store):
     def grids(self) -> pa.Table:
         return self._grids
 
-    def trials(
-        self,
-        trial_ids: Sequence[str] | None = None,
-        *,
-        tasks: Sequence[str] | None = None,
-        columns: Sequence[str] = (),
-    ) -> pa.Table:
-        return self._both("trials", trial_ids or (), tasks=tasks, columns=columns)
+    def trials(self, trial_ids: Sequence[str] | None = None, **options: Any) -> pa.Table:
+        return self._both("trials", trial_ids or (), **options)
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         return self._both("predictions", trial_ids, splits=splits)

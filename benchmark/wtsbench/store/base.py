@@ -236,11 +236,12 @@ class Store(ABC):
         trial_ids: Sequence[str] | None = None,
         *,
         tasks: Sequence[str] | None = None,
+        data_digests: Sequence[str] | None = None,
         columns: Sequence[str] = (),
     ) -> pa.Table:
-        """Sealed attempts, by trial id and attempt; None for all trials, all tasks or all columns."""
+        """Sealed attempts, by trial id and attempt; None for all trials, tasks or data sets, () for all columns."""
         query = Query("trials", only=tuple(columns))
-        return self._read(query.among("trial_id", trial_ids).among("task", tasks))
+        return self._read(query.among("trial_id", trial_ids).among("task", tasks).among("data_digest", data_digests))
 
     def predictions(self, trial_ids: Sequence[str], *, splits: Sequence[str] | None = None) -> pa.Table:
         """Predictions of the attempts that succeeded, by trial id, split and item id."""
