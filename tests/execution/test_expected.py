@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import wtsbench
@@ -14,6 +15,7 @@ from wtsbench.execution.expected import Estimate, expected
 from wtsbench.execution.session import Options, prepare
 from wtsbench.models import work
 from wtsbench.spec.trial import Role
+from wtsbench.store.folder import DATABASE
 
 
 def test_as_trials_like_them_took(tmp_path: Path) -> None:
@@ -44,6 +46,10 @@ def test_as_trials_like_them_took(tmp_path: Path) -> None:
     assert other.high == pytest.approx(sum(other.seconds.values()) * 2)
     assert "6 by their operations, half to twice" in str(other)
     assert estimate(seeds=[0, 2], data={"weak_train": 60, "transfer": 70, "validation": 20, "test": 60}).measured == 0
+
+    with duckdb.connect(tmp_path / "store" / DATABASE) as db:  # as another version may have written it
+        db.execute("UPDATE trials_rows SET spec = '{}'")
+    assert estimate(seeds=[0, 2]).measured == 0
 
 
 def test_what_is_not_counted_is_said() -> None:

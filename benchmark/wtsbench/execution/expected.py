@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wtsbench.execution.known import stored_spec
 from wtsbench.models import work
 from wtsbench.models.work import Size
 from wtsbench.spec.trial import Split, TrialSpec
@@ -69,7 +70,7 @@ def expected(
     low = high = 0.0
     measured, unknown = 0, dict[str, None]()
     for trial_id, spec in trials.items():
-        took = history.get(_kind(spec.model_dump(mode="json")), []) if history else []
+        took = history.get(_kind(spec), []) if history else []
         computed = None if took else work.seconds(spec, sizes[spec.data_digest], gpus=gpus)
         if took:
             measured += 1
@@ -90,15 +91,16 @@ def _history(store: Store, specs: Iterable[TrialSpec]) -> dict[str, list[float]]
     digests = sorted({spec.data_digest for spec in specs})
     found: dict[str, list[float]] = {}
     for row in store.trials(data_digests=digests, columns=["status", "spec", "duration_s"]).to_pylist():
-        if row["status"] == "done" and row["duration_s"] is not None:
-            found.setdefault(_kind(json.loads(row["spec"])), []).append(row["duration_s"])
+        spec = stored_spec(row["spec"]) if row["status"] == "done" else None
+        if spec is not None and row["duration_s"] is not None:
+            found.setdefault(_kind(spec), []).append(row["duration_s"])
     return found
 
 
-def _kind(spec: Mapping[str, Any]) -> str:
+def _kind(spec: TrialSpec) -> str:
     """All of a specification but its seeds, its parents, whose it is, and the code and libraries that run it."""
-    other = ("seed", "data_seed", "parents", "grid", "environment")
-    return json.dumps({name: value for name, value in spec.items() if name not in other}, sort_keys=True)
+    other = {"seed", "data_seed", "parents", "grid", "environment"}
+    return json.dumps(spec.model_dump(mode="json", exclude=other), sort_keys=True)
 
 
 def _in_words(seconds: float) -> str:

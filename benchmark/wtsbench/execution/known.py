@@ -70,12 +70,12 @@ def _alike(store: Store, new: Sequence[TrialSpec]) -> list[tuple[str, TrialSpec]
         if status == "done" and (*about, (strategy or "").partition("(")[0], seed) in purposes:
             ids.append(trial_id)
     specs = store.trials(ids[:_EXPLAINED], columns=["trial_id", "status", "spec"]).to_pylist()
-    read = ((row["trial_id"], _spec(row["spec"])) for row in specs if row["status"] == "done")
+    read = ((row["trial_id"], stored_spec(row["spec"])) for row in specs if row["status"] == "done")
     return [(trial_id, spec) for trial_id, spec in read if spec is not None]
 
 
-def _spec(text: str) -> TrialSpec | None:
-    """A stored trial's specification; None where this version cannot read it: it only explains what differs."""
+def stored_spec(text: str) -> TrialSpec | None:
+    """A stored trial's specification; None where this version cannot read it."""
     try:
         return TrialSpec.model_validate(json.loads(text))
     except ValueError:
