@@ -10,6 +10,7 @@ import pytest
 
 from tests.data.conftest import MakeManifest, sentences
 from wtsbench.data import Dataset, prepare
+from wtsbench.data.account import account_of
 from wtsbench.errors import DataError
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.task import TaskManifest
@@ -80,6 +81,23 @@ def test_only_what_may_be_learned_from_is_a_target(tmp_path: Path, manifest: Tas
     assert (dataset.form, dataset.labels) == ("generation", ())
     assert dataset.settings is not None
     assert dataset.settings["samples"] == 2
+
+
+@pytest.mark.parametrize(("most", "warned"), [(0.5, set()), (0.2, {"weak_train", "transfer"})])
+def test_few_targets_are_told(tmp_path: Path, make_manifest: MakeManifest, most: float, warned: set[str]) -> None:
+    """What `demonstrations` leaves out is no loss of rows; where it is more than half of a taught split, that is told."""
+    write(tmp_path / "data.jsonl", records(300))
+    demonstrations = {"column": "continuation.toxicity", "at_most": most}
+    manifest = make_manifest(**{**GENERATIVE, "demonstrations": demonstrations})
+    made = account_of(prepare(manifest, DataSettings(), folder=tmp_path))
+    told = [text for text in made.warnings if "without a target" in text]
+    assert not any("lost" in text for text in made.warnings)
+    taught = ("weak_train", "transfer")
+    assert {split for split in taught if any(f"items of {split}" in text for text in told)} == warned
+    if warned:
+        (split,) = [split for split in made.splits if split.split == "transfer"]
+        (left,) = [count.number for count in split.left_out if count.name == "without a target"]
+        assert f"{left} of {left + split.items} items of transfer are without a target" in " ".join(told)
 
 
 def test_white_space_stays(tmp_path: Path, manifest: TaskManifest) -> None:

@@ -98,7 +98,7 @@ def test_generative_records_are_whole(forms: tuple[Bench, list[dict[str, Any]]])
         made = store.generations([trial["trial_id"]]).to_pylist()
         counts = Counter((row["split"], row["item_id"]) for row in made)
         expected = {"test": 4, "validation": 1}
-        if trial["role"] in ("weak", "student"):
+        if trial["role"] == "weak":
             expected["transfer"] = 2
         assert {split: count for (split, _), count in counts.items()} == expected
         assert all(count == expected[split] for (split, _), count in counts.items())

@@ -19,7 +19,10 @@ from wtsbench.planning.report import StoredTrial, compare
 from wtsbench.spec.cell import Cell
 from wtsbench.spec.generation import GenerationSettings, ZeroShot
 from wtsbench.spec.grid import DataSettings, Grid, GridData
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.trial import Role
+from wtsbench.strategies import registry
+from wtsbench.strategies.naive import Naive
 
 
 def test_weak_and_ceiling_once_for_all_strategies() -> None:
@@ -45,6 +48,18 @@ def test_shared_between_pairs() -> None:
     )
     roles = Counter(spec.role for spec in plan.trials.values())
     assert roles == {Role.WEAK: 2, Role.CEILING: 2, Role.STUDENT: 3}
+
+
+def test_no_student_supervises_in_a_generative_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Students of generative tasks write nothing on `transfer`, so a strategy that learns from one is refused."""
+    chain = registry.resolve(StrategyCall(name="bootstrap"))
+    monkeypatch.setattr(Naive, "supervisors", lambda self, context: chain.supervisors(context))
+    grid = make_grid(tasks=["t1"], strategies=["naive"])
+    inputs = make_inputs(grid)
+    assert planned(grid, inputs).trials
+    texts = replace(inputs.tasks["t1"], form="generation", generation=GenerationSettings(), scorer="s" * 64)
+    with pytest.raises(SpecError, match="strategy naive, task t1: a student cannot supervise in a generative task"):
+        planned(grid, replace(inputs, tasks={"t1": texts}))
 
 
 def test_parents_before_children() -> None:

@@ -15,7 +15,7 @@ from wtsbench.strategies.decoding import Contrast
 from wtsbench.trial import sampling
 from wtsbench.trial.device import Device
 from wtsbench.trial.faults import DivergedError
-from wtsbench.trial.language_model import LanguageModel, load_language_model, score
+from wtsbench.trial.language_model import LanguageModel, continuation_logprobs, load_language_model, score
 from wtsbench.trial.reading import score_shared
 from wtsbench.trial.sampling import Written, draw, uniforms, write
 from wtsbench.trial.text_tokens import Encoded
@@ -99,6 +99,31 @@ def test_the_scores_while_writing_are_those_of_reading_the_text(model: LanguageM
         read = score(model, rows, pad_id=PAD, batch_size=1, device=device, advance=lambda count: None)[0]
         while_writing = [float(said[step][0][row, token]) for step, token in enumerate(tokens)]
         assert while_writing == pytest.approx(read.tolist(), abs=1e-4)
+
+
+def test_only_continuations_are_scored_and_learned_from(model: LanguageModel, device: Device) -> None:
+    """Log-probabilities and gradients of a padded batch are those of transformers' own scores of each text alone."""
+    rows = [
+        Encoded(ids=[*prompt, *range(40, 40 + size)], start=len(prompt), ended=False)
+        for prompt, size in zip(PROMPTS, (3, 0, 6, 1, 4, 2, 7, 5, 1, 3), strict=True)
+    ]
+    made = continuation_logprobs(model, rows, pad_id=PAD, device=device)
+    assert made.shape == (len(rows), 7)
+    (-made.sum()).backward()
+    learned = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+    model.zero_grad()
+    for line, row in zip(made, rows, strict=True):
+        text = torch.tensor([row.ids], device=device.torch_device)
+        whole = model.model(text).logits[0, :-1].log_softmax(dim=-1)
+        alone = whole.gather(1, text[0, 1:, None])[row.start - 1 :, 0]
+        assert line[: len(alone)].tolist() == pytest.approx(alone.tolist(), abs=1e-4)
+        assert not line[len(alone) :].any()
+        (-alone.sum()).backward()
+    expected = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+    model.zero_grad()
+    assert learned.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(learned[name], gradient, rtol=1e-3, atol=1e-4)
 
 
 def test_prompts_read_once_score_as_whole_texts(model: LanguageModel, device: Device) -> None:

@@ -51,8 +51,9 @@ _LEFT_OUT = {
     "dropped_by_balancing": ("balanced away", "`balance: none` keeps them, `balance: train` those of test sets"),
 }
 """Counts of a report in the order of the steps that drop rows: a name, and advice if a step drops most of them."""
-_CAPPED = "capped"
-"""Items beyond a cap are not reported as lost: the user asked for the cap."""
+_CAPPED, _WITHOUT_TARGET = "capped", _LEFT_OUT["dropped_without_target"][0]
+_CHOSEN = (_CAPPED, _WITHOUT_TARGET)
+"""What the user asked for, by a cap or by `demonstrations`, is not counted as lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +254,7 @@ def _warnings(made: Account) -> Iterator[str]:
     total = made.own.items + lost.total()
     for split in made.splits:
         if split.split != Split.OOD.value:
-            lost.update({count.name: count.number for count in split.left_out if count.name != _CAPPED})
+            lost.update({count.name: count.number for count in split.left_out if count.name not in _CHOSEN})
     if lost.total() > total / 2:
         ((name, number),) = lost.most_common(1)
         why = next(why for called, why in _LEFT_OUT.values() if called == name)
@@ -264,6 +265,13 @@ def _warnings(made: Account) -> Iterator[str]:
     for split in made.splits:
         if split.split in TEST_SPLITS:
             yield from _of_test_set(made, split)
+        without = sum(count.number for count in split.left_out if count.name == _WITHOUT_TARGET)
+        available = split.items + sum(count.number for count in split.left_out)
+        if without > available / 2:
+            yield (
+                f"task {made.task}: {without:,} of {available:,} items of {split.split} are {_WITHOUT_TARGET}: "
+                f"{_LEFT_OUT['dropped_without_target'][1]}"
+            )
 
 
 def _of_test_set(made: Account, split: SplitAccount) -> Iterator[str]:

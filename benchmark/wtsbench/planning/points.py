@@ -11,7 +11,7 @@ from wtsbench.planning import controls
 from wtsbench.spec.generation import ZeroShot
 from wtsbench.spec.grid import ControlName, Exclusion, Grid, Pair
 from wtsbench.spec.strategy_call import StrategyCall
-from wtsbench.spec.trial import Form
+from wtsbench.spec.trial import Form, Role
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import PlanningContext, Strategy, Supervisor
 
@@ -141,7 +141,14 @@ def _supervisors(entry: Entry, seed: int, ladder: tuple[str, ...], task: Shape) 
         frames=task.frames,
         zero_shot=task.zero_shot,
     )
-    return entry.strategy.supervisors(context)
+    supervisors = entry.strategy.supervisors(context)
+    if entry.form == "generation" and any(supervisor.role is Role.STUDENT for supervisor in supervisors):
+        raise SpecError(
+            f"strategy {entry.label}, task {entry.task}: a student cannot supervise in a generative task, as it writes "
+            "nothing on `transfer`",
+            remedy="let the strategy's supervisors be of the role `weak`, or leave it out for generative tasks.",
+        )
+    return supervisors
 
 
 def _excludes(rule: Exclusion, entry: Entry) -> bool:

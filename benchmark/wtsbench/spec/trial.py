@@ -11,7 +11,7 @@ from wtsbench.spec.identity import IDENTITY_VERSION, digest
 from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import Finetune, Training
 
-SCIENCE_VERSION = 4
+SCIENCE_VERSION = 5
 """Raised when a change of code changes results; then older trials no longer count as the new ones."""
 
 
@@ -137,14 +137,15 @@ class TrialSpec(Frozen):
     def predicted_splits(self) -> tuple[Split, ...]:
         """The splits it predicts, as far as the task has them.
 
-        Only those that others may learn from, or that are compared with their supervisors there, predict `transfer`.
-        Of trials that other code ran, only what leaderboards are made of is asked.
+        Only those that others may learn from predict `transfer`: weak supervisors, and students, which are compared
+        with their supervisors there too. Students of generative tasks do neither. Of trials that other code ran, only
+        what leaderboards are made of is asked.
         """
         if self.environment == EXTERNAL:
             return TEST_SPLITS
-        if self.role not in (Role.WEAK, Role.STUDENT):
-            return tuple(split for split in PREDICTED_SPLITS if split is not Split.TRANSFER)
-        return PREDICTED_SPLITS
+        if self.role is Role.WEAK or (self.role is Role.STUDENT and self.form == "classification"):
+            return PREDICTED_SPLITS
+        return tuple(split for split in PREDICTED_SPLITS if split is not Split.TRANSFER)
 
     @property
     def drawn(self) -> GenerationSettings:

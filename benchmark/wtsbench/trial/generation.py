@@ -3,8 +3,7 @@
 Weak supervisors and ceilings are finetuned on prompts with the task's continuations, students as their strategy makes
 of what their parents wrote; the control `zero_shot` is not trained. Then all of them write:
 
-    transfer      `samples_transfer` continuations a prompt; weak supervisors and students only, as nobody learns from
-                  ceilings and controls
+    transfer      `samples_transfer` continuations a prompt; weak supervisors only, as nobody learns from the others
     validation    `samples_validation`
     test, ood     `samples`
 

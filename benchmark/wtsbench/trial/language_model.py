@@ -1,7 +1,7 @@
 """Pretrained weights of any causal architecture as a language model: next-token scores, and what a text costs.
 
 Shapes: B sequences of a batch, T tokens of its longest, V tokens of the vocabulary, L continuation tokens of the
-longest continuation.
+longest continuation, N places that are scored, H size of the states.
 """
 
 from __future__ import annotations
@@ -44,7 +44,13 @@ class LanguageModel(torch.nn.Module):
         self.caches = "past_key_values" in takes
         """Whether it can keep what it has read: GPT-1 cannot."""
         self._positions = "position_ids" in takes
-        self._keeps = "logits_to_keep" in takes
+        self._scored: tuple[torch.Tensor, torch.Tensor] | None = None
+        model.get_output_embeddings().register_forward_pre_hook(self._cut)
+
+    @property
+    def width(self) -> int:
+        """Size H of the states."""
+        return int(self.model.config.get_text_config().hidden_size)
 
     @property
     def vocabulary(self) -> int:
@@ -68,29 +74,38 @@ class LanguageModel(torch.nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         *,
-        last: int,
+        at: tuple[torch.Tensor, torch.Tensor],
         cache: Any = None,
         position_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Scores [B, last, V] of the next token at the last positions, in the precision of the forward pass.
+        """Scores [N, V] of the token that comes next at N places, in the precision of the forward pass.
+
+        The head is computed for these places alone: with a large vocabulary it costs as much as several layers, and
+        its scores are most of the memory that training takes.
 
         Args:
             input_ids: [B, T] tokens not in the cache yet.
             attention_mask: [B, cached + T], 1 on real tokens.
-            last: positions to score, counted from the end.
+            at: rows [N] and columns [N] of `input_ids`.
             cache: what was read before; it grows by these tokens.
             position_ids: [B, T], where padding is on the left; else the tokens are counted from 0.
         """
         more: dict[str, Any] = {}
         if self._positions and position_ids is not None:
             more["position_ids"] = position_ids
-        if self._keeps:
-            more["logits_to_keep"] = last
         if self.caches:
             more.update(past_key_values=cache, use_cache=cache is not None)
-        logits = self.model(input_ids=input_ids, attention_mask=attention_mask, **more).logits[:, -last:]
+        self._scored = at
+        try:
+            logits = self.model(input_ids=input_ids, attention_mask=attention_mask, **more).logits[0]
+        finally:
+            self._scored = None
         assert isinstance(logits, torch.Tensor)
         return logits
+
+    def _cut(self, _: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        """States [B, T, H] to those that are scored [1, N, H]."""
+        return None if self._scored is None else (inputs[0][self._scored][None],)
 
 
 def load_language_model(folder: Path, device: Device) -> LanguageModel:
@@ -144,32 +159,31 @@ def pretrained(folder: Path, device: Device) -> Any:
 
 def continuation_logprobs(
     model: LanguageModel, rows: Sequence[Encoded], *, pad_id: int, device: Device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Float32 log-probability of each continuation token, the end token included, given all before it.
+) -> torch.Tensor:
+    """Float32 log-probability [B, L] of each continuation token, the end token included, given all before it.
 
-    Returns:
-        log-probabilities [B, L], 0 on padding; their mask [B, L], 1 on continuation tokens.
+    It is 0 on padding.
     """
-    ids, mask = pad([row.ids for row in rows], pad_id)
-    ids, mask = device.put(ids), device.put(mask)
-    length = ids.shape[1]
-    starts = [row.start for row in rows]
-    last = length - min(starts) + 1  # position t scores token t + 1
+    b, t = continuation_places(rows)
+    starts = torch.tensor([row.start for row in rows])
+    row, column, place = (device.put(values) for values in (b, starts[b] + t, t))
+    ids, mask = (device.put(table) for table in pad([row.ids for row in rows], pad_id))
     with device.autocast():
-        logits = model(ids, mask, last=last)
-    wide = max(len(row.ids) - row.start for row in rows)
-    place = torch.zeros(len(rows), wide, dtype=torch.long)
-    real = torch.zeros(len(rows), wide)
-    for b, row in enumerate(rows):
-        size = len(row.ids) - row.start
-        place[b, :size] = torch.arange(row.start, row.start + size)
-        real[b, :size] = 1
-    place, real = device.put(place), device.put(real)
-    tokens = ids.gather(1, place)  # [B, L]
-    index = (place - 1 - (length - last)).clamp(min=0)
-    chosen = logits[torch.arange(len(rows), device=logits.device)[:, None], index].float()  # [B, L, V]
-    flat = torch.nn.functional.cross_entropy(chosen.flatten(0, 1), tokens.flatten(), reduction="none")
-    return -flat.view_as(real) * real, real
+        scores = model(ids, mask, at=(row, column - 1))  # the state of a token scores the one behind it
+    logprobs = logprobs_of(scores, ids[row, column])
+    return logprobs.new_zeros(len(rows), int(t.max()) + 1).index_put((row, place), logprobs)
+
+
+def continuation_places(rows: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of all N continuation tokens of some rows: which row each is in [N], and where in its continuation [N]."""
+    sizes = torch.tensor([len(row.ids) - row.start for row in rows])
+    at = torch.arange(len(rows)).repeat_interleave(sizes)
+    return at, torch.arange(len(at)) - (sizes.cumsum(0) - sizes)[at]
+
+
+def logprobs_of(scores: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Float32 log-probabilities [N] of tokens [N] from scores [N, V]."""
+    return -torch.nn.functional.cross_entropy(scores.float(), tokens, reduction="none")
 
 
 def score(
@@ -193,13 +207,12 @@ def score(
     longest = max(lengths, default=1)
     size = max(1, min(batch_size, LOGITS_AT_ONCE // (longest * model.vocabulary)))
     tables: list[tuple[list[int], torch.Tensor]] = []
-    most = device.tokens_at_once(model.model.config.get_text_config().hidden_size)
+    most = device.tokens_at_once(model.width)
     with device.reading():
         for batch in prediction_batches(lengths, size, most):
             chosen = [rows[i] for i in batch.tolist()]
             if any(len(row.ids) > row.start for row in chosen):
-                values, _ = continuation_logprobs(model, chosen, pad_id=pad_id, device=device)
-                tables.append((batch.tolist(), values))
+                tables.append((batch.tolist(), continuation_logprobs(model, chosen, pad_id=pad_id, device=device)))
             advance(sum(len(row.ids) for row in chosen))
     found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
     for places, values in tables:

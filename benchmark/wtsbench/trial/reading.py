@@ -11,10 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wtsbench.trial.batching import pad
 from wtsbench.trial.device import Device
 from wtsbench.trial.faults import DivergedError
 from wtsbench.trial.kv_cache import Left, RoomyLayer
-from wtsbench.trial.language_model import LOGITS_AT_ONCE, LanguageModel, score
+from wtsbench.trial.language_model import (
+    LOGITS_AT_ONCE,
+    LanguageModel,
+    continuation_places,
+    logprobs_of,
+    score,
+)
 from wtsbench.trial.text_tokens import Encoded
 
 
@@ -42,8 +49,7 @@ class Reader:
 
     def begin(self, counts: Sequence[int]) -> torch.Tensor:
         """Read the prompts, each once, then stand for each of them `counts` [P] times: scores [R, V]."""
-        positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
-        scores = self._forward(self._ids, positions, last=1)[:, -1]
+        scores = self._next(self._ids, self._positions())
         rows = self._device.put(torch.from_numpy(np.repeat(np.arange(len(counts)), counts)))
         self._mask = self._mask[rows]
         if self._cache is not None:
@@ -57,19 +63,21 @@ class Reader:
         more = tokens[:, None]
         self._mask = torch.cat([self._mask, torch.ones_like(more)], dim=1)
         if self._cache is not None:
-            return self._forward(more, self._mask.sum(dim=1, keepdim=True) - 1)[:, -1]
+            return self._next(more, self._mask.sum(dim=1, keepdim=True) - 1)
         self._ids = torch.cat([self._ids, more], dim=1)
-        return self._forward(self._ids, (self._mask.cumsum(dim=1) - 1).clamp(min=0), last=1)[:, -1]
+        return self._next(self._ids, self._positions())
 
-    def read_all(self, tokens: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """Scores [R, L, V] after each of some more tokens [R, L], of which `real` [R, L] is 0 on padding at the end."""
+    def read_all(self, tokens: torch.Tensor, real: torch.Tensor, at: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Scores [N, V] after some of more tokens [R, L], which `at` names by row [N] and column [N].
+
+        `real` [R, L] is 0 on padding at the end.
+        """
         read = self._mask.shape[1]
         self._mask = torch.cat([self._mask, real], dim=1)
-        positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
         if self._cache is not None:
-            return self._forward(tokens, positions[:, read:])
+            return self._forward(tokens, self._positions()[:, read:], at)
         self._ids = torch.cat([self._ids, tokens], dim=1)
-        return self._forward(self._ids, positions, last=tokens.shape[1])
+        return self._forward(self._ids, self._positions(), (at[0], read + at[1]))
 
     def leave(self, left: Left) -> None:
         """Go on with the rows that are left."""
@@ -83,11 +91,20 @@ class Reader:
             else:
                 layer.batch_select_indices(left.rows)
 
-    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, last: int | None = None) -> torch.Tensor:
+    def _positions(self) -> torch.Tensor:
+        """[R, T] of everything read; of padding 0."""
+        return (self._mask.cumsum(dim=1) - 1).clamp(min=0)
+
+    def _next(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Scores [R, V] after the last of some tokens [R, T]."""
+        rows = torch.arange(len(ids), device=ids.device)
+        return self._forward(ids, positions, (rows, torch.full_like(rows, ids.shape[1] - 1)))
+
+    def _forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, at: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
         with self._device.autocast():
-            scores: torch.Tensor = self._model(
-                ids, self._mask, last=last or ids.shape[1], cache=self._cache, position_ids=positions
-            )
+            scores: torch.Tensor = self._model(ids, self._mask, at=at, cache=self._cache, position_ids=positions)
         return scores
 
 
@@ -121,7 +138,11 @@ def score_shared(
     model.eval()
     wide = max(len(row.ids) - row.start for row in rows)
     longest = max(len(row.ids) for row in rows)
-    most = min(rows_in_memory([model], longest, device), LOGITS_AT_ONCE // (max(1, wide) * model.vocabulary))
+    most = min(
+        rows_in_memory([model], longest, device),
+        LOGITS_AT_ONCE // (max(1, wide) * model.vocabulary),
+        (device.tokens_at_once(model.width) or LOGITS_AT_ONCE) // max(1, wide),
+    )
     found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
     waiting = sorted(groups, key=len, reverse=True)
     with device.reading():
@@ -147,22 +168,21 @@ def _continuations(
     pad_id: int,
     device: Device,
 ) -> NDArray[np.float64]:
-    """[R, L] log-probabilities of the rows, which are in the order of their prompts; anything on padding."""
-    wide = max(len(row.ids) - row.start for row in rows)
-    if not wide:
-        return np.zeros((len(rows), 0))
-    ids = np.full((len(rows), wide), pad_id, dtype=np.int64)
-    real = np.zeros((len(rows), wide), dtype=np.int64)
-    for line, mask, row in zip(ids, real, rows, strict=True):
-        size = len(row.ids) - row.start
-        line[:size], mask[:size] = row.ids[row.start :], 1
-    tokens, there = (device.put(torch.from_numpy(table)) for table in (ids, real))
+    """[R, L] log-probabilities of the rows, which are in the order of their prompts; 0 on padding."""
+    ids, real = pad([row.ids[row.start :] for row in rows], pad_id)
+    if not ids.shape[1]:
+        return np.zeros(ids.shape)
+    b, t = continuation_places(rows)
+    row, column = device.put(b[t > 0]), device.put(t[t > 0])
+    ids, real = device.put(ids), device.put(real)
     reader = Reader(model, prompts, pad_id, device)
-    scores = reader.begin([len(groups[prompt]) for prompt in prompts])[:, None]
-    if wide > 1:
-        scores = torch.cat([scores, reader.read_all(tokens[:, :-1], there[:, :-1])], dim=1)
-    flat = torch.nn.functional.cross_entropy(scores.flatten(0, 1).float(), tokens.flatten(), reduction="none")
-    table = -flat.view_as(tokens).double().masked_fill(there == 0, 0.0).cpu().numpy()
-    if not np.isfinite(table).all():
+    first = reader.begin([len(groups[prompt]) for prompt in prompts])
+    table = torch.zeros(ids.shape, dtype=torch.float64, device=ids.device)
+    table[:, 0] = logprobs_of(first, ids[:, 0]) * real[:, 0]
+    if ids.shape[1] > 1:
+        others = reader.read_all(ids[:, :-1], real[:, :-1], (row, column - 1))
+        table[row, column] = logprobs_of(others, ids[row, column]).double()
+    found = table.cpu().numpy()
+    if not np.isfinite(found).all():
         raise DivergedError("the model gives a text a probability that is no number")
-    return table
+    return found

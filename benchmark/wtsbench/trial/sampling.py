@@ -173,27 +173,27 @@ def draw(scores: torch.Tensor, randoms: torch.Tensor, *, temperature: float, top
 def _threshold(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     """[R, 1] the probability of the least likely token that is kept."""
     if probabilities.shape[1] <= _FEW:
-        return _least_kept(_descending(probabilities), top_p)
-    likely = probabilities.topk(_COMMON, dim=-1).values
+        return _least_kept(_sorted(probabilities), top_p)
+    likely = probabilities.topk(_COMMON, dim=-1).values.flip(1)
     found = _least_kept(likely, top_p)
     short = (likely.double().sum(dim=-1) < top_p).nonzero()[:, 0]
     if len(short):
-        found[short] = _least_kept(_descending(probabilities[short]), top_p)
+        found[short] = _least_kept(_sorted(probabilities[short]), top_p)
     return found
 
 
-def _descending(probabilities: torch.Tensor) -> torch.Tensor:
-    """[R, V] each row sorted, the largest first. On CPUs numpy's sort takes a seventh of the time of torch's."""
+def _sorted(probabilities: torch.Tensor) -> torch.Tensor:
+    """[R, V] each row sorted, the smallest first. On CPUs numpy's sort takes a seventh of the time of torch's."""
     if probabilities.device.type == "cpu":
-        return torch.from_numpy(np.sort(probabilities.numpy(), axis=1)).flip(1)
-    return probabilities.sort(dim=-1, descending=True).values
+        return torch.from_numpy(np.sort(probabilities.numpy(), axis=1))
+    return probabilities.sort(dim=-1).values
 
 
 def _least_kept(ordered: torch.Tensor, top_p: float) -> torch.Tensor:
-    """[R, 1] the first of probabilities, the largest first, with which their sum reaches `top_p`."""
-    before = ordered.double().cumsum(dim=-1) - ordered  # mass of the likelier tokens
-    kept = (before < top_p).sum(dim=-1, keepdim=True).clamp(min=1)
-    return ordered.gather(1, kept - 1)
+    """[R, 1] the first of probabilities, the smallest first, with less than `top_p` in those behind it."""
+    reached = ordered.double().cumsum(dim=-1)
+    kept = torch.searchsorted(reached, reached[:, -1:] - top_p, right=True)
+    return ordered.gather(1, kept.clamp(max=ordered.shape[1] - 1))
 
 
 def _batch(

@@ -144,7 +144,7 @@ def fit(
 
 
 def _logprobs(model: LanguageModel, rows: Sequence[Encoded], longest: int, pad_id: int, device: Device) -> torch.Tensor:
-    values, _ = continuation_logprobs(model, rows, pad_id=pad_id, device=device)
+    values = continuation_logprobs(model, rows, pad_id=pad_id, device=device)
     return torch.nn.functional.pad(values, (0, longest - values.shape[1]))
 
 
