@@ -85,7 +85,7 @@ def test_only_what_may_be_learned_from_is_a_target(tmp_path: Path, manifest: Tas
 
 @pytest.mark.parametrize(("most", "warned"), [(0.5, set()), (0.2, {"weak_train", "transfer"})])
 def test_few_targets_are_told(tmp_path: Path, make_manifest: MakeManifest, most: float, warned: set[str]) -> None:
-    """What `demonstrations` leaves out is no loss of rows; where it is more than half of a taught split, that is told."""
+    """What `demonstrations` leaves out is no loss; where it is more than half of a taught split, that is told."""
     write(tmp_path / "data.jsonl", records(300))
     demonstrations = {"column": "continuation.toxicity", "at_most": most}
     manifest = make_manifest(**{**GENERATIVE, "demonstrations": demonstrations})

@@ -20,6 +20,7 @@ from tests.reports.worlds import World, simple
 from wtsbench.reports.charts import curves, svg
 from wtsbench.reports.details import heading_of
 from wtsbench.reports.document import Chart, Document, Prose, Section
+from wtsbench.reports.latex import escaped
 from wtsbench.reports.leaderboard import leaderboard
 from wtsbench.reports.markdown import markdown
 from wtsbench.reports.renderers import FORMS, render
@@ -198,14 +199,20 @@ def test_a_table_in_latex_says_what_it_is_of(board: Leaderboard) -> None:
     labels = re.findall(r"\\label{(.*)}", text)
     assert len(tables) == len(labels) == len(set(labels)) == 4
     first, second = (table for table in tables if r"\caption{" in table and "seed noise" in table)
-    assert r"\caption{first. colours, small -{}\textgreater{} large. accuracy, 200 test items" in first
-    assert r"\caption{second. shapes, small -{}\textgreater{} large. accuracy, 200 test items" in second
+    assert r"\caption{first. colours, small -\textgreater{} large. accuracy, 200 test items" in first
+    assert r"\caption{second. shapes, small -\textgreater{} large. accuracy, 200 test items" in second
     below = first.partition(r"\end{tabular}")[2]
     assert "fewer than 3 seeds in 1 row: no claim" in below
     assert "(a) 2 seeds: a claim takes 3" in below
     assert "(b) no finished seed" in below
     assert "(c) gap not proven" in second.partition(r"\end{tabular}")[2]
     assert "(c)" not in below
+    assert "\n% How to read it\n% [low, high]: 95% interval over seeds" in text
+
+
+def test_latex_makes_no_dash_of_hyphens() -> None:
+    """A single hyphen is itself, and two stay two."""
+    assert escaped("talk-mini --all ---") == "talk-mini -{}-all -{}-{}-"
 
 
 @pytest.mark.skipif(which("pdflatex") is None, reason="there is no LaTeX here")

@@ -109,7 +109,7 @@ def test_only_continuations_are_scored_and_learned_from(model: LanguageModel, de
     ]
     made = continuation_logprobs(model, rows, pad_id=PAD, device=device)
     assert made.shape == (len(rows), 7)
-    (-made.sum()).backward()
+    (-made.sum()).backward()  # type: ignore[no-untyped-call]
     learned = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
     model.zero_grad()
     for line, row in zip(made, rows, strict=True):

@@ -5,6 +5,7 @@ A text becomes what LaTeX prints for it and never a command; the packages that a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
@@ -28,7 +29,6 @@ _SIGNS = {
     '"': r"{\ttfamily\char34}",  # \textquotedbl is unknown to LaTeX's default encoding of fonts
     "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
-    "-": r"-{}",
     "−": r"$-$",
     "→": r"$\rightarrow$",
     "·": r"\textperiodcentered{}",
@@ -41,6 +41,7 @@ def latex(document: Document) -> str:
     r"""Every table of the document; `\input` it after `\usepackage{booktabs,textcomp}`.
 
     A caption begins with the headings that the table stands under, and what is to be known of a table stands below it.
+    What stands in a section without tables, such as how to read them, are comments.
     """
     lines = [r"% \usepackage{booktabs,textcomp}"]
     for section in document.sections:
@@ -50,11 +51,21 @@ def latex(document: Document) -> str:
 
 def _section(section: Section, above: tuple[str, ...]) -> Iterator[str]:
     headings = (*above, section.title)
-    for number, (table, notes) in enumerate(_noted(section.blocks), start=1):
+    tables = list(_noted(section.blocks))
+    if not tables:
+        yield from _comments(section)
+    for number, (table, notes) in enumerate(tables, start=1):
         label = section.anchor if number == 1 else f"{section.anchor}-table-{number}"
         yield from _table(table, ". ".join(text for text in (*headings, table.caption) if text), label, notes)
     for inner in section.sections:
         yield from _section(inner, headings)
+
+
+def _comments(section: Section) -> Iterator[str]:
+    texts = [text for block in section.blocks if isinstance(block, Listing) for text in block.items]
+    if texts:
+        yield ""
+        yield from (f"% {visible(' '.join(text.split()))}" for text in (section.title, *texts))
 
 
 def _noted(blocks: Sequence[Block]) -> Iterator[tuple[Table, list[str]]]:
@@ -91,4 +102,5 @@ def _row(cells: list[str]) -> str:
 
 def escaped(text: str) -> str:
     """Text as LaTeX prints it; letters beyond ASCII are for an engine or input encoding that knows UTF-8."""
-    return "".join(_SIGNS.get(sign, sign) for sign in visible(" ".join(text.split())))
+    signs = "".join(_SIGNS.get(sign, sign) for sign in visible(" ".join(text.split())))
+    return re.sub("-(?=-)", "-{}", signs)  # else LaTeX makes a dash of two hyphens
