@@ -31,7 +31,7 @@ from wtsbench.images.pins import resolve_image
 from wtsbench.sandbox.base import Sandbox
 from wtsbench.sandbox.classify import classify
 from wtsbench.sandbox.docker import DockerSandbox
-from wtsbench.sandbox.fork_server import ProcessForkServer, fork_server_for
+from wtsbench.sandbox.fork_server import fork_server_for
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.spec.provenance import cpu_name
 
@@ -84,8 +84,7 @@ def _drop_page_cache() -> None:
 
 
 def _forget_server() -> None:
-    server: ProcessForkServer = fork_server_for(1)
-    server.close()
+    fork_server_for(1).close()
 
 
 def starts(starts: Starts, image: str, *, repeats: int, cold: bool) -> list[tuple[str, list[float]]]:

@@ -167,7 +167,7 @@ def test_limits_and_stops_are_told_apart(tmp_path: Path, tiny_model: Path, image
         cancelled.set()
 
     stopper = in_thread(stop)
-    late = run(sandbox, tmp_path / "late", seconds=0.5)
+    late = run(sandbox, tmp_path / "late", time=0.5)
     kills = kernel_kills()
     large = run(sandbox, tmp_path / "large", memory=48 << 20)
     if any(path.exists() for path in _kill_counters()):  # a kill in a container is none of this process's group

@@ -64,12 +64,12 @@ def test_a_trial_past_its_time_is_stopped(tmp_path: Path, tiny_model: Path) -> N
     """The time limit ends the trial, and nothing of it is left."""
     endless_trial(tmp_path / "trial", tiny_model)
 
-    outcome = run(ProcessSandbox(), tmp_path / "trial", seconds=0.5)
+    outcome = run(ProcessSandbox(), tmp_path / "trial", time=0.5)
 
     assert outcome.timed_out
     assert outcome.signal == signal.SIGTERM
     assert str(tmp_path) not in " ".join(command_of(process) for process in psutil.Process().children())
-    assert children_of(fork_server_for(1).pid) == set()
+    assert children_of(fork_server_for(1).channel.pid) == set()
 
 
 def test_a_trial_past_its_memory_is_killed(tmp_path: Path, tiny_model: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_trial_killed_from_outside_is_an_infrastructure_failure(tmp_path: Path
 
     def kill() -> None:
         wait_for_progress(tmp_path / "trial")
-        for child in children_of(server.pid):
+        for child in children_of(server.channel.pid):
             os.kill(child, signal.SIGKILL)
 
     killer = in_thread(kill)
@@ -131,7 +131,7 @@ def test_a_fork_server_that_dies_hangs_nobody_and_is_replaced(tmp_path: Path, ti
 
     def kill() -> None:
         wait_for_progress(tmp_path / "lost")
-        os.kill(server.pid, signal.SIGKILL)
+        os.kill(server.channel.pid, signal.SIGKILL)
 
     killer = in_thread(kill)
     lost = run(ProcessSandbox(), tmp_path / "lost")

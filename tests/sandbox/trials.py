@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from tests.trial.folders import made_items, write_folder
 from wtsbench.sandbox.base import Outcome, Sandbox
+from wtsbench.spec.grid import Resources
 from wtsbench.spec.trial import TrialJob
 
 NODE = "a node without a reaper"
@@ -33,18 +34,22 @@ def endless_trial(folder: Path, model: Path) -> TrialJob:
     return write_folder(folder, made_items(400), model, epochs=50, batch_size=1)
 
 
-def run(sandbox: Sandbox, folder: Path, **changes: Any) -> Outcome:
+def run(
+    sandbox: Sandbox,
+    folder: Path,
+    *,
+    gpus: Sequence[str] = (),
+    cancelled: threading.Event | None = None,
+    **limits: Any,
+) -> Outcome:
     """Run a folder with ample limits, unless told otherwise."""
-    settings: dict[str, Any] = {
-        "threads": 1,
-        "gpus": (),
-        "memory": None,
-        "disk": 1 << 30,
-        "seconds": 300.0,
-        "cancelled": threading.Event(),
-        "labels": {"run": "test", "trial": "0" * 64, "attempt": "1"},
-    }
-    return sandbox.run(folder, **(settings | changes))
+    return sandbox.run(
+        folder,
+        Resources(**{"time": 300.0, "disk": 1 << 30, **limits}),
+        gpus=gpus,
+        cancelled=cancelled or threading.Event(),
+        labels={"run": "test", "trial": "0" * 64, "attempt": "1"},
+    )
 
 
 def in_thread(call: Callable[[], None]) -> threading.Thread:

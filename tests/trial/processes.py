@@ -45,6 +45,11 @@ class ForkServerDriver:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
+    def start(self, identity: str, folder: Path, **more: Any) -> None:
+        """Request a trial, whose output goes to its folder."""
+        told = {"log": str(folder / "log.txt"), "environment": {}, "file_bytes": 1 << 30}
+        self.send(id=identity, folder=str(folder), **(told | more))
+
     def send(self, **request: Any) -> None:
         """One request."""
         assert self.process.stdin is not None
@@ -69,7 +74,7 @@ class ForkServerDriver:
 
     def run(self, identity: str, folder: Path, **more: Any) -> dict[str, Any]:
         """Run a trial to its end; its `ended` answer."""
-        self.send(id=identity, folder=str(folder), **more)
+        self.start(identity, folder, **more)
         self.expect("started", identity)
         return self.expect("ended", identity)
 

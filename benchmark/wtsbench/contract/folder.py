@@ -25,6 +25,7 @@ REFERENCE = "reference"
 OUTBOX = "outbox"
 SCRATCH = "scratch"
 LEASE = "lease"
+LOG = "log.txt"
 REQUESTS = "requests"
 """The FIFO through which the first process of a container is asked for a trial (`contract.messages`)."""
 ANSWERS = "answers"
@@ -45,57 +46,17 @@ class ExitCode(IntEnum):
 
 
 class FolderLayout:
-    """Paths of the files of a trial folder."""
+    """Paths of the files of a trial folder; the module says what each is."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @property
-    def spec(self) -> Path:
-        """The trial and its attempt, as JSON (`TrialJob`)."""
-        return self.path / SPEC
-
-    @property
-    def inputs(self) -> Path:
-        """What the trial reads."""
-        return self.path / INPUTS
-
-    @property
-    def model(self) -> Path:
-        """Pretrained weights in Hugging Face layout."""
-        return self.path / MODEL
-
-    @property
-    def reference(self) -> Path:
-        """For generation: the model that measures fluency, in Hugging Face layout; absent if none is asked for."""
-        return self.path / REFERENCE
-
-    @property
-    def outbox(self) -> Path:
-        """Where records and the result go."""
-        return self.path / OUTBOX
-
-    @property
-    def result(self) -> Path:
-        """The trial's outcome, its last file."""
-        return self.outbox / "result.json"
-
-    @property
-    def scratch(self) -> Path:
-        """Temporary files, which nobody keeps."""
-        return self.path / SCRATCH
-
-    @property
-    def progress(self) -> Path:
-        """Share of the work done, as the trial last wrote it."""
-        return self.scratch / "progress.json"
-
-    @property
-    def lease(self) -> Path:
-        """Renewed by whoever supervises the trial."""
-        return self.path / LEASE
-
-    @property
-    def log(self) -> Path:
-        """Standard output and error of the trial."""
-        return self.path / "log.txt"
+        self.spec = path / SPEC
+        self.inputs = path / INPUTS
+        self.model = path / MODEL
+        self.reference = path / REFERENCE
+        self.outbox = path / OUTBOX
+        self.result = self.outbox / "result.json"
+        self.scratch = path / SCRATCH
+        self.progress = self.scratch / "progress.json"
+        self.lease = path / LEASE
+        self.log = path / LOG

@@ -17,11 +17,11 @@ class Start(TypedDict):
     id: str
     """Any string that no running trial has."""
     folder: str
-    log: NotRequired[str]
-    """File to which standard output and error are appended; `log.txt` in the folder by default."""
-    environment: NotRequired[dict[str, str | None]]
-    """Variables to set, or with None to remove, in the child, before CUDA starts."""
-    file_bytes: NotRequired[int]
+    log: str
+    """File to which standard output and error are appended."""
+    environment: dict[str, str]
+    """Variables to set in the child, before CUDA starts."""
+    file_bytes: int
     """No file it writes may grow past this (RLIMIT_FSIZE)."""
 
 
@@ -37,9 +37,6 @@ class Ready(TypedDict):
     """The libraries are loaded."""
 
     event: Literal["ready"]
-    pid: int
-    seconds: float
-    """How long loading took."""
 
 
 class Started(TypedDict):
@@ -59,8 +56,6 @@ class Ended(TypedDict):
     exit_code: int | None
     """See `contract.folder.ExitCode`."""
     signal: int | None
-    max_rss_bytes: int
-    """Pages still shared with the fork server are counted too."""
     memory_kills: int
     """Processes of the container that the kernel killed for memory; 0 outside of containers."""
 

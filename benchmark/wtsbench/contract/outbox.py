@@ -41,8 +41,6 @@ class OutboxFile:
 
     path: Path
     table: str
-    trial_id: str
-    attempt: int
     sequence: int
 
 
@@ -129,7 +127,7 @@ class Outbox:
 
     def pending(self) -> list[OutboxFile]:
         """The records that wait, by sequence number."""
-        return pending(self.folder, trial_id=self.trial_id, attempt=self.attempt)
+        return pending(self.folder)
 
     @property
     def last_sequence(self) -> int:
@@ -137,7 +135,7 @@ class Outbox:
         return max((self._highest, *(file.sequence for file in self.pending())))
 
 
-def pending(folder: Path, *, trial_id: str = "", attempt: int = 0) -> list[OutboxFile]:
+def pending(folder: Path) -> list[OutboxFile]:
     """The records of a folder by sequence number, from file names alone.
 
     Raises:
@@ -147,9 +145,7 @@ def pending(folder: Path, *, trial_id: str = "", attempt: int = 0) -> list[Outbo
     for path in folder.iterdir() if folder.is_dir() else ():
         match = _NAME.fullmatch(path.name)
         if match is not None and match[2] in RECORD_TABLES:
-            files.append(
-                OutboxFile(path=path, table=match[2], trial_id=trial_id, attempt=attempt, sequence=int(match[1]))
-            )
+            files.append(OutboxFile(path=path, table=match[2], sequence=int(match[1])))
         elif path.suffix == ".arrow" and not path.name.startswith("."):
             raise StoreError(f"{path} is no record of an outbox", remedy=_REMEDY)
     return sorted(files, key=lambda file: file.sequence)

@@ -210,11 +210,8 @@ def _run(
         link_models(folder, job.spec)
         outcome = sandbox.run(
             folder.trial.path,
-            threads=job.resources.cpus,
+            job.resources,
             gpus=job.gpu_ids,
-            memory=job.resources.memory,
-            disk=job.resources.disk,
-            seconds=job.resources.time,
             cancelled=cancelled,
             labels={"run": job.run, "trial": job.trial_id, "attempt": str(note.job.attempt)},
         )

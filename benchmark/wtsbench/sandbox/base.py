@@ -54,12 +54,9 @@ class Sandbox(Protocol):
     def run(
         self,
         folder: Path,
+        resources: Resources,
         *,
-        threads: int,
         gpus: Sequence[str],
-        memory: int | None,
-        disk: int,
-        seconds: float,
         cancelled: threading.Event,
         labels: Mapping[str, str],
     ) -> Outcome:
@@ -67,11 +64,8 @@ class Sandbox(Protocol):
 
         Args:
             folder: the trial folder.
-            threads: number of threads the trial computes with.
-            gpus: UUIDs (or indices) of the GPUs it may use.
-            memory: limit in bytes, or None.
-            disk: limit in bytes on outbox and scratch together.
-            seconds: time limit, counted from the start of the trial.
+            resources: what it may use; `time` counts from the start of the trial.
+            gpus: UUIDs (or indices) of the GPUs that it may use.
             cancelled: once set, the trial is stopped.
             labels: `run`, `trial` and `attempt`, which containers carry for people to read.
 

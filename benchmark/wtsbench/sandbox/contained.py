@@ -170,11 +170,9 @@ class ContainerChannel:
         """
         import docker.errors
 
-        if self.container is None:
-            return {"Status": "created"}
         with connect() as client, said_by_engine("the Docker engine does not say how the container ended"):
             try:
-                state: dict[str, Any] = client.api.inspect_container(self.container.id)["State"]
+                state: dict[str, Any] = client.api.inspect_container(self._id)["State"]
             except docker.errors.NotFound:
                 return {"Status": "removed"}
         return state
@@ -211,10 +209,9 @@ class ContainerChannel:
         return state
 
     def _last_output(self) -> str:
-        assert self.container is not None
         try:
             with connect() as client, said_by_engine("no log"):
-                output: bytes = client.api.logs(self.container.id, tail=20)
+                output: bytes = client.api.logs(self._id, tail=20)
         except SandboxError:
             return ""
         return output.decode(errors="replace").strip()

@@ -22,14 +22,14 @@ from wtsbench.sandbox.leftovers import sweep, sweep_folders
 from wtsbench.sandbox.pool import Pool
 from wtsbench.sandbox.staging import Staged
 from wtsbench.sandbox.watch import ForkedTrial, Limits, watch
-
-_WALLS = "no network, read-only root, no capabilities, non-root user"
+from wtsbench.spec.grid import Resources
 
 
 class DockerSandbox:
     """Runs trials in containers of one image of the engine on this machine."""
 
     name: Literal["docker"] = "docker"
+    isolation = "container, no network, read-only root, no capabilities, non-root user"
 
     def __init__(
         self,
@@ -47,7 +47,6 @@ class DockerSandbox:
             place: parent of the containers' folders, on the file system of the trial folders; None is beside them.
             notice: what the user is told once.
         """
-        self.isolation = f"container, {_WALLS}"
         self.image_digest: str = image_id
         self.notice = notice
         self._place = place
@@ -83,12 +82,9 @@ class DockerSandbox:
     def run(
         self,
         folder: Path,
+        resources: Resources,
         *,
-        threads: int,
         gpus: Sequence[str],
-        memory: int | None,
-        disk: int,
-        seconds: float,
         cancelled: threading.Event,
         labels: Mapping[str, str],
     ) -> Outcome:
@@ -103,15 +99,14 @@ class DockerSandbox:
                 need = Need(
                     image=self.image_digest,
                     user=user,
-                    threads=threads,
+                    threads=resources.cpus,
                     gpus=(uuids := uuids_of(gpus)),
                     cdi=self._cdi_names(uuids),
-                    memory=memory,
+                    memory=resources.memory,
                     mounts=tuple(sorted(staged.mounts.items())),
                     place=place,
                 )
-                limits = Limits(seconds=seconds, memory=None, disk=disk, places=(), log=FolderLayout(folder).log)
-                outcome = self._run(staged, need, limits, cancelled, labels)
+                outcome = self._run(staged, need, resources, cancelled, labels)
         except SandboxError as error:
             reason = f"{error.message}; {error.remedy}" if error.remedy else error.message
             outcome = Outcome(error=reason, cancelled=cancelled.is_set())
@@ -128,14 +123,21 @@ class DockerSandbox:
         self._pool.close()
 
     def _run(
-        self, staged: Staged, need: Need, limits: Limits, cancelled: threading.Event, labels: Mapping[str, str]
+        self, staged: Staged, need: Need, resources: Resources, cancelled: threading.Event, labels: Mapping[str, str]
     ) -> Outcome:
         server = self._pool.take(need, labels)
         try:
-            staged.enter(server.folder)
-            child = ForkedTrial(server, staged.inside, log=str(staged.log), file_bytes=limits.disk)
+            staged.enter(server.channel.folder)
+            child = ForkedTrial(server, staged.inside, log=staged.log, file_bytes=resources.disk)
             self._pool.prepare(need, labels, after=server)
-            return watch(child, dataclasses.replace(limits, places=[server.folder.outside]), cancelled)
+            limits = Limits(
+                seconds=resources.time,
+                memory=None,  # the engine enforces it
+                disk=resources.disk,
+                places=[server.channel.folder.outside],
+                log=FolderLayout(staged.home).log,
+            )
+            return watch(child, limits, cancelled)
         finally:
             server.close()
             try:

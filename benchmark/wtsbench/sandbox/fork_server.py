@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from wtsbench.contract.messages import Answer, Gone, Kill, Start
 from wtsbench.sandbox.environment import process_environment
@@ -47,10 +47,13 @@ class Channel(Protocol):
         """Have it end, wait for that, and remove what it needed."""
 
 
-class ForkServer:
+AnyChannel = TypeVar("AnyChannel", bound=Channel, covariant=True)
+
+
+class ForkServer(Generic[AnyChannel]):
     """One fork server. Safe to use from several threads; children are told apart by an id."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: AnyChannel) -> None:
         self.channel = channel
         self.ready = threading.Event()
         """Set once it has loaded its libraries, or has ended."""
@@ -188,26 +191,16 @@ class ProcessChannel:
             self._process.wait()
 
 
-class ProcessForkServer(ForkServer):
-    """A fork server beside this process."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        channel = ProcessChannel(environment)
-        self.pid = channel.pid
-        """Process id of the fork server itself."""
-        super().__init__(channel)
-
-
-_fork_servers: dict[tuple[int, int], ProcessForkServer] = {}
+_fork_servers: dict[tuple[int, int], ForkServer[ProcessChannel]] = {}
 """By process id, as a forked process needs its own, and number of threads, which libraries read when loaded."""
 _fork_servers_lock = threading.Lock()
 
 
-def fork_server_for(threads: int) -> ProcessForkServer:
+def fork_server_for(threads: int) -> ForkServer[ProcessChannel]:
     """The fork server beside this process; a new one if there is none or the last one has died."""
     key = (os.getpid(), threads)
     with _fork_servers_lock:
         server = _fork_servers.get(key)
         if server is None or not server.alive:
-            server = _fork_servers[key] = ProcessForkServer(process_environment(threads))
+            server = _fork_servers[key] = ForkServer(ProcessChannel(process_environment(threads)))
         return server

@@ -15,7 +15,6 @@ from wtsbench.errors import SandboxError
 from wtsbench.sandbox.contained import ContainerChannel
 from wtsbench.sandbox.container import Need
 from wtsbench.sandbox.fork_server import ForkServer
-from wtsbench.sandbox.staging import ContainerFolder
 
 IDLE_SECONDS = 120.0
 """After this time a container that no trial has taken is removed."""
@@ -26,36 +25,8 @@ _MAKING_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
-class ContainerForkServer(ForkServer):
-    """A fork server in a container."""
-
-    def __init__(self, need: Need, labels: Mapping[str, str], *, ahead: bool = False) -> None:
-        """Make and start a container; for what is raised see `ContainerChannel`.
-
-        Args:
-            need: what the container has to be like.
-            labels: for people, and for the search for leftover containers.
-            ahead: made before a trial needs it, and so with little CPU weight.
-        """
-        self._container = ContainerChannel(need, labels, shares=_SPARE_SHARES if ahead else None)
-        self._ahead = ahead
-        self.need = need
-        self.folder: ContainerFolder = self._container.folder
-        self.since = time.monotonic()
-        """Since when it is idle."""
-        super().__init__(self._container)
-
-    def take(self, labels: Mapping[str, str]) -> bool:
-        """Use it for a trial from now on; False if it cannot serve any more."""
-        if not self.alive:
-            return False
-        if self._ahead:
-            self._ahead = False
-            try:
-                self._container.promote(labels)
-            except SandboxError:  # the container or the engine has just ended
-                return False
-        return True
+ContainerForkServer = ForkServer[ContainerChannel]
+"""A fork server in a container."""
 
 
 class Pool:
@@ -83,10 +54,10 @@ class Pool:
             self._busy.append(need)
         try:
             while (server := self._pop_idle(need)) is not None:
-                if server.take(labels):
+                if _promoted(server, labels):
                     return server
                 server.close()
-            return ContainerForkServer(need, labels)
+            return ForkServer(ContainerChannel(need, labels))
         except BaseException:
             with self._lock:
                 self._busy.remove(need)
@@ -94,18 +65,18 @@ class Pool:
 
     def _pop_idle(self, need: Need) -> ContainerForkServer | None:
         with self._lock:
-            fitting = next((server for server in self._idle if server.need == need), None)
+            fitting = next((server for server in self._idle if server.channel.need == need), None)
             if fitting is not None:
                 self._idle.remove(fitting)
         return fitting
 
-    def prepare(self, need: Need, labels: Mapping[str, str], *, after: ForkServer) -> None:
+    def prepare(self, need: Need, labels: Mapping[str, str], *, after: ContainerForkServer) -> None:
         """While a trial starts, make a container for the next one, which is likely to have the same need.
 
         Returns at once. Making begins when `after`, the fork server of the trial, has loaded its libraries.
         """
         with self._lock:
-            ready = (*self._coming, *(server.need for server in self._idle)).count(need)
+            ready = (*self._coming, *(server.channel.need for server in self._idle)).count(need)
             if not self._make_ahead or self._closed or ready >= self._busy.count(need):
                 return
             self._coming.append(need)
@@ -114,16 +85,13 @@ class Pool:
             self._makers = [thread for thread in self._makers if thread.is_alive()] + [maker]
             maker.start()
 
-    def _make(self, need: Need, labels: Mapping[str, str], after: ForkServer) -> None:
+    def _make(self, need: Need, labels: Mapping[str, str], after: ContainerForkServer) -> None:
         server = None
         after.ready.wait()
         try:
             if after.alive and not self._closed:
-                server = ContainerForkServer(need, labels, ahead=True)
-        except (
-            SandboxError,
-            OSError,
-        ) as error:  # the next trial makes its own container, and reports the error if it persists
+                server = ForkServer(ContainerChannel(need, labels, shares=_SPARE_SHARES))
+        except (SandboxError, OSError) as error:  # the next trial makes its own, and reports the error if it persists
             _log.info("no more containers are made ahead: %s", error)
             self._make_ahead = False
         with self._lock:
@@ -134,29 +102,28 @@ class Pool:
     def remove(self, server: ContainerForkServer) -> None:
         """Remove a container whose trial has ended, with its folder; the outbox has been moved home before."""
         with self._lock:
-            self._busy.remove(server.need)
+            self._busy.remove(server.channel.need)
         server.close()
 
     def _keep(self, server: ContainerForkServer) -> None:
         """Add to the idle ones: as many as trials run now are kept, the newest, and for `IDLE_SECONDS`."""
-        server.since = time.monotonic()
         with self._lock:
             most = 0 if self._closed else max(1, len(self._busy))
             self._idle.append(server)
-            over, self._idle = self._idle[: max(0, len(self._idle) - most)], self._idle[-most:] if most else []
-        for surplus in over:
-            surplus.close()
-        timer = threading.Timer(IDLE_SECONDS, self._expire)
+            surplus = self._idle[: max(0, len(self._idle) - most)]
+            self._idle = self._idle[len(surplus) :]
+        for one in surplus:
+            one.close()
+        timer = threading.Timer(IDLE_SECONDS, self._expire, [server])
         timer.daemon = True
         timer.start()
 
-    def _expire(self) -> None:
-        now = time.monotonic()
+    def _expire(self, server: ContainerForkServer) -> None:
         with self._lock:
-            old = [server for server in self._idle if now - server.since >= IDLE_SECONDS]
-            self._idle = [server for server in self._idle if server not in old]
-        for server in old:
-            server.close()
+            if server not in self._idle:  # taken, or closed
+                return
+            self._idle.remove(server)
+        server.close()
 
     def close(self) -> None:
         """Remove the containers that are idle or just being made, and keep none from now on."""
@@ -169,3 +136,14 @@ class Pool:
         deadline = time.monotonic() + _MAKING_SECONDS
         for maker in makers:  # each removes what it has made
             maker.join(max(0.0, deadline - time.monotonic()))
+
+
+def _promoted(server: ContainerForkServer, labels: Mapping[str, str]) -> bool:
+    """Whether a container that was made ahead can run a trial, with the CPU weight and the name that this takes."""
+    if not server.alive:
+        return False
+    try:
+        server.channel.promote(labels)
+    except SandboxError:  # the container or the engine has just ended
+        return False
+    return True

@@ -16,8 +16,9 @@ from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.fork_server import fork_server_for
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.memory import kernel_kills
-from wtsbench.sandbox.watch import Child, ForkedTrial, Limits, stop, watch
+from wtsbench.sandbox.watch import ForkedTrial, Limits, stop, watch
 from wtsbench.settings import pod_image
+from wtsbench.spec.grid import Resources
 
 
 class ProcessSandbox:
@@ -50,22 +51,35 @@ class ProcessSandbox:
     def run(
         self,
         folder: Path,
+        resources: Resources,
         *,
-        threads: int,
         gpus: Sequence[str],
-        memory: int | None,
-        disk: int,
-        seconds: float,
         cancelled: threading.Event,
         labels: Mapping[str, str],
     ) -> Outcome:
         """Run the trial of a folder to its end; see `Sandbox.run`."""
         trial = FolderLayout(folder.absolute())
         killed_before = kernel_kills()
-        places = [trial.outbox, trial.scratch]
-        limits = Limits(seconds=seconds, memory=memory, disk=disk, places=places, log=trial.log)
+        limits = Limits(
+            seconds=resources.time,
+            memory=resources.memory,
+            disk=resources.disk,
+            places=[trial.outbox, trial.scratch],
+            log=trial.log,
+        )
+        environment = {
+            "CUDA_VISIBLE_DEVICES": ",".join(gpus),
+            "HOME": str(trial.scratch),
+            "TMPDIR": str(trial.scratch),
+        }
         with Renewal(trial.lease):
-            child = _forked(trial, threads, gpus, disk)
+            child = ForkedTrial(
+                fork_server_for(resources.cpus),
+                trial.path,
+                log=trial.log,
+                environment=environment,
+                file_bytes=resources.disk,
+            )
             try:
                 outcome = watch(child, limits, cancelled)
             except BaseException:  # mostly Ctrl-C: the trial must not write to its folder after this has returned
@@ -82,11 +96,3 @@ class ProcessSandbox:
 def _notice(because: SandboxError, place: str) -> str:
     remedy = f"; {because.remedy.rstrip('.')}" if because.remedy else ""
     return f"{because.message}, so trials run as processes that reach this {place}'s network and files{remedy}."
-
-
-def _forked(trial: FolderLayout, threads: int, gpus: Sequence[str], disk: int) -> Child:
-    scratch = str(trial.scratch)
-    environment: dict[str, str | None] = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "HOME": scratch, "TMPDIR": scratch}
-    return ForkedTrial(
-        fork_server_for(threads), trial.path, log=str(trial.log), environment=environment, file_bytes=disk
-    )

@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from wtsbench.errors import SandboxError
@@ -47,7 +46,7 @@ def ensure() -> None:
 
     A failure to start it is only logged: trials end by themselves when their lease runs out.
     """
-    if _running(_place()) is not None:
+    if running() is not None:
         return
     try:
         _place().parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +80,11 @@ def log_file() -> Path:
 
 def running() -> int | None:
     """Process id of the reaper of this node, user and engine."""
-    return _running(_place())
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(_place().read_text())
+        if MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    return None
 
 
 def main() -> int:
@@ -92,20 +95,20 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     handle = os.open(_place(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     if _take_turn(handle):
-        Reaper(announce=lambda watching: _announce(handle, watching)).watch()
+        Reaper(handle).watch()
     return 0
 
 
 class Reaper:
     """Looks at the engine's containers again and again, and removes those whose supervisor is dead or stalled."""
 
-    def __init__(self, *, announce: Callable[[bool], None] = lambda watching: None) -> None:
+    def __init__(self, handle: int) -> None:
         """A reaper with the lease's time of this environment.
 
         Args:
-            announce: called with whether this reaper watches from now on.
+            handle: the file that says which process watches (`_place`), open for writing.
         """
-        self._announce = announce
+        self._handle = handle
         self._every = min(_LONGEST_PAUSE, lease_seconds() / LOOKS_PER_LEASE)
         self._patience = Patience(longest=2 * self._every)
         self._looked = time.monotonic()
@@ -145,6 +148,12 @@ class Reaper:
         self._announce(True)
         return False
 
+    def _announce(self, watching: bool) -> None:
+        """Write down that this process watches from now on, or no more."""
+        os.ftruncate(self._handle, 0)
+        if watching:
+            os.pwrite(self._handle, str(os.getpid()).encode(), 0)
+
     def look(self) -> int:
         """Remove containers whose supervisor is dead or stalled; the number of those left.
 
@@ -171,16 +180,6 @@ def _may_come_back() -> bool:
     return parts.scheme != "unix" or Path(parts.path).parent.is_dir()
 
 
-def _running(place: Path) -> int | None:
-    try:
-        pid = int(place.read_text())
-        if MODULE.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
-    except (OSError, ValueError):
-        pass
-    return None
-
-
 def _take_turn(handle: int) -> bool:
     begun = time.monotonic()
     while (waited := time.monotonic() - begun) < _ENDING_SECONDS:
@@ -191,12 +190,6 @@ def _take_turn(handle: int) -> bool:
             return False
         time.sleep(0.1)
     return False
-
-
-def _announce(handle: int, watching: bool) -> None:
-    os.ftruncate(handle, 0)
-    if watching:
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from wtsbench.contract.folder import INPUTS, LEASE, MODEL, OUTBOX, REFERENCE, SCRATCH, SPEC
+from wtsbench.contract.folder import INPUTS, LEASE, LOG, MODEL, OUTBOX, REFERENCE, SCRATCH, SPEC
 from wtsbench.files import remove_tree, unlock_folder
 from wtsbench.sandbox.container import INSIDE, User, model_mounts, require_readable
 
@@ -50,9 +50,8 @@ class ContainerFolder:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = cls(place / uuid.uuid4().hex[:16])
         folder.path.mkdir(mode=0o700)
-        for part in (folder.inside, folder.outside):
-            part.mkdir()
-            part.chmod(0o755)  # whatever the umask: the container's user may be another than the owner
+        _folder(folder.inside)
+        _folder(folder.outside)
         folder.lease.touch()
         folder.lease.chmod(0o644)
         return folder
@@ -92,7 +91,8 @@ class Staged:
             PermissionError: the container's user may not read a file of the model.
             OSError: something cannot be linked or written.
         """
-        self._home = folder
+        self.home = folder
+        """The trial folder."""
         self._user = user
         self._name = uuid.uuid4().hex[:8]
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ class Staged:
     @property
     def log(self) -> Path:
         """The trial's log as the container sees it."""
-        return Path(INSIDE) / "out" / self._name / "log.txt"
+        return Path(INSIDE) / "out" / self._name / LOG
 
     def enter(self, container: ContainerFolder) -> None:
         """Put the trial into a container.
@@ -160,18 +160,16 @@ class Staged:
             OSError: something cannot be moved or written.
         """
         self._container = container
-        (container.path / f"home-{self._name}").symlink_to(self._home)
+        (container.path / f"home-{self._name}").symlink_to(self.home)
         out = container.outside / self._name
         _folder(out)
-        log = self._home / "log.txt"
+        log = self.home / LOG
         log.touch()
-        _link(
-            log, out / "log.txt", self._user
-        )  # a second name of the same file: output appears in the trial folder at once
+        _link(log, out / LOG, self._user)  # a second name of the same file: the trial folder has the output at once
         for name in MOVED:
-            _give(self._home / name, self._user)
-            (self._home / name).rename(out / name)
-            (self._home / name).symlink_to(out / name)
+            _give(self.home / name, self._user)
+            (self.home / name).rename(out / name)
+            (self.home / name).symlink_to(out / name)
         self._reads.rename(container.inside / self._name)
 
     def leave(self) -> None:
@@ -179,7 +177,7 @@ class Staged:
         remove_tree(self._reads)  # still here if the trial was never put into a container
         if self._container is None:
             return
-        reclaim(self._home)
+        reclaim(self.home)
         remove_tree(self._container.inside / self._name)
         remove_tree(self._container.outside / self._name)
         (self._container.path / f"home-{self._name}").unlink(missing_ok=True)

@@ -8,15 +8,14 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from wtsbench.contract.messages import Start
 from wtsbench.sandbox import log as logs
 from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.disk import used
-from wtsbench.sandbox.fork_server import ForkServer
+from wtsbench.sandbox.fork_server import Channel, ForkServer
 from wtsbench.sandbox.memory import group_memory
 
 _POLL_SECONDS = 0.1
@@ -29,24 +28,6 @@ _LOST_SECONDS = 10.0
 """After SIGKILL: if the fork server has not reported the child's end by then, it no longer works."""
 _LOADING_SECONDS = 300.0
 """How long a fork server may take to load its libraries and fork, on a slow disk."""
-
-
-class Child(Protocol):
-    """A trial that is starting or running."""
-
-    pid: int | None
-    """Process id and process group, once it runs."""
-    started: float | None
-    """When it began to run, on the monotonic clock."""
-
-    def ended(self, timeout: float) -> Outcome | None:
-        """How it ended; None if it has not ended after `timeout` seconds."""
-
-    def kill(self, number: signal.Signals) -> None:
-        """Send a signal to its process group."""
-
-    def abandon(self) -> None:
-        """End it by other means, if its end was not reported after SIGKILL."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +46,7 @@ class Limits:
     """File of its output, which is kept short."""
 
 
-def watch(child: Child, limits: Limits, cancelled: threading.Event) -> Outcome:
+def watch(child: ForkedTrial, limits: Limits, cancelled: threading.Event) -> Outcome:
     """Wait until a child has ended, by itself or stopped at a limit or by the user, and return how."""
     requested = memory_measured = time.monotonic()
     next_disk_check = 0.0
@@ -94,7 +75,7 @@ def watch(child: Child, limits: Limits, cancelled: threading.Event) -> Outcome:
             next_disk_check = time.monotonic() + max(_DISK_POLL_SECONDS, 10 * (time.monotonic() - now))
 
 
-def stop(child: Child, *, gently: bool = False) -> Outcome:
+def stop(child: ForkedTrial, *, gently: bool = False) -> Outcome:
     """End a child, and say how it ended."""
     began = time.monotonic() if child.started is None else child.started
     outcome = None
@@ -111,27 +92,36 @@ def stop(child: Child, *, gently: bool = False) -> Outcome:
 
 
 class ForkedTrial:
-    """A trial that a fork server forks."""
+    """A trial that a fork server forks, starting or running."""
 
     def __init__(
         self,
-        server: ForkServer,
+        server: ForkServer[Channel],
         folder: Path,
         *,
-        log: str,
+        log: Path,
         file_bytes: int,
-        environment: dict[str, str | None] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Ask a fork server to run a trial folder (its path as the server sees it); see `contract.messages.Start`."""
+        """Ask a fork server to run a trial folder; paths are as the server sees them. See `contract.messages.Start`."""
         self.pid: int | None = None
+        """Process id and process group, once it runs."""
         self.started: float | None = None
+        """When it began to run, on the monotonic clock."""
         self._id = uuid.uuid4().hex
         self._server = server
-        request = Start(id=self._id, folder=str(folder), log=log, file_bytes=file_bytes, environment=environment or {})
-        self._answers = server.start(request)
+        self._answers = server.start(
+            Start(
+                id=self._id,
+                folder=str(folder),
+                log=str(log),
+                environment=dict(environment or {}),
+                file_bytes=file_bytes,
+            )
+        )
 
     def ended(self, timeout: float) -> Outcome | None:
-        """How it ended, as the fork server reports it."""
+        """How it ended, as the fork server reports it; None if it has not ended after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -156,9 +146,9 @@ class ForkedTrial:
             return Outcome(error=error, oom_killed=bool(answer.get("oom_killed")))
 
     def kill(self, number: signal.Signals) -> None:
-        """Have the fork server signal its process group."""
+        """Have the fork server send a signal to its process group."""
         self._server.signal(self._id, number)
 
     def abandon(self) -> None:
-        """Kill the fork server: it no longer serves; its children end with it."""
+        """Kill the fork server, which does not report the trial's end after SIGKILL; its children end with it."""
         self._server.kill()

@@ -28,7 +28,6 @@ import resource
 import selectors
 import signal
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -44,7 +43,6 @@ _PR_SET_PDEATHSIG = 1
 
 def main(arguments: list[str]) -> int:
     """Serve until the requests end."""
-    begun = time.monotonic()
     if arguments:
         folder = Path(arguments[0])
         init.close_to_children()
@@ -57,7 +55,7 @@ def main(arguments: list[str]) -> int:
     else:
         server = ForkServer(sys.stdin.buffer, _claim_standard_output())
         preload()
-    return server.serve(seconds=time.monotonic() - begun)
+    return server.serve()
 
 
 def preload() -> None:
@@ -90,8 +88,8 @@ class ForkServer:
     children: dict[int, str] = field(default_factory=dict)
     """Process id to the id of the request."""
 
-    def serve(self, *, seconds: float = 0.0) -> int:
-        """Start trials as requested and answer how they end. `seconds` is how long loading took."""
+    def serve(self) -> int:
+        """Start trials as requested and answer how they end."""
         gc.collect()
         gc.freeze()  # a collection in a child would touch, and so copy, every inherited object
         wake_read, wake_write = os.pipe()
@@ -100,7 +98,7 @@ class ForkServer:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the supervisor decides
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        self._answer({"event": "ready", "pid": os.getpid(), "seconds": round(seconds, 3)})
+        self._answer({"event": "ready"})
         source = self.requests.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(source, selectors.EVENT_READ)
@@ -142,9 +140,7 @@ class ForkServer:
     def _start(self, identity: str, folder: Path, request: Start, private: tuple[int, ...]) -> None:
         if not FolderLayout(folder).spec.is_file():
             raise FileNotFoundError(f"{folder} is not a trial folder")
-        log = os.open(
-            request.get("log") or FolderLayout(folder).log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
-        )
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         parent = os.getpid()
         sys.stderr.flush()
         child = os.fork()
@@ -168,8 +164,8 @@ class ForkServer:
         for pid, identity in list(self.children.items()):
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG)) is None:
                 continue
-            _kill_group(pid, signal.SIGKILL)  # processes the trial started; its id is not reused before wait4
-            _, status, usage = os.wait4(pid, 0)
+            _kill_group(pid, signal.SIGKILL)  # processes the trial started; its id is not reused before waitpid
+            _, status = os.waitpid(pid, 0)
             del self.children[pid]
             if self.contained:
                 init.end_all_others()
@@ -180,7 +176,6 @@ class ForkServer:
                     "event": "ended",
                     "exit_code": None if killed else os.waitstatus_to_exitcode(status),
                     "signal": os.WTERMSIG(status) if killed else None,
-                    "max_rss_bytes": usage.ru_maxrss * 1024,
                     "memory_kills": init.memory_kills() if self.contained else 0,
                 }
             )
@@ -213,16 +208,10 @@ def _run_child(folder: Path, log: int, request: Start, parent: int, private: tup
         os.dup2(log, 2)
         for handle in (null, log, *private):
             os.close(handle)
-        if request.get("file_bytes") is not None:
-            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-            requested = int(request["file_bytes"])
-            limit = requested if hard == resource.RLIM_INFINITY else min(requested, hard)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        for name, value in (request.get("environment") or {}).items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        limit = request["file_bytes"] if hard == resource.RLIM_INFINITY else min(request["file_bytes"], hard)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        os.environ.update(request["environment"])
         from wtsbench.trial.run import run_folder
 
         watch(FolderLayout(folder).lease)
@@ -240,9 +229,7 @@ def _run_child(folder: Path, log: int, request: Start, parent: int, private: tup
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone (Linux)."""
-    if sys.platform != "linux":
-        return
+    """Have the kernel kill this process when its parent is gone."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:  # it died before the call
         os._exit(ExitCode.NO_RESULT)

@@ -19,8 +19,8 @@ class Lease:
     A lease whose file was removed has expired.
     """
 
-    def __init__(self, path: Path, *, seconds: float | None = None) -> None:
-        self.seconds = lease_seconds() if seconds is None else seconds
+    def __init__(self, path: Path) -> None:
+        self._seconds = lease_seconds()
         self._path = path
         self._seen = _renewed(path)
         self._since = time.monotonic()
@@ -28,31 +28,28 @@ class Lease:
     @property
     def pause(self) -> float:
         """Seconds from one look to the next."""
-        return min(1.0, self.seconds / 4)
+        return min(1.0, self._seconds / 4)
 
     def expired(self) -> bool:
         """Look at the file: whether it was not renewed for too long. Reports that on standard error."""
         renewed = _renewed(self._path)
         if renewed is not None and renewed != self._seen:
             self._seen, self._since = renewed, time.monotonic()
-        elif renewed is None or time.monotonic() - self._since > self.seconds:
-            message = f"wtsbench: the lease was not renewed for {self.seconds:g} s; the trial ends itself"
+        elif renewed is None or time.monotonic() - self._since > self._seconds:
+            message = f"wtsbench: the lease was not renewed for {self._seconds:g} s; the trial ends itself"
             print(message, file=sys.stderr, flush=True)
             return True
         return False
 
 
-def watch(path: Path, *, seconds: float | None = None) -> threading.Thread | None:
+def watch(path: Path) -> None:
     """Watch a lease in a thread, and end the process when it has expired.
 
     A supervisor creates the file before it starts the trial. Without it the trial was started by hand, or the fork
-    server watches the lease; then None is returned.
+    server watches the lease, and nothing is watched here.
     """
-    if not path.exists():
-        return None
-    thread = threading.Thread(target=_watch, args=(Lease(path, seconds=seconds),), name="lease", daemon=True)
-    thread.start()
-    return thread
+    if path.exists():
+        threading.Thread(target=_watch, args=(Lease(path),), name="lease", daemon=True).start()
 
 
 def _watch(lease: Lease) -> None:
