@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wtsbench.spec.trial import Role
 from wtsbench.strategies import base, recipes
 from wtsbench.strategies.base import Floats
 
@@ -50,16 +49,8 @@ class AdaBoost(base.Strategy):
             return super().supervisors(context)
         rounds: tuple[base.Supervisor, ...] = ()
         for _ in range(self.parameters.rounds):
-            rounds = (*rounds, _weak(context, recipes.Boosted(), rounds))
-        return (_weak(context, recipes.Combined(), rounds),)
-
-
-def _weak(
-    context: base.PlanningContext, recipe: recipes.Recipe, before: tuple[base.Supervisor, ...]
-) -> base.Supervisor:
-    return base.Supervisor(
-        role=Role.WEAK, model=context.weak, seed=context.seed, recipe=recipes.call(recipe), supervisors=before
-    )
+            rounds = (*rounds, context.weak_supervisor(recipes.call(recipes.Boosted()), rounds))
+        return (context.weak_supervisor(recipes.call(recipes.Combined()), rounds),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from wtsbench.strategies import base
-from wtsbench.strategies.mixing import mixed_loss
 
 if TYPE_CHECKING:
     import torch
@@ -54,4 +53,4 @@ class AdaptConf(base.Strategy):
             own = torch.nn.functional.one_hot(own.argmax(dim=-1), own.shape[1]).to(logs.dtype)
         to_own, to_weak = (-(labels * logs).sum(dim=-1, keepdim=True) for labels in (own, step.targets))
         share = torch.sigmoid((to_own - to_weak) / self.parameters.temperature)  # [B, 1]; the quotient above
-        return mixed_loss(step, own, self.parameters.max_weight * share)
+        return base.mixed_loss(step, own, self.parameters.max_weight * share)

@@ -63,6 +63,12 @@ class PlanningContext:
     zero_shot: ZeroShot | None = None
     """How to ask a model that was not trained on the task, if the manifest defines it."""
 
+    def weak_supervisor(
+        self, recipe: StrategyCall | None = None, supervisors: tuple[Supervisor, ...] = ()
+    ) -> Supervisor:
+        """The pair's weak model with the student's own seed; for the arguments see `Supervisor`."""
+        return Supervisor(role=Role.WEAK, model=self.weak, seed=self.seed, recipe=recipe, supervisors=supervisors)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Supervisor:
@@ -231,7 +237,7 @@ class Strategy(ABC):
 
         Raises SpecError if the pair does not allow the strategy (such as no model between weak and strong).
         """
-        return (Supervisor(role=Role.WEAK, model=context.weak, seed=context.seed),)
+        return (context.weak_supervisor(),)
 
     def truth_budget(self) -> int:
         """Number of items of `weak_train` given with ground truth; 0 in weak-to-strong learning in the strict sense."""
@@ -241,7 +247,7 @@ class Strategy(ABC):
         """Targets, weights and the set of items: here the mean distribution, hardened if asked, all weights 1."""
         targets = supervision.probabilities.mean(axis=0)
         if self.parameters.labels == "hard":
-            targets = np.eye(targets.shape[1])[targets.argmax(axis=1)]
+            targets = one_hot(targets)
         return Labelled(
             item_ids=supervision.item_ids,
             texts=supervision.texts,
@@ -268,9 +274,25 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(content[:8], "big"))
 
 
+def one_hot(distributions: Floats) -> Floats:
+    """[..., C]: 1 at the most probable class of distributions [..., C], the lower one of equals, and 0 elsewhere."""
+    return np.asarray(np.eye(distributions.shape[-1])[distributions.argmax(axis=-1)])
+
+
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Weighted mean over the batch of -sum_c targets[b, c] log softmax(logits)[b, c].
 
     logits [B, C], targets [B, C], weights [B]; the sum is divided by B, so that weights of mean 1 keep the scale.
     """
     return (-(targets * logits.log_softmax(dim=-1)).sum(dim=-1) * weights).mean()
+
+
+def mixed_loss(step: Step, own: torch.Tensor, weight: float | torch.Tensor) -> torch.Tensor:
+    """Scalar loss of a batch whose targets mix weak labels with the student's own: (1 - c) w + c o.
+
+    Args:
+        step: logits and weak labels w [B, C].
+        own: the student's own labels o [B, C], without gradient.
+        weight: c, one number or [B, 1]; 0 gives exactly the loss of `naive`.
+    """
+    return cross_entropy(step.logits, (1 - weight) * step.targets + weight * own, step.weights)

@@ -49,7 +49,7 @@ class Bootstrap(base.Strategy):
                 f"strategy bootstrap: {', '.join(twice)} is twice in the chain {' -> '.join(chain)}",
                 remedy="`via` names only the models between weak and strong, each once.",
             )
-        stage = base.Supervisor(role=Role.WEAK, model=context.weak, seed=context.seed)
+        stage = context.weak_supervisor()
         for model in stages:
             stage = base.Supervisor(
                 role=Role.STUDENT,

@@ -22,7 +22,6 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from wtsbench.spec.trial import Role
 from wtsbench.strategies import base, recipes
 from wtsbench.strategies.base import Floats
 from wtsbench.strategies.filtering import largest, share_of
@@ -51,20 +50,14 @@ class Cosupervise(base.Strategy):
 
     def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
         """The generalist, then the specialists."""
-        generalist = super().supervisors(context)
+        generalist = context.weak_supervisor()
         if self.parameters.parts == 1:
-            return generalist
+            return (generalist,)
         parts = (
             recipes.Part(part=part, parts=self.parameters.parts, by=self.parameters.by)
             for part in range(self.parameters.parts)
         )
-        return (
-            *generalist,
-            *(
-                base.Supervisor(role=Role.WEAK, model=context.weak, seed=context.seed, recipe=recipes.call(part))
-                for part in parts
-            ),
-        )
+        return (generalist, *(context.weak_supervisor(recipes.call(part)) for part in parts))
 
     def run(self, student: base.Student, supervision: base.Supervision) -> None:
         """A fit on the generalist's labels, then one for every assignment."""

@@ -52,12 +52,8 @@ class Dpo(GenerativeStrategy):
     summary = "prefer the weak model's better continuation of a prompt to its worse one"
     source = "Rafailov et al. 2023, arXiv 2305.18290; pairs from the scores of weak generations"
     needs_scores = True
+    needs_reference = True
     Parameters = DpoParameters
-
-    @property
-    def needs_reference(self) -> bool:
-        """Always: the loss compares with the weights this phase begins with."""
-        return True
 
     def demonstrate(self, supervision: GenerativeSupervision) -> Sequences:
         """The best and the worst continuation of each prompt and supervisor, rows 2k and 2k + 1, as pairs.

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from wtsbench.strategies import base
-from wtsbench.strategies.mixing import mixed_loss
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +41,7 @@ class Entropy(base.Strategy):
 
     def loss(self, step: base.Step) -> torch.Tensor:
         """Scalar loss of a batch; logits and targets [B, C]."""
-        return mixed_loss(step, step.logits.detach().softmax(dim=-1), self.weight(step.progress))
+        return base.mixed_loss(step, step.logits.detach().softmax(dim=-1), self.weight(step.progress))
 
     def weight(self, progress: float) -> float:
         """Share c of the student's own predictions in the target; `progress` in [0, 1)."""

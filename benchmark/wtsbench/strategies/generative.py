@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wtsbench.spec.strategy_call import StrategyCall
-from wtsbench.spec.trial import Form, Role
+from wtsbench.spec.trial import Form
 from wtsbench.strategies.base import Floats, PlanningContext, Strategy, Supervisor
 from wtsbench.strategies.decoding import SCORED_TOKENS, ScoredTokens
 
@@ -117,11 +117,8 @@ class GenerativeStrategy(Strategy):
     """Whether it uses the scores of the supervisors' continuations."""
     needs_logprobs: ClassVar[bool] = False
     """Whether it needs the supervisors' log-probabilities of characters, before and after finetuning."""
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether the loss compares with the weights at the start of the fit."""
-        return False
+    needs_reference: ClassVar[bool] = False
+    """Whether the loss compares with the weights at the start of the fit."""
 
     def decoding(self) -> StrategyCall | None:
         """How the weak model writes, as a recipe of `strategies.decoding`; None for plain sampling."""
@@ -131,8 +128,7 @@ class GenerativeStrategy(Strategy):
 
     def supervisors(self, context: PlanningContext) -> tuple[Supervisor, ...]:
         """The weak model with the student's own seed and the recipe `decoding`."""
-        recipe = self.decoding() if context.form == "generation" else None
-        return (Supervisor(role=Role.WEAK, model=context.weak, seed=context.seed, recipe=recipe),)
+        return (context.weak_supervisor(self.decoding() if context.form == "generation" else None),)
 
     def choose(self, samples: Sequence[Continuation]) -> Sequence[Continuation]:
         """The continuations to learn from, of one supervisor for one prompt: here all."""
@@ -148,8 +144,11 @@ class GenerativeStrategy(Strategy):
         )
 
     def sequence_loss(self, step: SequenceStep) -> torch.Tensor:
-        """Scalar loss of a batch: here the weighted mean negative log-likelihood of continuation tokens."""
-        return negative_log_likelihood(step)
+        """Scalar loss of a batch: here the mean negative log-likelihood of continuation tokens, 0 if there are none.
+
+        - sum_bt w_b log p_bt / sum_bt mask_bt
+        """
+        return -(step.logprobs * step.mask * step.weights[:, None]).sum() / step.mask.sum().clamp(min=1)
 
     def generate_run(self, student: GenerativeStudent, supervision: GenerativeSupervision) -> None:
         """The whole training of the student: here one fit on the result of `demonstrate`."""
@@ -178,8 +177,3 @@ def scores_of(samples: Sequence[Continuation]) -> Floats:
     if len(scores) < len(samples):
         raise ValueError(f"{len(samples) - len(scores)} of {len(samples)} continuations of a prompt have no score")
     return np.array(scores, dtype=np.float64)
-
-
-def negative_log_likelihood(step: SequenceStep) -> torch.Tensor:
-    """- sum_bt w_b log p_bt / sum_bt mask_bt: the mean over continuation tokens; 0 if there are none."""
-    return -(step.logprobs * step.mask * step.weights[:, None]).sum() / step.mask.sum().clamp(min=1)

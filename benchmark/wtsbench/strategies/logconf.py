@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from wtsbench.strategies import base
-from wtsbench.strategies.mixing import mixed_loss
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +64,7 @@ class LogConf(base.Strategy):
             own = hardened_as_released(own, step.targets)
         else:
             own = hardened(own, step.targets)
-        return mixed_loss(step, own, self.weight(step.progress))
+        return base.mixed_loss(step, own, self.weight(step.progress))
 
     def weight(self, progress: float) -> float:
         """Share c of the student's own predictions in the target; `progress` in [0, 1)."""

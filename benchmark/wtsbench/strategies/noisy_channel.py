@@ -17,6 +17,7 @@ the estimate of confusion matrices by expectation-maximisation is Dawid and Sken
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -58,13 +59,7 @@ class NoisyChannel(base.Strategy):
     def prepare(self, supervision: base.Supervision) -> base.Labelled:
         """All items with q, or its argmax."""
         weak, own = supervision.probabilities
-        decoded = self.decoded(weak, own)
-        return base.Labelled(
-            item_ids=supervision.item_ids,
-            texts=supervision.texts,
-            targets=prior.one_hot(decoded) if self.parameters.labels == "hard" else decoded,
-            weights=np.ones(len(decoded)),
-        )
+        return super().prepare(replace(supervision, probabilities=self.decoded(weak, own)[None]))
 
     def decoded(self, weak: Floats, own: Floats) -> Floats:
         """[N, C] q from weak labels w [N, C] and the strong model's own z [N, C]."""

@@ -37,12 +37,22 @@ def only(supervision: base.Supervision, supervisor: int) -> base.Supervision:
     return replace(supervision, probabilities=supervision.probabilities[[supervisor]])
 
 
-def one_hot(said: Floats) -> Floats:
-    """[N, C] one-hot labels of the most probable class of distributions [N, C]; of equals the lower one."""
-    return np.asarray(np.eye(said.shape[1])[said.argmax(axis=1)])
+def trust(seen: Floats, answered: Floats, truth: Floats, activations: Floats, said: Floats, penalty: float) -> Floats:
+    """[N] probability that the most probable class of each label is right.
+
+    Args:
+        seen: [T, H] activations of items with known truth.
+        answered: [T, C] labels of these items.
+        truth: [T, C] of these items.
+        activations: [N, H] of the items in question.
+        said: [N, C] labels of these items.
+        penalty: as for `probability_right`.
+    """
+    right = answered.argmax(axis=1) == truth.argmax(axis=1)
+    return probability_right(_features(seen, answered), right, _features(activations, said), penalty)
 
 
-def features(activations: Floats, said: Floats) -> Floats:
+def _features(activations: Floats, said: Floats) -> Floats:
     """[N, H + C + 1] activations [N, H] of items, their labels [N, C], and the largest probability of each label."""
     return np.concatenate([activations, said, said.max(axis=1, keepdims=True)], axis=1)
 

@@ -15,6 +15,7 @@ who prompt the weak model; here it is a finetuned classifier with differently wo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -22,7 +23,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from wtsbench.errors import SpecError
-from wtsbench.spec.trial import Role
 from wtsbench.strategies import base, recipes
 from wtsbench.strategies.base import Floats
 from wtsbench.strategies.filtering import Filter
@@ -79,8 +79,7 @@ class Reliability(Filter):
                 f"strategy reliability: {further} further wordings are asked for, {len(frames)} are known",
                 remedy="ask for fewer `wordings`, or give more `frames`.",
             )
-        recipe = recipes.call(recipes.Asked(frames=frames))
-        return (base.Supervisor(role=Role.WEAK, model=context.weak, seed=context.seed, recipe=recipe),)
+        return (context.weak_supervisor(recipes.call(recipes.Asked(frames=frames))),)
 
     def label(self, supervision: base.Supervision) -> base.Labelled:
         """All items with labels from all wordings, all weights 1."""
@@ -90,9 +89,8 @@ class Reliability(Filter):
         answers = self.answers(supervision)
         targets = answers.mean(axis=0)
         if self.parameters.labels == "hard":
-            classes = targets.shape[1]
-            targets = np.eye(classes)[(_counts(answers) + targets / 2).argmax(axis=1)]
-        return base.Labelled(item_ids=items.item_ids, texts=items.texts, targets=targets, weights=np.ones(len(targets)))
+            targets = base.one_hot(_counts(answers) + targets / 2)
+        return replace(items, targets=targets)
 
     def keep(self, supervision: base.Supervision) -> NDArray[np.bool_]:
         """[N] the items of small entropy."""
@@ -109,9 +107,7 @@ class Reliability(Filter):
             return items
         agreed = self.shares(supervision).max(axis=1)
         raised = np.exp((agreed - agreed.max()) / self.parameters.temperature)
-        return base.Labelled(
-            item_ids=items.item_ids, texts=items.texts, targets=items.targets, weights=raised / raised.mean()
-        )
+        return replace(items, weights=raised / raised.mean())
 
     def shares(self, supervision: base.Supervision) -> Floats:
         """[N, C] share of the wordings in which each class is the answer."""
@@ -135,4 +131,4 @@ class Reliability(Filter):
 
 def _counts(answers: Floats) -> Floats:
     """[N, C] how often each class is the answer in [K, N, C]."""
-    return np.asarray(np.eye(answers.shape[2])[answers.argmax(axis=2)].sum(axis=0))
+    return np.asarray(base.one_hot(answers).sum(axis=0))

@@ -15,13 +15,13 @@ Source: Lang et al. 2025, Selective Weak-to-Strong Generalization (arXiv 2511.14
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from wtsbench.strategies import base, prior
-from wtsbench.strategies.base import Floats
 
 
 class SelectiveParameters(base.Parameters):
@@ -61,30 +61,14 @@ class Selective(base.Strategy):
         items, truth = self.prepare(supervision), supervision.truth
         if truth is None or supervision.said_of_truth is None:
             raise ValueError("strategy selective: no item came with its truth and the strong model's answer")
-        knows = self.knows(
+        own = supervision.probabilities[1]
+        knows = prior.trust(
             student.activations(truth.texts),
             supervision.said_of_truth[1],
             truth.targets,
             student.activations(items.texts),
-            supervision.probabilities[1],
+            own,
+            self.parameters.penalty,
         )
-        own = prior.one_hot(supervision.probabilities[1])
         taken = knows[:, None] >= self.parameters.threshold
-        student.fit(
-            base.Labelled(
-                item_ids=items.item_ids,
-                texts=items.texts,
-                targets=np.where(taken, own, items.targets),
-                weights=items.weights,
-            ),
-            self,
-        )
-
-    def knows(self, seen: Floats, answered: Floats, truth: Floats, activations: Floats, said: Floats) -> Floats:
-        """[N] P(IK) of items with activations [N, H] and answers [N, C].
-
-        It is learned from activations [T, H] and answers [T, C] of items with known truth [T, C].
-        """
-        right = answered.argmax(axis=1) == truth.argmax(axis=1)
-        known, wanted = prior.features(seen, answered), prior.features(activations, said)
-        return prior.probability_right(known, right, wanted, self.parameters.penalty)
+        student.fit(replace(items, targets=np.where(taken, base.one_hot(own), items.targets)), self)

@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from wtsbench.spec.trial import Role
 from wtsbench.strategies import base, prior, recipes
 from wtsbench.strategies.base import Floats
 from wtsbench.strategies.filtering import largest, share_of
@@ -58,8 +57,7 @@ class Trust(base.Strategy):
 
     def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
         """The weak model, finetuned without the labelled items."""
-        recipe = recipes.call(recipes.Reserved(items=self.parameters.labelled))
-        return (base.Supervisor(role=Role.WEAK, model=context.weak, seed=context.seed, recipe=recipe),)
+        return (context.weak_supervisor(recipes.call(recipes.Reserved(items=self.parameters.labelled))),)
 
     def truth_budget(self) -> int:
         """The items that the classifier learns from."""
@@ -90,7 +88,5 @@ class Trust(base.Strategy):
 
         Trust is learned from activations [T, H] and labels [T, C] of items with known truth [T, C].
         """
-        right = of_truth.argmax(axis=1) == truth.argmax(axis=1)
-        known, wanted = prior.features(seen, of_truth), prior.features(activations, labels)
-        trust = prior.probability_right(known, right, wanted, self.parameters.penalty)
+        trust = prior.trust(seen, of_truth, truth, activations, labels, self.parameters.penalty)
         return largest(trust, share_of(len(trust), self.parameters.keep))

@@ -48,12 +48,8 @@ class Wspo(GenerativeStrategy):
     summary = "change the strong model's token probabilities as finetuning changed the weak model's"
     source = "Zhu et al. 2024, arXiv 2410.18640"
     needs_logprobs = True
+    needs_reference = True
     Parameters = WspoParameters
-
-    @property
-    def needs_reference(self) -> bool:
-        """Always: the student's change is measured from its pretrained weights."""
-        return True
 
     def demonstrate(self, supervision: GenerativeSupervision) -> Sequences:
         """All of the supervisors' continuations, with the log-ratio of each character.
