@@ -38,14 +38,13 @@ def computing_environment(threads: int) -> dict[str, str]:
 def process_environment(threads: int) -> dict[str, str]:
     """The whole environment of a process of this node that computes on its processor."""
     passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
-    path = _python_path()
-    if path:
+    if path := python_path():
         passed["PYTHONPATH"] = path
     return passed | computing_environment(threads)
 
 
-def _python_path() -> str:
-    """`PYTHONPATH` with absolute paths, as trials run in another folder; with wtsbench's own where it is no wheel."""
+def python_path() -> str:
+    """`PYTHONPATH` for processes of wtsbench in any folder: absolute, and with its own path if it is no wheel."""
     entries = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     root = str(Path(wtsbench.__file__).resolve().parents[1])
     installed = {str(Path(sysconfig.get_path(name)).resolve()) for name in ("purelib", "platlib")}

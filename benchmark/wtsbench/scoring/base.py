@@ -5,8 +5,9 @@ Shapes: N texts.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +18,26 @@ from wtsbench.spec.identity import digest
 Scores = NDArray[np.float64]
 
 
-class Scorer(Protocol):
+class Scorer(ABC):
     """Gives texts their scores. Equal texts get equal scores, whatever else is in the call.
 
     An empty text gets the score of the empty string, by the rule in the docstring of the scorer's class. Summaries of
     scores must report empty texts too, or a model that writes nothing would win.
     """
 
-    @property
-    def name(self) -> str:
-        """Its name for people."""
+    name: str
+    """Its name for people."""
 
+    @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Everything that decides a score, as JSON: kind, weights, settings. Never its name, a path or a secret."""
 
     @property
     def digest(self) -> str:
         """SHA-256 of the identity. Scores of different digests are different quantities, and never mixed."""
+        return digest(self.identity())
 
+    @abstractmethod
     def score(self, texts: Sequence[str]) -> Scores:
         """[N] scores in [0, 1]; none is NaN.
 
@@ -42,19 +45,6 @@ class Scorer(Protocol):
             ScorerUnavailable: it does not answer now; the same call may succeed later.
             ScorerError: it cannot score them.
         """
-
-
-class Identified:
-    """What scorers have in common: a digest from the identity."""
-
-    def identity(self) -> dict[str, Any]:
-        """See `Scorer`."""
-        raise NotImplementedError
-
-    @property
-    def digest(self) -> str:
-        """See `Scorer`."""
-        return digest(self.identity())
 
 
 def once_each(texts: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:

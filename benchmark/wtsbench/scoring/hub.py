@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-import wtsbench
 from wtsbench.errors import ModelError, ScorerError, ScorerUnavailable
 from wtsbench.models.fetch import fetch
 from wtsbench.models.resolve import HUB
 from wtsbench.models.resolve import resolve as resolve_model
-from wtsbench.scoring.base import Identified, Scores, checked, once_each
+from wtsbench.sandbox.environment import python_path
+from wtsbench.scoring.base import Scorer, Scores, checked, once_each
 from wtsbench.settings import user_path
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.scorer import HubClassifierSource, ScorerManifest
@@ -31,7 +31,7 @@ _DECIMALS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubScorer(Identified):
+class HubScorer(Scorer):
     """The probability that a classifier gives to one of its classes.
 
     A text is cut on the right at the model's longest input. The empty text is what the tokenizer makes of it:
@@ -79,15 +79,13 @@ class HubScorer(Identified):
             "activation": self.source.activation,
             "max_length": self.source.max_length,
             "batch_size": self.source.batch_size,
-            "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            "threads": len(os.sched_getaffinity(0)),
         }
         (work / "request.json").write_text(json.dumps(request), "utf-8")
         (work / "texts.json").write_text(json.dumps(texts), "utf-8")
-        root = str(Path(wtsbench.__file__).resolve().parents[1])
-        path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
         process = subprocess.run(
             [sys.executable, "-m", "wtsbench.trial.classify", str(work)],
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": python_path()},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

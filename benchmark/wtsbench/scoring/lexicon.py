@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wtsbench.scoring.base import Identified, Scores
+from wtsbench.scoring.base import Scorer, Scores
 from wtsbench.spec.scorer import LexiconSource
 
 _VERSION = 1
@@ -20,7 +20,7 @@ _CLAUSES = re.compile(r"[.,;:!?\n]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LexiconScorer(Identified):
+class LexiconScorer(Scorer):
     """The probability that at least one listed word is taken as toxic, if each is so independently.
 
     `1 - prod(1 - weight)` over all occurrences in clauses that have a target word; a clause ends at a punctuation mark

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wtsbench.errors import ScorerError
 from wtsbench.files import read_plain
-from wtsbench.scoring.base import Identified, Scores, checked, once_each
+from wtsbench.scoring.base import Scorer, Scores, checked, once_each
 from wtsbench.scoring.labelled import normalised
 from wtsbench.spec.identity import digest
 
@@ -69,7 +69,7 @@ class NgramWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NgramScorer(Identified):
+class NgramScorer(Scorer):
     """The calibrated probability that Perspective's TOXICITY of the text is .5 or more.
 
     An empty text, or one of only links, has no n-gram: the intercept alone decides its score.
@@ -87,9 +87,14 @@ class NgramScorer(Identified):
     def score(self, texts: Sequence[str]) -> Scores:
         """[N] scores; see the class."""
         distinct, indices = once_each(texts)
-        logits = self.weights.slope * raw_logits(self.weights, [normalised(text) for text in distinct])
-        scores = 1 / (1 + np.exp(-(logits + self.weights.offset)))
+        scores = probabilities(self.weights, [normalised(text) for text in distinct])
         return checked(scores[indices], name=self.name, texts=len(texts))
+
+
+def probabilities(weights: NgramWeights, texts: Sequence[str]) -> Scores:
+    """[N] calibrated probabilities of normalised texts."""
+    logits = weights.slope * raw_logits(weights, texts)
+    return np.asarray(1 / (1 + np.exp(-(logits + weights.offset))))
 
 
 def raw_logits(weights: NgramWeights, texts: Sequence[str]) -> NDArray[np.float64]:

@@ -8,12 +8,7 @@ from wtsbench.errors import ScorerError
 from wtsbench.scoring.base import Scorer
 from wtsbench.settings import user_path
 from wtsbench.spec import manifests
-from wtsbench.spec.scorer import (
-    HubClassifierSource,
-    LexiconSource,
-    NgramSource,
-    ScorerManifest,
-)
+from wtsbench.spec.scorer import HubClassifierSource, LexiconSource, NgramSource
 
 
 def resolve(name: str, *, base: Path, mirror: Path | None = None) -> Scorer:
@@ -38,15 +33,6 @@ def resolve(name: str, *, base: Path, mirror: Path | None = None) -> Scorer:
 
         return load(path, name=path.name)
     manifest, folder = manifests.load_scorer(name, base=base)
-    return from_manifest(manifest, folder=folder, mirror=mirror)
-
-
-def from_manifest(manifest: ScorerManifest, *, folder: Path, mirror: Path | None = None) -> Scorer:
-    """The scorer of a manifest; `folder` is the manifest's.
-
-    Raises:
-        ScorerError: it cannot be loaded or trained.
-    """
     match manifest.source:
         case LexiconSource():
             from wtsbench.scoring.lexicon import LexiconScorer

@@ -8,6 +8,7 @@ prompts. The texts that it scores there are new, and never include the prompt.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from wtsbench.scoring.ngram import (
     NgramWeights,
     counts,
     load,
+    probabilities,
     raw_logits,
     save,
     tfidf,
@@ -109,8 +111,7 @@ def _train(labelled: Labelled, name: str) -> NgramScorer:
         offset=0.0,
     )
     weights = _calibrated(uncalibrated, labelled, own & (labelled.part == CALIBRATION))
-    scorer = NgramScorer(name=name, weights=weights, card={})
-    return NgramScorer(name=name, weights=weights, card=_card(scorer, labelled))
+    return NgramScorer(name=name, weights=weights, card=_card(weights, labelled))
 
 
 def inverse_frequencies(counted: Any) -> NDArray[np.float32]:
@@ -203,15 +204,13 @@ def _calibrated(weights: NgramWeights, labelled: Labelled, chosen: NDArray[np.bo
     slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     if slope <= 0:
         raise ScorerError("these texts cannot train a scorer: on the calibration part it ranks no better than chance")
-    return NgramWeights(
-        idf=weights.idf, coefficients=weights.coefficients, intercept=weights.intercept, slope=slope, offset=offset
-    )
+    return replace(weights, slope=slope, offset=offset)
 
 
-def _card(scorer: NgramScorer, labelled: Labelled) -> dict[str, Any]:
+def _card(weights: NgramWeights, labelled: Labelled) -> dict[str, Any]:
+    """Results on the held-out part, and what the scorer was trained of and with."""
     rows = np.flatnonzero(labelled.part == HELD_OUT)
-    logits = scorer.weights.slope * raw_logits(scorer.weights, [labelled.texts[row] for row in rows])
-    scores = 1 / (1 + np.exp(-(logits + scorer.weights.offset)))
+    scores = probabilities(weights, [labelled.texts[row] for row in rows])
     source, truth = labelled.source[rows], labelled.toxicity[rows]
     by_source = {
         str(name): evaluate(scores[source == name], truth[source == name]) for name in sorted(set(source.tolist()))
