@@ -7,12 +7,13 @@ import time
 
 from wtsbench.execution.events import Done, Event, Failed, Planned, Preparing, Progressed, Started
 from wtsbench.execution.session import Options, Session
-from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask, make_plan
+from wtsbench.planning.plan import Inputs, ResolvedModel, ResolvedTask, Reuse, make_plan
 from wtsbench.planning.points import expand
 from wtsbench.planning.report import compare
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.grid import Grid, Pair
+from wtsbench.spec.manifests import load_task
 from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import TrainingOverride
 from wtsbench.spec.trial import ModelRef
@@ -31,12 +32,13 @@ def session() -> Session:
         )
         for name in ("nano-1", "nano-2")
     }
+    manifest, _ = load_task("safety-mini")
     inputs = Inputs(
-        tasks={"safety-mini": ResolvedTask(name="safety-mini", draws={0: "0" * 64})},
+        tasks={"safety-mini": ResolvedTask(manifest=manifest, draws={0: "0" * 64})},
         models=models,
         environment="process:x",
     )
-    plan = make_plan(expand(grid, inputs.tasks, {}), inputs)
+    plan = make_plan(expand(grid, {"safety-mini": manifest}, {}), inputs, Reuse())
     return Session(
         grid=grid,
         source="small.yaml",

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.planning.grids import make_grid, make_inputs, plan_of, planned
+from tests.planning.grids import make_grid, make_inputs, make_task, plan_of, planned
 from wtsbench.errors import SpecError
 from wtsbench.planning.plan import Plan, ResolvedModel, ResolvedTask
 from wtsbench.planning.points import expand
 from wtsbench.spec.cell import Cell
 from wtsbench.spec.generation import GenerationSettings, ZeroShot
 from wtsbench.spec.grid import Exclusion
-from wtsbench.spec.identity import digest
 from wtsbench.spec.training import Training, TrainingOverride
 from wtsbench.spec.trial import ModelRef, Role, TrialSpec
 from wtsbench.strategies.confidence_filter import ConfidenceFilter
@@ -25,7 +24,7 @@ ASKING = ZeroShot(prompt="{text} Answer:", answers={"a": " yes", "b": " no"})
 
 def _plan(**changes: object) -> Plan:
     grid = make_grid(**{"tasks": ["t1"], "strategies": ["naive"], **changes})
-    tasks = {"t1": ResolvedTask(name="t1", draws={0: digest("t1")}, zero_shot=ASKING)}
+    tasks = {"t1": make_task("t1", zero_shot=ASKING)}
     return planned(grid, make_inputs(grid, tasks=tasks))
 
 
@@ -101,9 +100,8 @@ def test_strategies_meet_tasks_of_their_form() -> None:
     grid = make_grid(strategies=["naive", "logconf"], controls=["random_labels"], seeds=[0])
     reference = ModelRef(name="r", kind="embedded", id="r", revision="r")
     tasks = {
-        "t1": ResolvedTask(name="t1", draws={0: digest("t1")}),
-        "t2": ResolvedTask(
-            name="t2", draws={0: digest("t2")}, form="generation", generation=GenerationSettings(), scorer="s",
+        "t1": make_task("t1"),
+        "t2": make_task("t2", form="generation", generation=GenerationSettings(), scorer="s",
             reference=reference,
         ),
     }  # fmt: skip
@@ -137,9 +135,7 @@ def test_random_filters_match_the_filters_of_a_tasks_form() -> None:
     grid = make_grid(
         strategies=["naive", "confidence_filter", "generation_filter"], controls=["random_filter"], seeds=[0]
     )
-    generated = ResolvedTask(
-        name="t2", draws={0: digest("t2")}, form="generation", generation=GenerationSettings(), scorer="s"
-    )
+    generated = make_task("t2", form="generation", generation=GenerationSettings(), scorer="s")
     inputs = make_inputs(grid)
     plan = planned(grid, make_inputs(grid, tasks={**inputs.tasks, "t2": generated}))
     found = {(cell.task, cell.strategy) for cell in plan.cells if cell.kind == "control"}
@@ -175,7 +171,7 @@ def test_a_random_filter_is_another_trial_where_what_it_matches_is(monkeypatch: 
 
 def _generated(**changes: Any) -> ResolvedTask:
     settings = {"form": "generation", "generation": GenerationSettings(), "scorer": "s", **changes}
-    return ResolvedTask(name="t2", draws={0: digest("t2")}, **settings)
+    return make_task("t2", **settings)
 
 
 def test_hard_labels_and_probes_are_for_classes() -> None:
@@ -194,7 +190,7 @@ def test_what_no_trial_could_do_is_refused() -> None:
     inputs = make_inputs(grid)
     zero_shot = ZeroShot(answers={"a": " x", "b": " y"})
     long = GenerationSettings(max_new_tokens=grid.training.over(Training()).max_length)
-    tasks = {"t1": replace(inputs.tasks["t1"], zero_shot=zero_shot), "t2": _generated(generation=long)}
+    tasks = {"t1": make_task("t1", zero_shot=zero_shot), "t2": _generated(generation=long)}
     models = {**inputs.models, "large": replace(inputs.models["large"], writes=False)}
     with pytest.raises(SpecError) as caught:
         planned(grid, make_inputs(grid, tasks=tasks, models=models))
@@ -231,5 +227,5 @@ def test_a_task_that_does_not_say_how_to_ask_is_refused() -> None:
     """The control and the strategies that need it are named, each with what to do."""
     grid = make_grid(tasks=["t1"], strategies=["selective"], controls=["self_labels"])
     with pytest.raises(SpecError, match="strategy self_labels: the task does not say") as caught:
-        expand(grid, {"t1": ResolvedTask(name="t1", draws={})}, {})
+        expand(grid, {"t1": make_task("t1").manifest}, {})
     assert "strategy selective: the task does not say" in caught.value.message

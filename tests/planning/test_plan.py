@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from tests.planning.grids import make_grid, make_inputs, plan_of, planned
+from tests.planning.grids import draws_of, make_grid, make_inputs, make_task, plan_of, planned
 from wtsbench.contract.digests import grid_digest_of
 from wtsbench.errors import SpecError
-from wtsbench.planning.plan import Inputs, ResolvedTask, Reuse
+from wtsbench.planning.plan import Inputs, Reuse
 from wtsbench.planning.points import expand
 from wtsbench.planning.report import StoredTrial, compare
 from wtsbench.spec.cell import Cell
@@ -57,7 +57,7 @@ def test_no_student_supervises_in_a_generative_task(monkeypatch: pytest.MonkeyPa
     grid = make_grid(tasks=["t1"], strategies=["naive"])
     inputs = make_inputs(grid)
     assert planned(grid, inputs).trials
-    texts = replace(inputs.tasks["t1"], form="generation", generation=GenerationSettings(), scorer="s" * 64)
+    texts = make_task("t1", form="generation", generation=GenerationSettings(), scorer="s" * 64)
     with pytest.raises(SpecError, match="strategy naive, task t1: a student cannot supervise in a generative task"):
         planned(grid, replace(inputs, tasks={"t1": texts}))
 
@@ -143,9 +143,9 @@ def test_a_tasks_wordings_count_when_models_are_named() -> None:
     """Nine wordings are there with a task's own and the general ones, and are no fault before a plan is made either."""
     grid = make_grid(tasks=["t1"], strategies=[{"name": "reliability", "wordings": 9}])
     own = ("It says: {text}",)
-    assert expand(grid, {"t1": ResolvedTask(name="t1", draws={}, frames=own)}, {}).models() == ("small", "large")
+    assert expand(grid, {"t1": make_task("t1", frames=own).manifest}, {}).models() == ("small", "large")
     with pytest.raises(SpecError, match="8 further wordings are asked for, 7 are known"):
-        expand(grid, {"t1": ResolvedTask(name="t1", draws={})}, {})
+        expand(grid, {"t1": make_task("t1").manifest}, {})
 
 
 def test_a_model_has_one_name() -> None:
@@ -199,8 +199,10 @@ def _everything() -> tuple[Grid, Inputs]:
     inputs = make_inputs(grid)
     asking = ZeroShot(prompt="{text} \u00e9\U0001f600 Answer:", answers={"a": " yes", "b": " no"})
     tasks = {
-        "t1": replace(inputs.tasks["t1"], zero_shot=asking),
-        "t2": replace(inputs.tasks["t2"], form="generation", generation=GenerationSettings(), scorer="s" * 64),
+        "t1": make_task("t1", draws_of(grid, "t1"), zero_shot=asking),
+        "t2": make_task(
+            "t2", draws_of(grid, "t2"), form="generation", generation=GenerationSettings(), scorer="s" * 64
+        ),
     }
     return grid, replace(inputs, tasks=tasks)
 

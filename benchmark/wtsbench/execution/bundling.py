@@ -15,7 +15,7 @@ import wtsbench
 from wtsbench.data.prepare import kept_file
 from wtsbench.errors import SpecError
 from wtsbench.execution.judging import ScorerPlace, scorer_at
-from wtsbench.execution.resolution import Asked, Resolved, resolve
+from wtsbench.execution.resolution import Asked, Tasks, resolve
 from wtsbench.images import bundle, oci
 from wtsbench.images.build import REPOSITORY
 from wtsbench.images.bundle import Entry
@@ -101,15 +101,16 @@ def write_bundle(
         for grid, path in checked:
             resolved = resolve(grid, path.parent, sandbox, mirror=mirror, note=note)
             gathered.add_grid(grid.name, path)
-            gathered.add_tasks(resolved)
+            gathered.add_tasks(resolved.tasks)
             for name, model in resolved.inputs.models.items():
                 gathered.add_model(model.ref, _revision(name, path.parent))
                 gathered.add_manifest("models", name)
             for task in resolved.inputs.tasks.values():
-                if task.reference is not None and task.generation is not None:
-                    gathered.add_model(task.reference, _revision(str(task.generation.reference), path.parent))
-                    gathered.add_manifest("models", str(task.generation.reference))
-            for place in resolved.scorers.values():
+                generation = task.manifest.generation
+                if task.reference is not None and generation is not None:
+                    gathered.add_model(task.reference, _revision(str(generation.reference), path.parent))
+                    gathered.add_manifest("models", str(generation.reference))
+            for place in resolved.tasks.scorers.values():
                 gathered.add_scorer(place)
         if wheels:
             for wheel in sorted(node_wheels(note=note).iterdir()):
@@ -192,16 +193,16 @@ class _Gathered:
         if path.is_relative_to(user_manifests()):
             self.add_file(f"{MANIFESTS}{kind}/{path.name}", path)
 
-    def add_tasks(self, resolved: Resolved) -> None:
+    def add_tasks(self, tasks: Tasks) -> None:
         """The prepared items of all tasks, and what locating their sources needs."""
-        for asked in resolved.asked:
+        for asked in tasks.asked:
             self.add_manifest("tasks", asked.written)
             kept = kept_file(asked.manifest, asked.settings, mirror=self.mirror, folder=asked.folder)
             self.add_file(f"{CACHE}{kept.relative_to(cache_folder()).as_posix()}", kept)
             if self.mirror is not None:
                 for path in asked.manifest.mirror_paths:
                     self.add_file(f"{MIRROR}{path}", self.mirror / path)
-            report = resolved.datasets[asked.data_digest].report
+            report = tasks.datasets[asked.data_digest].report
             self._add_source(asked, asked.manifest.source, report["source"])
             if asked.manifest.ood is not None:
                 self._add_source(asked, asked.manifest.ood.source, report["ood"]["source"])

@@ -35,7 +35,7 @@ def reuse_of(store: Store | None, inputs: Inputs, trusted: tuple[str, ...]) -> R
     only = None if store is None else store.only_grid
     if store is None or (only is None and not trusted):
         return Reuse()
-    tasks = sorted(task.name for task in inputs.tasks.values())
+    tasks = sorted(task.manifest.name for task in inputs.tasks.values())
     done = _done(store.trials(tasks=tasks, columns=["trial_id", "status"]))
     return Reuse(grid=only, trusted=trusted, done=frozenset(done))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from wtsbench.data import Dataset
@@ -20,20 +20,7 @@ from wtsbench.spec import manifests
 from wtsbench.spec.generation import GenerationSettings
 from wtsbench.spec.grid import DataSettings, Grid
 from wtsbench.spec.task import TaskManifest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """Everything a plan is made of, and the prepared data itself."""
-
-    entries: Entries
-    inputs: Inputs
-    datasets: Mapping[str, Dataset]
-    """By digest."""
-    scorers: Mapping[str, ScorerPlace]
-    """What judges generated texts, by the name in the task's manifest; generative tasks only."""
-    asked: tuple[Asked, ...]
-    """What the data was prepared of."""
+from wtsbench.spec.trial import ModelRef
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +39,25 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Tasks:
-    """A grid's tasks alone, as in `Resolved`."""
+    """A grid's tasks with their prepared data."""
 
     resolved: Mapping[str, ResolvedTask]
     """As the grid names them."""
     datasets: Mapping[str, Dataset]
+    """By digest."""
     scorers: Mapping[str, ScorerPlace]
+    """What judges generated texts, by the name in the task's manifest; generative tasks only."""
     asked: tuple[Asked, ...]
+    """What the data was prepared of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """Everything a plan is made of, and the prepared data itself."""
+
+    entries: Entries
+    inputs: Inputs
+    tasks: Tasks
 
 
 def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, note: Callable[[str], None]) -> Resolved:
@@ -80,7 +79,7 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
     manifested = task_manifests(grid, base)
     shapes = {written: manifest for written, (manifest, _) in manifested.items()}
     entries = expand(grid, shapes, manifests.between(grid.pairs))
-    found = resolve_tasks(grid, base, manifested, mirror=mirror, note=note)
+    tasks = resolve_tasks(grid, base, manifested, mirror=mirror, note=note)
     models: dict[str, ResolvedModel] = {}
     for name in entries.models():
         note(f"resolving {name}")
@@ -91,12 +90,8 @@ def resolve(grid: Grid, base: Path, sandbox: Sandbox, *, mirror: Path | None, no
                 remedy="rename one in its manifest; where they are one and the same, write it the same way everywhere.",
             )
         models[name] = ResolvedModel(ref=reference, training=training, writes=writes(reference))
-    inputs = Inputs(
-        tasks=found.resolved,
-        models=models,
-        environment=environment_of(sandbox, grid.resources),
-    )
-    return Resolved(entries=entries, inputs=inputs, datasets=found.datasets, scorers=found.scorers, asked=found.asked)
+    inputs = Inputs(tasks=tasks.resolved, models=models, environment=environment_of(sandbox, grid.resources))
+    return Resolved(entries=entries, inputs=inputs, tasks=tasks)
 
 
 TaskManifests = Mapping[str, tuple[TaskManifest, Path]]
@@ -143,13 +138,7 @@ def resolve_tasks(
                     data_digest=dataset.data_digest,
                 )
             )
-        resolved[written] = ResolvedTask(
-            name=manifest.name,
-            draws=draws,
-            form=manifest.form,
-            zero_shot=manifest.zero_shot,
-            frames=manifest.frames,
-        )
+        scorer = reference = None
         if manifest.generation is not None:
             note(f"making the scorer {manifest.generation.scorer} ready")
             place = ScorerPlace(
@@ -158,21 +147,21 @@ def resolve_tasks(
                 mirror=None if mirror is None else str(mirror),
             )
             scorers[manifest.name] = place
-            resolved[written] = _judged(resolved[written], manifest.generation, place, base, mirror)
+            reference = _reference(manifest.generation, base, mirror)
+            scorer = scorer_at(place).digest
+        resolved[written] = ResolvedTask(manifest=manifest, draws=draws, scorer=scorer, reference=reference)
     return Tasks(resolved=resolved, datasets=datasets, scorers=scorers, asked=tuple(asked))
 
 
-def _judged(
-    task: ResolvedTask, generation: GenerationSettings, place: ScorerPlace, base: Path, mirror: Path | None
-) -> ResolvedTask:
-    """A generative task with what scores its texts, and the model that their perplexity is taken under."""
-    reference = None
-    if generation.reference is not None:
-        reference, _ = resolve_model(generation.reference, base=base, mirror=mirror)
-        if not reference.trained or writes(reference) is False:
-            raise SpecError(
-                f"generation.reference: {generation.reference} is no model that continues texts, so a text has no "
-                "perplexity under it",
-                remedy="name a language model, or none.",
-            )
-    return replace(task, generation=generation, scorer=scorer_at(place).digest, reference=reference)
+def _reference(generation: GenerationSettings, base: Path, mirror: Path | None) -> ModelRef | None:
+    """The model that the perplexity of texts is taken under; None if the task names none."""
+    if generation.reference is None:
+        return None
+    reference, _ = resolve_model(generation.reference, base=base, mirror=mirror)
+    if not reference.trained or writes(reference) is False:
+        raise SpecError(
+            f"generation.reference: {generation.reference} is no model that continues texts, so a text has no "
+            "perplexity under it",
+            remedy="name a language model, or none.",
+        )
+    return reference

@@ -123,15 +123,15 @@ def prepare(source: GridSource, options: Options, *, note: Callable[[str], None]
     plan = make_plan(resolved.entries, resolved.inputs, reuse_of(store, resolved.inputs, options.trust))
     note("looking for its trials in the store")
     report = compare(plan, *known_of(store, plan))
-    require_labels(report.trials, resolved.datasets)
+    require_labels(report.trials, resolved.tasks.datasets)
     return Session(
         grid=grid,
         source=given.source,
         yaml=given.yaml,
         plan=plan,
         report=report,
-        datasets=dict(resolved.datasets),
-        scorers=dict(resolved.scorers),
+        datasets=dict(resolved.tasks.datasets),
+        scorers=dict(resolved.tasks.scorers),
         sandbox=sandbox,
         options=options,
     )

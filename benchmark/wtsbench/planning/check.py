@@ -22,6 +22,7 @@ from wtsbench.spec.faults import Fault, SpecFaults, nearest
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.grid_file import load_grid
 from wtsbench.spec.strategy_call import StrategyCall
+from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.yaml_file import load_text
 from wtsbench.spec.yaml_tree import Node
 from wtsbench.strategies import registry
@@ -110,8 +111,7 @@ def check_names(tree: Node, base: Path) -> Iterator[Fault]:
     yield from _strategies(tree)
     yield from _forms(tree, base)
     yield from _generation(tree, base)
-    yield from _training_models(tree)
-    yield from _settings_of_tasks(tree)
+    yield from _settings(tree)
     yield from _exclusions(tree)
     yield from _gate(tree, base)
     yield from _image(tree)
@@ -226,13 +226,7 @@ def _strategies(tree: Node) -> Iterator[Fault]:
 
 def _forms(tree: Node, base: Path) -> Iterator[Fault]:
     """Faults of strategies that suit none of the grid's tasks, and would silently do nothing."""
-    forms = {}
-    for node in tree.entries("tasks"):
-        try:
-            manifest, _ = manifests.load_task(node.value, base=base)
-        except (SpecError, TypeError):  # reported as a fault of the task
-            return
-        forms[manifest.name] = manifest.form
+    forms = {manifest.name: manifest.form for manifest in _manifests(tree, base)}
     tasks = ", ".join(f"{name} ({form})" for name, form in forms.items())
     for node in tree.entries("strategies"):
         call = _call(node)
@@ -257,9 +251,8 @@ def _gate(tree: Node, base: Path) -> Iterator[Fault]:
     node = tree.child("gate")
     if node is None or not isinstance(node.value, dict):
         return
-    try:
-        ranking = {manifests.load_task(task.value, base=base)[0].metric for task in tree.entries("tasks")}
-    except (SpecError, TypeError):  # reported as a fault of the task
+    ranking = {manifest.metric for manifest in _manifests(tree, base)}
+    if not ranking:
         return
     for name, points in node.value.items():
         if isinstance(points, int | float) and points >= 1:  # all that rank go from 0 to 1
@@ -267,6 +260,14 @@ def _gate(tree: Node, base: Path) -> Iterator[Fault]:
         if name not in ranking:
             message = f"no task of the grid is ranked by {name!r}; they are by {', '.join(sorted(ranking))}"
             yield node.key_fault(name, message, suggestion=nearest(str(name), ranking))
+
+
+def _manifests(tree: Node, base: Path) -> list[TaskManifest]:
+    """Those of the grid's tasks; none if one of them has faults, which are reported as faults of the task."""
+    try:
+        return [manifests.load_task(node.value, base=base)[0] for node in tree.entries("tasks")]
+    except (SpecError, TypeError):
+        return []
 
 
 def _call(node: Node) -> StrategyCall | None:
@@ -287,26 +288,22 @@ def _at(node: Node, path: tuple[str | int, ...]) -> Node:
     return node
 
 
-def _training_models(tree: Node) -> Iterator[Fault]:
-    node = tree.child("training", "models")
-    if node is None or not isinstance(node.value, dict):
-        return
-    pairs = _paired(tree)
-    used = sorted({name for names in pairs.values() for name in names if isinstance(name, str)})
-    for name in node.value:
-        if name not in used and name not in manifests.names("models"):  # which a strategy may ask for
-            yield node.key_fault(name, f"the grid uses no model {name!r}", suggestion=nearest(str(name), used))
-
-
-def _settings_of_tasks(tree: Node) -> Iterator[Fault]:
-    used = [task.value for task in tree.entries("tasks") if isinstance(task.value, str)]
-    for part in ("data", "training"):
-        node = tree.child(part, "tasks")
+def _settings(tree: Node) -> Iterator[Fault]:
+    """Faults of settings for tasks and models that the grid does not use."""
+    tasks = [task.value for task in tree.entries("tasks") if isinstance(task.value, str)]
+    models = sorted({name for names in _paired(tree).values() for name in names if isinstance(name, str)})
+    known = manifests.names("models")  # which a strategy may ask for
+    for path, used, allowed, lacks in (
+        (("training", "models"), models, known, "uses no model"),
+        (("data", "tasks"), tasks, (), "has no task"),
+        (("training", "tasks"), tasks, (), "has no task"),
+    ):
+        node = tree.child(*path)
         if node is None or not isinstance(node.value, dict):
             continue
         for name in node.value:
-            if name not in used:
-                yield node.key_fault(name, f"the grid has no task {name!r}", suggestion=nearest(str(name), used))
+            if name not in used and name not in allowed:
+                yield node.key_fault(name, f"the grid {lacks} {name!r}", suggestion=nearest(str(name), used))
 
 
 def _exclusions(tree: Node) -> Iterator[Fault]:

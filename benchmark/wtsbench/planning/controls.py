@@ -16,9 +16,9 @@ from wtsbench.errors import SpecError
 from wtsbench.spec.generation import ZeroShot
 from wtsbench.spec.grid import ControlName, Grid
 from wtsbench.spec.strategy_call import StrategyCall
-from wtsbench.spec.trial import Form, Role
+from wtsbench.spec.trial import Form
 from wtsbench.strategies import registry
-from wtsbench.strategies.base import Strategy, Supervisor
+from wtsbench.strategies.base import Strategy
 
 FORMS: dict[ControlName, tuple[Form, ...]] = {
     "zero_shot": ("classification", "generation"),
@@ -50,11 +50,6 @@ def random_filters(grid: Grid, form: Form) -> Iterator[tuple[str, StrategyCall]]
 def matched(label: str) -> str:
     """Label of the strategy that the random filter of this label matches."""
     return label.removeprefix(f"{RANDOM_FILTER}(").removesuffix(")")
-
-
-def own_supervisor(strong: str, seed: int) -> Supervisor:
-    """The strong model, finetuned on ground truth as the weak one is."""
-    return Supervisor(role=Role.WEAK, model=strong, seed=seed)
 
 
 def taught_by(control: ControlName) -> Strategy | None:

@@ -12,12 +12,12 @@ from wtsbench.planning import controls
 from wtsbench.planning.abilities import impossible
 from wtsbench.planning.points import Entries, Entry
 from wtsbench.spec.cell import Cell, grid_digest
-from wtsbench.spec.generation import GenerationSettings, ZeroShot
 from wtsbench.spec.grid import Grid
 from wtsbench.spec.identity import Alike
 from wtsbench.spec.strategy_call import StrategyCall
+from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.training import Training, TrainingOverride
-from wtsbench.spec.trial import Form, ModelRef, Role, TrialSpec, id_within
+from wtsbench.spec.trial import ModelRef, Role, TrialSpec, id_within
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import Strategy, Supervisor
 
@@ -34,22 +34,16 @@ class ResolvedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedTask:
-    """A task of the grid, whose name may be the path of its manifest."""
+    """A task of the grid, whose name there may be the path of its manifest."""
 
-    name: str
+    manifest: TaskManifest
+    """With the grid's own settings for generation, where it has some."""
     draws: Mapping[int, str]
     """Digest of its prepared items by data seed; several if the grid draws training items several times."""
-    form: Form = "classification"
-    generation: GenerationSettings | None = None
-    """For generation: how continuations are drawn."""
     scorer: str | None = None
     """For generation: digest of the scorer."""
     reference: ModelRef | None = None
     """For generation: the model for the perplexity of continuations."""
-    zero_shot: ZeroShot | None = None
-    """How to ask a model that was not trained on the task."""
-    frames: tuple[str, ...] = ()
-    """Other wordings of an item."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +81,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Reuse:
-    """Whose finished trials a plan reuses."""
+    """Whose finished trials a plan reuses; by default those that count for all grids."""
 
     grid: str | None = None
     """The only grid that the submitter's token allows, whose trials have ids of their own; None for any grid."""
@@ -105,11 +99,7 @@ class Reuse:
         return next((candidate for candidate in candidates if candidate[0] in self.done), candidates[0])
 
 
-EVERYBODYS = Reuse()
-"""Reuse of trials that count for all grids."""
-
-
-def make_plan(entries: Entries, inputs: Inputs, reuse: Reuse = EVERYBODYS) -> Plan:
+def make_plan(entries: Entries, inputs: Inputs, reuse: Reuse) -> Plan:
     """The DAG of trials for a grid's entries. Equal trials are planned once, however many cells need them.
 
     Raises:
@@ -186,7 +176,7 @@ class _Planner:
         student = self._student_of(entry, draw, seed, supervisors, weak)
         ancestry = self._ancestry(student)
         cell = Cell(
-            task=self._inputs.tasks[entry.task].name,
+            task=self._inputs.tasks[entry.task].manifest.name,
             weak=self._inputs.models[entry.pair.weak].ref.name,
             strong=self._inputs.models[entry.pair.strong].ref.name,
             strategy=entry.label,
@@ -225,7 +215,8 @@ class _Planner:
         # Asking an untrained classifier involves no randomness: one trial serves all seeds.
         seedless = entry.control == "zero_shot" and entry.form == "classification"
         parents = (weak,) if entry.control == "random_labels" else ()
-        recipe = controls.recipe_of(entry.control, entry.form, self._inputs.tasks[entry.task].zero_shot, entry.task)
+        zero_shot = self._inputs.tasks[entry.task].manifest.zero_shot
+        recipe = controls.recipe_of(entry.control, entry.form, zero_shot, entry.task)
         return self._add(Role.CONTROL, draw, strong, 0 if seedless else seed, recipe=recipe, parents=parents)
 
     def _supervisor(self, draw: _Draw, supervisor: Supervisor) -> str:
@@ -284,10 +275,11 @@ class _Planner:
     ) -> TrialSpec:
         """Spec of a kind of trials, without seed and parents."""
         resolved, about = self._inputs.models[model], self._inputs.tasks[draw.task]
+        manifest = about.manifest
         trained = resolved.ref.trained
         return TrialSpec(
             role=role,
-            task=about.name,
+            task=manifest.name,
             data_digest=draw.data_digest,
             data_seed=draw.data_seed,
             model=resolved.ref,
@@ -295,8 +287,8 @@ class _Planner:
             strategy_version=None if strategy is None else strategy.revision(),
             strategy_package=None if strategy is None else registry.package_of(strategy.name),
             recipe=recipe,
-            form=about.form,
-            generation=about.generation,
+            form=manifest.form,
+            generation=manifest.generation,
             scorer=about.scorer,
             reference=about.reference,
             training=training_of(self._grid, model, resolved.training, draw.task) if trained else Training(),

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 from wtsbench.errors import SpecError
 from wtsbench.planning import controls
-from wtsbench.spec.generation import ZeroShot
 from wtsbench.spec.grid import ControlName, Exclusion, Grid, Pair
 from wtsbench.spec.strategy_call import StrategyCall
+from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.trial import Form, Role
 from wtsbench.strategies import registry
 from wtsbench.strategies.base import PlanningContext, Strategy, Supervisor
-
-
-class Shape(Protocol):
-    """The properties of a task that entries depend on; a manifest and a resolved task both have them."""
-
-    @property
-    def form(self) -> Form:
-        """Form of the task: classification or generation."""
-
-    @property
-    def frames(self) -> tuple[str, ...]:
-        """Other wordings of an item."""
-
-    @property
-    def zero_shot(self) -> ZeroShot | None:
-        """How to ask a model that was not trained on the task."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +57,7 @@ class Entries:
         return tuple(names)
 
 
-def expand(grid: Grid, tasks: Mapping[str, Shape], ladders: Mapping[Pair, tuple[str, ...]]) -> Entries:
+def expand(grid: Grid, tasks: Mapping[str, TaskManifest], ladders: Mapping[Pair, tuple[str, ...]]) -> Entries:
     """Every entry of a grid that has a seed left; strategies and controls only for tasks of a form that they suit.
 
     Args:
@@ -96,7 +79,7 @@ def expand(grid: Grid, tasks: Mapping[str, Shape], ladders: Mapping[Pair, tuple[
             wrong[error.message] = error
             continue
         if supervisors:
-            each.append(Entry(**{**vars(entry), "supervisors": supervisors}))
+            each.append(replace(entry, supervisors=supervisors))
     if wrong:
         raise SpecError("\n  ".join(wrong), remedy=next(iter(wrong.values())).remedy)
     if not each:
@@ -107,7 +90,7 @@ def expand(grid: Grid, tasks: Mapping[str, Shape], ladders: Mapping[Pair, tuple[
     return Entries(grid, tuple(each))
 
 
-def _rows(grid: Grid, tasks: Mapping[str, Shape]) -> Iterator[Entry]:
+def _rows(grid: Grid, tasks: Mapping[str, TaskManifest]) -> Iterator[Entry]:
     """Every entry, before exclusions and without its supervisors."""
     strategies = [(call.label, call, registry.resolve(call)) for call in grid.strategies]
     for task in grid.tasks:
@@ -127,11 +110,11 @@ def _rows(grid: Grid, tasks: Mapping[str, Shape]) -> Iterator[Entry]:
                 yield Entry(task, form, pair, call, taught_by, special, label, {})
 
 
-def _supervisors(entry: Entry, seed: int, ladder: tuple[str, ...], task: Shape) -> tuple[Supervisor, ...]:
+def _supervisors(entry: Entry, seed: int, ladder: tuple[str, ...], task: TaskManifest) -> tuple[Supervisor, ...]:
     if entry.strategy is None:
         return ()
     if entry.control == "weak_equals_strong":
-        return (controls.own_supervisor(entry.pair.strong, seed),)
+        return (Supervisor(role=Role.WEAK, model=entry.pair.strong, seed=seed),)  # finetuned on ground truth
     context = PlanningContext(
         weak=entry.pair.weak,
         strong=entry.pair.strong,

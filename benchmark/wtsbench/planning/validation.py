@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -32,6 +32,11 @@ _MODELS: dict[FileKind, Any] = {
     "images": dict[str, ImagePin],
 }
 _FOLDERS: dict[FileKind, manifests.Kind] = {"grid": "grids", "task": "tasks", "model": "models", "scorer": "scorers"}
+_LOADERS: dict[FileKind, Callable[[str], tuple[Any, Path]]] = {
+    "task": manifests.load_task,
+    "model": manifests.load_model,
+    "scorer": manifests.load_scorer,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +67,13 @@ def validated(source: str, kind: FileKind | None = None) -> Valid:
     """
     if kind is None:
         kind = _kind_of_path(source) if manifests.is_path(source) else _kind_of_name(source)
-    match kind:
-        case "grid":
-            grid, path = load_checked_grid(source)
-            return Valid(kind=kind, path=path, content=grid)
-        case "task":
-            return Valid(kind=kind, path=manifests.find("tasks", source), content=manifests.load_task(source)[0])
-        case "model":
-            return Valid(kind=kind, path=manifests.find("models", source), content=manifests.load_model(source)[0])
-        case "scorer":
-            return Valid(kind=kind, path=manifests.find("scorers", source), content=manifests.load_scorer(source)[0])
-    path = manifests.find("grids", Path(source))
-    return Valid(kind=kind, path=path, content=load_pins(path))
+    if kind == "grid":
+        grid, path = load_checked_grid(source)
+        return Valid(kind=kind, path=path, content=grid)
+    if kind == "images":
+        path = manifests.find("grids", Path(source))
+        return Valid(kind=kind, path=path, content=load_pins(path))
+    return Valid(kind=kind, path=manifests.find(_FOLDERS[kind], source), content=_LOADERS[kind](source)[0])
 
 
 def json_schema(kind: FileKind) -> dict[str, Any]:
@@ -106,8 +106,7 @@ def _kind_of_path(source: str) -> FileKind:
             f"{path} does not tell what it is: a grid, a task, a model, a scorer or images",
             remedy="write `kind: task` (or model, scorer) into it, or say it: --kind.",
         )
-    kinds: dict[str, FileKind] = {kind: kind for kind in KINDS}
-    return kinds[found]
+    return cast(FileKind, found)
 
 
 def _are_pins(path: Path, tree: Node) -> bool:
