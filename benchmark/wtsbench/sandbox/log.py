@@ -42,12 +42,15 @@ def further(log: Path, offset: int) -> tuple[list[str], int]:
             size = file.seek(0, os.SEEK_END)
             start = offset if offset <= size else 0
             file.seek(start)
-            whole, newline, _ = file.read(KEPT_BYTES).rpartition(b"\n")
+            printed = file.read(KEPT_BYTES)
     except OSError as error:
         if error.errno not in NOT_GIVEN:
             raise
         return [], offset
-    return whole.decode(errors="replace").splitlines() if newline else [], start + len(whole) + len(newline)
+    whole = printed[: printed.rfind(b"\n") + 1]
+    if len(printed) == KEPT_BYTES:
+        whole = whole or printed  # a longer line is told in parts, or nothing after it would ever be read
+    return whole.decode(errors="replace").splitlines(), start + len(whole)
 
 
 def bound(log: Path) -> None:
