@@ -48,9 +48,9 @@ def shortened(text: str, most: int = 100) -> str:
     return visible(text if len(text) <= most else f"{text[: most // 2]} ... {text[-(most // 2) :]}")
 
 
-def first_line(error: BaseException, most: int = 300) -> str:
-    """What an exception says first, cut after so many characters; its class's name where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:most]
+def first_line(error: BaseException) -> str:
+    """What an exception says first, at most 300 characters of it; its class's name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 
 def visible_texts(records: Iterable[Record]) -> list[Record]:

@@ -34,8 +34,13 @@ def sweep(client: docker.DockerClient) -> list[str]:
     Returns:
         the ids of the containers removed.
     """
+    return [str(container.id) for container, state in _abandoned(client) if remove(container, why(state))]
+
+
+def _abandoned(client: docker.DockerClient) -> list[tuple[Container, LeaseState]]:
+    """This user's containers on this machine whose supervisor is dead, with the state of their lease."""
     looked_at = [(container, look_at(lease_of(container))) for container in trial_containers(client)]
-    return [str(container.id) for container, state in looked_at if state.abandoned and remove(container, why(state))]
+    return [(container, state) for container, state in looked_at if state.abandoned]
 
 
 def sweep_folders(place: Path) -> None:
@@ -63,19 +68,18 @@ def left_containers() -> list[OnEngine]:
         SandboxError: no engine answers.
     """
     with connect(seconds=LISTING_SECONDS) as client, said_by_engine("containers cannot be looked for"):
-        looked_at = [(container, look_at(lease_of(container))) for container in trial_containers(client)]
-        left = {str(container.id): (container, state) for container, state in looked_at if state.abandoned}
+        left = _abandoned(client)
         listing = client.api.containers(all=True, size=True) if left else []
     written = {entry["Id"]: entry.get("SizeRw", 0) for entry in listing}
     return [
         OnEngine(
             name=str(container.name),
-            bytes=int(written.get(key, 0)),
+            bytes=int(written.get(container.id, 0)),
             since=moment(container.attrs["Created"]),
             why=why(state),
-            remove=partial(_remove_container, key),
+            remove=partial(_remove_container, container.id),
         )
-        for key, (container, state) in left.items()
+        for container, state in left
     ]
 
 
