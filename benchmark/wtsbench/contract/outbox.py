@@ -31,10 +31,6 @@ Outcome = Literal["stored", "duplicate", "superseded"]
 """Stored now; stored before; or not needed, since another attempt of the trial was done first."""
 
 
-class OutboxConflict(StoreError):
-    """A record with other content has this sequence number already."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class OutboxFile:
     """A record that waits for delivery."""
@@ -97,7 +93,7 @@ class Outbox:
             sequence: None takes the next one. A record that exists already is left alone if its content is equal.
 
         Raises:
-            OutboxConflict: a record with this number exists and has other content.
+            StoreError: a record with this number exists and has other content.
             OSError: the disk is full or not writable; then no record was written.
         """
         schema = RECORD_TABLES[table]
@@ -109,7 +105,7 @@ class Outbox:
             if waiting.sequence == sequence:
                 if holds(read_batch(waiting.path).digest, table, batch):
                     return sequence
-                raise OutboxConflict(f"{waiting.path} holds another record than the one to be written as {sequence}")
+                raise StoreError(f"{waiting.path} holds another record than the one to be written as {sequence}")
         self._write(table, batch, sequence)
         self._highest = max(self._highest, sequence)
         return sequence
