@@ -39,9 +39,9 @@ from wtsbench.sandbox.container import Need, container_arguments, fit_user
 from wtsbench.sandbox.docker import DockerSandbox
 from wtsbench.sandbox.lease import Renewal
 from wtsbench.sandbox.leftovers import remove, sweep, sweep_folders, trial_containers
-from wtsbench.sandbox.memory import _kill_counters, kernel_kills
 from wtsbench.sandbox.process import ProcessSandbox
 from wtsbench.sandbox.staging import ContainerFolder, reclaim
+from wtsbench.sandbox.usage import _kill_counters, kernel_kills
 from wtsbench.spec.failure import FailureClass
 
 pytestmark = pytest.mark.docker

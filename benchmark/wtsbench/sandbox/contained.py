@@ -67,8 +67,8 @@ class ContainerChannel:
         self._requests: IO[bytes] | None = None
         with locked(need.place, sweeping=False):  # until its lease is held, a sweep takes the folder for a leftover
             self.folder = ContainerFolder.create(need.place)
-            self._renewal = Renewal(self.folder.lease)
-            self._renewal.__enter__()
+            self._lease = contextlib.ExitStack()
+            self._lease.enter_context(Renewal(self.folder.lease))
         try:
             self._requests, self._incoming = self._fifos()
             self.container = self._create(labels)
@@ -251,7 +251,7 @@ class ContainerChannel:
             self._requests.close()
         if self.container is not None:
             self._remove()
-        self._renewal.__exit__(None, None, None)
+        self._lease.close()
         self.folder.remove()
 
     def _remove(self) -> None:

@@ -142,6 +142,9 @@ class ProcessChannel:
             cwd="/",
             start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor only, which then stops the trials
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout
 
     @property
     def pid(self) -> int:
@@ -150,14 +153,12 @@ class ProcessChannel:
 
     def send(self, line: bytes) -> None:
         """Hand over a request."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(line)
-        self._process.stdin.flush()
+        self._requests.write(line)
+        self._requests.flush()
 
     def answers(self) -> Iterator[bytes]:
         """Its answers."""
-        assert self._process.stdout is not None
-        yield from self._process.stdout
+        yield from self._answers
 
     @property
     def running(self) -> bool:
@@ -166,8 +167,7 @@ class ProcessChannel:
 
     def farewell(self) -> Gone:
         """Its exit code, and the end of what it wrote to standard error."""
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._answers.close()
         self._process.wait()
         with self._errors:
             self._errors.seek(0, os.SEEK_END)
@@ -182,8 +182,7 @@ class ProcessChannel:
     def close(self) -> None:
         """End its standard input, and wait."""
         with contextlib.suppress(OSError, ValueError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+            self._requests.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:

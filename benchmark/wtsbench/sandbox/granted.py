@@ -22,7 +22,7 @@ def not_granted(arguments: Mapping[str, Any], attributes: Mapping[str, Any]) -> 
     """What was asked for and a created container lacks, a phrase each; empty if it is as it should be.
 
     Args:
-        arguments: of `containers.create`.
+        arguments: of `containers.create`, as `container_arguments` makes them.
         attributes: the engine's description of the container (`GET /containers/ID/json`).
     """
     host, config = attributes["HostConfig"], attributes["Config"]
@@ -31,28 +31,27 @@ def not_granted(arguments: Mapping[str, Any], attributes: Mapping[str, Any]) -> 
         for argument, name in _SAME.items()
         if argument in arguments and host.get(name) != arguments[argument]
     ]
-    if "user" in arguments and config.get("User") != arguments["user"]:
+    if config.get("User") != arguments["user"]:
         lacking.append(f"user {arguments['user']} (it is {config.get('User') or 'root'})")
-    if arguments.get("cap_drop") and not host.get("CapDrop"):
+    if not host.get("CapDrop"):
         lacking.append("dropped capabilities")
     if host.get("Privileged") or host.get("CapAdd"):
         lacking.append("no privileges beyond the usual")
-    if arguments.get("security_opt") and not any(
-        "no-new-privileges" in option for option in host.get("SecurityOpt") or ()
-    ):
+    options = host.get("SecurityOpt") or ()
+    if not any("no-new-privileges" in option for option in options):
         lacking.append("no-new-privileges")
-    if any("unconfined" in option for option in host.get("SecurityOpt") or ()):
+    if any("unconfined" in option for option in options):
         lacking.append("the engine's confinement")
     lacking += [f"{kind} namespace of its own" for name, kind in _NAMESPACES.items() if host.get(name) == "host"]
     limits = {(_plain(limit["Name"]), limit["Soft"], limit["Hard"]) for limit in host.get("Ulimits") or ()}
-    for limit in arguments.get("ulimits", ()):
+    for limit in arguments["ulimits"]:
         if (limit["Name"], limit["Soft"], limit["Hard"]) not in limits:
             lacking.append(f"the limit {limit['Name']} of {limit['Hard']}")
-    for target, options in arguments.get("tmpfs", {}).items():
+    for target, asked in arguments["tmpfs"].items():
         granted = (host.get("Tmpfs") or {}).get(target, "").split(",")
-        lacking += [f"{option} for {target}" for option in options.split(",") if option not in granted]
+        lacking += [f"{option} for {target}" for option in asked.split(",") if option not in granted]
     writable = {mount["Destination"]: mount.get("RW", True) for mount in attributes.get("Mounts") or ()}
-    for mount in arguments.get("mounts", ()):
+    for mount in arguments["mounts"]:
         target = mount["Target"]
         if target not in writable:
             lacking.append(f"a mount at {target}")

@@ -15,7 +15,7 @@ from wtsbench.sandbox import log
 from wtsbench.sandbox.base import Outcome
 from wtsbench.sandbox.fork_server import fork_server_for
 from wtsbench.sandbox.lease import Renewal
-from wtsbench.sandbox.memory import kernel_kills
+from wtsbench.sandbox.usage import kernel_kills
 from wtsbench.sandbox.watch import ForkedTrial, Limits, stop, watch
 from wtsbench.settings import pod_image
 from wtsbench.spec.grid import Resources

@@ -22,7 +22,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from wtsbench.contract.folder import INPUTS, LEASE, LOG, MODEL, OUTBOX, REFERENCE, SCRATCH, SPEC
 from wtsbench.files import remove_tree, unlock_folder
@@ -118,9 +117,7 @@ class Staged:
     def __enter__(self) -> Staged:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.leave()
 
     def _take_model(self, model: Path, name: str) -> None:

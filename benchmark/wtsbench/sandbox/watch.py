@@ -14,9 +14,8 @@ from pathlib import Path
 from wtsbench.contract.messages import Start
 from wtsbench.sandbox import log as logs
 from wtsbench.sandbox.base import Outcome
-from wtsbench.sandbox.disk import used
 from wtsbench.sandbox.fork_server import Channel, ForkServer
-from wtsbench.sandbox.memory import group_memory
+from wtsbench.sandbox.usage import disk_used, memory_used
 
 _POLL_SECONDS = 0.1
 """How soon a request to stop is noticed; the end of the trial is noticed at once."""
@@ -66,10 +65,10 @@ def watch(child: ForkedTrial, limits: Limits, cancelled: threading.Event) -> Out
             return dataclasses.replace(stop(child, gently=True), timed_out=True)
         if limits.memory is not None and now - memory_measured > _MEMORY_POLL_SECONDS:
             memory_measured = now
-            if group_memory(child.pid) > limits.memory:
+            if memory_used(child.pid) > limits.memory:
                 return dataclasses.replace(stop(child), oom_killed=True)
         if now > next_disk_check:
-            if used(limits.places, limits.disk) > limits.disk:
+            if disk_used(limits.places, limits.disk) > limits.disk:
                 return dataclasses.replace(stop(child), over_disk=True)
             logs.bound(limits.log)
             next_disk_check = time.monotonic() + max(_DISK_POLL_SECONDS, 10 * (time.monotonic() - now))

@@ -1,16 +1,20 @@
-"""How much memory a process group holds, and whether the kernel has killed for memory (Linux)."""
+"""How much memory and disk a trial uses, and whether the kernel has killed for memory (Linux)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from wtsbench.files import walk
+
 _PROC = Path("/proc")
 _GROUPS = Path("/sys/fs/cgroup")
+_MINIMUM = 4096
+"""Bytes that an entry of a folder counts for at least: one block, even if it is empty."""
 
 
-def group_memory(group: int) -> int:
+def memory_used(group: int) -> int:
     """Bytes a process group holds that the kernel cannot drop: anonymous and shared memory, but no mapped files.
 
     A page that several processes share counts for each, as do pages a forked child still shares with its parent.
@@ -18,6 +22,21 @@ def group_memory(group: int) -> int:
     return sum(
         _memory_of(process) for process in _PROC.iterdir() if process.name.isdigit() and _group_of(process) == group
     )
+
+
+def disk_used(places: Iterable[Path], budget: int) -> int:
+    """Bytes that folders take on disk, their own entries included; counting stops once a budget is passed.
+
+    Files that were deleted while open have no name and are not counted; the size of each single file is limited
+    separately (`file_bytes`).
+    """
+    total = 0
+    for place in places:
+        for _, _, state in walk(place):
+            total += max(_MINIMUM, state.st_blocks * 512)
+            if total > budget:
+                return total
+    return total
 
 
 def kernel_kills() -> int:

@@ -14,7 +14,7 @@ import wtsbench
 from wtsbench.sandbox import log
 from wtsbench.sandbox.environment import process_environment
 from wtsbench.sandbox.lease import Renewal
-from wtsbench.sandbox.memory import group_memory
+from wtsbench.sandbox.usage import memory_used
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,27 @@ def test_a_short_or_missing_log_is_left_alone(tmp_path: Path) -> None:
     assert log.tail(path) == "hello\n"
 
 
+def test_a_running_trials_lines_are_read_once_each(tmp_path: Path) -> None:
+    """Whole lines are told from where the last look ended; a line that is still being written waits."""
+    path = tmp_path / "log.txt"
+    assert log.further(path, 0) == ([], 0)
+    path.write_text("one\ntwo\nthr")
+    lines, offset = log.further(path, 0)
+    assert lines == ["one", "two"]
+    with path.open("a") as file:
+        file.write("ee\n")
+    assert log.further(path, offset) == (["three"], path.stat().st_size)
+
+
+def test_a_line_longer_than_one_look_hides_nothing_after_it(tmp_path: Path) -> None:
+    """A progress bar without line breaks is told in parts, and then what follows it."""
+    path = tmp_path / "log.txt"
+    path.write_text("." * (log.KEPT_BYTES + 10) + "\nlast\n")
+    first, offset = log.further(path, 0)
+    assert first == ["." * log.KEPT_BYTES]
+    assert log.further(path, offset) == (["." * 10, "last"], path.stat().st_size)
+
+
 def test_memory_is_counted_over_a_process_group() -> None:
     """What a child of the group holds counts, whatever it is called; mapped files do not."""
     code = "import os, sys; held = bytearray(64 << 20); print('held', flush=True); sys.stdin.read()"
@@ -122,7 +143,7 @@ def test_memory_is_counted_over_a_process_group() -> None:
     with child:
         assert child.stdout is not None
         child.stdout.readline()
-        held = group_memory(child.pid)
+        held = memory_used(child.pid)
 
     assert 64 << 20 < held < 96 << 20
-    assert group_memory(child.pid) == 0
+    assert memory_used(child.pid) == 0
