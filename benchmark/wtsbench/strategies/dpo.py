@@ -62,12 +62,11 @@ class Dpo(GenerativeStrategy):
             ValueError: a continuation has no score.
         """
         rows: list[tuple[str, str, Continuation]] = []
-        for written in supervision.written:
-            for item, prompt, samples in zip(supervision.item_ids, supervision.prompts, written, strict=True):
-                scores = scores_of(samples)
-                best, worst = int(scores.argmin()), int(scores.argmax())
-                if scores[worst] - scores[best] > self.parameters.margin:
-                    rows += [(item, prompt, samples[best]), (item, prompt, samples[worst])]
+        for item, prompt, samples in supervision.by_prompt():
+            scores = scores_of(samples)
+            best, worst = int(scores.argmin()), int(scores.argmax())
+            if scores[worst] - scores[best] > self.parameters.margin:
+                rows += [(item, prompt, samples[best]), (item, prompt, samples[worst])]
         return replace(sequences_of(rows), pairs=np.arange(len(rows), dtype=np.int64).reshape(-1, 2))
 
     def sequence_loss(self, step: SequenceStep) -> torch.Tensor:

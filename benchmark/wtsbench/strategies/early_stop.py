@@ -24,9 +24,9 @@ class EarlyStopParameters(base.Parameters):
     """Parameters of `early_stop`."""
 
     patience: Annotated[int, Field(ge=1, le=1000)] | None = 3
-    """Looks without a new best until the training stops; null is `naive`."""
+    """Checks without a new best after which training stops; null is `naive`."""
     checks: Annotated[int, Field(ge=1, le=1000)] = 12
-    """Looks in the whole training, evenly spaced: with 3 epochs, 12 are four an epoch."""
+    """Checks in the whole training, evenly spaced: with 3 epochs, 12 are four an epoch."""
 
 
 class EarlyStop(base.Strategy):

@@ -13,7 +13,7 @@ its longest sequence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -57,6 +57,11 @@ class GenerativeSupervision:
     """The continuations for `validation`; None within itself."""
     seed: int = 0
     """The trial's seed."""
+
+    def by_prompt(self) -> Iterator[tuple[str, str, tuple[Continuation, ...]]]:
+        """Item id, prompt and [n] continuations, of every supervisor and prompt in order."""
+        for written in self.written:
+            yield from zip(self.item_ids, self.prompts, written, strict=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +143,7 @@ class GenerativeStrategy(Strategy):
         """The sequences to learn from: here every chosen continuation of every supervisor, all weights 1."""
         return sequences_of(
             (item, prompt, continuation)
-            for written in supervision.written
-            for item, prompt, samples in zip(supervision.item_ids, supervision.prompts, written, strict=True)
+            for item, prompt, samples in supervision.by_prompt()
             for continuation in self.choose(samples)
         )
 

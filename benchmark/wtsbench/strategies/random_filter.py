@@ -103,8 +103,7 @@ class RandomFilter(Filter, GenerativeStrategy):
         assert isinstance(like, GenerativeStrategy), "a control is planned with the tasks of what it matches"
         rows = [
             (item, prompt, continuation)
-            for written in supervision.written
-            for item, prompt, samples in zip(supervision.item_ids, supervision.prompts, written, strict=True)
+            for item, prompt, samples in supervision.by_prompt()
             for continuation in samples
         ]
         random = base.generator(supervision.seed, self.name)

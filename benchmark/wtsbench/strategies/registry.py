@@ -86,13 +86,14 @@ BUILT_IN: dict[str, type[Strategy]] = {
 }
 
 
+ParameterFault = tuple[tuple[str | int, ...], str, str | None]
+"""The key path below the strategy, what is wrong, and the nearest valid name."""
+
+
 class StrategyFaults(SpecError):
     """A strategy's parameters are wrong in one or more places."""
 
-    faults: tuple[tuple[tuple[str | int, ...], str, str | None], ...]
-    """For each: the key path below the strategy, what is wrong, and the nearest valid name."""
-
-    def __init__(self, strategy: str, faults: tuple[tuple[tuple[str | int, ...], str, str | None], ...]) -> None:
+    def __init__(self, strategy: str, faults: tuple[ParameterFault, ...]) -> None:
         self.strategy = strategy
         self.faults = faults
         super().__init__("\n  ".join(f"strategy {strategy}: {_sentence(*fault)}" for fault in faults))
@@ -211,7 +212,7 @@ def _load(point: EntryPoint) -> type[Strategy]:
     return kind
 
 
-def _fault(kind: type[Strategy], entry: dict[str, Any]) -> tuple[tuple[str | int, ...], str, str | None]:
+def _fault(kind: type[Strategy], entry: dict[str, Any]) -> ParameterFault:
     path = tuple(entry["loc"])
     if entry["type"] == "extra_forbidden":
         known = sorted(kind.Parameters.model_fields)

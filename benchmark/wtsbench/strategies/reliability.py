@@ -122,7 +122,7 @@ class Reliability(Filter):
         """
         plain = supervision.probabilities
         if self.parameters.wordings == 1:
-            return np.concatenate([plain])
+            return plain
         if supervision.asked is None:
             raise ValueError("strategy reliability: the weak model was not asked in further wordings")
         supervisors, wordings, *rest = supervision.asked.shape

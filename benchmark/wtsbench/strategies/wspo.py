@@ -58,12 +58,7 @@ class Wspo(GenerativeStrategy):
             ValueError: a supervisor does not say how probable its continuations were.
         """
         sequences = super().demonstrate(supervision)
-        ratios = [
-            _log_ratio(sample)
-            for written in supervision.written
-            for samples in written
-            for sample in self.choose(samples)
-        ]
+        ratios = (_log_ratio(sample) for _, _, samples in supervision.by_prompt() for sample in self.choose(samples))
         return replace(sequences, targets=tuple(ratios))
 
     def sequence_loss(self, step: SequenceStep) -> torch.Tensor:
