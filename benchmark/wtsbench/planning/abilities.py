@@ -39,9 +39,10 @@ def impossible(spec: TrialSpec, model: str, task: str, writes: bool | None) -> I
     if writes is not False:
         return
     if generates:
+        in_pair = "weak" if spec.role is Role.WEAK else "strong"
         yield (
             f"task {task}: {model} is an encoder, and writes no texts",
-            f"take a model that continues texts, or exclude {{task: {task}, {_as(spec.role)}: {model}}}.",
+            f"take a model that continues texts, or exclude {{task: {task}, {in_pair}: {model}}}.",
         )
     elif spec.strategy is not None:
         strategy, label = registry.resolve(spec.strategy), registry.short_label(spec.strategy)
@@ -56,8 +57,3 @@ def impossible(spec: TrialSpec, model: str, task: str, writes: bool | None) -> I
             f"control zero_shot: {model} is an encoder, and answers no prompt",
             f"exclude {{strategy: zero_shot, strong: {model}}}.",
         )
-
-
-def _as(role: Role) -> str:
-    """Name of a role's model within a pair."""
-    return "weak" if role is Role.WEAK else "strong"

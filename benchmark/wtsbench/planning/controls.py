@@ -47,11 +47,6 @@ def random_filters(grid: Grid, form: Form) -> Iterator[tuple[str, StrategyCall]]
             yield f"{RANDOM_FILTER}({call.label})", StrategyCall(name=RANDOM_FILTER, parameters=parameters)
 
 
-def matched(label: str) -> str:
-    """Label of the strategy that the random filter of this label matches."""
-    return label.removeprefix(f"{RANDOM_FILTER}(").removesuffix(")")
-
-
 def taught_by(control: ControlName) -> Strategy | None:
     """The strategy of a control's student; None if the control is no student."""
     names = {"weak_equals_strong": "naive", "self_labels": "self_labels"}

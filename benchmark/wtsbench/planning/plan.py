@@ -93,8 +93,6 @@ class Reuse:
     def chosen(self, shared_id: str) -> tuple[str, str | None]:
         """Id and grid of the trial to use: the first finished one of `grid`, all grids or trusted ones; else a new."""
         grids = (self.grid, None, *self.trusted)
-        if len(grids) == 2 and self.grid is None:
-            return shared_id, None
         candidates = [(shared_id if grid is None else id_within(grid, shared_id), grid) for grid in grids]
         return next((candidate for candidate in candidates if candidate[0] in self.done), candidates[0])
 

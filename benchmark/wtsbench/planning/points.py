@@ -136,16 +136,13 @@ def _supervisors(entry: Entry, seed: int, ladder: tuple[str, ...], task: TaskMan
 
 def _excludes(rule: Exclusion, entry: Entry) -> bool:
     """Whether a rule excludes an entry, for the seed that it names or for all."""
+    strategies = {None, entry.call.name, entry.label}
+    if entry.control == controls.RANDOM_FILTER:  # useless without the strategy that it matches
+        matched = entry.label.removeprefix(f"{controls.RANDOM_FILTER}(").removesuffix(")")
+        strategies |= {entry.call.parameters["like"]["name"], matched}
     return (
         rule.task in (None, entry.task)
         and rule.weak in (None, entry.pair.weak)
         and rule.strong in (None, entry.pair.strong)
-        and (rule.strategy in (None, entry.call.name, entry.label) or _matches(rule, entry))
+        and rule.strategy in strategies
     )
-
-
-def _matches(rule: Exclusion, entry: Entry) -> bool:
-    """Whether the rule excludes the strategy that this random filter matches: then the control is useless, too."""
-    if entry.control != controls.RANDOM_FILTER:
-        return False
-    return rule.strategy in (entry.call.parameters["like"]["name"], controls.matched(entry.label))
