@@ -70,6 +70,8 @@ def preload() -> None:
     import torch.amp.grad_scaler
     import torch.optim.adamw  # noqa: F401
 
+    import wtsbench.trial.generation  # noqa: F401
+
 
 def _run(folder: TrialFolder, job: TrialJob, outbox: Outbox, measured: list[Measurements]) -> None:
     spec = job.spec
