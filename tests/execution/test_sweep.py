@@ -18,10 +18,10 @@ import pytest
 
 from tests.planning.grids import plan_of
 from wtsbench.contract import schemas
-from wtsbench.contract.measurements import Measurements
+from wtsbench.contract.measurements import Measurements, TrialResult
 from wtsbench.contract.outbox import Batch, Outbox, read_batch
 from wtsbench.errors import SandboxError
-from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE
+from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE, Known, end
 from wtsbench.execution.job import Job
 from wtsbench.execution.sealing import seal_row
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
@@ -309,6 +309,19 @@ def test_what_a_lost_node_had_printed_is_kept(spec: TrialSpec, store: Store, tmp
     assert store.trials()["failure_message"].to_pylist() == ["lost its worker"]
     assert store.printed(spec.trial_id, attempt).num_rows == 0
     assert store.logs(spec.trial_id)["text"].to_pylist() == ["epoch 1", "\u2603 epoch 2"]
+
+
+def test_a_supervisor_that_was_taken_for_lost_changes_nothing(spec: TrialSpec, store: Store, tmp_path: Path) -> None:
+    """Its run has sealed the attempt meanwhile, from another node: that stands, and it ends without an error."""
+    folder, note, outbox = begun(spec, store, tmp_path / "spool")
+    predict(outbox, store, spec)
+    elsewhere = AttemptFolder.of(tmp_path / "elsewhere", spec.trial_id, note.job.attempt)
+    elsewhere.create(note)
+    lost = Failure(failure_class=FailureClass.INFRASTRUCTURE, message="lost its worker")
+    end(elsewhere, note, store, lost, None)
+    end(folder, note, store, None, TrialResult(status="done"), known=Known())
+    assert store.trials()["failure_message"].to_pylist() == ["lost its worker"]
+    assert not folder.path.exists()
 
 
 def test_another_environment_is_refused(spec: TrialSpec, store: Store, tmp_path: Path) -> None:

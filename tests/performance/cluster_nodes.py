@@ -182,9 +182,6 @@ class _Node:
 
     def _finish(self, job: Job, attempt: int, began: float) -> None:
         store = _store(job.store)
-        self._timed("sealed", lambda: store.sealed(job.trial_id, attempt))
-        if self._setting.reads:
-            self._read(job, store)
         folder = Path(self._setting.spool) / f"{job.trial_id}-{attempt}"
         _write_records(folder, job, attempt, began)
         self._timed("append", lambda: deliver(folder, store))

@@ -6,7 +6,7 @@ Real are the server (a process of its own), the plan, `submit` with its schedule
 process), and all that a supervisor asks of the store: it takes the trial, renews the lease, and has its records
 delivered. Fake are the trials, which compute nothing and last SECONDS, a tenth more or less, and the cluster: a few
 processes with many slots each in place of Ray, whose own work is not measured. `--reads` also reads items and parents'
-predictions for each trial, twice, as supervisors do.
+predictions for each trial, as a supervisor does that has none of them yet.
 
 Beside the run, once every `--look` seconds, commands that people use are run, each a process of its own.
 

@@ -26,7 +26,7 @@ def test_a_small_run_is_measured() -> None:
     assert found["trials"] == TRIALS_OF_A_SEED
     assert found["wall_s"] >= found["ideal_s"] >= found["bound_s"] > 0
     assert {kind: one["requests"] for kind, one in found["requests"].items()} == dict.fromkeys(
-        ("append", "begin", "sealed"), TRIALS_OF_A_SEED
+        ("append", "begin"), TRIALS_OF_A_SEED
     )
     assert set(found["driver_rss_bytes"]) == {"10%", "50%", "100%"}
     assert min(found["driver_cpu_ms"], found["server_cpu_ms"], found["nodes_cpu_ms"]) > 0

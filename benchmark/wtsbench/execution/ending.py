@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from wtsbench.contract import schemas
 from wtsbench.contract.measurements import Measurements, TrialResult
@@ -29,6 +30,7 @@ from wtsbench.sandbox import log
 from wtsbench.sandbox.staging import reclaim
 from wtsbench.spec.failure import Failure, FailureClass
 from wtsbench.spec.trial import Role, Split, TrialJob
+from wtsbench.store.arrival import StoreConflict
 from wtsbench.store.client import Store
 from wtsbench.store.courier import Records, deliver
 from wtsbench.visible import storable
@@ -51,6 +53,14 @@ class Ended:
     """It succeeded, but another attempt of the trial had been done first: that one's rows are the result."""
 
 
+@dataclass(kw_only=True)
+class Known:
+    """What the supervisor that began an attempt knows of it at its end; any other process asks the store."""
+
+    parents: pa.Table | None = None
+    """What its parents predicted, as the store has it; None where that was not read."""
+
+
 def end(
     folder: AttemptFolder,
     note: AttemptNote,
@@ -59,6 +69,7 @@ def end(
     result: TrialResult | None,
     *,
     finished: float | None = None,
+    known: Known | None = None,
 ) -> Ended:
     """Score, seal, deliver and clear away one attempt. Safe to repeat after a crash at any point.
 
@@ -69,9 +80,10 @@ def end(
         failure: how it failed; None where it is done.
         result: the trial's own last word, where it left one.
         finished: when it ended, in seconds since the epoch; None is now.
+        known: given by the supervisor that began it, and ends it for the first time.
     """
     with writable(folder):
-        ended = _seal_and_deliver(folder, note, store, failure, result, finished)
+        ended = _seal_and_deliver(folder, note, store, failure, result, finished, known)
     folder.remove()
     return ended
 
@@ -83,26 +95,32 @@ def _seal_and_deliver(
     failure: Failure | None,
     result: TrialResult | None,
     finished: float | None,
+    known: Known | None,
 ) -> Ended:
     job = note.job
-    if not store.sealed(job.trial_id, job.attempt):
-        records = Records()
-        failure = _claim(folder, job, records) or failure
-        outbox = Outbox(folder.trial.outbox, trial_id=job.trial_id, attempt=job.attempt)
-        written = {file.sequence for file in outbox.pending()}
-        if SEAL_SEQUENCE not in written:
-            measured = [] if result is None else [result.measurements]
-            if failure is None:
-                failure = _append_scores(outbox, records, note, store, measured)
-            printed = _log_rows(folder, job)
-            if printed.num_rows:
-                _rewrite(outbox, "logs", printed, LOG_SEQUENCE)
-            count = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
-            sealed = seal_row(note, failure, Measurements.together(measured), count, finished)
-            _rewrite(outbox, "trials", sealed, SEAL_SEQUENCE)
+    if known is None and store.sealed(job.trial_id, job.attempt):
+        return Ended(failure=failure)
+    records = Records()
+    failure = _claim(folder, job, records) or failure
+    outbox = Outbox(folder.trial.outbox, trial_id=job.trial_id, attempt=job.attempt)
+    written = {file.sequence for file in outbox.pending()}
+    if SEAL_SEQUENCE not in written:
+        measured = [] if result is None else [result.measurements]
+        if failure is None:
+            failure = _append_scores(outbox, records, note, store, measured, known or Known())
+        printed = _log_rows(folder, job)
+        if printed.num_rows:
+            _rewrite(outbox, "logs", printed, LOG_SEQUENCE)
+        count = len(outbox.pending()) + 1  # nothing is delivered before the seal is written
+        sealed = seal_row(note, failure, Measurements.together(measured), count, finished)
+        _rewrite(outbox, "trials", sealed, SEAL_SEQUENCE)
+    try:
         acks = deliver(folder.trial.outbox, store, records=records)
-        return Ended(failure=failure, superseded=any(ack.outcome == "superseded" for ack in acks))
-    return Ended(failure=failure)
+    except StoreConflict:
+        if not store.sealed(job.trial_id, job.attempt):
+            raise
+        return Ended(failure=failure)  # the run had taken this supervisor for lost, and sealed the attempt itself
+    return Ended(failure=failure, superseded=any(ack.outcome == "superseded" for ack in acks))
 
 
 def _claim(folder: AttemptFolder, job: TrialJob, records: Records) -> Failure | None:
@@ -156,7 +174,12 @@ def _rewrite(outbox: Outbox, table: str, rows: pa.Table, sequence: int) -> None:
 
 
 def _append_scores(
-    outbox: Outbox, records: Records, note: AttemptNote, store: Store, measured: list[Measurements]
+    outbox: Outbox,
+    records: Records,
+    note: AttemptNote,
+    store: Store,
+    measured: list[Measurements],
+    known: Known,
 ) -> Failure | None:
     """Judge and score what the trial made; what is wrong with it is the attempt's failure."""
     job = note.job
@@ -164,7 +187,7 @@ def _append_scores(
         if job.spec.form == "generation":
             metrics = _scored_generations(outbox, records, note, store, measured)
         else:
-            metrics = _scored_predictions(outbox, records, job, store)
+            metrics = _scored_predictions(outbox, records, job, store, known)
     except ScoringError as error:
         return Failure(
             failure_class=FailureClass.DIVERGED if error.diverged else FailureClass.TRIAL_ERROR, message=str(error)
@@ -177,10 +200,14 @@ def _append_scores(
     return None
 
 
-def _scored_predictions(outbox: Outbox, records: Records, job: TrialJob, store: Store) -> pa.Table:
+def _scored_predictions(outbox: Outbox, records: Records, job: TrialJob, store: Store, known: Known) -> pa.Table:
     spec, supervision = job.spec, None
     if spec.role is Role.STUDENT and Split.TRANSFER in spec.predicted_splits:
-        supervision = mean_supervision(store.predictions(spec.parents, splits=["transfer"]))
+        if known.parents is None:
+            parents = store.predictions(spec.parents, splits=[Split.TRANSFER.value])
+        else:
+            parents = known.parents.filter(pc.field("split") == Split.TRANSFER.value)
+        supervision = mean_supervision(parents)
     items = items_of(store, spec.data_digest)
     made = _written(outbox, records, "predictions")
     splits, further = spec.predicted_splits, further_splits(spec)

@@ -85,17 +85,18 @@ def _truth_budget(spec: TrialSpec) -> int:
     return 0 if spec.strategy is None else registry.resolve(spec.strategy).truth_budget()
 
 
-def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> None:
-    """Write `items.arrow`, and for trials with parents `supervision.arrow`, from the store."""
+def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> pa.Table | None:
+    """Write `items.arrow`, and for trials with parents `supervision.arrow`, from the store.
+
+    Returns:
+        All that the parents predicted, as the store has it; None without parents, and for generation.
+    """
     items = visible_items(items_of(store, spec.data_digest), spec)
     _write(folder, ITEMS, items)
     if not spec.parents:
-        return
-    made = (
-        generations_of(spec, store)
-        if spec.form == "generation"
-        else predictions_of(spec, store.predictions(spec.parents), items)
-    )
+        return None
+    predicted = None if spec.form == "generation" else store.predictions(spec.parents)
+    made = generations_of(spec, store) if predicted is None else predictions_of(spec, predicted, items)
     missing = set(spec.parents) - set(made["parent"].unique().to_pylist())
     if missing:
         raise StoreError(
@@ -103,6 +104,7 @@ def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> None:
             remedy="run `wtsbench plan` on the grid; the parent has to run first.",
         )
     _write(folder, SUPERVISION, made)
+    return predicted
 
 
 def predictions_of(spec: TrialSpec, made: pa.Table, items: pa.Table) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from wtsbench.contract.measurements import TrialResult
 from wtsbench.errors import ExitCode, ModelError, SandboxError, StoreError, UserError
-from wtsbench.execution.ending import end, writable
+from wtsbench.execution.ending import Known, end, writable
 from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.heartbeat import beating
 from wtsbench.execution.inputs import link_models, write_inputs
@@ -50,7 +51,7 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
         UserError: the store cannot be written, so nothing was delivered; the attempt folder is kept for a sweep.
     """
     begun = time.monotonic()
-    store = open_store(job.store, wait=patience_seconds())
+    store = _store(job.store)
     require_room(job.spool)
     sandbox = _sandbox(job)
     _require_environment(job, sandbox)
@@ -69,14 +70,14 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
     with writable(folder), folder.owned(wait=_SWEEP_SECONDS) as owned:
         if not owned:
             raise StoreError(f"another process holds the new attempt folder {folder.path}", remedy="submit again.")
-        note = _note(job, attempt, sandbox)
+        note, known = _note(job, attempt, sandbox), Known()
         with beating(store, job, attempt, folder, cancelled) as stop:
             try:
-                failure, result = _run(job, folder, note, sandbox, store, stop)
+                failure, result = _run(job, folder, note, sandbox, store, stop, known)
             except KeyboardInterrupt:
                 failure = Failure(failure_class=FailureClass.CANCELLED, message="stopped by the user")
                 failure, result = _unless_finished(folder, failure)
-            ended = end(folder, note, store, failure, result)
+            ended = end(folder, note, store, failure, result, known=known)
     return Receipt(
         trial_id=job.trial_id,
         attempt=attempt,
@@ -151,6 +152,12 @@ def seal_lost(store: Store, job: Job, attempt: int, failure: Failure) -> None:
             end(folder, note, store, *_unless_finished(folder, failure))
 
 
+@functools.cache
+def _store(address: str) -> Store:
+    """The store of a run, opened once by each process that runs its trials."""
+    return open_store(address, wait=patience_seconds())
+
+
 def _sandbox(job: Job) -> Sandbox:
     key = (job.sandbox, job.image, str(job.spool))
     with _sandboxes_lock:
@@ -199,14 +206,20 @@ def _note(job: Job, attempt: int, sandbox: Sandbox) -> AttemptNote:
 
 
 def _run(
-    job: Job, folder: AttemptFolder, note: AttemptNote, sandbox: Sandbox, store: Store, cancelled: threading.Event
+    job: Job,
+    folder: AttemptFolder,
+    note: AttemptNote,
+    sandbox: Sandbox,
+    store: Store,
+    cancelled: threading.Event,
+    known: Known,
 ) -> tuple[Failure | None, TrialResult | None]:
     """Prepare the folder and run the sandbox; errors in preparing are failures of the attempt too."""
     try:
         folder.create(note)
         if not job.spec.model.trained:
             return _take_labels(folder, note, store)
-        write_inputs(folder, job.spec, store)
+        known.parents = write_inputs(folder, job.spec, store)
         link_models(folder, job.spec)
         outcome = sandbox.run(
             folder.trial.path,
