@@ -19,7 +19,7 @@ from tests.store.servers import asking_with, serving, token_in
 from wtsbench import api
 from wtsbench.errors import SpecError, StoreError
 from wtsbench.planning.check import given_grid
-from wtsbench.spec.grid_file import load_grid
+from wtsbench.spec.grid import load_grid
 from wtsbench.spec.manifests import names
 
 ROOT = Path(__file__).parents[1]

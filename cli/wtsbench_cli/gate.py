@@ -123,7 +123,7 @@ def write_first(path: Path, store: str | None, grid: str) -> None:
 def _grid_and_folder(grid: str | None) -> tuple[str | None, Path | None]:
     """A grid's name, and the folder of its file if it was given by path."""
     from wtsbench.spec import manifests
-    from wtsbench.spec.grid_file import load_grid
+    from wtsbench.spec.grid import load_grid
 
     if grid is None or not manifests.is_path(grid):
         return grid, None

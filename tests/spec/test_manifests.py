@@ -20,8 +20,7 @@ from wtsbench.planning.validation import KINDS, FileKind, json_schema, validated
 from wtsbench.settings import cache_folder, shipped
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import SpecFaults
-from wtsbench.spec.grid import Grid
-from wtsbench.spec.grid_file import load_grid
+from wtsbench.spec.grid import Grid, load_grid
 from wtsbench.spec.manifests import find, load_model, load_task, names
 from wtsbench.spec.yaml_file import kind_of
 from wtsbench.spec.yaml_tree import read

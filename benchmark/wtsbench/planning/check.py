@@ -19,8 +19,7 @@ from wtsbench.planning.points import expand
 from wtsbench.settings import user_path
 from wtsbench.spec import manifests
 from wtsbench.spec.faults import Fault, SpecFaults, nearest
-from wtsbench.spec.grid import Grid
-from wtsbench.spec.grid_file import load_grid
+from wtsbench.spec.grid import Grid, load_grid
 from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.task import TaskManifest
 from wtsbench.spec.yaml_file import load_text

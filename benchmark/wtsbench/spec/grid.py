@@ -2,6 +2,7 @@
 
 import re
 from itertools import combinations
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -10,11 +11,12 @@ from pydantic_core import PydanticCustomError
 from wtsbench.spec import manifests
 from wtsbench.spec.failure import FailureClass
 from wtsbench.spec.faults import nearest
-from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.frozen import Document, FileName, Frozen, Positive, Text
 from wtsbench.spec.generation import GenerationOverride
 from wtsbench.spec.items import Balance
-from wtsbench.spec.strategy_call import Name, StrategyCall
+from wtsbench.spec.strategy_call import StrategyCall
 from wtsbench.spec.training import GridTraining
+from wtsbench.spec.yaml_file import Checks, load
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|KB|MB|GB|TB)")
 _BINARY = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -66,7 +68,6 @@ _SecondsInput = Annotated[float, Field(gt=0)] | Annotated[str, Field(pattern=f"^
 
 Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=_SizeInput), Field(gt=0, lt=_LARGEST)]
 Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=_SecondsInput), Field(gt=0, le=_LONGEST)]
-GridName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 MOST_SEEDS = 1000
 Seed = Annotated[int, Field(ge=0, lt=MOST_SEEDS)]
 """Grid seeds stay below 1,000: a strategy that needs further supervisors derives theirs as seed + 1000 k."""
@@ -75,9 +76,9 @@ Seed = Annotated[int, Field(ge=0, lt=MOST_SEEDS)]
 class Pair(Frozen):
     """A weak supervisor and the strong student that learns from it."""
 
-    weak: Name
+    weak: Text
     """A name in manifests/models, a folder (`./path`), or `hub:owner/name@revision`."""
-    strong: Name
+    strong: Text
     """The student and its ceiling; named as `weak` is, and one that wtsbench trains."""
 
     def __str__(self) -> str:
@@ -87,7 +88,7 @@ class Pair(Frozen):
 class Ladder(Frozen):
     """In place of a list of pairs: every pair of a ladder, the smaller model weak and the larger one strong."""
 
-    ladder: Name | Annotated[tuple[Name, ...], Field(min_length=2)]
+    ladder: Text | Annotated[tuple[Text, ...], Field(min_length=2)]
     """A family of models, which `wtsbench models` shows; or models, the weakest first."""
 
 
@@ -183,7 +184,7 @@ Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z
 class Resources(Frozen):
     """What one trial may use."""
 
-    cpus: Annotated[int, Field(ge=1)] = 1
+    cpus: Positive = 1
     """Threads of one trial; trials run side by side as far as the machine's cores go."""
     gpus: Annotated[float, Field(ge=0)] = 0
     """GPUs of one trial; a fraction lets several share one, each with that share of its memory."""
@@ -219,13 +220,13 @@ class Retry(Frozen):
 class Exclusion(Frozen):
     """Cells to leave out: those that match every field given."""
 
-    task: Name | None = None
+    task: Text | None = None
     """A task, as the grid names it."""
-    weak: Name | None = None
+    weak: Text | None = None
     """A weak model, as the grid names it."""
-    strong: Name | None = None
+    strong: Text | None = None
     """A strong model, as the grid names it."""
-    strategy: Name | None = None
+    strategy: Text | None = None
     """A strategy's name or label."""
     seed: Seed | None = None
     """One of the grid's seeds."""
@@ -251,16 +252,14 @@ ControlName = Literal[
 """
 
 
-class Grid(Frozen):
+class Grid(Document):
     """A grid of weak/strong pairs x strategies x tasks x seeds."""
 
-    api_version: Annotated[Literal["wtsbench/v1"], Field(alias="apiVersion")] = "wtsbench/v1"
-    """The form of the file."""
-    name: GridName
+    name: FileName
     """What the leaderboard calls it; submitting another grid of the same name replaces it there."""
-    image: Name = "trial"
+    image: Text = "trial"
     """A name in manifests/images.yaml, or repo@sha256:…; used by the docker sandbox."""
-    tasks: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)]
+    tasks: Annotated[tuple[Text, ...], Field(min_length=1), AfterValidator(_distinct)]
     """Names in manifests/tasks."""
     pairs: Annotated[
         tuple[Pair, ...],
@@ -287,6 +286,19 @@ class Grid(Frozen):
     """Further attempts of trials that fail."""
     exclude: tuple[Exclusion, ...] = ()
     """Cells to leave out."""
-    gate: dict[Name, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    gate: dict[Text, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """By metric, the smallest loss that `wtsbench gate` takes for one that matters: 0.02 is from 0.80 to 0.78. 0.01 for
     others."""
+
+
+def load_grid(source: str | Path, *, check: Checks | None = None) -> Grid:
+    """A grid by name or path, as its file has it.
+
+    Args:
+        source: a name, or a path.
+        check: yields further faults, which are reported together with those of the grid's form.
+
+    Raises:
+        SpecError: there is none, or it is wrong; every fault is in the error.
+    """
+    return load(manifests.find("grids", source), Grid, check)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.frozen import Frozen, Text
 from wtsbench.spec.source import Column, LabelValues
 
 Balance = Literal["all", "train", "none"]
@@ -71,7 +71,7 @@ class Preference(Frozen):
     """The column with the better text."""
     worse: Column
     """The column with the worse text."""
-    marker: Annotated[str, Field(min_length=1)] | None = None
+    marker: Text | None = None
     """The common beginning of the two texts, up to and including the marker's last occurrence, is shown once: the
     template names it `{context}`. In rows whose texts share no such beginning, the context is empty."""
 

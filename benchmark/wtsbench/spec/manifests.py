@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from wtsbench.errors import SpecError
 from wtsbench.settings import manifest_folders, user_manifests, user_path
-from wtsbench.spec.faults import nearest
-from wtsbench.spec.yaml_file import Checks, load
+from wtsbench.spec.faults import Fault, nearest
+from wtsbench.spec.model import ModelManifest
+from wtsbench.spec.published import Published
+from wtsbench.spec.scorer import ScorerManifest
+from wtsbench.spec.task import TaskManifest
+from wtsbench.spec.yaml_file import Model, load
 from wtsbench.spec.yaml_tree import Node, shown
 
 if TYPE_CHECKING:
     from wtsbench.spec.grid import Pair
-    from wtsbench.spec.model import ModelManifest
-    from wtsbench.spec.published import Published
-    from wtsbench.spec.scorer import ScorerManifest
-    from wtsbench.spec.task import TaskManifest
 
 Kind = Literal["tasks", "models", "grids", "scorers", "published"]
 SUFFIXES = (".yaml", ".yml")
@@ -76,10 +76,7 @@ def load_task(name: str | Path, *, base: Path | None = None) -> tuple[TaskManife
     Raises:
         SpecError: there is none of this name, or it is wrong.
     """
-    from wtsbench.spec.task import TaskManifest
-
-    path = find("tasks", name, base=base)
-    return load(path, TaskManifest, None if is_path(name) else _called(path.stem)), path.parent
+    return _loaded("tasks", TaskManifest, name, base)
 
 
 def load_model(name: str | Path, *, base: Path | None = None) -> tuple[ModelManifest, Path]:
@@ -88,10 +85,25 @@ def load_model(name: str | Path, *, base: Path | None = None) -> tuple[ModelMani
     Raises:
         SpecError: there is none of this name, or it is wrong.
     """
-    from wtsbench.spec.model import ModelManifest
+    return _loaded("models", ModelManifest, name, base)
 
-    path = find("models", name, base=base)
-    return load(path, ModelManifest, None if is_path(name) else _called(path.stem)), path.parent
+
+def load_scorer(name: str | Path, *, base: Path | None = None) -> tuple[ScorerManifest, Path]:
+    """A scorer's manifest and the folder its relative paths start from.
+
+    Raises:
+        SpecError: there is none of this name, or it is wrong.
+    """
+    return _loaded("scorers", ScorerManifest, name, base)
+
+
+def load_published(name: str | Path) -> Published:
+    """Figures that others published.
+
+    Raises:
+        SpecError: there are none of this name, or the file is wrong.
+    """
+    return _loaded("published", Published, name, None)[0]
 
 
 def ladders() -> dict[str, dict[str, int]]:
@@ -124,28 +136,16 @@ def between(pairs: Iterable[Pair]) -> dict[Pair, tuple[str, ...]]:
     return found
 
 
-def load_scorer(name: str | Path, *, base: Path | None = None) -> tuple[ScorerManifest, Path]:
-    """A scorer's manifest and the folder its relative paths start from.
+def _loaded(kind: Kind, model: type[Model], name: str | Path, base: Path | None) -> tuple[Model, Path]:
+    """A manifest and its folder; one that is looked up by its file's name must have that name."""
+    path = find(kind, name, base=base)
 
-    Raises:
-        SpecError: there is none of this name, or it is wrong.
-    """
-    from wtsbench.spec.scorer import ScorerManifest
+    def misnamed(tree: Node) -> Iterator[Fault]:
+        node = tree.child("name")
+        if node is not None and node.value != path.stem and not is_path(name):
+            yield node.fault(f"must be {path.stem!r}, as the file is called", suggestion=path.stem)
 
-    path = find("scorers", name, base=base)
-    return load(path, ScorerManifest, None if is_path(name) else _called(path.stem)), path.parent
-
-
-def load_published(name: str | Path) -> Published:
-    """Figures that others published.
-
-    Raises:
-        SpecError: there are none of this name, or the file is wrong.
-    """
-    from wtsbench.spec.published import Published
-
-    path = find("published", name)
-    return load(path, Published, None if is_path(name) else _called(path.stem))
+    return load(path, model, misnamed), path.parent
 
 
 def _files(kind: Kind) -> dict[str, Path]:
@@ -161,17 +161,6 @@ def _files(kind: Kind) -> dict[str, Path]:
             raise SpecError(f"the folder {folder / kind} cannot be read: {error.strerror}") from None
         found.update({path.stem: path for path in files if path.suffix in SUFFIXES and not path.name.startswith(".")})
     return dict(sorted(found.items()))
-
-
-def _called(name: str) -> Checks:
-    """A manifest that is looked up by its file's name must have that name."""
-
-    def check(tree: Node) -> Any:
-        node = tree.child("name")
-        if node is not None and node.value != name:
-            yield node.fault(f"must be {name!r}, as the file is called", suggestion=name)
-
-    return check
 
 
 def _no_such_file(kind: Kind, path: Path) -> SpecError:

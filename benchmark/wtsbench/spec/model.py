@@ -5,19 +5,14 @@ model behind an endpoint.
 """
 
 import string
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.frozen import Document, FileName, Frozen, HubId, MirrorPath, Positive, Text
 from wtsbench.spec.source import FileFormat, LabelValues, format_of
 from wtsbench.spec.training import TrainingOverride
-
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Text = Annotated[str, Field(min_length=1)]
-HubId = Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
 
 _PLACES = ("embedded", "hub", "path", "labels", "endpoint")
 
@@ -82,7 +77,7 @@ class Endpoint(Frozen):
     """The word to answer with for each class of the task."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     """Of its sampling; at 0 it answers the likeliest."""
-    max_tokens: Annotated[int, Field(ge=1)] = 8
+    max_tokens: Positive = 8
     """Tokens of an answer at most."""
     logprobs: bool = False
     """Also request the likeliest first tokens and take probabilities from them; otherwise labels are hard."""
@@ -156,37 +151,28 @@ class ModelSource(Frozen):
         return self
 
 
-class ModelManifest(Frozen):
+class ModelManifest(Document):
     """A model by name."""
 
-    api_version: Annotated[Literal["wtsbench/v1"], Field(alias="apiVersion")] = "wtsbench/v1"
-    """The form of the file."""
     kind: Literal["model"] = "model"
-    name: ModelName
+    name: FileName
     """What grids and tables call it."""
-    summary: Annotated[str, Field(min_length=1)]
+    summary: Text
     """One line for `wtsbench models`."""
     family: str | None = None
     """Models of one family are ordered by `parameters`."""
     source: ModelSource | None = None
     """Where the model comes from; null if it is in a mirror folder only."""
-    mirror: Annotated[str, Field(min_length=1)] | None = None
+    mirror: MirrorPath | None = None
     """A folder with the same weights below `WTSBENCH_DATA_MIRROR`, used instead of the source if it exists."""
-    parameters: Annotated[int, Field(ge=1)] | None = None
+    parameters: Positive | None = None
     """Number of weights (approximate if the summary says so). Orders a family; used to estimate memory needs."""
-    layers: Annotated[int, Field(ge=1)] | None = None
+    layers: Positive | None = None
     """Number of layers; used to estimate memory needs."""
-    width: Annotated[int, Field(ge=1)] | None = None
+    width: Positive | None = None
     """Hidden size; used to estimate memory needs."""
     training: TrainingOverride = TrainingOverride()
     """Training settings for this model: they override the defaults, and the grid's override them."""
-
-    @field_validator("mirror")
-    @classmethod
-    def _below(cls, value: Any) -> Any:
-        if value is not None and (PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts):
-            raise ValueError(f"{value!r} must be below the mirror folder")
-        return value
 
     @model_validator(mode="after")
     def _somewhere(self) -> "ModelManifest":

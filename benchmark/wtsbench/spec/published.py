@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from wtsbench.spec.frozen import Frozen
-
-Text = Annotated[str, Field(min_length=1)]
+from wtsbench.spec.frozen import Document, Frozen, Positive, Text
 
 
 class Figure(Frozen):
@@ -33,26 +31,22 @@ class Figure(Frozen):
     @property
     def recovered(self) -> float | None:
         """The PGR, published or from the scores."""
-        if self.pgr is not None or None in (self.score, self.weak_score, self.ceiling_score):
+        if self.pgr is not None or self.score is None or self.weak_score is None or self.ceiling_score is None:
             return self.pgr
-        assert self.score is not None
-        assert self.weak_score is not None
-        assert self.ceiling_score is not None
         gap = self.ceiling_score - self.weak_score
         return (self.score - self.weak_score) / gap if gap else None
 
 
-class Published(Frozen):
+class Published(Document):
     """A source and its figures."""
 
-    api_version: Annotated[Literal["wtsbench/v1"], Field(alias="apiVersion")] = "wtsbench/v1"
     kind: Literal["published"] = "published"
     name: Text
     source: Text
     """Who published it, where."""
     models: Text
     data: Text
-    seeds: Annotated[int, Field(ge=1)] | None = None
+    seeds: Positive | None = None
     """Null where the source does not say."""
     differences: tuple[Text, ...]
     """In what its protocol is not that of wtsbench: why a figure and a row are not the same measurement."""

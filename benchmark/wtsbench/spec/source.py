@@ -6,12 +6,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.frozen import Frozen, HubId, MirrorPath, Sha256, Text
 
-Column = Annotated[str, Field(min_length=1)]
+Column = Text
 """A column's name. A dot leads into a structure: `prompt.text` is the field `text` of the column `prompt`, unless a
 column is called `prompt.text`."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 
 _SUFFIXES: dict[str, FileFormat] = {
@@ -91,11 +90,11 @@ class HubSource(Frozen):
     """A dataset of the Hugging Face hub."""
 
     kind: Literal["hub"] = "hub"
-    id: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]
+    id: HubId
     """Name of the dataset, as owner/name."""
     config: str | None = None
     """Its configuration, where it has several."""
-    data_dir: Annotated[str, Field(min_length=1)] | None = None
+    data_dir: Text | None = None
     """A folder of the dataset to read, for datasets that are divided into folders in place of configurations."""
     splits: Annotated[tuple[str, ...], Field(min_length=1)] = ("train",)
     """The hub's splits to read, in order; wtsbench splits all their rows anew. A slice such as `train[:20000]` reads
@@ -108,7 +107,7 @@ class PathSource(Frozen):
     """A file of the user's."""
 
     kind: Literal["path"] = "path"
-    path: Annotated[str, Field(min_length=1)]
+    path: Text
     """Relative to the manifest's folder, or absolute."""
     format: FileFormat | None = None
     """Needed if the file's name does not tell."""
@@ -140,7 +139,7 @@ class CodeSource(Frozen):
     """Rows that a function of another package makes."""
 
     kind: Literal["code"] = "code"
-    entry_point: Annotated[str, Field(min_length=1)]
+    entry_point: Text
     """A name in the entry point group `wtsbench.tasks`: a function that yields rows, each a dict of column to value."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Its keyword arguments."""
@@ -152,7 +151,7 @@ Source = Annotated[FileSource | HubSource | PathSource | SyntheticSource | CodeS
 class MirrorFile(Frozen):
     """One of several files of a mirror."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: MirrorPath
     """Below the mirror folder."""
     sha256: Sha256 | None = None
     """Digest of its content: another file is refused."""
@@ -161,7 +160,7 @@ class MirrorFile(Frozen):
 class Mirror(Frozen):
     """The same rows in a mirror folder, perhaps with other column names and label values."""
 
-    path: Annotated[str, Field(min_length=1)] | None = None
+    path: MirrorPath | None = None
     """Below the mirror folder."""
     sha256: Sha256 | None = None
     """Digest of its content: another file is refused."""
@@ -184,12 +183,8 @@ class Mirror(Frozen):
         return self.paths or (MirrorFile(path=self.path or "", sha256=self.sha256),)
 
     @model_validator(mode="after")
-    def _below(self) -> "Mirror":
+    def _whole(self) -> "Mirror":
         if (self.path is None) == (self.paths is None) or (self.paths is not None and self.sha256 is not None):
             raise ValueError("give path, with sha256, or paths: [{path, sha256}, …]")
-        for file in self.files:
-            parts = PurePosixPath(file.path)
-            if parts.is_absolute() or ".." in parts.parts:
-                raise ValueError(f"path {file.path!r} must be below the mirror folder")
         _check_header(self.columns, self.format)
         return self

@@ -1,12 +1,10 @@
 """A strategy as a grid calls it: its name, and the parameters that differ from its defaults."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from wtsbench.spec.frozen import Frozen
-
-Name = Annotated[str, Field(min_length=1)]
+from wtsbench.spec.frozen import Frozen, Text
 
 
 def _short_forms(schema: dict[str, Any]) -> None:
@@ -30,7 +28,7 @@ class StrategyCall(Frozen):
 
     model_config = ConfigDict(json_schema_extra=_short_forms)
 
-    name: Name
+    name: Text
     parameters: dict[str, Any] = Field(default_factory=dict)
 
     @property

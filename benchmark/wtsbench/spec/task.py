@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from wtsbench.spec.control_tokens import marked
-from wtsbench.spec.frozen import Frozen
+from wtsbench.spec.frozen import Document, FileName, Frozen, Text
 from wtsbench.spec.generation import GenerationMetricName, GenerationSettings, ZeroShot
 from wtsbench.spec.items import (
     Balance,
@@ -23,7 +23,6 @@ from wtsbench.spec.items import (
 from wtsbench.spec.source import CodeSource, Mirror, PathSource, Source, SyntheticSource
 from wtsbench.spec.trial import Form
 
-TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 MetricName = Literal["accuracy", "balanced_accuracy", "f1"]
 """Metrics of classification."""
 
@@ -37,9 +36,9 @@ _PLAIN_NAME = re.compile(r"(?!\d+$)[^\[\]]+")
 class OodSet(Frozen):
     """A test set from elsewhere: what a task's models make of texts unlike those they learned from."""
 
-    name: TaskName
+    name: FileName
     """What the set is called."""
-    summary: Annotated[str, Field(min_length=1)]
+    summary: Text
     """One line for people."""
     licence: str | None = None
     """Of the data, where its users must know."""
@@ -47,7 +46,7 @@ class OodSet(Frozen):
     """Where its rows are."""
     mirror: Mirror | None = None
     """Where the same rows are below `WTSBENCH_DATA_MIRROR`."""
-    template: Annotated[str, Field(min_length=1)] | None = None
+    template: Text | None = None
     """None: the task's."""
     label: LabelColumn | None = None
     """None of this and the next three: the task's."""
@@ -63,15 +62,13 @@ class OodSet(Frozen):
     """Upper bound."""
 
 
-class TaskManifest(Frozen):
+class TaskManifest(Document):
     """A task: texts with labels or continuations, and how to score what a model makes of them."""
 
-    api_version: Annotated[Literal["wtsbench/v1"], Field(alias="apiVersion")] = "wtsbench/v1"
-    """The form of the file."""
     kind: Literal["task"] = "task"
-    name: TaskName
+    name: FileName
     """What grids and tables call it."""
-    summary: Annotated[str, Field(min_length=1)]
+    summary: Text
     """One line for `wtsbench tasks`."""
     licence: str | None = None
     """Of the data, where its users must know."""
@@ -81,7 +78,7 @@ class TaskManifest(Frozen):
     """Class names; a label is an index into them. F1 is of class 1 where there are two. Of `generation`: none."""
     metric: Literal[MetricName, GenerationMetricName] = "accuracy"
     """What the leaderboard ranks by."""
-    template: Annotated[str, Field(min_length=1)]
+    template: Text
     """Text of an item, with source columns in braces: `{question}`. What must survive truncation comes first. Of
     `generation`: the prompt, whose white space stays as it is."""
     label: LabelColumn | None = None

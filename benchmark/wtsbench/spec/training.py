@@ -4,16 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from wtsbench.spec.frozen import Frozen, described_by
+from wtsbench.spec.frozen import Frozen, Positive, Text, described_by
 
 Epochs = Annotated[float, Field(gt=0, le=1000)]
-Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=10)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Finetune = Literal["full", "lora", "linear_probe"]
-Targets = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+Targets = Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
 class Training(Frozen):

@@ -11,7 +11,6 @@ from wtsbench.spec.faults import nearest
 FORMS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "a name of up to 100 letters, digits, dots, dashes and underscores",
     r"^[0-9a-f]{64}$": "a SHA-256: 64 digits of 0-9 and a-f",
-    r"^[0-9a-f]{40}$": "a commit: 40 digits of 0-9 and a-f",
     r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$": "a label: up to 63 letters, digits, dots, dashes, slashes",
     r"^https?://": "an address that begins with https:// or http://",
     r"^[\w.-]+(/[\w.-]+)?$": "a name on the hub, as owner/name",
