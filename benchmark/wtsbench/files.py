@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 import stat
@@ -83,6 +84,16 @@ def read_small(path: str | os.PathLike[str]) -> bytes:
     if len(content) > _SMALL:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
     return content
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a regular file's content, in hexadecimal.
+
+    Raises:
+        OSError: as for `open_plain`.
+    """
+    with open_plain(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_plain(path: str | os.PathLike[str]) -> None:

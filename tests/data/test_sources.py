@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import pytest
 from tests.data.conftest import MakeManifest, balanced_rows, write_csv
 from wtsbench.data import prepare
 from wtsbench.errors import DataError
+from wtsbench.settings import cache_folder
 from wtsbench.spec.grid import DataSettings
 
 
@@ -130,6 +132,33 @@ def test_unreachable_and_missing_addresses(server: str, make_manifest: MakeManif
     assert "WTSBENCH_DATA_MIRROR" in str(caught.value.remedy)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ntext",  # ends within a chunk of 8 bytes
+        b"220 another protocol\r\n",
+    ],
+)
+def test_a_server_that_breaks_off_or_does_not_speak_http(make_manifest: MakeManifest, answer: bytes) -> None:
+    """What is no answer of HTTP, or half of one, is told like a server that does not answer; nothing of it is kept."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/data.csv"
+        source = {"kind": "file", "url": url, "sha256": "0" * 64, "format": "csv"}
+        with pytest.raises(DataError, match=r"data\.csv cannot be reached"):
+            prepare(make_manifest(source=source), DataSettings())
+        thread.join()
+    assert not list((cache_folder() / "data" / "files").iterdir())
+
+
 MIRROR: dict[str, Any] = {
     "source": {"kind": "file", "url": "https://example.org/data.csv", "sha256": "0" * 64, "format": "csv"},
     "mirror": {"path": "sub/data.csv", "format": "csv", "sha256": "1" * 64},
@@ -222,6 +251,7 @@ import sys
 from pathlib import Path
 from wtsbench.data import prepare
 from wtsbench.errors import DataError
+from wtsbench.settings import cache_folder
 from wtsbench.spec.grid import DataSettings
 from wtsbench.spec.task import TaskManifest
 for name in ("data.csv", "bad.csv"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.models.folders import write_model_folder
+from wtsbench import files
 from wtsbench.errors import ModelError
 from wtsbench.models import embedded, layout
 from wtsbench.models.fetch import fetch
@@ -74,7 +75,7 @@ def test_the_digest_of_unchanged_files_is_remembered(tmp_path: Path, monkeypatch
     """Weights are read once where nothing has changed; what was changed a moment ago is read again."""
     write_model_folder(tmp_path / "m")
     read: list[str] = []
-    whole = layout.sha256
+    whole = files.sha256
 
     def counted(path: Path) -> str:
         read.append(path.name)
@@ -185,17 +186,13 @@ def test_a_manifest_of_a_folder(tmp_path: Path) -> None:
 
 def test_the_mirror_stands_in_for_the_source(tmp_path: Path) -> None:
     """Where the mirror folder has a model it is taken from there; elsewhere from its canonical place."""
-    manifest = ModelManifest.model_validate(
-        {"name": "m", "summary": "s", "source": {"hub": "owner/m", "revision": COMMIT}, "mirror": "models/m"}
+    (tmp_path / "m.yaml").write_text(
+        f"name: m\nsummary: s\nsource: {{hub: owner/m, revision: {COMMIT!r}}}\nmirror: models/m\n"
     )
-
-    def find(name: str) -> tuple[ModelManifest, Path]:
-        return manifest, tmp_path
-
     write_model_folder(tmp_path / "mirror" / "models" / "m")
-    model, _ = resolve("m", base=tmp_path, mirror=tmp_path / "mirror", find_manifest=find)
+    model, _ = resolve("m.yaml", base=tmp_path, mirror=tmp_path / "mirror")
     assert model.kind == "folder"
-    model, _ = resolve("m", base=tmp_path, mirror=tmp_path / "empty", find_manifest=find)
+    model, _ = resolve("m.yaml", base=tmp_path, mirror=tmp_path / "empty")
     assert (model.kind, model.id, model.revision) == ("hub", "owner/m", COMMIT)
 
 
@@ -214,10 +211,9 @@ def test_a_commit_of_the_hub_needs_no_network(tmp_path: Path) -> None:
 
 def test_an_embedded_model(tmp_path: Path) -> None:
     """An embedded model's revision is the digest of its recipe."""
-    manifest = ModelManifest.model_validate({"name": "n", "summary": "s", "source": {"embedded": "nano-1"}})
-    model, _ = resolve("n", base=tmp_path, find_manifest=lambda name: (manifest, tmp_path))
+    model, _ = resolve("nano-1", base=tmp_path)
     assert (model.kind, model.id, model.revision) == ("embedded", "nano-1", embedded.recipe_digest("nano-1"))
-    assert model.parameters == embedded.parameters("nano-1")
+    assert model.parameters == embedded.recipe("nano-1").parameters
     with pytest.raises(ModelError, match="another nano-1 than the plan"):
         fetch(model.model_copy(update={"revision": "0" * 64}))
 

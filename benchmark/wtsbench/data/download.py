@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 from wtsbench.data.libraries import disk_fault
-from wtsbench.data.reading import Columns, read_file
 from wtsbench.errors import DataError
-from wtsbench.files import open_plain
+from wtsbench.files import replacing, sha256
 from wtsbench.settings import cache_folder
 from wtsbench.spec.source import FileSource
 
@@ -24,84 +20,50 @@ _TIMEOUT = 60
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True)
-class Download:
-    """A file at a public address, kept in the cache folder after download and verification."""
+def downloaded(source: FileSource, where: str) -> Path:
+    """The file in the cache folder, after a download unless it is there.
 
-    task: str
-    source: FileSource
+    Args:
+        source: its address and the digest of its content.
+        where: name of the source in messages.
 
-    @property
-    def where(self) -> str:
-        """The address."""
-        return f"{self.task}: {self.source.url}"
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """The address and the digest of the content."""
-        return {"kind": "file", "url": self.source.url, "sha256": self.source.sha256}
-
-    def read(self, columns: Sequence[str]) -> Columns:
-        """These columns, after a download if the file is not cached."""
-        return read_file(self._fetch(), self.source.format, columns, self.where, self.source.columns)
-
-    def _fetch(self) -> Path:
-        kept = cache_folder() / "data" / "files" / f"{self.source.sha256}.{self.source.format}"
-        with suppress(FileNotFoundError):  # never downloaded, or removed to free space
-            if sha256(kept) == self.source.sha256:
-                return kept
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".fetch-", dir=kept.parent)
-        except OSError as error:
-            raise disk_fault(error) from error
-        try:
-            with os.fdopen(handle, "wb") as sink:
-                self._stream(sink)
-            content = sha256(Path(name))
-            if content != self.source.sha256:
+    Raises:
+        DataError: the server does not give it, it has another digest, or the cache folder cannot be written.
+    """
+    kept = cache_folder() / "data" / "files" / f"{source.sha256}.{source.format}"
+    with suppress(OSError):  # never downloaded, or removed to free space
+        if sha256(kept) == source.sha256:
+            return kept
+    content = hashlib.sha256()
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(kept, durable=False) as sink:
+            for chunk in _chunks(source.url, where):
+                content.update(chunk)
+                sink.write(chunk)
+            if content.hexdigest() != source.sha256:
                 raise DataError(
-                    f"{self.where} has sha256 {content}, its manifest says {self.source.sha256}",
+                    f"{where} has sha256 {content.hexdigest()}, its manifest says {source.sha256}",
                     remedy="the file was changed or cut short: try again, or use a mirror (WTSBENCH_DATA_MIRROR).",
                 )
-            Path(name).replace(kept)
-        finally:
-            Path(name).unlink(missing_ok=True)
-        return kept
+    except OSError as error:
+        raise disk_fault(error) from error
+    return kept
 
-    def _stream(self, sink: Any) -> None:
-        try:
-            response = urllib.request.urlopen(self.source.url, timeout=_TIMEOUT)  # http(s) only: the manifest's pattern
-        except urllib.error.HTTPError as error:
-            with error:
-                raise DataError(
-                    f"{self.where}: the server answers {error.code} {error.reason}",
-                    remedy="check source.url, or set WTSBENCH_DATA_MIRROR to a folder that holds the data.",
-                ) from error
-        except OSError as error:
-            raise self._unreachable(error) from error
-        with response:
-            while True:
-                try:
-                    chunk = response.read(_CHUNK)
-                except OSError as error:
-                    raise self._unreachable(error) from error
-                if not chunk:
-                    return
-                try:
-                    sink.write(chunk)
-                except OSError as error:
-                    raise disk_fault(error) from error
 
-    def _unreachable(self, error: OSError) -> DataError:
-        reason = getattr(error, "reason", error)
-        return DataError(
-            f"{self.where} cannot be reached: {reason}",
+def _chunks(url: str, where: str) -> Iterator[bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:  # http(s) only: the manifest's pattern
+            while chunk := response.read(_CHUNK):
+                yield chunk
+    except urllib.error.HTTPError as error:
+        with error:
+            raise DataError(
+                f"{where}: the server answers {error.code} {error.reason}",
+                remedy="check source.url, or set WTSBENCH_DATA_MIRROR to a folder that holds the data.",
+            ) from error
+    except (OSError, HTTPException) as error:  # HTTPException: what the server says is not HTTP, or is cut short
+        raise DataError(
+            f"{where} cannot be reached: {str(getattr(error, 'reason', error)).strip()}",
             remedy="set WTSBENCH_DATA_MIRROR to a folder that holds the data.",
-        )
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file's bytes."""
-    with open_plain(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        ) from error

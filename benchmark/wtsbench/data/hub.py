@@ -6,32 +6,35 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from wtsbench.data.libraries import LibraryFault, library_faults, quiet
 from wtsbench.data.reading import Columns, pick
 from wtsbench.errors import DataError
 from wtsbench.spec.source import HubSource
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT = 20
 """Seconds to wait for the hub's answer about a dataset."""
 
 
 def resolve_revision(source: HubSource, where: str) -> str:
-    """The current commit of a branch or tag of a hub dataset.
+    """The commit that a dataset's revision stands for now: a branch's or tag's current one, or itself.
 
     If the hub cannot be reached, the commit last known to its cache on this machine is used.
 
     Raises:
         DataError: there is no such dataset or revision, or the hub cannot be reached.
     """
+    if COMMIT.fullmatch(source.revision):
+        return source.revision
     from huggingface_hub import HfApi
 
     try:
         with library_faults():
             commit = HfApi().dataset_info(source.id, revision=source.revision, timeout=_TIMEOUT).sha
     except LibraryFault as fault:
-        cached = _cached_commit(source) if fault.unreachable else None
+        cached = cached_commit(cache_of(source.id, "dataset"), source.revision) if fault.unreachable else None
         if cached is None:
             raise _told(source, where, fault) from fault
         return cached
@@ -40,16 +43,21 @@ def resolve_revision(source: HubSource, where: str) -> str:
     return commit
 
 
-def _cached_commit(source: HubSource) -> str | None:
+def cache_of(repository: str, kind: Literal["dataset", "model"]) -> Path:
+    """Folder of a dataset or model in the hub's own cache on this machine."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=source.id, repo_type="dataset"))
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type=kind))
+
+
+def cached_commit(folder: Path, revision: str) -> str | None:
+    """The commit that a branch or tag stood for when the hub was last asked; None if the cache does not know it."""
     try:
-        named = (folder / "refs" / source.revision).read_text().strip()
+        named = (folder / "refs" / revision).read_text().strip()
     except OSError:
         return None
-    return named if _COMMIT.fullmatch(named) else None
+    return named if COMMIT.fullmatch(named) else None
 
 
 def read_hub(source: HubSource, commit: str, columns: Sequence[str], where: str) -> Columns:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from wtsbench.data.code import rows_of_code
-from wtsbench.data.download import Download, sha256
+from wtsbench.data.download import downloaded
 from wtsbench.data.hub import read_hub, resolve_revision
 from wtsbench.data.reading import Columns, check_columns, read_file
+from wtsbench.data.synthetic import generate
 from wtsbench.errors import DataError
+from wtsbench.files import sha256
 from wtsbench.settings import user_path
 from wtsbench.spec.source import (
     CodeSource,
-    FileFormat,
     FileSource,
     HubSource,
     Mirror,
@@ -27,22 +27,17 @@ from wtsbench.spec.source import (
 )
 from wtsbench.spec.task import TaskManifest
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
-
-class Rows(Protocol):
+@dataclass(frozen=True)
+class Rows:
     """A located source of rows, not yet read."""
 
-    @property
-    def where(self) -> str:
-        """Name of the source in messages."""
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """The rows' exact source, with the digest of their content if known; equal for equal rows."""
-
-    def read(self, columns: Sequence[str]) -> Columns:
-        """These columns, named as in the manifest."""
+    where: str
+    """Name of the source in messages."""
+    report: dict[str, Any]
+    """The rows' exact source, with the digest of their content if known; equal for equal rows."""
+    read: Callable[[Sequence[str]], Columns]
+    """Reads columns, named as in the manifest."""
 
 
 def locate(manifest: TaskManifest, mirror: Path | None, folder: Path | None) -> Rows:
@@ -58,33 +53,45 @@ def locate(manifest: TaskManifest, mirror: Path | None, folder: Path | None) -> 
     Raises:
         DataError: there is no such file, it has another digest than it should, or the hub cannot be reached.
     """
-    source = manifest.source
-    task = f"task {manifest.name}"
+    source, task = manifest.source, f"task {manifest.name}"
     if mirror is not None and manifest.mirror is not None:
         return _mirrored(task, manifest.mirror, mirror, canonical(source))
+    where = f"{task}: {canonical(source)}"
     match source:
         case FileSource():
-            return Download(task, source)
+            return Rows(
+                where,
+                {"kind": "file", "url": source.url, "sha256": source.sha256},
+                lambda columns: read_file(downloaded(source, where), source.format, columns, where, source.columns),
+            )
         case HubSource():
-            return HubDataset.at(task, source)
+            commit = resolve_revision(source, where)
+            report = {"kind": "hub", "id": source.id, "config": source.config, "splits": list(source.splits)}
+            report |= {} if source.data_dir is None else {"data_dir": source.data_dir}
+            report |= {"revision": source.revision, "commit": commit}
+            return Rows(where, report, lambda columns: read_hub(source, commit, columns, where))
         case PathSource():
-            path = user_path(source.path)
-            path = path if path.is_absolute() or folder is None else folder / path
+            path = (folder or Path()) / user_path(source.path)
             form = source.format or format_of(source.path)
             if not path.is_file():
                 raise DataError(
                     f"{task}: no file {path}",
                     remedy="mend source.path in the manifest; it is relative to the manifest.",
                 )
-            if form is None:
-                raise AssertionError(f"{path} has no format")  # the manifest's own validator refuses it
+            assert form is not None, "the manifest's own validator refuses a file without a format"
             report = {"kind": "path", "path": source.path, "sha256": _hashed(task, path)}
-            return LocalFiles(task, (path,), form, report, source.columns)
+            where = f"{task}: {path}"
+            return Rows(where, report, lambda columns: read_file(path, form, columns, where, source.columns))
         case SyntheticSource():
-            return Generated(task, source)
+            generator, items, seed = source.generator, source.items, source.seed
+            return Rows(
+                where,
+                source.model_dump(),
+                lambda columns: _columns_of(generate(generator, items=items, seed=seed), columns, where),
+            )
         case CodeSource():
-            report, rows = rows_of_code(source, f"{task}: entry point {source.entry_point}")
-            return Coded(f"{task}: entry point {source.entry_point}", report, rows)
+            report, rows = rows_of_code(source, where)
+            return Rows(where, report, lambda columns: _columns_of(rows, columns, where))
 
 
 def canonical(source: Source) -> str:
@@ -107,7 +114,7 @@ def canonical(source: Source) -> str:
             return f"entry point {source.entry_point}"
 
 
-def _mirrored(task: str, mirror: Mirror, folder: Path, place: str) -> LocalFiles:
+def _mirrored(task: str, mirror: Mirror, folder: Path, place: str) -> Rows:
     files: list[dict[str, str]] = []
     for file in mirror.files:
         path = folder / file.path
@@ -125,111 +132,28 @@ def _mirrored(task: str, mirror: Mirror, folder: Path, place: str) -> LocalFiles
         files.append({"path": file.path, "sha256": content})
     report: dict[str, Any] = {"kind": "mirror", **(files[0] if len(files) == 1 else {"files": files})}
     report |= {"canonical": place, **({"partial": True} if mirror.partial else {})}
-    paths = tuple(folder / file.path for file in mirror.files)
-    return LocalFiles(task, paths, mirror.format, report, mirror.columns, mirror.rename)
+    more = "" if len(files) == 1 else f" and {len(files) - 1} more"
+    where = f"{task}: {folder / mirror.files[0].path}{more}"
+    return Rows(where, report, lambda columns: _read_mirror(task, mirror, folder, columns))
 
 
-@dataclass(frozen=True)
-class LocalFiles:
-    """Local files, read one after the other."""
-
-    task: str
-    paths: tuple[Path, ...]
-    form: FileFormat
-    report: dict[str, Any]
-    header: tuple[str, ...] | None = None
-    """Names of the columns, if the files have no header line."""
-    rename: Mapping[str, str] = field(default_factory=dict)
-    """Column of the files to column of the manifest."""
-
-    @property
-    def where(self) -> str:
-        """The file, or the first of them."""
-        more = "" if len(self.paths) == 1 else f" and {len(self.paths) - 1} more"
-        return f"{self.task}: {self.paths[0]}{more}"
-
-    def read(self, columns: Sequence[str]) -> Columns:
-        """These columns, renamed to the manifest's names."""
-        in_file = {name: other for other, name in self.rename.items()}
-        result: Columns = {name: [] for name in columns}
-        for path in self.paths:
-            file_columns = [in_file.get(name, name) for name in columns]
-            read_columns = read_file(path, self.form, file_columns, f"{self.task}: {path}", self.header)
-            for name in columns:
-                result[name].extend(read_columns[in_file.get(name, name)])
-        return result
+def _read_mirror(task: str, mirror: Mirror, folder: Path, columns: Sequence[str]) -> Columns:
+    """These columns of all files, one after the other, renamed to the manifest's names."""
+    in_file = {name: other for other, name in mirror.rename.items()}
+    wanted = [in_file.get(name, name) for name in columns]
+    result: Columns = {name: [] for name in columns}
+    for file in mirror.files:
+        path = folder / file.path
+        found = read_file(path, mirror.format, wanted, f"{task}: {path}", mirror.columns)
+        for name, other in zip(columns, wanted, strict=True):
+            result[name].extend(found[other])
+    return result
 
 
-@dataclass(frozen=True)
-class HubDataset:
-    """A dataset of the hub at a commit."""
-
-    task: str
-    source: HubSource
-    commit: str
-
-    @classmethod
-    def at(cls, task: str, source: HubSource) -> HubDataset:
-        """The dataset with its revision resolved to a commit."""
-        if _COMMIT.fullmatch(source.revision):
-            return cls(task, source, source.revision)
-        return cls(task, source, resolve_revision(source, f"{task}: {canonical(source)}"))
-
-    @property
-    def where(self) -> str:
-        """The dataset with its revision."""
-        return f"{self.task}: {canonical(self.source)}"
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """The dataset with its commit."""
-        named = {"id": self.source.id, "config": self.source.config, "splits": list(self.source.splits)}
-        named |= {} if self.source.data_dir is None else {"data_dir": self.source.data_dir}
-        return {"kind": "hub", **named, "revision": self.source.revision, "commit": self.commit}
-
-    def read(self, columns: Sequence[str]) -> Columns:
-        """These columns of all its splits, one after the other."""
-        return read_hub(self.source, self.commit, columns, self.where)
-
-
-@dataclass(frozen=True)
-class Generated:
-    """Rows that wtsbench makes itself."""
-
-    task: str
-    source: SyntheticSource
-
-    @property
-    def where(self) -> str:
-        """The generator."""
-        return f"{self.task}: generator {self.source.generator}"
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """The generator and its arguments."""
-        return self.source.model_dump()
-
-    def read(self, columns: Sequence[str]) -> Columns:
-        """These columns of the generated rows."""
-        from wtsbench.data.synthetic import generate
-
-        rows = generate(self.source.generator, items=self.source.items, seed=self.source.seed)
-        check_columns(columns, list(rows[0]) if rows else [], self.where)
-        return {name: [row[name] for row in rows] for name in columns}
-
-
-@dataclass(frozen=True)
-class Coded:
-    """Rows that another package's function has made."""
-
-    where: str
-    report: dict[str, Any]
-    rows: list[dict[str, Any]]
-
-    def read(self, columns: Sequence[str]) -> Columns:
-        """These columns of the rows; None if a row lacks one."""
-        check_columns(columns, list(dict.fromkeys(name for row in self.rows for name in row)), self.where)
-        return {name: [row.get(name) for row in self.rows] for name in columns}
+def _columns_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], where: str) -> Columns:
+    """These columns of the rows; None where a row lacks one."""
+    check_columns(columns, list(dict.fromkeys(name for row in rows for name in row)), where)
+    return {name: [row.get(name) for row in rows] for name in columns}
 
 
 def _hashed(task: str, path: Path) -> str:

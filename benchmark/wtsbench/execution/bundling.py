@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import wtsbench
+from wtsbench.data.hub import COMMIT, cache_of
 from wtsbench.data.prepare import kept_file
 from wtsbench.errors import SpecError
 from wtsbench.execution.judging import ScorerPlace, scorer_at
@@ -24,7 +25,6 @@ from wtsbench.images.pins import ImagePin, resolve_image
 from wtsbench.images.registry import PULL_SECONDS
 from wtsbench.images.wheelhouse import node_wheels
 from wtsbench.models.fetch import fetch
-from wtsbench.models.hub import COMMIT, cache_of
 from wtsbench.models.layout import check_folder
 from wtsbench.models.resolve import HUB
 from wtsbench.planning.check import load_checked_grid
@@ -211,7 +211,7 @@ class _Gathered:
         if report["kind"] == "mirror":
             return
         if isinstance(source, HubSource) and not COMMIT.fullmatch(source.revision):
-            folder = f"datasets--{source.id.replace('/', '--')}"
+            folder = cache_of(source.id, "dataset").name
             self.add_bytes(f"{HUB_CACHE}{folder}/refs/{source.revision}", report["commit"].encode())
         if isinstance(source, PathSource):
             path = asked.folder / user_path(source.path)
@@ -230,7 +230,7 @@ class _Gathered:
         folder = fetch(model)
         files = {name: folder / name for name in check_folder(folder, what=f"model {model.name}")}
         if model.kind == "hub":
-            place = f"{HUB_CACHE}{cache_of(model.id).name}"
+            place = f"{HUB_CACHE}{cache_of(model.id, 'model').name}"
             for name, path in files.items():
                 self.add_file(f"{place}/snapshots/{model.revision}/{name}", path)
             if revision is not None and not COMMIT.fullmatch(revision):

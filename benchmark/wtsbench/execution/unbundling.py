@@ -16,14 +16,13 @@ from pydantic import ValidationError
 import wtsbench
 from wtsbench.errors import SandboxError, SpecError
 from wtsbench.execution.bundling import CACHE, HUB_CACHE, MANIFESTS, MIRROR, WHEELS
-from wtsbench.files import exclusive, remove_tree
+from wtsbench.files import exclusive, remove_tree, sha256
 from wtsbench.images import oci
 from wtsbench.images.build import REPOSITORY
 from wtsbench.images.bundle import Bundle, BundleFault, Entry, opened
 from wtsbench.images.docker_engine import connect, probe
 from wtsbench.images.pins import ImagePin, is_tag, pins, write_pin
 from wtsbench.images.registry import PULL_SECONDS, local_image
-from wtsbench.models.layout import sha256
 from wtsbench.settings import cache_folder, data_mirror, user_manifests
 
 _WHOLE = ("models/embedded/", "scorers/")

@@ -20,7 +20,7 @@ from typing import IO, Annotated, Any
 from pydantic import BaseModel, Field
 
 from wtsbench.errors import ExitCode, UserError
-from wtsbench.files import naming, open_plain
+from wtsbench.files import naming, open_plain, sha256
 from wtsbench.images import oci
 from wtsbench.visible import first_line, shortened, storable
 
@@ -58,9 +58,7 @@ class Entry:
         Raises:
             OSError: it cannot be read.
         """
-        with open_plain(path) as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(name=name, sha256=sha256, size=path.stat().st_size, part=oci.File(path))
+        return cls(name=name, sha256=sha256(path), size=path.stat().st_size, part=oci.File(path))
 
     @classmethod
     def of_bytes(cls, name: str, content: bytes) -> Entry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -18,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 import wtsbench
 from wtsbench.errors import SandboxError
-from wtsbench.files import exclusive
+from wtsbench.files import exclusive, sha256
 from wtsbench.images.code import checkout_digest
 from wtsbench.settings import cache_folder, checkout
 from wtsbench.spec.identity import digest
@@ -73,11 +72,7 @@ def wheelhouse(requirements: Path, *, python: str, gpu: bool, note: Callable[[st
 
 def contents(wheels: Path) -> dict[str, str]:
     """SHA-256 of every wheel in a folder, by name."""
-    digests = {}
-    for path in sorted(wheels.iterdir()):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
+    return {path.name: sha256(path) for path in sorted(wheels.iterdir())}
 
 
 def node_wheels(*, note: Callable[[str], None]) -> Path:

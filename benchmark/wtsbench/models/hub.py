@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from wtsbench.data.hub import COMMIT, cache_of, cached_commit
 from wtsbench.errors import ModelError
 from wtsbench.models.layout import CONFIGS, PICKLED, SAFETENSORS, TOKENIZERS, lacking, missing_shards
+from wtsbench.visible import first_line
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 _SECONDS = 20.0
 """How long the hub may take to answer a question."""
 
@@ -29,18 +29,19 @@ def commit_of(repository: str, revision: str) -> str:
         return _ask(repository, revision)
     except HFValidationError as error:
         raise ModelError(
-            f"{repository!r} is not a name on the hub: {_line(error)}", remedy="a name is owner/name."
+            f"{repository!r} is not a name on the hub: {first_line(error)}", remedy="a name is owner/name."
         ) from None
     except _transport_faults() as error:
-        cached = _cached_commit(repository, revision)
-        if cached is None or _is_refusal(error):
+        folder = cache_of(repository, "model")
+        cached = cached_commit(folder, revision)
+        if cached is None or not (folder / "snapshots" / cached).is_dir() or _is_refusal(error):
             raise _explained(error, repository, revision) from None
         return cached
 
 
 def is_cached(repository: str, commit: str) -> bool:
     """Whether the hub's cache on this machine has the files of a commit that a trial needs."""
-    folder = cache_of(repository) / "snapshots" / commit
+    folder = cache_of(repository, "model") / "snapshots" / commit
     names = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
     return not lacking(names) and not missing_shards(folder)
 
@@ -67,7 +68,7 @@ def snapshot(repository: str, commit: str) -> Path:
 
     disable_progress_bars()  # they would disturb the view of a submission, which shows what it waits for
     try:
-        if not (cache_of(repository) / "snapshots" / commit).is_dir():
+        if not (cache_of(repository, "model") / "snapshots" / commit).is_dir():
             _ask(repository, commit)  # finds out quickly that the hub is silent; a download would retry for long
         folder = _download(repository, commit, (*CONFIGS, *TOKENIZERS, *SAFETENSORS))
         if not any(folder.glob("*.safetensors")):
@@ -94,23 +95,6 @@ def _ask(repository: str, revision: str) -> str:
     commit = HfApi().model_info(repository, revision=revision, timeout=_SECONDS).sha
     assert commit is not None, "the hub names the commit of every revision"
     return commit
-
-
-def cache_of(repository: str) -> Path:
-    """Folder of a model in the hub's own cache."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type="model"))
-
-
-def _cached_commit(repository: str, revision: str) -> str | None:
-    folder = cache_of(repository)
-    try:
-        commit = (folder / "refs" / revision).read_text().strip()
-    except OSError:
-        return None
-    return commit if COMMIT.fullmatch(commit) and (folder / "snapshots" / commit).is_dir() else None
 
 
 def _transport_faults() -> tuple[type[BaseException], ...]:
@@ -149,10 +133,6 @@ def _explained(error: BaseException, repository: str, revision: str) -> ModelErr
             remedy="unset HF_HUB_OFFLINE, or name a local folder with the model.",
         )
     return ModelError(
-        f"{where} is not in the local cache, and the hub cannot be reached: {_line(error)}",
+        f"{where} is not in the local cache, and the hub cannot be reached: {first_line(error)}",
         remedy="connect to the network once, name a local folder with the model, or set WTSBENCH_DATA_MIRROR.",
     )
-
-
-def _line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

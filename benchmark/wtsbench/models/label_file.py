@@ -5,7 +5,6 @@ Shapes: N rows of the file, C classes.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from wtsbench.data.normalise import comparable
 from wtsbench.data.reading import read_file
 from wtsbench.errors import DataError, ModelError
-from wtsbench.files import open_plain
+from wtsbench.files import sha256
 from wtsbench.models import agreement
 from wtsbench.settings import user_path
 from wtsbench.spec.identity import digest
@@ -76,8 +75,7 @@ def file_sha256(source: LabelFile, folder: Path, *, what: str) -> str:
     """
     path = file_path(source, folder)
     try:
-        with open_plain(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         raise ModelError(
             f"{what}: the file of labels {path} cannot be read: {error.strerror}",

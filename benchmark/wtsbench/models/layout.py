@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wtsbench.errors import ModelError
-from wtsbench.files import open_plain, read_plain, replace
+from wtsbench.files import read_plain, replace, sha256
 from wtsbench.settings import cache_folder
 from wtsbench.spec.identity import digest
 
@@ -193,12 +193,6 @@ def matching(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
     return [
         name for name in names if "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     ]
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file's bytes."""
-    with open_plain(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_cache(path: Path) -> dict[str, list[int | str]]:

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wtsbench.data.download import sha256
 from wtsbench.data.grouping import group_items
 from wtsbench.data.normalise import comparable
 from wtsbench.errors import ScorerError
+from wtsbench.files import sha256
 
 TRAIN, CALIBRATION, HELD_OUT = "train", "calibration", "held_out"
 PARTS = {HELD_OUT: 0.2, CALIBRATION: 0.15, TRAIN: 0.65}
