@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -176,7 +176,7 @@ def account(task: str, metric: str, labels: Sequence[str], report: Mapping[str, 
         splits=splits,
         warnings=(),
     )
-    return Account(**{**vars(made), "warnings": (*_warnings(made), *overlap.warnings(task, report))})
+    return replace(made, warnings=(*_warnings(made), *overlap.warnings(task, report)))
 
 
 def stored_account(row: Mapping[str, Any]) -> Account | None:

@@ -18,10 +18,6 @@ Cells = dict[str, str]
 """Column to text."""
 
 
-class RowFault(Exception):
-    """A row is invalid."""
-
-
 @dataclass(frozen=True)
 class Labelled:
     """The cells of an item and its label."""

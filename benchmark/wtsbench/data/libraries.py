@@ -21,37 +21,22 @@ class LibraryFault(Exception):
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
-        self._causes: list[BaseException] = []
+        causes: list[BaseException] = []
         cause: BaseException | None = error
         while cause is not None:
-            self._causes.append(cause)
+            causes.append(cause)
             cause = cause.__cause__ or cause.__context__
         while error.__cause__ is not None:
             error = error.__cause__
         lines = str(error).strip().splitlines()
         self.reason = lines[0] if lines else type(error).__name__
         """First line of the innermost explicit cause: the outer exceptions only say that something failed."""
-
-    @property
-    def names(self) -> set[str]:
+        self.names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
         """Class names of the exception, its causes and their bases; names, so that no HTTP library is imported."""
-        return {kind.__name__ for cause in self._causes for kind in type(cause).__mro__}
-
-    @property
-    def unreachable(self) -> bool:
+        self.unreachable = not self.names.isdisjoint(_UNREACHABLE)
         """The server cannot be reached, or the user works offline."""
-        return bool(self.names & _UNREACHABLE)
-
-    @property
-    def memory(self) -> bool:
-        """Memory ran out: even a small damaged file may claim to hold terabytes."""
-        return "MemoryError" in self.names
-
-    @property
-    def disk(self) -> OSError | None:
+        self.disk = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno in _DISK), None)
         """The cause, if the disk is full, read-only or not writable for the user."""
-        disk_errors = (cause for cause in self._causes if isinstance(cause, OSError) and cause.errno in _DISK)
-        return next(disk_errors, None)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wtsbench.data.balance import TAUGHT
 from wtsbench.data.grouping import similar_pairs
 from wtsbench.data.normalise import comparable
 from wtsbench.spec.task import TaskManifest
@@ -17,7 +18,6 @@ from wtsbench.visible import shortened
 if TYPE_CHECKING:
     from wtsbench.data.protocol import Item
 
-_LEARNED = (Split.WEAK_TRAIN, Split.TRANSFER)
 _TIES = 3
 """Number of values in a message."""
 _EXCERPT = 100
@@ -31,7 +31,7 @@ def values_seen(manifest: TaskManifest, chosen: Mapping[Split, Sequence[Item]]) 
     shares: dict[str, float] = {}
     test = chosen[Split.TEST]
     for place, column in enumerate(manifest.text_columns):
-        learned = {comparable(item.texts[place]) for split in _LEARNED for item in chosen[split]}
+        learned = {comparable(item.texts[place]) for split in TAUGHT for item in chosen[split]}
         shares[column] = round(sum(comparable(item.texts[place]) in learned for item in test) / len(test), 6)
     return shares
 
@@ -44,7 +44,7 @@ def near_identical(manifest: TaskManifest, chosen: Mapping[Split, Sequence[Item]
     if not manifest.group.similar:
         return {"test_items": 0, "example": []}
     test = {_whole(item): item.text for item in chosen[Split.TEST]}
-    learned = {_whole(item): item.text for split in _LEARNED for item in chosen[split]}
+    learned = {_whole(item): item.text for split in TAUGHT for item in chosen[split]}
     own, others = sorted(test), sorted(learned)
     left, right = similar_pairs(own, manifest.group.threshold, others)
     example = [] if not len(left) else [test[own[int(left[0])]], learned[others[int(right[0])]]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -37,7 +37,7 @@ class Item:
     groups: frozenset[str]
     similar: tuple[frozenset[str], ...]
     """Comparable texts for each set of columns in which near-identical items are looked for."""
-    group_id: str = field(default="")
+    group_id: str = ""
 
 
 PARTED = (Split.WEAK_TRAIN, Split.TRANSFER, Split.VALIDATION, Split.TEST)
@@ -80,8 +80,8 @@ def build(
     left: list[Item] = []
     if elsewhere is not None:
         other = manifest.ood_manifest()
-        if other is None or manifest.ood is None:
-            raise AssertionError("rows of a set that the manifest has not")
+        assert other is not None, "the rows are of a set that the manifest has"
+        assert manifest.ood is not None, "the rows are of a set that the manifest has"
         strangers, ood_counts = distinct(elsewhere)
         left, dropped = unseen(grouped(strangers, other.group.threshold), items, other.group.threshold)
         cap = settings.ood or manifest.ood.items
@@ -174,14 +174,12 @@ def split_groups(
 
 
 def check_disjoint(items: pa.Table) -> None:
-    """Raise AssertionError if an item occurs twice or a group is in two splits: a bug, never a fault of the data."""
+    """Assert that no item occurs twice and no group is in two splits."""
     ids = items["item_id"].to_pylist()
-    if len(set(ids)) != len(ids):
-        raise AssertionError("an item occurs twice")
+    assert len(set(ids)) == len(ids), "an item occurs twice"
     home: dict[str, str] = {}
     for group, split in zip(items["group_id"].to_pylist(), items["split"].to_pylist(), strict=True):
-        if home.setdefault(group, split) != split:
-            raise AssertionError(f"group {group} lies in {home[group]} and in {split}")
+        assert home.setdefault(group, split) == split, f"group {group} lies in {home[group]} and in {split}"
 
 
 def _table(chosen: dict[Split, list[Item]]) -> pa.Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import sys
@@ -17,6 +16,7 @@ from wtsbench.data.libraries import LibraryFault, disk_fault, library_faults, qu
 from wtsbench.errors import DataError
 from wtsbench.files import open_plain
 from wtsbench.settings import cache_folder
+from wtsbench.spec.faults import nearest
 from wtsbench.spec.source import FileFormat
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def read_file(
         except LibraryFault as fault:
             if "corresponds to no data" in fault.reason:
                 return {name: [] for name in columns}
-            if fault.memory:
+            if "MemoryError" in fault.names:  # even a small damaged file may claim to hold terabytes
                 raise DataError(
                     f"{where}: to read it takes more memory than there is: {fault.reason}",
                     remedy="see whether it is the file that it should be; give fewer rows, or more memory.",
@@ -173,9 +173,8 @@ def check_columns(wanted: Sequence[str], found: Sequence[str], where: str) -> No
         return
     hints = []
     for name in missing:
-        lowered = {other.casefold(): other for other in reversed(found)}
-        near = difflib.get_close_matches(name.casefold(), list(lowered), n=1)
-        hints.append(f"{name!r}" + (f" (nearest: {lowered[near[0]]!r})" if near else ""))
+        near = nearest(name, found)
+        hints.append(f"{name!r}" if near is None else f"{name!r} (nearest: {near!r})")
     columns = ", ".join(repr(name) for name in found) or "none"
     raise DataError(
         f"{where}: no column {', '.join(hints)}; expected {', '.join(map(repr, wanted))}, found {columns}",

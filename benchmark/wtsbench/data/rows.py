@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wtsbench.data.expansion import Cells, Labelled, RowFault, expand
+from wtsbench.data.expansion import Cells, Labelled, expand
 from wtsbench.data.normalise import comparable, content_key, is_blank
 from wtsbench.data.reading import Columns
 from wtsbench.errors import DataError
 from wtsbench.spec.control_tokens import unmarked
-from wtsbench.spec.items import LabelColumn
 from wtsbench.spec.source import meaning
 from wtsbench.spec.task import TaskManifest
 
@@ -71,9 +70,11 @@ def rows_of(
     if manifest.form == "generation":
         for place, row in cells:
             try:
-                rows.append(_row(manifest, row, None, _target(manifest, row), ()))
-            except RowFault as fault:
+                target = _target(manifest, row)
+            except ValueError as fault:
                 faults.append(f"row {place + 1}: {fault}")
+            else:
+                rows.append(_row(manifest, row, None, target, ()))
         counts["rows_without_target"] = sum(row.target is None for row in rows)
     else:
         classes = {name: index for index, name in enumerate(manifest.labels)}
@@ -105,8 +106,7 @@ def _labelled(
 ) -> list[Labelled]:
     if manifest.expansion is not None:
         return expand(manifest, cells, faults, counts)
-    if not isinstance(manifest.label, LabelColumn):
-        raise AssertionError("a classification without labels")  # the manifest's own validator refuses it
+    assert manifest.label is not None, "the manifest's own validator refuses a classification without labels"
     result: list[Labelled] = []
     spelled = {value: value for value in label_of}
     for place, row in cells:
@@ -134,7 +134,11 @@ def _row(manifest: TaskManifest, cells: Cells, label: int | None, target: str | 
 
 
 def _target(manifest: TaskManifest, cells: Cells) -> str | None:
-    """The continuation, if there is one that may be learned from."""
+    """The continuation, if there is one that may be learned from.
+
+    Raises:
+        ValueError: what decides about that is not a number.
+    """
     if manifest.continuation is None:
         return None
     continuation, rule = cells[manifest.continuation.column], manifest.demonstrations
@@ -148,7 +152,7 @@ def _target(manifest: TaskManifest, cells: Cells) -> str | None:
     try:
         value = float(text)
     except ValueError as error:
-        raise RowFault(f"{rule.column} is {text!r}, not a number") from error
+        raise ValueError(f"{rule.column} is {text!r}, not a number") from error
     return continuation if math.isfinite(value) and rule.allow(value) else None
 
 
