@@ -200,6 +200,9 @@ def test_a_file_is_its_content(tmp_path: Path) -> None:
     (tmp_path / "two" / "moved.csv").write_text(text)
     with pytest.raises(ModelError, match="changed since"):
         predict(other, ITEMS, LABELS)
+    (tmp_path / "one" / "people.yaml").write_text("name: people\nsummary: s\nsource: {embedded: nano-1}\n")
+    with pytest.raises(ModelError, match="changed since"):
+        predict(first, ITEMS, LABELS)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from wtsbench.data.synthetic import documents
 from wtsbench.errors import ModelError
-from wtsbench.models.embedded import RECIPES, parameters, recipe, recipe_digest
+from wtsbench.models.embedded import RECIPES, recipe, recipe_digest
 from wtsbench.settings import shipped
 from wtsbench.spec.model import ModelManifest
 from wtsbench.trial import nano
@@ -39,7 +39,7 @@ def test_a_built_model_is_a_whole_hugging_face_folder(smallest: Path) -> None:
     """It loads as a causal language model and as a classifier, in float32, and nothing unfinished lies beside it."""
     model = AutoModelForCausalLM.from_pretrained(smallest)
     assert model.dtype is torch.float32
-    assert model.num_parameters() == parameters("nano-1")
+    assert model.num_parameters() == recipe("nano-1").parameters
     classifier = AutoModelForSequenceClassification.from_pretrained(smallest, num_labels=3)
     assert classifier.config.pad_token_id == AutoTokenizer.from_pretrained(smallest).pad_token_id
     assert [path.name for path in smallest.parent.iterdir()] == ["nano-1"]
@@ -101,7 +101,7 @@ def test_manifests_and_recipes_agree() -> None:
         )
         assert manifest.source is not None
         assert (manifest.name, manifest.family, manifest.source.embedded) == (name, "nano", name)
-        assert manifest.parameters == parameters(name) == member.parameters
+        assert manifest.parameters == member.parameters
     sizes = [(member.parameters, member.tokens) for member in RECIPES.values()]
     assert sizes == sorted(sizes)
 

@@ -1,7 +1,5 @@
 """The recipes of the embedded models, as data; `wtsbench.trial.nano` builds the models."""
 
-from typing import Any
-
 from wtsbench.errors import ModelError
 from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.identity import digest
@@ -81,14 +79,4 @@ def recipe_digest(name: str) -> str:
     Raises:
         ModelError: there is no such model.
     """
-    content: dict[str, Any] = {"version": RECIPE_VERSION, "recipe": recipe(name).model_dump(mode="json")}
-    return digest(content)
-
-
-def parameters(name: str) -> int:
-    """Number of weights of an embedded model.
-
-    Raises:
-        ModelError: there is no such model.
-    """
-    return recipe(name).parameters
+    return digest({"version": RECIPE_VERSION, "recipe": recipe(name).model_dump(mode="json")})

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wtsbench.errors import ModelError
 from wtsbench.models import endpoint, label_file
-from wtsbench.spec.model import Endpoint, LabelFile, ModelManifest, ModelSource
+from wtsbench.spec.model import Endpoint, LabelFile, ModelManifest
 from wtsbench.spec.trial import ModelRef
 
 Floats = NDArray[np.float64]
@@ -64,12 +64,11 @@ def check(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> None:
     Raises:
         ModelError: `predict` would raise it, whatever an endpoint answers.
     """
-    path, what, source = _source(ref)
-    if source.labels is not None:
-        _from_file(source.labels, path.parent, items, labels, what)
+    source, folder, what = _source(ref)
+    if isinstance(source, LabelFile):
+        _from_file(source, folder, items, labels, what)
     else:
-        assert source.endpoint is not None, "the manifest names labels or an endpoint"
-        _check_answers(source.endpoint, labels, what)
+        _check_answers(source, labels, what)
 
 
 def require_access(ref: ModelRef) -> None:
@@ -78,9 +77,9 @@ def require_access(ref: ModelRef) -> None:
     Raises:
         ModelError: it does not exist.
     """
-    path, what, source = _source(ref)
-    if source.endpoint is not None:
-        endpoint.read_key(source.endpoint, path.parent, what=what)
+    source, folder, what = _source(ref)
+    if isinstance(source, Endpoint):
+        endpoint.read_key(source, folder, what=what)
 
 
 def predict(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> tuple[pa.Table, dict[str, Any]]:
@@ -103,12 +102,11 @@ def predict(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> tuple[pa
         ModelError: the file has no label for some of the items (the message counts them by split), the file or the
             manifest has changed since planning, or the endpoint does not answer.
     """
-    path, what, source = _source(ref)
-    if source.labels is not None:
-        values, statistics = _from_file(source.labels, path.parent, items, labels, what)
+    source, folder, what = _source(ref)
+    if isinstance(source, LabelFile):
+        values, statistics = _from_file(source, folder, items, labels, what)
     else:
-        assert source.endpoint is not None, "the manifest names labels or an endpoint"
-        values, statistics = _from_endpoint(source.endpoint, path.parent, items, labels, what)
+        values, statistics = _from_endpoint(source, folder, items, labels, what)
     columns = [items["split"].cast(pa.string()), items["item_id"].cast(pa.string()), pa.array(values.tolist())]
     table = pa.table(columns, names=PREDICTIONS.names).cast(PREDICTIONS)
     sizes = Counter(items["split"].to_pylist())
@@ -116,16 +114,17 @@ def predict(ref: ModelRef, items: pa.Table, labels: tuple[str, ...]) -> tuple[pa
     return table, {"kind": ref.kind, "coverage": coverage, **statistics}
 
 
-def _source(ref: ModelRef) -> tuple[Path, str, ModelSource]:
-    """The supervisor's manifest, read again: its file, its name in messages, and its source."""
+def _source(ref: ModelRef) -> tuple[LabelFile | Endpoint, Path, str]:
+    """What the supervisor's manifest, read again, names; the manifest's folder; and the name in messages."""
     from wtsbench.spec.yaml_file import load
 
     assert ref.path is not None, "a supervisor that is not trained has a manifest"
     path, what = Path(ref.path), f"model {ref.name}"
     manifest = load(path, ModelManifest)
-    if manifest.source is None or reference(manifest, path).revision != ref.revision:
+    source = None if manifest.source is None else manifest.source.labels or manifest.source.endpoint
+    if source is None or reference(manifest, path).revision != ref.revision:
         raise ModelError(f"{what}: its manifest or file has changed since the grid was planned", remedy="submit again.")
-    return path, what, manifest.source
+    return source, path.parent, what
 
 
 def _check_answers(source: Endpoint, labels: tuple[str, ...], what: str) -> None:

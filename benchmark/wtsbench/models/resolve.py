@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from wtsbench.errors import ModelError
@@ -18,13 +17,8 @@ from wtsbench.spec.trial import ModelRef
 
 HUB = "hub:"
 
-FindManifest = Callable[[str], tuple[ModelManifest, Path] | None]
-"""From a name to its manifest and the folder its relative paths start from; None if no manifest has this name."""
 
-
-def resolve(
-    name: str, *, base: Path, mirror: Path | None = None, find_manifest: FindManifest | None = None
-) -> tuple[ModelRef, TrainingOverride]:
+def resolve(name: str, *, base: Path, mirror: Path | None = None) -> tuple[ModelRef, TrainingOverride]:
     """A model as a grid names it, resolved to its exact weights, and the training settings its manifest asks for.
 
     Args:
@@ -32,7 +26,6 @@ def resolve(
             leading dot; or `hub:owner/name@revision`, where the revision may be left out.
         base: folder that relative paths start from.
         mirror: folder that is looked in before the model's own source.
-        find_manifest: replaces the lookup among the user's and the shipped manifests.
 
     Raises:
         ModelError: the model cannot be found or is not usable.
@@ -46,10 +39,9 @@ def resolve(
         return _from_manifest(manifest, folder, mirror, Path(name).name), manifest.training
     if "/" in name or name.startswith("."):
         return _folder(name, base, Path(name), None), TrainingOverride()
-    named = (find_manifest or _by_name)(name)
-    if named is None:
+    if name not in manifests.names("models"):
         raise _unknown(name, base)
-    manifest, folder = named
+    manifest, folder = manifests.load_model(name)
     return _from_manifest(manifest, folder, mirror, f"{name}.yaml"), manifest.training
 
 
@@ -76,7 +68,7 @@ def _from_manifest(manifest: ModelManifest, folder: Path, mirror: Path | None, f
         id=source.embedded,
         revision=embedded.recipe_digest(source.embedded),
         family=manifest.family,
-        parameters=embedded.parameters(source.embedded),
+        parameters=embedded.recipe(source.embedded).parameters,
     )
 
 
@@ -106,10 +98,6 @@ def _hub(name: str, repository: str, revision: str, manifest: ModelManifest | No
         family=None if manifest is None else manifest.family,
         parameters=None if manifest is None else manifest.parameters,
     )
-
-
-def _by_name(name: str) -> tuple[ModelManifest, Path] | None:
-    return manifests.load_model(name) if name in manifests.names("models") else None
 
 
 def _unknown(name: str, base: Path) -> ModelError:

@@ -50,12 +50,6 @@ class Size:
         return self.items * min(longest, math.ceil(self.characters / self.items / _CHARACTERS)) if self.items else 0.0
 
 
-def operations(spec: TrialSpec, sizes: Mapping[Split, Size]) -> float | None:
-    """Of a trial; None if the size of its model is not known."""
-    counted = _counted(spec, sizes)
-    return None if counted is None else counted[0]
-
-
 def seconds(spec: TrialSpec, sizes: Mapping[Split, Size], *, gpus: float) -> float | None:
     """About how long a trial takes.
 
@@ -67,20 +61,14 @@ def seconds(spec: TrialSpec, sizes: Mapping[Split, Size], *, gpus: float) -> flo
     Returns:
         None if the size of its model is not known.
     """
-    counted = _counted(spec, sizes)
-    if counted is None:
+    shape = shape_of(spec.model)
+    weights = spec.model.parameters if shape is None else _multiplied(shape, predicts_tokens=_predicts_tokens(spec))
+    if weights is None:
         return None
-    done, steps = counted
+    done, steps = _operations(spec, sizes, weights)
     if gpus > 0:
         return OVERHEAD["GPU"] + max(done / RATES["GPU"], STEP * steps)
     return OVERHEAD["core"] + done / RATES["core"]
-
-
-def _counted(spec: TrialSpec, sizes: Mapping[Split, Size]) -> tuple[float, float] | None:
-    """Operations and optimisation steps of a trial."""
-    shape = shape_of(spec.model)
-    weights = spec.model.parameters if shape is None else _multiplied(shape, predicts_tokens=_predicts_tokens(spec))
-    return None if weights is None else _operations(spec, sizes, weights)
 
 
 def _predicts_tokens(spec: TrialSpec) -> bool:
@@ -93,7 +81,7 @@ def _multiplied(shape: Shape, *, predicts_tokens: bool) -> int:
 
 
 def _operations(spec: TrialSpec, sizes: Mapping[Split, Size], weights: int) -> tuple[float, float]:
-    """Of one trial, and how many optimisation steps it has."""
+    """Operations and optimisation steps of a trial."""
     training, recipe = spec.training, spec.recipe
     longest = training.max_length
     read = sum(sizes[split].tokens(longest) + _written(spec, split, sizes[split]) for split in spec.predicted_splits)
