@@ -13,7 +13,7 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -316,3 +316,28 @@ def exclusive(path: Path, *, mode: int = 0o644) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> None:
+    """See to it that a folder of the cache is there: one process makes it, completely or not at all; others wait.
+
+    Args:
+        folder: where it is in the end. One that is there is taken as it is.
+        make: makes it under a temporary name beside that.
+
+    Raises:
+        OSError: it cannot be written; or whatever `make` raises.
+    """
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder.with_name(f".{folder.name}.lock")):
+        if folder.is_dir():  # another process has just made it
+            return
+        unfinished = folder.with_name(f".{folder.name}.unfinished")
+        remove_tree(unfinished)  # of a process that was killed
+        try:
+            make(unfinished)
+            unfinished.replace(folder)
+        finally:
+            remove_tree(unfinished)

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 import wtsbench
 from wtsbench.errors import SandboxError
-from wtsbench.files import exclusive, sha256
+from wtsbench.files import made_once, sha256
 from wtsbench.images.code import checkout_digest
 from wtsbench.settings import cache_folder, checkout
 from wtsbench.spec.identity import digest
@@ -42,31 +42,26 @@ def wheelhouse(requirements: Path, *, python: str, gpu: bool, note: Callable[[st
         SandboxError: pip cannot fetch a wheel of some package.
     """
     text = requirements.read_text()
-    places = [os.environ.get(name, "") for name in _PIP_SETTINGS]
-    key = digest([text, python, gpu, platform.machine(), *places])[:16]
-    folder = cache_folder() / "wheels" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder.parent / f"{key}.lock"):
-        if folder.is_dir():
-            return folder
+    choices = [text] if gpu else [re.sub(r"(?m)^(torch==[^+\s]+)$", r"\1+cpu", text), text]
+    folder = _folder("", [text, python, gpu])
+
+    def fetch(wheels: Path) -> None:
         note("fetching the packages of the trial image")
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{key}.") as scratch:
-            wheels = Path(scratch) / "wheels"
-            choices = [text] if gpu else [re.sub(r"(?m)^(torch==[^+\s]+)$", r"\1+cpu", text), text]
-            for number, choice in enumerate(choices, 1):
-                (Path(scratch) / "requirements.txt").write_text(choice)
-                complaint = _download(Path(scratch) / "requirements.txt", wheels, python)
-                if complaint is None:
-                    break
-                if number == len(choices):
-                    message = f"pip cannot fetch the packages of the trial image: {complaint}"
-                    raise SandboxError(message, remedy="check pip's settings and the network")
-            if gpu and any(wheels.glob("torch-*+cpu-*")):
-                raise SandboxError(
-                    "pip finds no build of torch with CUDA: the one that it finds is for CPUs only",
-                    remedy="name an index that has one with TORCH_INDEX_URL, or build with --cpu",
-                )
-            wheels.rename(folder)
+        complaint = None
+        for choice in choices:
+            complaint = _download(choice, wheels, python)
+            if complaint is None:
+                break
+        if complaint is not None:
+            message = f"pip cannot fetch the packages of the trial image: {complaint}"
+            raise SandboxError(message, remedy="check pip's settings and the network")
+        if gpu and any(wheels.glob("torch-*+cpu-*")):
+            raise SandboxError(
+                "pip finds no build of torch with CUDA: the one that it finds is for CPUs only",
+                remedy="name an index that has one with TORCH_INDEX_URL, or build with --cpu",
+            )
+
+    made_once(folder, fetch)
     return folder
 
 
@@ -86,29 +81,29 @@ def node_wheels(*, note: Callable[[str], None]) -> Path:
     pinned = sorted(needed_by("wtsbench"))
     root = checkout()
     ours = [wtsbench.__version__, "" if root is None else checkout_digest(root)]
-    places = [os.environ.get(name, "") for name in _PIP_SETTINGS]
-    key = digest([pinned, ours, platform.python_version_tuple()[:2], platform.machine(), *places])[:16]
-    folder = cache_folder() / "wheels" / f"nodes-{key}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder.parent / f"nodes-{key}.lock"):
-        if folder.is_dir():
-            return folder
+    folder = _folder("nodes-", [pinned, ours, platform.python_version_tuple()[:2]])
+
+    def fetch(wheels: Path) -> None:
         note(f"fetching the packages of wtsbench itself ({len(pinned)})")
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{key}.") as scratch:
-            wheels = Path(scratch) / "wheels"
-            (Path(scratch) / "requirements.txt").write_text("".join(f"{requirement}\n" for requirement in pinned))
-            own = f"wtsbench=={wtsbench.__version__}" if root is None else str(root)
-            version = f"{sys.version_info.major}.{sys.version_info.minor}"
-            complaint = _download(Path(scratch) / "requirements.txt", wheels, version, "--no-deps") or pip(
-                "wheel", "--quiet", "--no-deps", f"--wheel-dir={wheels}", own
+        own = f"wtsbench=={wtsbench.__version__}" if root is None else str(root)
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        complaint = _download("\n".join(pinned), wheels, version, "--no-deps") or pip(
+            "wheel", "--quiet", "--no-deps", f"--wheel-dir={wheels}", own
+        )
+        if complaint is not None:
+            raise SandboxError(
+                f"pip cannot fetch the packages of wtsbench: {complaint}",
+                remedy="check pip's settings and the network, or leave them out with --no-wheels",
             )
-            if complaint is not None:
-                raise SandboxError(
-                    f"pip cannot fetch the packages of wtsbench: {complaint}",
-                    remedy="check pip's settings and the network, or leave them out with --no-wheels",
-                )
-            wheels.rename(folder)
+
+    made_once(folder, fetch)
     return folder
+
+
+def _folder(prefix: str, wanted: Sequence[object]) -> Path:
+    """Where the cache has wheels for this machine, of what is wanted and from where pip takes packages now."""
+    places = [os.environ.get(name, "") for name in _PIP_SETTINGS]
+    return cache_folder() / "wheels" / f"{prefix}{digest([*wanted, platform.machine(), *places])[:16]}"
 
 
 def needed_by(package: str) -> set[str]:
@@ -136,18 +131,22 @@ def needed_by(package: str) -> set[str]:
     return {f"{name}=={version}" for name, version in versions.items() if name != package}
 
 
-def _download(requirements: Path, wheels: Path, python: str, *options: str) -> str | None:
+def _download(requirements: str, wheels: Path, python: str, *options: str) -> str | None:
+    """Fetch the wheels of a requirements file's text; None if that succeeds, else pip's error."""
     extra = os.environ.get("TORCH_INDEX_URL")
-    return pip(
-        "download",
-        "--quiet",
-        "--only-binary=:all:",
-        f"--python-version={python}",
-        f"--dest={wheels}",
-        *options,
-        *([f"--extra-index-url={extra}"] if extra else []),
-        f"--requirement={requirements}",
-    )
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(requirements)
+        file.flush()
+        return pip(
+            "download",
+            "--quiet",
+            "--only-binary=:all:",
+            f"--python-version={python}",
+            f"--dest={wheels}",
+            *options,
+            *([f"--extra-index-url={extra}"] if extra else []),
+            f"--requirement={file.name}",
+        )
 
 
 def pip(*arguments: str) -> str | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import wtsbench
 from wtsbench.errors import ModelError
-from wtsbench.files import exclusive
+from wtsbench.files import made_once
 from wtsbench.models import external, hub
 from wtsbench.models.embedded import recipe_digest
 from wtsbench.models.layout import check_folder, file_digests, folder_revision, needed
@@ -107,30 +107,21 @@ def _shelf(model: ModelRef) -> Path:
 
 def _embedded(model: ModelRef) -> Path:
     folder = _shelf(model)
-    shelf = folder.parent
-    if folder.is_dir():
-        return folder
     try:
-        shelf.mkdir(parents=True, exist_ok=True)
-        with exclusive(shelf / f".{folder.name}.lock"):
-            if not folder.is_dir():  # else another process has just built it
-                _build(model, folder)
+        made_once(folder, partial(_build, model))
     except OSError as error:
         raise ModelError(
-            f"model {model.name}: the cache {shelf} cannot be written: {error.strerror or error}",
+            f"model {model.name}: the cache {folder.parent} cannot be written: {error.strerror or error}",
             remedy="name another cache folder with WTSBENCH_CACHE.",
         ) from error
     return folder
 
 
 def _build(model: ModelRef, folder: Path) -> None:
-    """Build under a temporary name, then rename."""
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a build that was killed
     root = str(Path(wtsbench.__file__).resolve().parents[1])
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
     process = subprocess.run(
-        [sys.executable, "-m", "wtsbench.trial.nano", model.id, str(unfinished)],
+        [sys.executable, "-m", "wtsbench.trial.nano", model.id, str(folder)],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -145,5 +136,4 @@ def _build(model: ModelRef, folder: Path) -> None:
             f"model {model.name} could not be built (exit code {process.returncode})",
             remedy="\n  ".join(["its last output:", *last_lines]) if last_lines else None,
         )
-    check_folder(unfinished, what=f"model {model.name}")
-    unfinished.replace(folder)
+    check_folder(folder, what=f"model {model.name}")

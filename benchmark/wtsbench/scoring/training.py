@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wtsbench.errors import ScorerError
-from wtsbench.files import exclusive
+from wtsbench.files import made_once
 from wtsbench.scoring.evaluation import evaluate
 from wtsbench.scoring.labelled import (
     CALIBRATION,
@@ -154,11 +154,7 @@ def trained_once(mirror: Path, *, name: str) -> NgramScorer:
     """
     folder = kept_folder(mirror)
     try:
-        if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with exclusive(folder.with_name(f".{folder.name}.lock")):
-                if not folder.is_dir():  # else another process has just trained it
-                    _put(train(read(mirror), name=name), folder)
+        made_once(folder, lambda unfinished: _put(train(read(mirror), name=name), unfinished))
     except OSError as error:
         raise ScorerError(
             f"scorer {name}: the cache {folder.parent} cannot be written: {error.strerror or error}",
