@@ -130,5 +130,5 @@ def make_image(
     layer = oci.make_layer([archive.getvalue()], folder / "layer.tar", inside="opt/wtsbench/code")
     nothing = {"Id": "sha256:none", "RootFS": {"Layers": []}, "Os": "linux", "Architecture": architecture}
     said = {CODE_LABEL: digest_of(code), VERSION_LABEL: "1.0", **labels}
-    config = oci.configuration(nothing, {"Labels": said, "Cmd": ["/nothing"]}, [layer.digest])
-    return oci.put_image(client, config, {layer.digest: oci.File(layer.path)}, tag)
+    config = oci.configuration(nothing, {"Labels": said, "Cmd": ["/nothing"]}, [layer])
+    return oci.put_image(client, config, {layer: oci.File(folder / "layer.tar")}, tag)

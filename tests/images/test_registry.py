@@ -14,7 +14,7 @@ from tests.cli.conftest import Wtsbench, environment, wtsbench  # noqa: F401  # 
 from tests.conftest import REQUIRE
 from tests.images.registries import CODE, Registry, make_image, registry_is_there, running_registry
 from wtsbench.images import registry as registries
-from wtsbench.images.docker_engine import CODE_LABEL, connect
+from wtsbench.images.docker_engine import CODE_LABEL, connect, local_image
 from wtsbench.images.pins import ImagePin, pins, write_pin
 from wtsbench.images.registry import find_pin
 from wtsbench.images.verify import Finding, standing, verify
@@ -113,8 +113,8 @@ def test_an_image_that_was_tampered_with_is_refused(client: Any, registry: Regis
 
     assert finding.state == "wrong", finding
     assert "the engine refused it" in " ".join(finding.faults)
-    assert registries.local_image(client, image_id) is None
-    assert registries.local_image(client, pin.reference) is None
+    assert local_image(client, image_id) is None
+    assert local_image(client, pin.reference) is None
     with pytest.raises(registries.DamagedImage):
         find_pin(reference, note=quiet)
 

@@ -18,7 +18,6 @@ from wtsbench.errors import SpecError
 from wtsbench.execution.judging import ScorerPlace, scorer_at
 from wtsbench.execution.resolution import Asked, Tasks, resolve
 from wtsbench.images import bundle, oci
-from wtsbench.images.build import REPOSITORY
 from wtsbench.images.bundle import Entry
 from wtsbench.images.docker_engine import connect, find_image, probe
 from wtsbench.images.pins import ImagePin, resolve_image
@@ -156,8 +155,7 @@ def _add_image(gathered: _Gathered, pin: ImagePin, scratch: Path, note: Callable
     for digest in layers:
         gathered.add_file(oci.blob_name(digest), taken[digest])
     sizes = {digest: taken[digest].stat().st_size for digest in layers}
-    name = f"{REPOSITORY}:{image_id.removeprefix('sha256:')[:12]}"
-    for file, content in oci.layout(taken[image_id].read_bytes(), sizes, name).items():
+    for file, content in oci.layout(taken[image_id].read_bytes(), sizes, oci.tag_of(image_id)).items():
         gathered.add_bytes(file, content)
     return pin.model_copy(update={"id": image_id})
 

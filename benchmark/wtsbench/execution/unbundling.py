@@ -18,11 +18,10 @@ from wtsbench.errors import SandboxError, SpecError
 from wtsbench.execution.bundling import CACHE, HUB_CACHE, MANIFESTS, MIRROR, WHEELS
 from wtsbench.files import exclusive, remove_tree, sha256
 from wtsbench.images import oci
-from wtsbench.images.build import REPOSITORY
 from wtsbench.images.bundle import Bundle, BundleFault, Entry, opened
-from wtsbench.images.docker_engine import connect, probe
+from wtsbench.images.docker_engine import connect, local_image, probe
 from wtsbench.images.pins import ImagePin, is_tag, pins, write_pin
-from wtsbench.images.registry import PULL_SECONDS, local_image
+from wtsbench.images.registry import PULL_SECONDS
 from wtsbench.settings import cache_folder, data_mirror, user_manifests
 
 _WHOLE = ("models/embedded/", "scorers/")
@@ -193,8 +192,7 @@ def _load_image(bundle: Bundle, pin: ImagePin, note: Callable[[str], None]) -> N
             return
         note("giving the image to the engine")
         layers = {digest: bundle.entries[oci.blob_name(digest)].part for digest in oci.layers_of(bundle.config)}
-        tag = f"{REPOSITORY}:{str(pin.id).removeprefix('sha256:')[:12]}"
-        image_id = oci.put_image(client, bundle.config, layers, tag)
+        image_id = oci.put_image(client, bundle.config, layers, oci.tag_of(str(pin.id)))
     if image_id != pin.id:
         raise SandboxError(f"the engine made image {image_id} where the bundle says {pin.id}")
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 DEFAULT_BASE = "python:3.11-slim-bookworm"
 """As in the Dockerfile."""
-REPOSITORY = "wtsbench-trial"
-"""Repository of tags, one per image id, so that the engine's clean-up does not take images for unused."""
 PACKAGES_LABEL = "wtsbench.packages"
 """Label of an image: digest of everything that decides its layer of packages."""
 _INSIDE = "/opt/wtsbench"
@@ -141,15 +139,14 @@ class _Build:
         for image in candidates:
             layers = image.attrs["RootFS"]["Layers"]
             if layers[: len(below)] == below and len(layers) == len(below) + 2 and image.attrs["Created"] == oci.EPOCH:
-                return _Packages(digest=layers[len(below)], donor=str(image.id), path=None)
+                return _Packages(digest=layers[len(below)], donor=str(image.id), layer=None)
         say("installing the packages of the trial image")
         shutil.copy(lock, self.context)
         _link_all(wheels, self.context / "wheels")
-        stage = self._stage("packages")
-        made = self._layer(stage, "packages")
+        made, layer = self._layer("packages")
         shutil.rmtree(self.context / "wheels")
         self.clear()  # more than a gigabyte, and in the layer by now
-        return _Packages(digest=made.digest, donor=str(self.base.id), path=made.path)
+        return _Packages(digest=made, donor=str(self.base.id), layer=layer)
 
     def clear(self) -> None:
         """Remove the intermediate images: they have no name, and the final image has what is needed of them."""
@@ -163,14 +160,14 @@ class _Build:
     def assemble(self, packages: _Packages, say: Callable[[str], None]) -> str:
         """The image of all parts, on the engine; its id."""
         say("building the trial image")
-        code = self._layer(self._stage("code"), "code")
+        code, layer = self._layer("code")
         with said_by_engine("the engine cannot look for what it built"):
             settings = self.client.images.get(self._stage("settings")).attrs["Config"]
-        config = oci.configuration(self.base.attrs, settings, [packages.digest, code.digest])
-        tag = f"{REPOSITORY}:{oci.sha256(config).removeprefix('sha256:')[:12]}"
-        layers: dict[str, oci.Part] = {code.digest: oci.File(code.path)}
-        if packages.path is not None:
-            layers[packages.digest] = oci.File(packages.path)
+        config = oci.configuration(self.base.attrs, settings, [packages.digest, code])
+        tag = oci.tag_of(oci.sha256(config))
+        layers = {code: layer}
+        if packages.layer is not None:
+            layers[packages.digest] = packages.layer
         try:
             return oci.put_image(self.client, config, layers, tag)
         except SandboxError:  # an engine that wants every layer, even those it has
@@ -179,14 +176,14 @@ class _Build:
             layers |= {layer: oci.File(path) for layer, path in exported.items()}
             return oci.put_image(self.client, config, layers, tag)
 
-    def _layer(self, stage: str, name: str) -> oci.Layer:
-        with said_by_engine("what was built cannot be taken out of the engine"):
-            container = self.client.containers.create(stage, ["nothing"], network_mode="none")
-            try:
-                chunks, _ = container.get_archive(_INSIDE, chunk_size=oci.CHUNK)
-                return oci.make_layer(chunks, self.scratch / f"{name}.tar", inside=str(Path(_INSIDE).parent)[1:])
-            finally:
-                container.remove(force=True, v=True)
+    def _layer(self, target: str) -> tuple[str, oci.File]:
+        """Digest and file of the layer that a stage of the Dockerfile makes."""
+        stage, path = self._stage(target), self.scratch / f"{target}.tar"
+        with (
+            said_by_engine("what was built cannot be taken out of the engine"),
+            oci.archived(self.client, stage, _INSIDE) as chunks,
+        ):
+            return oci.make_layer(chunks, path, inside=str(Path(_INSIDE).parent)[1:]), oci.File(path)
 
     def _stage(self, target: str) -> str:
         """Id of a stage of the Dockerfile, built unless the engine has it in its cache."""
@@ -236,8 +233,8 @@ class _Packages:
 
     digest: str
     donor: str
-    """Id of an image on the engine that has the layers below, and this one too if `path` is None."""
-    path: Path | None
+    """Id of an image on the engine that has the layers below, and this one too if `layer` is None."""
+    layer: oci.File | None
 
 
 def _base_image(client: docker.DockerClient, base: str, say: Callable[[str], None]) -> Image:

@@ -13,7 +13,7 @@ import os
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated, Any
 
@@ -185,13 +185,11 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
         if member.name not in listed or not plain or not _below(member.name) or member.name in entries:
             faults.append(f"{shortened(member.name)} is not listed")
             continue
-        reader = _HashingReader(_content(tar, member))
-        while reader.read(oci.CHUNK):
-            pass
-        if (reader.sha256, member.size) != listed[member.name]:
+        digest = hashlib.file_digest(_content(tar, member), "sha256").hexdigest()
+        if (digest, member.size) != listed[member.name]:
             faults.append(f"{member.name} is not what its digest says")
         part = _Member(path, member.offset_data, member.size)
-        entries[member.name] = Entry(name=member.name, sha256=reader.sha256, size=member.size, part=part)
+        entries[member.name] = Entry(name=member.name, sha256=digest, size=member.size, part=part)
     faults += [f"{name} is missing" for name in sorted(listed.keys() - entries.keys())]
     faults += [f"{name} is both a file and a folder" for name in _folders_too(entries)]
     faults += [
@@ -202,8 +200,7 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
             f"{path} was damaged or changed: {'; '.join(faults[:5])}{' and more' if len(faults) > 5 else ''}",
             remedy="copy it again, or bundle again; nothing of it was taken.",
         )
-    digest = hashlib.sha256(listing).hexdigest()
-    bundle = Bundle(path=path, digest=digest, about=about, entries=entries, config=None)
+    bundle = Bundle(path=path, digest=hashlib.sha256(listing).hexdigest(), about=about, entries=entries, config=None)
     if about.get("image") is None:
         return bundle
     try:
@@ -213,7 +210,7 @@ def _checked(path: Path, tar: tarfile.TarFile) -> Bundle:
         raise BundleFault(f"{path}: its image cannot be read: {first_line(error)}", remedy="bundle again.") from error
     if lacking or oci.sha256(config) != about["image"]["id"]:
         raise BundleFault(f"{path}: its image is not the one that it names", remedy="bundle again.")
-    return Bundle(path=path, digest=digest, about=about, entries=entries, config=config)
+    return replace(bundle, config=config)
 
 
 def _read_listing(path: Path, listing: bytes) -> tuple[dict[str, Any], dict[str, tuple[str, int]]]:
@@ -274,9 +271,9 @@ def _fits_name(name: str, entry: Entry) -> bool:
     return not name.startswith("blobs/") or name == oci.blob_name(f"sha256:{entry.sha256}")
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> io.BufferedReader:
     content = tar.extractfile(member)
-    if content is None:
+    if not isinstance(content, io.BufferedReader):
         raise BundleFault(f"{member.name} is no file", remedy=_REMEDY)
     return content
 

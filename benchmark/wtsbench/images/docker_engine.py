@@ -155,24 +155,30 @@ def said_by_engine(what: str) -> Iterator[None]:
         raise SandboxError(f"{what}: {_reason(error)}") from error
 
 
+def local_image(client: docker.DockerClient, reference: str) -> Image | None:
+    """An image of the engine by id, digest or tag; None where it has none."""
+    import docker.errors
+
+    with said_by_engine("the Docker engine cannot look for the image"):
+        try:
+            return client.images.get(reference)
+        except docker.errors.ImageNotFound:
+            return None
+
+
 def find_image(client: docker.DockerClient, pin: ImagePin) -> Image:
     """The image of a pin, which must be on this engine.
 
     Raises:
         SandboxError: it is not there, or is not the pinned one.
     """
-    import docker.errors
-
-    with said_by_engine("the Docker engine cannot look for the image"):
-        try:
-            image = client.images.get(pin.digest)
-        except docker.errors.ImageNotFound:
-            local_remedy = (
-                "run `wtsbench image build` to build it here, or `wtsbench image load` on a bundle that has it"
-            )
-            remedy = f"docker pull {pin.reference}" if pin.reference else local_remedy
-            message = f"the pinned trial image {pin.digest} is not on this Docker engine"
-            raise SandboxError(message, remedy=remedy) from None
+    image = local_image(client, pin.digest)
+    if image is None:
+        local_remedy = "run `wtsbench image build` to build it here, or `wtsbench image load` on a bundle that has it"
+        raise SandboxError(
+            f"the pinned trial image {pin.digest} is not on this Docker engine",
+            remedy=f"docker pull {pin.reference}" if pin.reference else local_remedy,
+        )
     if pin.id is not None and image.id != pin.id:
         raise SandboxError(f"the Docker engine answers with image {image.id} where {pin.id} is pinned")
     return image

@@ -12,6 +12,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -29,15 +30,6 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CONFIGURATION = ("Cmd", "Entrypoint", "Env", "Labels", "User", "WorkingDir")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """The tar file of a layer."""
-
-    digest: str
-    """`sha256:…` of its bytes."""
-    path: Path
 
 
 class Part(Protocol):
@@ -67,17 +59,33 @@ class File:
         return self.path.open("rb")
 
 
+def tag_of(image: str) -> str:
+    """The tag of an image with this id; it keeps the engine's clean-up from taking the image for unused."""
+    return f"wtsbench-trial:{image.removeprefix('sha256:')[:12]}"
+
+
 def sha256(content: bytes) -> str:
     """`sha256:…` of bytes, as images name their parts."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def make_layer(chunks: Iterable[bytes], path: Path, *, inside: str) -> Layer:
-    """Write the layer of a folder, from an engine's archive of it, without what differs from build to build.
+@contextmanager
+def archived(client: docker.DockerClient, image: str, folder: str) -> Iterator[Iterable[bytes]]:
+    """The tar file that an engine makes of a folder of an image, in chunks. Nothing in the image is run for it."""
+    container = client.containers.create(image, ["nothing"], network_mode="none")
+    try:
+        chunks, _ = container.get_archive(folder, chunk_size=CHUNK)
+        yield chunks
+    finally:
+        container.remove(force=True, v=True)
+
+
+def make_layer(chunks: Iterable[bytes], path: Path, *, inside: str) -> str:
+    """Write the layer of a folder without what differs from build to build; returns the layer's digest.
 
     Args:
-        chunks: the tar file that an engine makes of a folder, in the order of names.
-        path: where the layer is written.
+        chunks: the tar file that an engine makes of the folder (`archived`), in the order of names.
+        path: where the layer, itself a tar file, is written.
         inside: path of the parent folder in the image, as `opt`.
     """
     with path.open("wb") as file:
@@ -89,7 +97,7 @@ def make_layer(chunks: Iterable[bytes], path: Path, *, inside: str) -> Layer:
             for member in source:
                 content = source.extractfile(member) if member.isreg() else None
                 made.addfile(_normal(member, inside), content)
-        return Layer(digest=sink.digest, path=path)
+        return sink.digest
 
 
 def _normal(member: tarfile.TarInfo, inside: str) -> tarfile.TarInfo:

@@ -17,25 +17,11 @@ from wtsbench.spec.frozen import Frozen
 from wtsbench.spec.yaml_file import faults_of
 from wtsbench.spec.yaml_tree import read
 
-__all__ = [
-    "DEFAULT_IMAGE",
-    "Built",
-    "ImagePin",
-    "is_tag",
-    "load_pins",
-    "pins",
-    "resolve_image",
-    "tag_fault",
-    "write_pin",
-]
-
 FILE = "images.yaml"
 DEFAULT_IMAGE = "trial"
 """The name of the image that trials run in by default."""
 _ID = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
 _HEAD = "# Images by name. Written by wtsbench; a digest stands for one image for ever.\n"
 
 

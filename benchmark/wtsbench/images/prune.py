@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -94,18 +95,12 @@ def _tagged_at(client: docker.DockerClient, image: str) -> float | None:
 
 
 def _remove_image(image: dict[str, Any]) -> None:
-    with connect(seconds=LISTING_SECONDS) as client, said_by_engine("the image cannot be removed"):
-        for reference in _tags(image) or [str(image["Id"])]:
-            _untag(client, reference)
-
-
-def _untag(client: docker.DockerClient, reference: str) -> None:
     import docker.errors
 
-    try:
-        client.images.remove(reference)
-    except docker.errors.ImageNotFound:
-        return
+    with connect(seconds=LISTING_SECONDS) as client, said_by_engine("the image cannot be removed"):
+        for reference in _tags(image) or [str(image["Id"])]:
+            with suppress(docker.errors.ImageNotFound):
+                client.images.remove(reference)
 
 
 def _own_bytes(image: dict[str, Any]) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wtsbench.errors import ExitCode, SandboxError
 from wtsbench.images import extras
-from wtsbench.images.docker_engine import CODE_LABEL, connect, probe, said_by_engine
+from wtsbench.images.docker_engine import CODE_LABEL, connect, local_image, probe, said_by_engine
 from wtsbench.images.pins import Built, ImagePin
 
 if TYPE_CHECKING:
@@ -105,17 +105,6 @@ def describe(image: Image, *, reference: str | None, tag: str | None) -> ImagePi
 def platform_of(image: Image) -> str:
     """`linux/amd64`."""
     return f"{image.attrs['Os']}/{image.attrs['Architecture']}"
-
-
-def local_image(client: docker.DockerClient, reference: str) -> Image | None:
-    """An image of the engine by id, digest or tag; None where it has none."""
-    import docker.errors
-
-    with said_by_engine("the Docker engine cannot look for the image"):
-        try:
-            return client.images.get(reference)
-        except docker.errors.ImageNotFound:
-            return None
 
 
 def registry_digest(

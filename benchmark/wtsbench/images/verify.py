@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from wtsbench.errors import SandboxError
 from wtsbench.images import oci, registry
 from wtsbench.images.code import code_digest, digest_of
-from wtsbench.images.docker_engine import CODE_LABEL, connect, probe, said_by_engine
+from wtsbench.images.docker_engine import CODE_LABEL, connect, local_image, probe, said_by_engine
 from wtsbench.images.pins import ImagePin, pins
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def standing() -> dict[str, tuple[str, bool]]:
     states = {}
     with connect() as client:
         for name, pin in sorted(pins().items()):
-            image = registry.local_image(client, pin.digest)
+            image = local_image(client, pin.digest)
             short = pin.digest.rpartition("sha256:")[2][:12]
             if image is None:
                 states[name] = (f"({short}) is not on this engine", False)
@@ -82,9 +82,9 @@ def standing() -> dict[str, tuple[str, bool]]:
 def _verified(
     client: docker.DockerClient, name: str, pin: ImagePin, pull: bool, note: Callable[[str], None]
 ) -> Finding:
-    image = registry.local_image(client, pin.digest)
+    image = local_image(client, pin.digest)
     if image is None and pin.reference is not None:
-        image = registry.local_image(client, pin.reference)
+        image = local_image(client, pin.reference)
     try:
         if image is None:
             if pin.reference is None:
@@ -145,14 +145,11 @@ def code_inside(client: docker.DockerClient, image: str) -> str | None:
     import docker.errors
 
     with said_by_engine("the contents of the image cannot be read"):
-        container = client.containers.create(image, ["nothing"], network_mode="none")
         try:
-            chunks, _ = container.get_archive(_CODE, chunk_size=oci.CHUNK)
-            archive = b"".join(chunks)
+            with oci.archived(client, image, _CODE) as chunks:
+                archive = b"".join(chunks)
         except docker.errors.NotFound:
             return None
-        finally:
-            container.remove(force=True, v=True)
     files = {}
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for member in tar:
