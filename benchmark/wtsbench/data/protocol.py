@@ -233,16 +233,20 @@ def _check_sizes(manifest: TaskManifest, report: dict[str, Any], items: list[Ite
         also = f"; {dropped} rows are left out for texts that have contradictory labels" if dropped else ""
         tied = overlap.crowded(own)
         least, cap = counts["least_cap"], counts["items_asked"] or counts["items"]
+        if missing and cap < least:
+            remedy = f"raise its cap of {cap}: {least} items of this split are the fewest with every class among them."
+        elif found is not report:
+            remedy = "give the manifest's ood another source, or leave it out."
+        elif tied:
+            remedy = (
+                "tie the items by fewer columns, name in group.similar those that have to differ, or raise "
+                "group.threshold: at 1 only equal texts are alike."
+            )
+        else:
+            remedy = f"give the task more data, or splits.{name} in its manifest a larger share."
         raise DataError(
             f"task {manifest.name}: too few items: split {name} has {counts['items']}{lacks}, of "
             f"{found['distinct_items']} distinct items in {found['groups']} groups, the largest of "
             f"{found['largest_group']}{tied}{also}",
-            remedy=f"raise its cap of {cap}: {least} items of this split are the fewest with every class among them."
-            if missing and cap < least
-            else "give the manifest's ood another source, or leave it out."
-            if found is not report
-            else "tie the items by fewer columns, name in group.similar those that have to differ, or raise "
-            "group.threshold: at 1 only equal texts are alike."
-            if tied
-            else f"give the task more data, or splits.{name} in its manifest a larger share.",
+            remedy=remedy,
         )

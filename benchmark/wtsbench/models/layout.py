@@ -190,9 +190,7 @@ def _needed_of(folder: Path) -> tuple[str, ...]:
 
 def matching(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
     """The names that match one of the patterns, in their order."""
-    return [
-        name for name in names if "/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    ]
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def _read_cache(path: Path) -> dict[str, list[int | str]]:

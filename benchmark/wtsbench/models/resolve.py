@@ -33,12 +33,12 @@ def resolve(name: str, *, base: Path, mirror: Path | None = None) -> tuple[Model
     """
     if name.startswith(HUB):
         repository, _, revision = name.removeprefix(HUB).partition("@")
-        return _hub(name, repository, revision or "main", None), TrainingOverride()
+        return _hub(name, repository, revision or "main"), TrainingOverride()
     if name.endswith(manifests.SUFFIXES):
         manifest, folder = manifests.load_model(name, base=base)
         return _from_manifest(manifest, folder, mirror, Path(name).name), manifest.training
     if "/" in name or name.startswith("."):
-        return _folder(name, base, Path(name), None), TrainingOverride()
+        return _folder(name, base, Path(name)), TrainingOverride()
     if name not in manifests.names("models"):
         raise _unknown(name, base)
     manifest, folder = manifests.load_model(name)
@@ -47,7 +47,7 @@ def resolve(name: str, *, base: Path, mirror: Path | None = None) -> tuple[Model
 
 def _from_manifest(manifest: ModelManifest, folder: Path, mirror: Path | None, file: str) -> ModelRef:
     if mirror is not None and manifest.mirror is not None and (mirror / manifest.mirror).is_dir():
-        return _folder(manifest.name, mirror, Path(manifest.mirror), manifest)
+        return _known(manifest, _folder(manifest.name, mirror, Path(manifest.mirror)))
     source = manifest.source
     if source is None:
         raise ModelError(
@@ -58,9 +58,9 @@ def _from_manifest(manifest: ModelManifest, folder: Path, mirror: Path | None, f
         path = folder / file
         return external.reference(manifest, path if path.is_file() else path.with_suffix(".yml"))
     if source.path is not None:
-        return _folder(manifest.name, folder, Path(source.path), manifest)
+        return _known(manifest, _folder(manifest.name, folder, Path(source.path)))
     if source.hub is not None:
-        return _hub(manifest.name, source.hub, source.revision, manifest)
+        return _known(manifest, _hub(manifest.name, source.hub, source.revision))
     assert source.embedded is not None, "a source is one of the five"
     return ModelRef(
         name=manifest.name,
@@ -72,7 +72,12 @@ def _from_manifest(manifest: ModelManifest, folder: Path, mirror: Path | None, f
     )
 
 
-def _folder(name: str, base: Path, path: Path, manifest: ModelManifest | None) -> ModelRef:
+def _known(manifest: ModelManifest, model: ModelRef) -> ModelRef:
+    """The model with the family and size that its manifest says."""
+    return model.model_copy(update={"family": manifest.family, "parameters": manifest.parameters})
+
+
+def _folder(name: str, base: Path, path: Path) -> ModelRef:
     folder = (base / user_path(path)).resolve()
     return ModelRef(
         name=name,
@@ -80,24 +85,15 @@ def _folder(name: str, base: Path, path: Path, manifest: ModelManifest | None) -
         id=folder.name,
         revision=folder_revision(folder, what=f"model {name}"),
         path=str(folder),
-        family=None if manifest is None else manifest.family,
-        parameters=None if manifest is None else manifest.parameters,
     )
 
 
-def _hub(name: str, repository: str, revision: str, manifest: ModelManifest | None) -> ModelRef:
+def _hub(name: str, repository: str, revision: str) -> ModelRef:
     try:
         commit = commit_of(repository, revision)
     except ModelError as error:
         raise ModelError(f"model {name}: {error.message}", remedy=error.remedy) from None
-    return ModelRef(
-        name=name,
-        kind="hub",
-        id=repository,
-        revision=commit,
-        family=None if manifest is None else manifest.family,
-        parameters=None if manifest is None else manifest.parameters,
-    )
+    return ModelRef(name=name, kind="hub", id=repository, revision=commit)
 
 
 def _unknown(name: str, base: Path) -> ModelError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -115,12 +116,9 @@ def faults_of(error: ValidationError, node: Node, model: type[BaseModel]) -> lis
 
 def _united(faults: list[Fault]) -> Fault:
     """One fault for the errors that each member of a union reports at the same place."""
-    first = faults[0]
     message = ", or ".join(dict.fromkeys(fault.message for fault in faults))
     hint = next((fault.suggestion for fault in faults if fault.suggestion is not None), None)
-    return Fault(
-        file=first.file, path=first.path, line=first.line, column=first.column, message=message, suggestion=hint
-    )
+    return replace(faults[0], message=message, suggestion=hint)
 
 
 def _fault(entry: dict[str, Any], node: Node, model: type[BaseModel]) -> Fault | None:

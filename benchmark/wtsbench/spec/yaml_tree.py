@@ -98,19 +98,14 @@ def read(path: Path) -> tuple[Node, list[Fault]]:
 
 def parse(text: str, file: str) -> tuple[Node, list[Fault]]:
     """The same for a text; `file` is its name in faults."""
-    loader = None
     try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.reader.ReaderError as error:
         raise SpecFaults([unreadable_fault(text, error, file)]) from None
     except yaml.MarkedYAMLError as error:
         raise SpecFaults([syntax_fault(error, file)]) from None
     except RecursionError:
         raise SpecFaults([Fault(file=file, message="nested too deeply")]) from None
-    finally:
-        if loader is not None:
-            loader.dispose()
     if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == _TAG + "null"):
         raise SpecFaults([Fault(file=file, message="the file is empty")])
     builder = _Builder(file)
@@ -178,7 +173,7 @@ class _Builder:
     def build(self, node: yaml.Node, path: str, key: yaml.Node | None) -> Node:
         """The tree below a node; `key` is the key it stands under, if any."""
         self._count += 1
-        if self._inside(node):
+        if node in self._open:
             raise SpecFaults([*self.faults, self._fault(node, path, "contains itself")])
         if len(self._open) > _MAX_DEPTH or self._count > _MAX_NODES:
             raise SpecFaults([*self.faults, self._fault(node, path, "is too large, or nested too deeply")])
@@ -192,7 +187,7 @@ class _Builder:
         children: dict[Any, Node] = {}
         value: Any
         if isinstance(node, yaml.MappingNode):
-            for name, key_node, value_node in self._pairs(node, path):
+            for name, (key_node, value_node) in self._pairs(node, path).items():
                 keys[name] = _place(key_node)
                 children[name] = self.build(value_node, joined(path, name), key_node)
             value = {name: child.value for name, child in children.items()}
@@ -203,20 +198,20 @@ class _Builder:
         self._open.pop()
         return Node(file=self._file, path=path, line=line, column=column, value=value, children=children, keys=keys)
 
-    def _pairs(self, node: yaml.MappingNode, path: str) -> list[tuple[Any, yaml.Node, yaml.Node]]:
-        """A mapping's entries; those merged by `<<` come last, and its own replace them."""
+    def _pairs(self, node: yaml.MappingNode, path: str) -> dict[Any, tuple[yaml.Node, yaml.Node]]:
+        """A mapping's entries, as nodes of key and value; those merged by `<<` come last, and its own replace them."""
         own: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
         merged: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
         for key_node, value_node in node.value:
             if key_node.tag == _TAG + "merge":
                 for source in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
-                    if not isinstance(source, yaml.MappingNode) or self._inside(source):
+                    if not isinstance(source, yaml.MappingNode) or source in self._open:
                         where = joined(path, "<<")
                         self.faults.append(self._fault(key_node, where, "must name an anchor of a mapping"))
                         continue
                     self._open.append(source)
-                    for name, *pair in self._pairs(source, path):
-                        merged.setdefault(name, (pair[0], pair[1]))
+                    for name, pair in self._pairs(source, path).items():
+                        merged.setdefault(name, pair)
                     self._open.pop()
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
@@ -232,7 +227,7 @@ class _Builder:
                 )
             else:
                 own[name] = (key_node, value_node)
-        return [(name, *pair) for name, pair in {**own, **{k: v for k, v in merged.items() if k not in own}}.items()]
+        return own | {name: pair for name, pair in merged.items() if name not in own}
 
     def _scalar(self, node: yaml.ScalarNode, path: str) -> Any:
         kind, text = node.tag.removeprefix(_TAG), node.value
@@ -259,9 +254,6 @@ class _Builder:
             return text
         self.faults.append(self._fault(node, path, f"the tag {_tag(node)} has no meaning here"))
         return text
-
-    def _inside(self, node: yaml.Node) -> bool:
-        return any(node is outer for outer in self._open)
 
     def _fault(self, node: yaml.Node, path: str, message: str) -> Fault:
         line, column = _place(node)
