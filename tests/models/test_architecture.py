@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wtsbench.models.architecture import ENCODERS, writes
+from wtsbench.models.memory import shape_of
 from wtsbench.spec.trial import ModelRef
 
 
@@ -25,6 +26,17 @@ def test_folders(config: object, expected: bool | None, tmp_path: Path) -> None:
     """An encoder is known by its type, unless it is set up as a decoder; of others the trial is the judge."""
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert writes(ModelRef(name="m", kind="folder", id="m", revision="r", path=str(tmp_path))) is expected
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"num_hidden_layers": Infinity, "hidden_size": 8}', '{"model_type": []}']
+)
+def test_a_configuration_that_is_none(text: str, tmp_path: Path) -> None:
+    """What cannot be a configuration tells nothing: neither whether the model writes, nor its size."""
+    (tmp_path / "config.json").write_text(text)
+    model = ModelRef(name="m", kind="folder", id="m", revision="r", path=str(tmp_path))
+    assert writes(model) is None
+    assert shape_of(model) is None
 
 
 def test_without_a_configuration(tmp_path: Path) -> None:

@@ -135,8 +135,12 @@ def test_a_folder_that_lacks_a_shard(tmp_path: Path) -> None:
         resolve("./m", base=tmp_path)
     (folder / shards[1]).write_bytes(b"two")
     assert resolve("./m", base=tmp_path)[0].kind == "folder"
-    index.write_text("[]")
-    with pytest.raises(ModelError, match="not an index of weights"):
+    for wrong in ("[]", "[" * 100_000):
+        index.write_text(wrong)
+        with pytest.raises(ModelError, match="not an index of weights"):
+            resolve("./m", base=tmp_path)
+    index.write_text(json.dumps({"weight_map": {"a": 1}}))
+    with pytest.raises(ModelError, match="lacks 1"):
         resolve("./m", base=tmp_path)
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from wtsbench.errors import ModelError
 from wtsbench.files import read_plain, replace, sha256
+from wtsbench.json_text import parsed
 from wtsbench.settings import cache_folder
 from wtsbench.spec.identity import digest
 
@@ -70,7 +71,7 @@ def missing_shards(folder: Path) -> tuple[str, ...]:
     """
     for name in (f"{SAFETENSORS[0]}.index.json", f"{PICKLED[0]}.index.json"):
         try:
-            named = set(json.loads(read_plain(folder / name))["weight_map"].values())
+            named = {str(shard) for shard in parsed(read_plain(folder / name))["weight_map"].values()}
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, AttributeError, TypeError):

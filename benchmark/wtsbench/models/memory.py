@@ -17,15 +17,14 @@ one.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from wtsbench.files import read_plain
 from wtsbench.models import embedded
+from wtsbench.models.architecture import configuration
 from wtsbench.settings import user_manifests
 from wtsbench.spec import manifests
 from wtsbench.spec.grid import Resources
@@ -149,8 +148,8 @@ def _half(training: Training, *, on_gpu: bool) -> bool:
 
 
 def _shape_of_folder(folder: Path) -> Shape | None:
+    config = configuration(folder)
     try:
-        config = json.loads(read_plain(folder / "config.json"))
         weights = sum(
             entry.stat().st_size
             for entry in os.scandir(folder)
@@ -160,5 +159,5 @@ def _shape_of_folder(folder: Path) -> Shape | None:
         width = next(config[name] for name in ("hidden_size", "n_embd", "d_model") if name in config)
         bytes_each = 2 if config.get("dtype", config.get("torch_dtype")) in ("bfloat16", "float16") else 4
         return Shape(parameters=max(1, weights // bytes_each), layers=int(layers), width=int(width))
-    except (OSError, ValueError, TypeError, StopIteration):
+    except (OSError, ValueError, TypeError, OverflowError, StopIteration):
         return None
