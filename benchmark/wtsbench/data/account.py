@@ -133,7 +133,7 @@ class Account:
 
     @property
     def line(self) -> str:
-        """All of it in one line, for the head of a submission."""
+        """The account in one line, for the head of a submission."""
         parts = ", ".join(f"{split.split} {split.items:,}" for split in self.splits)
         shares = next((split.shares for split in self.splits if split.split == Split.TEST.value), "")
         return f"{self.task}: {self.own.rows:,} rows -> {parts}{shares and f' ({shares})'}{self._balance}"

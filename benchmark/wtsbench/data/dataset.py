@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,9 +110,3 @@ def balance_in(report: Any) -> str | None:
 def with_digest(items: pa.Table, data_digest: str) -> pa.Table:
     """`items` with its first column filled in."""
     return items.set_column(0, ITEMS.field("data_digest"), pa.array([data_digest] * items.num_rows, pa.string()))
-
-
-def plain(report: dict[str, Any]) -> dict[str, Any]:
-    """The report after a round trip through JSON, so that a cached one equals a fresh one."""
-    result: dict[str, Any] = json.loads(json.dumps(report))
-    return result

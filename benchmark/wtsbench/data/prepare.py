@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from wtsbench.data import cache
-from wtsbench.data.dataset import Dataset, of_manifest, plain, with_digest
+from wtsbench.data.dataset import Dataset, of_manifest, with_digest
 from wtsbench.data.protocol import build
 from wtsbench.data.rows import Row, rows_of
 from wtsbench.data.sources import Rows, locate
@@ -43,7 +44,8 @@ def prepare(
     items, counts = build(manifest, settings, rows, strangers)
     if strangers is not None:
         counts["ood"] = {**report["ood"], **counts["ood"]}
-    dataset = of_manifest(manifest, items, plain({**report, **counts}))
+    report = json.loads(json.dumps({**report, **counts}))  # as the cache gives it back: lists in place of tuples
+    dataset = of_manifest(manifest, items, report)
     dataset = replace(dataset, items=with_digest(items, dataset.data_digest))
     cache.save(key, dataset)
     return dataset

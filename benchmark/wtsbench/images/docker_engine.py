@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
 PROBE_SECONDS = 10.0
-"""How long an engine on a busy machine may take to answer. Where nobody listens, that is known at once."""
+"""How long an engine on a busy machine may take to answer. If nobody listens, the connection fails at once."""
 AWAY_SECONDS = 60.0
 """How long an engine may take to restart."""
 SECONDS = 60.0

@@ -21,7 +21,7 @@ LISTING_SECONDS = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class OnEngine:
-    """Something on the engine that may be removed: an image, or a container (`sandbox.leftovers`)."""
+    """An image on the engine that may be removed, or a container (`sandbox.leftovers`)."""
 
     name: str
     bytes: int

@@ -11,8 +11,7 @@ for an activation (2 in mixed precision, else 4):
     adapters      LoRA of rank r on every linear layer has about 2 r P / H weights
     probe         no graph: the activations of one layer on `eval_batch_size` items
 
-What is not in it: logits over a vocabulary, fragments, what libraries keep. So it is a lower bound more than an upper
-one.
+Logits over a vocabulary, fragmentation and what libraries keep are not in it, so it is rather a lower bound.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ def _shape_in_manifest(name: str, _folder: Path) -> Shape | None:
 
 
 def needed_by(spec: TrialSpec, *, on_gpu: bool) -> int | None:
-    """Bytes that training takes on the device that a trial runs on; None if its model trains not, or is not known."""
+    """Bytes that training takes on the trial's device; None if the model is not trained, or its size is unknown."""
     shape = shape_of(spec.model) if spec.model.trained else None
     if shape is None:
         return None

@@ -10,9 +10,9 @@ characters, at most `max_length` an item:
 P is 12 layers width^2, for embeddings are looked up (Kaplan et al. 2020, arXiv 2001.08361, table 1); where a next token
 is predicted, and where only the number of weights is known, it is all of them.
 
-Seconds are operations at RATES, and what cannot be hurried beside: OVERHEAD a trial, STEP an optimisation step of a
-GPU. The rates are assumptions that a busy or fast machine is far from. A strategy that trains more than once is counted
-as one that trains once, and no time is in it for fetching models or waiting for a free device.
+Seconds are operations divided by RATES, at least STEP for each optimisation step on a GPU, and OVERHEAD for each trial.
+The rates are assumptions; those of a busy or a fast machine differ much. A strategy that trains more than once is
+counted as one that trains once, and fetching models and waiting for a free device are not counted.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from wtsbench.models.memory import Shape, shape_of
 from wtsbench.spec.trial import TRAIN_SPLIT, Role, Split, TrialSpec
 
 RATES = {"core": 5e10, "GPU": 4e13}
-"""Operations a second of one device: of a core in float32, about half of its matrix products at best (6e10 were
-measured of an AMD EPYC that finetuned an encoder of 23 million weights on short texts); of a GPU in bfloat16, an eighth
-of what an A100 is sold with, as batches of short texts are small."""
+"""Operations per second: of a core in float32, about half of what its matrix products reach (6e10 were measured on an
+AMD EPYC that finetuned an encoder of 23 million weights on short texts); of a GPU in bfloat16, an eighth of an A100's
+nominal rate, as batches of short texts are small."""
 STEP = 0.03
-"""Seconds that an optimisation step on a GPU takes at least, whatever is computed."""
+"""Least seconds of an optimisation step on a GPU."""
 OVERHEAD = {"core": 1.0, "GPU": 15.0}
-"""Seconds of a trial to load and to store."""
+"""Seconds in which a trial loads and stores."""
 _CHARACTERS = 4
-"""Of a token of English, about."""
+"""Characters of a token of English, about."""
 _UNTRAINED = ("zero_shot", "prior", "combined")
 """Recipes of trials that train nothing."""
 
@@ -46,7 +46,7 @@ class Size:
     characters: int
 
     def tokens(self, longest: int) -> float:
-        """Of all its items, none longer than this."""
+        """Tokens of all its items, each cut at `longest`."""
         return self.items * min(longest, math.ceil(self.characters / self.items / _CHARACTERS)) if self.items else 0.0
 
 
