@@ -29,7 +29,7 @@ from tests.trial.folders import last_word_of, predictions_of
 from tests.trial.processes import environment
 from wtsbench.contract.folder import ExitCode
 from wtsbench.errors import SandboxError
-from wtsbench.images.build import _Build, _Content, build
+from wtsbench.images.build import _Build, build
 from wtsbench.images.pins import Built, ImagePin, pins, write_pin
 from wtsbench.sandbox import reaper
 from wtsbench.sandbox.choice import make_sandbox
@@ -135,10 +135,9 @@ def test_building_unchanged_code_gives_the_same_image(
 def test_a_build_leaves_no_image_without_a_name(tmp_path: Path, client: Any) -> None:
     """What is built on the way is gone afterwards, and so is what a build that failed had made; the base stays."""
     once = os.urandom(8).hex()
-    content = _Content(wheels="x", torch="x", key=once)
     about = Built(wtsbench="0", code=once, base="x")
     base = client.images.get(BASE)
-    bench = _Build(client=client, base=base, context=tmp_path, scratch=tmp_path, content=content, built=about)
+    bench = _Build(client=client, base=base, context=tmp_path, scratch=tmp_path, key=once, built=about)
     (tmp_path / "Dockerfile").write_text(
         "ARG BASE\nFROM ${BASE} AS settings\nARG CODE\nLABEL code=${CODE}\n"
         "FROM settings AS wrong\nRUN touch /made\nRUN exit 3\n"

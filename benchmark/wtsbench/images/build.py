@@ -75,18 +75,24 @@ def build(
         copy_code(context / "wtsbench")
         packages = extras.unpack(strategies, context / "strategies", python=python, lock=lock)
         shutil.copy(shipped("containers") / "Dockerfile", context)
-        inside = _Content.of(str(base_image.id), wheels, lock)
+        digests = contents(wheels)
+        recipe = (context / "Dockerfile").read_text()
         built = Built(
             wtsbench=wtsbench.__version__,
             code=code_digest(),
             base=f"{base or DEFAULT_BASE} ({base_image.id})",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            wheels=inside.wheels,
-            torch=inside.torch,
+            wheels=digest(digests),
+            torch=next((name.split("-")[1] for name in digests if name.startswith("torch-")), "absent"),
             packages=packages,
         )
         parts = _Build(
-            client=client, base=base_image, context=context, scratch=Path(scratch), content=inside, built=built
+            client=client,
+            base=base_image,
+            context=context,
+            scratch=Path(scratch),
+            key=digest([str(base_image.id), recipe, lock.read_text(), digests]),
+            built=built,
         )
         try:
             image_id = parts.assemble(parts.packages(wheels, lock, say), say)
@@ -102,23 +108,6 @@ def build(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Content:
-    """What the layer of packages is made of."""
-
-    wheels: str
-    torch: str
-    key: str
-    """Digest of everything that decides the layer of packages."""
-
-    @classmethod
-    def of(cls, base: str, wheels: Path, lock: Path) -> _Content:
-        digests = contents(wheels)
-        torch = next((name.split("-")[1] for name in digests if name.startswith("torch-")), "absent")
-        recipe = (shipped("containers") / "Dockerfile").read_text()
-        return cls(wheels=digest(digests), torch=torch, key=digest([base, recipe, lock.read_text(), digests]))
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Build:
     """The parts of one build."""
 
@@ -126,7 +115,8 @@ class _Build:
     base: Image
     context: Path
     scratch: Path
-    content: _Content
+    key: str
+    """Digest of everything that decides the layer of packages."""
     built: Built
     made: list[str] = field(default_factory=list)
     """Ids of intermediate images, which only this build needs."""
@@ -134,7 +124,7 @@ class _Build:
     def packages(self, wheels: Path, lock: Path, say: Callable[[str], None]) -> _Packages:
         """The layer of packages: that of an image on this engine, or made from the wheels."""
         with said_by_engine("the engine cannot look for images"):
-            candidates = self.client.images.list(filters={"label": f"{PACKAGES_LABEL}={self.content.key}"})
+            candidates = self.client.images.list(filters={"label": f"{PACKAGES_LABEL}={self.key}"})
         below = self.base.attrs["RootFS"]["Layers"]
         for image in candidates:
             layers = image.attrs["RootFS"]["Layers"]
@@ -192,9 +182,9 @@ class _Build:
             "BASE_ID": str(self.base.id),
             "VERSION": self.built.wtsbench,
             "CODE": self.built.code,
-            "PACKAGES": self.content.key,
+            "PACKAGES": self.key,
             "STRATEGIES": ",".join(self.built.packages),
-            "TORCH": self.content.torch,
+            "TORCH": self.built.torch or "absent",
         }
         lines: list[str] = []
         last: list[str] = []

@@ -6,10 +6,9 @@ from collections.abc import Hashable, Sequence
 
 
 def budget(item_ids: Sequence[str], labels: Sequence[Hashable], size: int) -> list[int]:
-    """Places of the first `size` items by id, which is a hash of their content, the classes taking turns.
+    """Indices of `size` items, or of all if there are fewer: the classes take turns, each in the order of item ids.
 
-    A larger budget holds a smaller one. Places are in the order in which items are taken; all of them where there are
-    fewer items than `size`.
+    Ids are hashes of the items' content. A larger budget contains a smaller one. Indices are in the order of choice.
     """
     turns: dict[Hashable, int] = {}
     taken = []

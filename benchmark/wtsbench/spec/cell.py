@@ -25,9 +25,9 @@ def repeated(runs: Iterable[Run]) -> tuple[int, str]:
 
 
 def weight(runs: Iterable[Run]) -> float:
-    """As many seeds as a mean over these runs is worth, to what seeds do: a mean over draws of means over their seeds.
+    """Effective number of seeds behind a mean over draws of the means over each draw's seeds.
 
-    So many as there are, or fewer where draws have unequal numbers of seeds, for each draw counts alike.
+    It is the number of runs, or less if draws have unequal numbers of seeds, as each draw has the same weight.
     """
     every = set(runs)
     sizes = Counter(data_seed for data_seed, _ in every)

@@ -38,7 +38,7 @@ class Document(Frozen):
 
 
 def described_by(base: type[Frozen]) -> Callable[[dict[str, Any]], None]:
-    """`json_schema_extra` of a spec whose fields replace some of another's: what that says of each, and its default."""
+    """`json_schema_extra` of a spec whose fields override those of `base`: describes them as `base` does."""
 
     def describe(schema: dict[str, Any]) -> None:
         for name, told in schema["properties"].items():

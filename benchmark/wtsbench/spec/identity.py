@@ -47,7 +47,7 @@ class Alike:
 
     def __init__(self, shared: Mapping[str, Any], differing: Collection[str]) -> None:
         self.differing = tuple(sorted(differing, key=_place))
-        """In the order of `digest`'s values."""
+        """Their names in the order in which `digest` takes the values."""
         texts: list[bytes] = []
         text = b"{"
         for name in sorted({*shared, *differing}, key=_place):
@@ -69,5 +69,5 @@ class Alike:
 
 
 def _place(name: str) -> bytes:
-    """Where the member of this name stands in an object."""
+    """Sort key of an object's members."""
     return name.encode("utf-16-be")
