@@ -1,75 +1,72 @@
 """Seconds and memory of the leaderboard of a large fake store: computed, and again from the tables kept.
 
-    python -m tests.performance.leaderboard_speed [TASKSxITEMS] [--json]
-
-Each task has 500 trials and so many test items; the default, 20x5000, is 10,000 trials and 50 million predictions.
+Each task has 500 trials; 20 of them are 10,000 trials.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import re
-import resource
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.performance.fake_store import fake_store
+from tests.performance.part import Asked, Figure, Missing, apart, described
+from wtsbench.errors import StoreError
 from wtsbench.store.client import open_store
 
 _AT_ONCE = 50
 """Trials whose predictions are read in one question, about as a leaderboard does."""
+_USED = """
+import json, resource, subprocess, sys, time
+begun = time.monotonic()
+with open(sys.argv[1], "wb") as out:
+    subprocess.run(sys.argv[2:], stdout=out, check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+cpu = used.ru_utime + used.ru_stime
+print(json.dumps({"seconds": time.monotonic() - begun, "cpu_seconds": cpu, "peak": used.ru_maxrss * 1024}))
+"""
+"""Runs a command from a small process: the peak of memory that it is said to have begins with its parent's."""
 
 
-def measure(size: str) -> dict[str, Any]:
-    """Make the store, read it, and compute its leaderboard twice."""
-    match = re.fullmatch(r"(\d+)x(\d+)", size)
-    if match is None:
-        sys.exit(f"{size!r}: give TASKSxITEMS, such as 20x5000")
-    with tempfile.TemporaryDirectory(prefix="wtsbench-measure-") as scratch:
-        folder = Path(scratch) / "store"
-        begun = time.monotonic()
-        trials, predictions = fake_store(folder, tasks=int(match[1]), items=int(match[2]))
-        print(f"{trials:,} trials, {predictions:,} predictions, made in {time.monotonic() - begun:.0f} s")
-        size_on_disk = sum(path.stat().st_size for path in folder.iterdir())
-        store = open_store(str(folder))
-        begun = time.monotonic()
-        ids = store.trials()["trial_id"].to_pylist()
-        for first in range(0, len(ids), _AT_ONCE):
-            store.predictions(ids[first : first + _AT_ONCE], splits=["test"])
-        read = time.monotonic() - begun
-        print(
-            f"{size_on_disk / predictions:.1f} bytes a prediction; all of them read, {_AT_ONCE} trials at once, in"
-            f" {read:.1f} s, {_peak() / 2**30:.2f} GiB at most"
-        )
-        cold, warm = (_command(folder, Path(scratch)) for _ in range(2))
-        same = cold.output == warm.output
-    for name, one in (("cold", cold), ("warm", warm)):
-        print(
-            f"leaderboard, {name}: {one.seconds:.1f} s, {one.cpu_seconds:.1f} s of CPU, {one.peak / 2**30:.2f} GiB"
-            " at most"
-        )
-    if not same:
-        print("the warm leaderboard differs from the cold one")
-        sys.exit(1)
-    return {
-        "trials": trials,
-        "predictions": predictions,
-        "bytes": size_on_disk,
-        "read_all_s": read,
-        "cold_s": cold.seconds,
-        "cold_cpu_s": cold.cpu_seconds,
-        "cold_peak_bytes": cold.peak,
-        "warm_s": warm.seconds,
-        "warm_cpu_s": warm.cpu_seconds,
-        "warm_peak_bytes": warm.peak,
-    }
+def measure_leaderboard(asked: Asked) -> Iterator[Figure | Missing]:
+    """The `leaderboard` part: the command cold over reading all predictions once, warm over a command's start."""
+    folder = asked.scratch / "store"
+    tasks, items = asked.pick(quick=(1, 200), usual=(20, 250), large=(20, 5000))
+    trials, predictions = fake_store(folder, tasks=tasks, items=items)
+    read = apart(_read_all, folder)
+    board = ["leaderboard", "--store", str(folder), "--json"]
+    start, cold, warm = (_command(one, asked.scratch) for one in (["--version"], board, board))
+    if cold.output != warm.output:
+        raise StoreError("the warm leaderboard differs from the cold one", remedy="it is a fault of wtsbench.")
+    counts = {"trials": trials, "predictions": predictions}
+    yield Figure(
+        name="cold",
+        what="CPU seconds of `wtsbench leaderboard` over those of reading all predictions",
+        value=cold.cpu_seconds / read,
+        better="lower",
+        details=described(counts | cold.details() | {"read_cpu_s": read}),
+    )
+    yield Figure(
+        name="warm",
+        what="CPU seconds of `wtsbench leaderboard` again over those of `wtsbench --version`",
+        value=warm.cpu_seconds / start.cpu_seconds,
+        better="lower",
+        details=described(warm.details() | {"start_cpu_s": start.cpu_seconds}),
+    )
+
+
+def _read_all(folder: Path) -> float:
+    store = open_store(str(folder))
+    begun = time.process_time()
+    ids = store.trials()["trial_id"].to_pylist()
+    for first in range(0, len(ids), _AT_ONCE):
+        store.predictions(ids[first : first + _AT_ONCE], splits=["test"])
+    return time.process_time() - begun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,40 +79,19 @@ class _Run:
     """Bytes of memory."""
     output: bytes
 
+    def details(self) -> dict[str, float]:
+        """The same as numbers."""
+        return {"clock_s": self.seconds, "cpu_s": self.cpu_seconds, "peak_mib": self.peak / 2**20}
 
-def _command(store: Path, scratch: Path) -> _Run:
-    """`wtsbench leaderboard --json` in a process of its own, start included; its cache lies in the scratch folder."""
-    command = [sys.executable, "-m", "wtsbench_cli", "leaderboard", "--store", str(store), "--json"]
-    out = scratch / "leaderboard.json"
-    begun = time.monotonic()
-    with out.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, env={**os.environ, "WTSBENCH_CACHE": str(scratch / "cache")})
-        _, status, used = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - begun
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(process.returncode)
-    return _Run(
-        seconds=seconds,
-        cpu_seconds=used.ru_utime + used.ru_stime,
-        peak=used.ru_maxrss * 1024,
-        output=out.read_bytes(),
+
+def _command(arguments: list[str], scratch: Path) -> _Run:
+    """A command in a process of its own, start included; its cache lies in the scratch folder."""
+    out = scratch / "output"
+    command = [sys.executable, "-m", "wtsbench_cli", *arguments]
+    used = subprocess.run(
+        [sys.executable, "-c", _USED, str(out), *command],
+        env={**os.environ, "WTSBENCH_CACHE": str(scratch / "cache")},
+        stdout=subprocess.PIPE,
+        check=True,
     )
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("size", nargs="?", default="20x5000", metavar="TASKSxITEMS")
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    measured = measure(asked.size)
-    if asked.json:
-        print(json.dumps(measured, indent=2))
-
-
-if __name__ == "__main__":
-    _main()
+    return _Run(**json.loads(used.stdout), output=out.read_bytes())

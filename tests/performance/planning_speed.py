@@ -12,18 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tests.performance.fake_store import put_done
+from tests.performance.part import apart, peak_of
 from tests.planning.grids import make_grid, make_inputs, planned
 from wtsbench.execution.session import Options, prepare
 from wtsbench.planning.report import compare
@@ -65,7 +63,7 @@ def plan_of(trials: int) -> dict[str, float]:
         "cells": len(plan.cells),
         "plan_cpu_s": ids - begun,
         "all_cpu_s": time.process_time() - begun,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_of("self"),
     }
 
 
@@ -107,19 +105,13 @@ def _cpu_seconds(command: list[str]) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _apart(measure: Callable[[int], dict[str, float]], number: int) -> dict[str, float]:
-    """Measure in a process of its own, whose memory is what this takes and nothing else."""
-    with ProcessPoolExecutor(max_workers=1) as pool:
-        return pool.submit(measure, number).result()
-
-
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("trials", nargs="?", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    every: dict[str, Any] = {"plan": _apart(plan_of, asked.trials), "again": _apart(again, asked.repeats)}
+    every: dict[str, Any] = {"plan": apart(plan_of, asked.trials), "again": apart(again, asked.repeats)}
     plan, once_more = every["plan"], every["again"]
     print(
         f"plan of {plan['trials']:,} trials: {plan['plan_cpu_s']:.1f} s of CPU, {plan['all_cpu_s']:.1f} s with digest"

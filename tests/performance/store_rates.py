@@ -1,14 +1,11 @@
 """How fast stores take records: fake trials, real parts, every way of keeping them side by side.
 
-    python -m tests.performance.store_rates [--against SINKS] [--writers 1,16,64,256] [--seconds 5] [--json]
-
 The server and the writers are processes of their own, so that the processor time of each is known: on a machine that
 does other work, or whose writers share its cores with the server, it says more than the clock.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -20,12 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.performance.part import Asked, Figure, Missing, described
 from tests.performance.store_writers import RECORDS, ROWS, Share
 from wtsbench.errors import StoreError
 from wtsbench.store.client import open_store
@@ -57,19 +55,53 @@ class Rate:
     """Of the server, for 1,000 batches; None where the writers do the work themselves."""
     writers_cpu_s: float
     """Of all writers, for 1,000 batches: making records, sending them, or writing them where there is no server."""
-    load: float
-    """Processes that wanted a core in the minute before, other work included."""
+    bytes_per_prediction: float = 0.0
+    """On the disk."""
 
-    def line(self) -> str:
-        """For people."""
-        server = "" if self.server_cpu_s is None else f"{self.server_cpu_s:.2f} s + "
-        more = f"  {self.unfinished} unanswered" if self.unfinished else ""
-        more += f"  {self.refused} refused ({self.first_error})" if self.refused else ""
-        return (
-            f"{self.writers:4} writers  {self.sink:14} {self.batches_per_second:8.1f} batches/s  p50 {self.p50_ms:8.1f}"
-            f" ms  p99 {self.p99_ms:8.1f} ms  CPU for 1,000: {server}{self.writers_cpu_s:.2f} s  load {self.load:.1f}"
-            f"{more}"
-        )
+
+def measure_store(asked: Asked) -> Iterator[Figure | Missing]:
+    """The `store` part: acknowledged records a second, and their waits, over those of flushed Parquet files."""
+    kinds = ["server", *asked.pick(quick=[], usual=[], large=["folder"])]
+    kinds += [kind for kind in KINDS if kind.startswith("mlflow")] if asked.mlflow else []
+    for writers in asked.pick(quick=[16], usual=[1, 16, 64], large=[1, 16, 64, 256]):
+        seconds = asked.pick(quick=2.0, usual=5.0, large=5.0)
+        plain, *rates = measure(["parquet", *kinds], [writers], seconds, mlflow=asked.mlflow or sys.executable)
+        for rate in rates:
+            name = f"{rate.sink}, {writers} writers"
+            if rate.refused:
+                yield Missing(name=name, why=f"{rate.refused} batches were refused: {rate.first_error}")
+                continue
+            yield Figure(
+                name=f"{name}: rate",
+                what="durable acknowledged batches a second over those of flushed Parquet files",
+                value=rate.batches_per_second / plain.batches_per_second,
+                better="higher",
+                details=described(
+                    {
+                        "batches_per_s": rate.batches_per_second,
+                        "parquet_batches_per_s": plain.batches_per_second,
+                        "server_cpu_s": rate.server_cpu_s or 0.0,
+                        "writers_cpu_s": rate.writers_cpu_s,
+                        "parquet_cpu_s": plain.writers_cpu_s,
+                        "bytes_per_prediction": rate.bytes_per_prediction,
+                    }
+                ),
+            )
+            yield Figure(
+                name=f"{name}: p99",
+                what="99th percentile of the waits over that of flushed Parquet files",
+                value=rate.p99_ms / plain.p99_ms,
+                better="lower",
+                details=described(
+                    {
+                        "p50_ms": rate.p50_ms,
+                        "p99_ms": rate.p99_ms,
+                        "parquet_p50_ms": plain.p50_ms,
+                        "parquet_p99_ms": plain.p99_ms,
+                        "unanswered": rate.unfinished,
+                    }
+                ),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +191,6 @@ def append_rate(kind: str, place: _Place, writers: int, seconds: float) -> Rate:
         first_error=faults[0] if faults else None,
         server_cpu_s=None if used is None else used / thousands,
         writers_cpu_s=sum(one.cpu_seconds for one in found) / thousands,
-        load=os.getloadavg()[0],
     )
 
 
@@ -235,23 +266,17 @@ def _place(kind: str, scratch: Path, mlflow: str) -> Iterator[_Place]:
 
 
 def measure(
-    kinds: Sequence[str],
-    writers: Sequence[int],
-    seconds: float,
-    *,
-    note: Callable[[str], None],
-    mlflow: str = sys.executable,
-) -> list[dict[str, Any]]:
-    """Rates of every kind at every number of writers, in turn, and the bytes that a prediction takes on the disk.
+    kinds: Sequence[str], writers: Sequence[int], seconds: float, *, mlflow: str = sys.executable
+) -> list[Rate]:
+    """Rates of every kind at every number of writers, in turn.
 
     Args:
         kinds: of KINDS; those of MLflow need it installed.
         writers: numbers of writers at once.
         seconds: for each.
-        note: told of each result.
         mlflow: the interpreter of an environment that has MLflow.
     """
-    found: list[dict[str, Any]] = []
+    found: list[Rate] = []
     for count in writers:
         for kind in kinds:
             scratch = Path(tempfile.mkdtemp(prefix="wtsbench-measure-"))
@@ -262,27 +287,5 @@ def measure(
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
             predictions = max(1, rate.batches) * ROWS * RECORDS / (RECORDS + 1)
-            found.append({**asdict(rate), "bytes_per_prediction": size / predictions})
-            note(rate.line())
+            found.append(replace(rate, bytes_per_prediction=size / predictions))
     return found
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(description="How fast stores take records on this machine.")
-    parser.add_argument("--against", default="server,folder,parquet", help=f"of {', '.join(KINDS)}")
-    parser.add_argument("--writers", default="1,16,64,256", help="numbers of writers at once")
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each number of writers")
-    parser.add_argument("--mlflow", default=sys.executable, help="interpreter of an environment that has MLflow")
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    kinds = asked.against.split(",")
-    if unknown := sorted(set(kinds) - set(KINDS)):
-        parser.error(f"{unknown[0]!r} is none of {', '.join(KINDS)}")
-    counts = [int(number) for number in asked.writers.split(",")]
-    rates = measure(kinds, counts, asked.seconds, note=lambda line: print(line, flush=True), mlflow=asked.mlflow)
-    if asked.json:
-        print(json.dumps(rates, indent=2))
-
-
-if __name__ == "__main__":
-    _main()

@@ -24,19 +24,12 @@ def test_fake_trials_are_real_records(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_rates_are_of_what_was_acknowledged() -> None:
     """Each sink at each number of writers gives a rate, waiting times and a size."""
-    said: list[str] = []
-    found = measure(["server", "parquet"], [1, 3], 0.5, note=said.append)
-    assert [(one["writers"], one["sink"]) for one in found] == [
-        (1, "server"),
-        (1, "parquet"),
-        (3, "server"),
-        (3, "parquet"),
-    ]
+    found = measure(["server", "parquet"], [1, 3], 0.5)
+    assert [(one.writers, one.sink) for one in found] == [(1, "server"), (1, "parquet"), (3, "server"), (3, "parquet")]
     for one in found:
-        assert one["batches"] > 0
-        assert one["p50_ms"] <= one["p99_ms"]
-        assert one["bytes_per_prediction"] > 0
-        assert one["unfinished"] == one["refused"] == 0
-        assert one["writers_cpu_s"] > 0
-        assert (one["server_cpu_s"] or 0) > 0 if one["sink"] == "server" else one["server_cpu_s"] is None
-    assert len(said) == 4
+        assert one.batches > 0
+        assert one.p50_ms <= one.p99_ms
+        assert one.bytes_per_prediction > 0
+        assert one.unfinished == one.refused == 0
+        assert one.writers_cpu_s > 0
+        assert (one.server_cpu_s or 0) > 0 if one.sink == "server" else one.server_cpu_s is None
