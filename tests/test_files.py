@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import stat
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 from tests.execution.test_untrusted import in_time
 from tests.leavings import nested
 from wtsbench.errors import ExitCode, SpecError, UserError
-from wtsbench.files import open_plain, read_plain, remove, remove_tree, require_plain, walk
+from wtsbench.files import made_once, open_plain, read_plain, remove, remove_tree, require_plain, walk
 from wtsbench.reports.files import write
 
 
@@ -162,3 +163,28 @@ def test_a_full_disk_is_no_wrong_name(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert full.value.exit_code is ExitCode.UNREACHABLE
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_is_made_anew(tmp_path: Path) -> None:
+    """It goes, even while a child of the killed process still writes into it: that one's files are none of the folder."""
+    left: list[Path] = []
+
+    def killed(unfinished: Path) -> None:
+        unfinished.mkdir()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        made_once(tmp_path / "wheels", killed)
+    os.waitpid(child, 0)
+    left += tmp_path.glob(".wheels.*.unfinished")
+    assert len(left) == 1
+
+    def make(unfinished: Path) -> None:
+        unfinished.mkdir()
+        (unfinished / "one").touch()
+        left[0].mkdir()
+        (left[0] / "half").touch()
+
+    made_once(tmp_path / "wheels", make)
+    assert [path.name for path in (tmp_path / "wheels").iterdir()] == ["one"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import hashlib
 import os
 import secrets
@@ -334,8 +335,10 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> None:
     with exclusive(folder.with_name(f".{folder.name}.lock")):
         if folder.is_dir():  # another process has just made it
             return
-        unfinished = folder.with_name(f".{folder.name}.unfinished")
-        remove_tree(unfinished)  # of a process that was killed
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.unfinished"):  # of a process that was killed
+            remove_tree(left)
+        # A name of its own, as what the killed process had started may still write.
+        unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.unfinished")
         try:
             make(unfinished)
             unfinished.replace(folder)

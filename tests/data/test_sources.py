@@ -159,6 +159,14 @@ def test_a_server_that_breaks_off_or_does_not_speak_http(make_manifest: MakeMani
     assert not list((cache_folder() / "data" / "files").iterdir())
 
 
+@pytest.mark.parametrize("url", ["http://[::1/data.csv", f"http://{'a' * 70}.org/data.csv"])
+def test_an_address_that_none_can_be(make_manifest: MakeManifest, url: str) -> None:
+    """A malformed address is told like a server that does not answer."""
+    source = {"kind": "file", "url": url, "sha256": "0" * 64, "format": "csv"}
+    with pytest.raises(DataError, match=r"data\.csv cannot be reached"):
+        prepare(make_manifest(source=source), DataSettings())
+
+
 MIRROR: dict[str, Any] = {
     "source": {"kind": "file", "url": "https://example.org/data.csv", "sha256": "0" * 64, "format": "csv"},
     "mirror": {"path": "sub/data.csv", "format": "csv", "sha256": "1" * 64},

@@ -196,6 +196,18 @@ def test_parameters_that_are_for_no_task_of_the_grid(tmp_path: Path) -> None:
     load_checked_grid(path)
 
 
+@pytest.mark.parametrize("task", ["[a]", "{a: b}", "3", "null"])
+def test_a_task_that_is_no_text(tmp_path: Path, task: str) -> None:
+    """It is a fault like others, also where the grid asks for what depends on its tasks."""
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        f"name: g\ntasks: [safety-mini, {task}]\npairs: [{{weak: nano-1, strong: nano-2}}]\nstrategies: [naive]\n"
+        "gate: {accuracy: 0.1}\n"
+    )
+    with pytest.raises(SpecFaults, match=r"tasks\[1\]: must be a text"):
+        load_checked_grid(path)
+
+
 def validator() -> jsonschema.Draft202012Validator:
     """Somebody else's judge of the schema."""
     schema = json.loads(json.dumps(json_schema("grid")))

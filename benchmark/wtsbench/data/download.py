@@ -62,7 +62,7 @@ def _chunks(url: str, where: str) -> Iterator[bytes]:
                 f"{where}: the server answers {error.code} {error.reason}",
                 remedy="check source.url, or set WTSBENCH_DATA_MIRROR to a folder that holds the data.",
             ) from error
-    except (OSError, HTTPException) as error:  # HTTPException: what the server says is not HTTP, or is cut short
+    except (OSError, HTTPException, ValueError) as error:  # not HTTP or cut short; no address that can be
         raise DataError(
             f"{where} cannot be reached: {str(getattr(error, 'reason', error)).strip()}",
             remedy="set WTSBENCH_DATA_MIRROR to a folder that holds the data.",

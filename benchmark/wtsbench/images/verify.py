@@ -148,6 +148,8 @@ def code_inside(client: docker.DockerClient, image: str) -> str | None:
         try:
             with oci.archived(client, image, _CODE) as chunks:
                 archive = b"".join(chunks)
+        except docker.errors.ImageNotFound:  # removed meanwhile, which says nothing about its code
+            raise
         except docker.errors.NotFound:
             return None
     files = {}

@@ -263,10 +263,15 @@ def _gate(tree: Node, base: Path) -> Iterator[Fault]:
 
 def _manifests(tree: Node, base: Path) -> list[TaskManifest]:
     """Those of the grid's tasks; none if one of them has faults, which are reported as faults of the task."""
+    names = [node.value for node in tree.entries("tasks")]
     try:
-        return [manifests.load_task(node.value, base=base)[0] for node in tree.entries("tasks")]
-    except (SpecError, TypeError):
+        return [manifests.load_task(name, base=base)[0] for name in names] if all(map(_is_text, names)) else []
+    except SpecError:
         return []
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _call(node: Node) -> StrategyCall | None:
