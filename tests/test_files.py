@@ -166,7 +166,7 @@ def test_a_full_disk_is_no_wrong_name(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_made_anew(tmp_path: Path) -> None:
-    """It goes, even while a child of the killed process still writes into it: that one's files are none of the folder."""
+    """It goes, also while a child of that process still writes into it, of whose files the folder gets none."""
     left: list[Path] = []
 
     def killed(unfinished: Path) -> None:

@@ -162,6 +162,8 @@ def main(arguments: list[str]) -> int:
     chosen = given.only.split(",")
     if unknown := sorted(set(chosen) - set(names)):
         parser.error(f"{unknown[0]!r} is none of {', '.join(names)}")
+    if given.json is not None and not given.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {given.json.parent}")
     before = given.against
     if before is not None and (why := refused({"size": given.size, "hardware": hardware(), "parts": chosen}, before)):
         parser.error(f"cannot compare with the earlier JSON: {why}")

@@ -155,9 +155,11 @@ def submitted(asked: Asked) -> Submission:
     )
     watch = _Watch(process.pid, store)
     assert process.stdout is not None
-    lines = [(time.monotonic(), line) for line in process.stdout]
-    wall = time.monotonic() - begun
-    watch.end()
+    try:
+        lines = [(time.monotonic(), line) for line in process.stdout]
+        wall = time.monotonic() - begun
+    finally:
+        watch.end()
     if process.wait():
         raise subprocess.CalledProcessError(process.returncode, command, "".join(line for _, line in lines))
     assert watch.first_sealed is not None

@@ -70,9 +70,7 @@ def test_killed_at_every_call_of_the_engine_delivery_resumes(store: Store, tmp_p
         for number in range(1, _MOST_CALLS)
     ]
     output = child("die_in_engine", store.uri, tmp_path / "outboxes").communicate()[0].split("\n")[:-1]
-    assert "dies before begin" in output
-    detaching = ["dies before execute"] * 2
-    assert output[output.index("dies before commit") + 1 :] == [*detaching, "survived"]
+    assert {"dies before begin", "dies before commit", "dies before close", "survived"} <= set(output)
     tried = outboxes[: len(output)]
     visible = _only_whole_attempts(store, [outbox.trial_id for outbox in tried], ("test",))
     assert visible

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import duckdb
@@ -115,14 +115,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.begun: dict[str, int] = {}
         self.kept: duckdb.DuckDBPyConnection | None = None
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(database, "opened", self.opened)
+        self.patch.setattr(database, "connect", self.connect)
 
-    @contextmanager
-    def opened(self, path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connect(self, path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         """A connection to a database that stays open between operations: opening it is most of what they cost."""
         self.kept = self.kept or duckdb.connect(str(path))
-        with self.kept.cursor() as connection:
-            yield connection
+        return self.kept.cursor()
 
     @rule(batches=st.one_of(st.lists(records, min_size=1, max_size=5), most))
     def append(self, batches: list[Batch]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,6 +125,29 @@ def test_only_continuations_are_scored_and_learned_from(model: LanguageModel, de
     assert learned.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(learned[name], gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_of_empty_continuations_has_no_loss(model: LanguageModel, device: Device) -> None:
+    """Texts that ended before their first token can meet in a batch: there is nothing to score, and no gradient."""
+    rows = [Encoded(ids=prompt, start=len(prompt), ended=False) for prompt in PROMPTS[:3]]
+    made = continuation_logprobs(model, rows, pad_id=PAD, device=device)
+    assert made.shape == (3, 0)
+    made.sum().backward()  # type: ignore[no-untyped-call]
+    assert not any(value.grad is not None and value.grad.any() for value in model.parameters())
+    model.zero_grad()
+
+
+def test_an_empty_continuation_is_no_divergence(device: Device, tmp_path: Path) -> None:
+    """Beside others that share its prompt, also of a model that never writes the token that pads them."""
+    model = load_language_model(write_tiny_model(tmp_path / "model"), device)
+    head = model.model.get_output_embeddings()
+    head.register_forward_hook(lambda _, __, scores: scores.index_fill(-1, torch.tensor(PAD), -torch.inf))
+    rows = [
+        Encoded(ids=[*PROMPTS[1], *range(40, 40 + size)], start=len(PROMPTS[1]), ended=False) for size in (0, 3, 0, 1)
+    ]
+    found = score_shared(model, rows, pad_id=PAD, batch_size=4, device=device, advance=lambda count: None)
+    assert [len(values) for values in found] == [0, 3, 0, 1]
+    assert np.isfinite(np.concatenate(found)).all()
 
 
 def test_prompts_read_once_score_as_whole_texts(model: LanguageModel, device: Device) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from wtsbench.contract import schemas
 from wtsbench.contract.measurements import Measurements, TrialResult
@@ -58,7 +57,7 @@ class Known:
     """What the supervisor that began an attempt knows of it at its end; any other process asks the store."""
 
     parents: pa.Table | None = None
-    """What its parents predicted, as the store has it; None where that was not read."""
+    """What its parents predicted on `transfer`, as the store has it; None where that was not read."""
 
 
 def end(
@@ -203,10 +202,9 @@ def _append_scores(
 def _scored_predictions(outbox: Outbox, records: Records, job: TrialJob, store: Store, known: Known) -> pa.Table:
     spec, supervision = job.spec, None
     if spec.role is Role.STUDENT and Split.TRANSFER in spec.predicted_splits:
-        if known.parents is None:
+        parents = known.parents
+        if parents is None:
             parents = store.predictions(spec.parents, splits=[Split.TRANSFER.value])
-        else:
-            parents = known.parents.filter(pc.field("split") == Split.TRANSFER.value)
         supervision = mean_supervision(parents)
     items = items_of(store, spec.data_digest)
     made = _written(outbox, records, "predictions")

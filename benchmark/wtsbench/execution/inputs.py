@@ -89,7 +89,7 @@ def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> pa.Tab
     """Write `items.arrow`, and for trials with parents `supervision.arrow`, from the store.
 
     Returns:
-        All that the parents predicted, as the store has it; None without parents, and for generation.
+        What a student's parents predicted on `transfer`, as the store has it; None without parents, and for generation.
     """
     items = visible_items(items_of(store, spec.data_digest), spec)
     _write(folder, ITEMS, items)
@@ -104,7 +104,7 @@ def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> pa.Tab
             remedy="run `wtsbench plan` on the grid; the parent has to run first.",
         )
     _write(folder, SUPERVISION, made)
-    return predicted
+    return None if predicted is None else predicted.filter(pc.field("split") == Split.TRANSFER.value)
 
 
 def predictions_of(spec: TrialSpec, made: pa.Table, items: pa.Table) -> pa.Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import platform
 import threading
@@ -51,7 +50,7 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
         UserError: the store cannot be written, so nothing was delivered; the attempt folder is kept for a sweep.
     """
     begun = time.monotonic()
-    store = _store(job.store)
+    store = open_store(job.store, wait=patience_seconds())
     require_room(job.spool)
     sandbox = _sandbox(job)
     _require_environment(job, sandbox)
@@ -150,12 +149,6 @@ def seal_lost(store: Store, job: Job, attempt: int, failure: Failure) -> None:
                     printed = store.printed(job.trial_id, attempt)["text"].to_pylist()
                     folder.trial.log.write_text("".join(f"{line}\n" for line in printed), encoding="utf-8")
             end(folder, note, store, *_unless_finished(folder, failure))
-
-
-@functools.cache
-def _store(address: str) -> Store:
-    """The store of a run, opened once by each process that runs its trials."""
-    return open_store(address, wait=patience_seconds())
 
 
 def _sandbox(job: Job) -> Sandbox:

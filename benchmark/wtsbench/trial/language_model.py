@@ -105,7 +105,11 @@ class LanguageModel(torch.nn.Module):
 
     def _cut(self, _: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
         """States [B, T, H] to those that are scored [1, N, H]."""
-        return None if self._scored is None else (inputs[0][self._scored][None],)
+        if self._scored is None:
+            return None
+        if inputs[0].dim() != 3:  # ProphetNet predicts several tokens at once
+            raise UnusableModelError(f"a {self.model.config.model_type!r} model has a head of another form")
+        return (inputs[0][self._scored][None],)
 
 
 def load_language_model(folder: Path, device: Device) -> LanguageModel:
@@ -171,7 +175,8 @@ def continuation_logprobs(
     with device.autocast():
         scores = model(ids, mask, at=(row, column - 1))  # the state of a token scores the one behind it
     logprobs = logprobs_of(scores, ids[row, column])
-    return logprobs.new_zeros(len(rows), int(t.max()) + 1).index_put((row, place), logprobs)
+    wide = max(len(line.ids) - line.start for line in rows)
+    return logprobs.new_zeros(len(rows), wide).index_put((row, place), logprobs)
 
 
 def continuation_places(rows: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:

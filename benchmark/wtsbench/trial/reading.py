@@ -178,7 +178,7 @@ def _continuations(
     reader = Reader(model, prompts, pad_id, device)
     first = reader.begin([len(groups[prompt]) for prompt in prompts])
     table = torch.zeros(ids.shape, dtype=torch.float64, device=ids.device)
-    table[:, 0] = logprobs_of(first, ids[:, 0]) * real[:, 0]
+    table[:, 0] = logprobs_of(first, ids[:, 0]).double().masked_fill(real[:, 0] == 0, 0.0)
     if ids.shape[1] > 1:
         others = reader.read_all(ids[:, :-1], real[:, :-1], (row, column - 1))
         table[row, column] = logprobs_of(others, ids[row, column]).double()

@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import importlib.abc
 import json
 import os
 import resource
@@ -66,30 +65,10 @@ def preload() -> None:
 
     models.preload()
     run.preload()
-    _leave_out_pandas()
-
-
-def _leave_out_pandas() -> None:
-    """Have Arrow find no pandas where it is installed: else its first value in each trial imports it, in 0.2 s of CPU.
-
-    Arrow looks once, to recognise arguments that are pandas' own. Whoever asks it for a data frame still gets one: then
-    it looks again.
-    """
-    if "pandas" in sys.modules:
-        return
+    # Arrow imports pandas, where it is installed, with its first value: 0.2 s of CPU, else in every trial.
     import pyarrow as pa
 
-    sys.meta_path.insert(0, _NoPandas())
-    try:
-        pa.scalar(0)
-    finally:
-        del sys.meta_path[0]
-
-
-class _NoPandas(importlib.abc.MetaPathFinder):
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(f"{name} is left out", name=name)
+    pa.scalar(0)
 
 
 def _claim_standard_output() -> BinaryIO:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -25,10 +23,6 @@ _WRITING: _Config = {**EXTENSIONS, "threads": 1}
 """A write is small: starting more threads takes longer than they save."""
 _READING: _Config = {**EXTENSIONS, "threads": min(4, os.cpu_count() or 1)}
 _PAUSE = 0.05
-_NAME = "wtsbench"
-"""Of the database in the engine that it is attached to."""
-_kept: dict[tuple[int, bool], tuple[Path, duckdb.DuckDBPyConnection]] = {}
-"""By process, and whether it is for reading: an engine with nothing attached, and the database that it was made for."""
 UP_TO_DATE = (
     "`wtsbench store status --store DIR` brings a store's folder up to date, and `wtsbench store restore` makes one of"
     " a backup."
@@ -67,51 +61,12 @@ def create(path: Path) -> None:
         raise StoreError(f"the store {path.parent} cannot be made: {error.strerror}") from error
 
 
-@contextmanager
-def opened(path: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to a database for the block; wait while another tool, which does not know wtsbench's lock, has it.
-
-    The database is attached to an engine of this process, which is kept for the next block: to make one takes 15 ms of
-    CPU, to attach a file 2. At the end the database is closed and its log written into it; where that cannot be, as on
-    a full disk, the log stays beside it, with all that was committed. An engine that failed is not used again.
-    """
-    key = (os.getpid(), read_only)  # a forked process has no threads of its parent's engine
-    kept_for, engine = _kept.pop(key, (path, None))
-    if engine is not None and kept_for != path:
-        engine.close()
-        engine = None
-    if engine is None:
-        engine = connect(path, read_only=read_only)
-    try:
-        _attach(engine, path, read_only=read_only)
-        yield engine
-    except BaseException:
-        engine.close()
-        raise
-    try:
-        engine.execute("USE memory")
-        engine.execute(f"DETACH {_NAME}")
-    except duckdb.Error:
-        engine.close()
-        return
-    if _kept.setdefault(key, (path, engine))[1] is not engine:  # another thread's is kept
-        engine.close()
-
-
 def connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """An engine for a database, without the database."""
-    config = _READING if read_only else _WRITING
-    return duckdb.connect(":memory:", config={**config, "temp_directory": f"{path}.tmp"})
-
-
-def _attach(engine: duckdb.DuckDBPyConnection, path: Path, *, read_only: bool) -> None:
+    """Connect; wait while another tool, which does not know wtsbench's lock, has the database open."""
     deadline = time.monotonic() + lock_seconds()
-    quoted = str(path).replace("'", "''")
     while True:
         try:
-            engine.execute(f"ATTACH '{quoted}' AS {_NAME} (TYPE duckdb{', READ_ONLY' if read_only else ''})")
-            engine.execute(f"USE {_NAME}")
-            return
+            return duckdb.connect(str(path), read_only=read_only, config=_READING if read_only else _WRITING)
         except duckdb.IOException as error:
             holder = foreign_holder(str(error))
             if holder is None:

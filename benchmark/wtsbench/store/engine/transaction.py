@@ -76,11 +76,14 @@ class Engine:
         if not path.exists():
             raise StoreError(f"the store {path.parent} is gone", remedy="was it moved or deleted meanwhile?")
         try:
-            with database.opened(path, read_only=read_only) as connection:
+            connection = database.connect(path, read_only=read_only)
+            try:
                 connection.begin()
                 database.check_version(connection, path, may_write=not read_only, oldest=oldest)
                 yield cls(connection)
                 connection.commit()
+            finally:
+                connection.close()
         except duckdb.Error as error:
             raise explained(str(error), path) from error
         except RuntimeError as error:
