@@ -165,6 +165,30 @@ def test_trials_side_by_side_share_a_fork_server(tmp_path: Path, tiny_model: Pat
     assert outcomes["stopped"].cancelled
 
 
+def test_a_trial_that_is_stopped_before_its_start_leaves_the_others_their_fork_server(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork server that loads for longer than a trial may take to die is no lost one."""
+    monkeypatch.setattr("wtsbench.sandbox.watch._GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("wtsbench.sandbox.watch._LOST_SECONDS", 0.1)
+    short_trial(tmp_path / "stopped", tiny_model)
+    short_trial(tmp_path / "waiting", tiny_model)
+    cancelled = threading.Event()
+    cancelled.set()
+    outcomes = {}
+
+    def stopped() -> None:
+        outcomes["stopped"] = run(ProcessSandbox(), tmp_path / "stopped", cancelled=cancelled, cpus=3)
+
+    thread = in_thread(stopped)
+    waiting = run(ProcessSandbox(), tmp_path / "waiting", cpus=3)
+    thread.join()
+
+    assert outcomes["stopped"].cancelled
+    assert not (tmp_path / "stopped" / "outbox" / "result.json").exists()
+    assert classify(waiting, last_word_of(tmp_path / "waiting")) is None
+
+
 SUPERVISOR = """
 import sys
 from pathlib import Path

@@ -83,7 +83,8 @@ def stop(child: ForkedTrial, *, gently: bool = False) -> Outcome:
         outcome = child.ended(_GRACE_SECONDS)
     if outcome is None:
         child.kill(signal.SIGKILL)
-        outcome = child.ended(_LOST_SECONDS)
+        loading = gently and child.started is None  # the fork server still loads; other trials may wait for it too
+        outcome = child.ended(_LOADING_SECONDS if loading else _LOST_SECONDS)
     if outcome is None:
         child.abandon()
         outcome = child.ended(_LOST_SECONDS) or Outcome(error="the trial could not be killed")
