@@ -119,6 +119,8 @@ def test_relabelled_and_dropped_items() -> None:
     assert strategy.kept(given_labels) == 5
     assert strategy.filters
     assert not made("probe_relabel").filters
+    hundred = supervision(texts_of(np.zeros((100, 1))), np.full((100, 2), 0.5))
+    assert made("probe_relabel", action="drop", drop=0.29).kept(hundred) == 71  # .29 * 100 is a little less than 29
 
 
 ASKED = np.array(  # answers of items in three wordings: 000, 011, 111, 101

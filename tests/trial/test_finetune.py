@@ -76,6 +76,14 @@ def padded(model_type: str) -> str | None:
     return "<pad>" if model_type in ("bert", "roberta") else None
 
 
+@pytest.mark.parametrize(("steps", "warmup", "rising"), [(70, 0.1, 7), (100, 0.1, 10), (101, 0.1, 11), (10, 0.0, 0)])
+def test_the_rate_rises_for_the_share_of_steps_that_is_asked_for(steps: int, warmup: float, rising: int) -> None:
+    """It reaches its top at that step, whatever the share times the steps is rounded to, and falls to 0 from there."""
+    rates = [rate_at(step, steps, warmup) for step in range(steps)]
+    assert rates[:rising] == pytest.approx([(step + 1) / rising for step in range(rising)])
+    assert rates[rising:] == pytest.approx([(steps - step) / (steps - rising) for step in range(rising, steps)])
+
+
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "roberta"])
 def test_lora_trains_adapters_and_head(tmp_path: Path, model_type: str) -> None:
     """Exactly the adapters of all linear layers of the body and the head move; the body stays bit for bit."""

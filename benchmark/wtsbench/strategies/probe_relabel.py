@@ -23,6 +23,7 @@ from pydantic import Field
 
 from wtsbench.strategies import base
 from wtsbench.strategies.base import Floats
+from wtsbench.strategies.filtering import share_of
 
 _ROWS = 512
 """Rows of the distance matrix that are held at once."""
@@ -58,7 +59,7 @@ class ProbeRelabel(base.Strategy):
     def kept(self, supervision: base.Supervision) -> int:
         """All items except the share to drop."""
         size = len(supervision.item_ids)
-        return size - int(self.parameters.drop * size) if self.filters else size
+        return share_of(size, 1 - self.parameters.drop) if self.filters else size
 
     def run(self, student: base.Student, supervision: base.Supervision) -> None:
         """The probe, then one fit."""

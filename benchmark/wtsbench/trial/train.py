@@ -97,7 +97,7 @@ def steps_of(items: int, training: Training) -> int:
 
 def rate_at(step: int, steps: int, warmup: float) -> float:
     """Factor of the learning rate at a step counted from 0: linear up over `warmup * steps`, then linear to 0."""
-    rising = max(1, math.ceil(warmup * steps)) if warmup else 0
+    rising = max(1, math.ceil(warmup * steps - 1e-9)) if warmup else 0  # .1 * 70 is a little more than 7
     if step < rising:
         return (step + 1) / rising
     return (steps - step) / max(1, steps - rising)
