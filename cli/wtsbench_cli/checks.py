@@ -145,11 +145,13 @@ def disk(folder: Path) -> Check:
 
 def gpu() -> Check:
     """NVIDIA devices, and whether the installed torch can use them."""
-    devices = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    from wtsbench.execution.node_facts import listed_gpus
+
+    gpus, _ = listed_gpus()
     build = importlib.metadata.version("torch")
-    if not devices:
+    if not gpus:
         return Check(name="gpu", state="ok", found=f"none; trials run on the CPU (torch {build})")
-    found = f"{'; '.join(devices.splitlines())} (torch {build})"
+    found = f"{'; '.join(f'{gpu.name}, {gpu.memory // 2**20} MiB' for gpu in gpus)} (torch {build})"
     if build.endswith("+cpu"):
         return Check(name="gpu", state="warn", found=found, remedy="this torch is a CPU build; install a CUDA build.")
     return Check(name="gpu", state="ok", found=found)
@@ -157,8 +159,9 @@ def gpu() -> Check:
 
 def gpu_bytes() -> int | None:
     """Memory of this machine's smallest NVIDIA device; None if there is none, as on the head of a cluster."""
-    sizes = (_output("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits") or "").split()
-    return min((int(size) * 2**20 for size in sizes if size.isdigit()), default=None)
+    from wtsbench.execution.node_facts import listed_gpus
+
+    return min((gpu.memory for gpu in listed_gpus()[0] if gpu.memory), default=None)
 
 
 def ray(address: str | None) -> Check:
