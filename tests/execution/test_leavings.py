@@ -38,10 +38,13 @@ FUZZ = settings(
 
 @pytest.fixture(autouse=True)
 def _places_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No engine and a cache of its own, so that `gc` sees what the test made."""
+    """No engine, and all folders that `gc` looks into are the test's, so that it sees what the test made alone."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     monkeypatch.setenv("WTSBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WTSBENCH_MANIFESTS", str(tmp_path / "manifests"))
     monkeypatch.delenv("WTSBENCH_SPOOL", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
 
 
 @pytest.fixture
