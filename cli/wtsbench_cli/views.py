@@ -348,7 +348,7 @@ def data_warnings(session: Session) -> list[str]:
 def memory_warnings(session: Session) -> list[str]:
     """Models whose trials clearly need more memory than the grid gives them, or than this machine's GPU has.
 
-    What the GPUs of a cluster's nodes have, `wtsbench doctor --ray` says.
+    `wtsbench doctor --ray` tells which GPUs a cluster's nodes have.
     """
     from wtsbench.models.memory import warnings
     from wtsbench_cli.checks import gpu_bytes

@@ -21,7 +21,7 @@ from wtsbench.contract import schemas
 from wtsbench.contract.measurements import Measurements, TrialResult
 from wtsbench.contract.outbox import Batch, Outbox, read_batch
 from wtsbench.errors import SandboxError
-from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE, Known, end
+from wtsbench.execution.ending import METRICS_SEQUENCE, SEAL_SEQUENCE, end
 from wtsbench.execution.job import Job
 from wtsbench.execution.sealing import seal_row
 from wtsbench.execution.spool import AttemptFolder, AttemptNote
@@ -319,7 +319,7 @@ def test_a_supervisor_that_was_taken_for_lost_changes_nothing(spec: TrialSpec, s
     elsewhere.create(note)
     lost = Failure(failure_class=FailureClass.INFRASTRUCTURE, message="lost its worker")
     end(elsewhere, note, store, lost, None)
-    end(folder, note, store, None, TrialResult(status="done"), known=Known())
+    end(folder, note, store, None, TrialResult(status="done"), first=True)
     assert store.trials()["failure_message"].to_pylist() == ["lost its worker"]
     assert not folder.path.exists()
 

@@ -41,7 +41,6 @@ class Figure:
     """What is divided by what."""
     value: float
     better: Literal["higher", "lower"]
-    unit: str = "ratio"
     details: Mapping[str, float] = field(default_factory=dict)
     """What the ratio was made of, each with its unit at the end of its name."""
 

@@ -229,9 +229,7 @@ class _Watch:
 
     def _note_children(self, processes: list[psutil.Process]) -> None:
         forked: set[int] = set()
-        for (
-            process
-        ) in processes:  # parents come before their children, and trials look like the server that they are of
+        for process in processes:  # parents come before their children; a trial looks like its fork server
             with suppress(psutil.NoSuchProcess, OSError):
                 line = " ".join(process.cmdline())
                 if "ray::" in line:

@@ -50,7 +50,7 @@ from wtsbench.store.remote import RemoteEngine
 from wtsbench.store.upkeep import export as exporting
 from wtsbench.store.upkeep import verbs as upkeep
 from wtsbench.store.upkeep.backup import restore
-from wtsbench.store.upkeep.manifest import read_manifest, sha256, write_manifest
+from wtsbench.store.upkeep.manifest import digest_of, read_manifest, write_manifest
 
 A, B, C = (trial_id_of(name) for name in "abc")
 _OTHER_ROWS = "are others than the records that brought them"
@@ -574,7 +574,7 @@ def test_an_export_whose_manifest_was_made_to_fit_is_held_against_its_digests(tm
     pq.write_table(table.set_column(place, table.schema.field(place), [["b", *table["item_id"].to_pylist()[1:]]]), path)
     manifest = read_manifest(out / "manifest.json")
     assert manifest is not None
-    manifest.files[str(path.relative_to(out))].sha256 = sha256(path) or ""
+    manifest.files[str(path.relative_to(out))].sha256 = digest_of(path) or ""
     write_manifest(out / "manifest.json", "parquet", manifest.files)
     with pytest.raises(StoreError, match=r"record 1 of attempt 1 .* digest differs"):
         upkeep.merge(out, tmp_path / "other")

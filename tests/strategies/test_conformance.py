@@ -72,12 +72,13 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return Installed(HERE / "broken_plugin", tmp_path_factory.mktemp("broken"))
 
 
-@pytest.mark.parametrize("name", [name for name, kind in registry.BUILT_IN.items() if "classification" in kind.forms])
+@pytest.mark.parametrize("name", registry.BUILT_IN)
 def test_the_strategies_of_wtsbench_conform(name: str, tmp_path: Path) -> None:
-    """Every classification strategy keeps the promises that need no trial; trials are in `tests/trial`."""
+    """Every strategy keeps the promises that need no trial; trials are in `tests/trial`."""
     subject = checks.Subject(name, tmp_path)
-    for check in (checks.form, checks.parameters, checks.planning, checks.labels, checks.order, checks.loss):
-        assert check(subject)
+    for title, check, applies in checks.CHECKS:
+        if title not in ("imports", "trial", "seeds", "resume") and applies in ("all", *subject.kind.forms):
+            assert check(subject)
 
 
 def test_an_installed_strategy_is_listed(example: Installed) -> None:
@@ -126,8 +127,9 @@ def test_broken_promises_are_named(broken: Installed) -> None:
         if line["verdict"] == "failed":
             failed[line["strategy"]].append((line["check"], line["detail"]))
     said = {name: dict(found) for name, found in failed.items()}
-    assert set(said) == {"absent", "forgetful", "heavy", "leaning", "misshapen", "sloppy", "unsteady"}
+    assert set(said) == {"absent", "chained", "forgetful", "heavy", "leaning", "misshapen", "sloppy", "unsteady"}
     assert "cannot be loaded" in said["absent"]["form"]
+    assert "a student supervises in generative tasks" in said["chained"]["planning"]
     assert "in another process" in said["forgetful"]["trial"]
     assert "imports torch" in said["heavy"]["imports"]
     assert "order within the batch" in said["leaning"]["loss"]

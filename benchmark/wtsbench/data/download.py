@@ -62,7 +62,11 @@ def _chunks(url: str, where: str) -> Iterator[bytes]:
                 f"{where}: the server answers {error.code} {error.reason}",
                 remedy="check source.url, or set WTSBENCH_DATA_MIRROR to a folder that holds the data.",
             ) from error
-    except (OSError, HTTPException, ValueError) as error:  # not HTTP or cut short; no address that can be
+    except (
+        OSError,
+        HTTPException,
+        ValueError,
+    ) as error:  # HTTPException: no HTTP, or cut short; ValueError: no address
         raise DataError(
             f"{where} cannot be reached: {str(getattr(error, 'reason', error)).strip()}",
             remedy="set WTSBENCH_DATA_MIRROR to a folder that holds the data.",

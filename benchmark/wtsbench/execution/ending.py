@@ -52,14 +52,6 @@ class Ended:
     """It succeeded, but another attempt of the trial had been done first: that one's rows are the result."""
 
 
-@dataclass(kw_only=True)
-class Known:
-    """What the supervisor that began an attempt knows of it at its end; any other process asks the store."""
-
-    parents: pa.Table | None = None
-    """What its parents predicted on `transfer`, as the store has it; None where that was not read."""
-
-
 def end(
     folder: AttemptFolder,
     note: AttemptNote,
@@ -68,7 +60,7 @@ def end(
     result: TrialResult | None,
     *,
     finished: float | None = None,
-    known: Known | None = None,
+    first: bool = False,
 ) -> Ended:
     """Score, seal, deliver and clear away one attempt. Safe to repeat after a crash at any point.
 
@@ -79,10 +71,10 @@ def end(
         failure: how it failed; None where it is done.
         result: the trial's own last word, where it left one.
         finished: when it ended, in seconds since the epoch; None is now.
-        known: given by the supervisor that began it, and ends it for the first time.
+        first: whether nobody has tried to end it before. Else the store is asked whether it has the attempt already.
     """
     with writable(folder):
-        ended = _seal_and_deliver(folder, note, store, failure, result, finished, known)
+        ended = _seal_and_deliver(folder, note, store, failure, result, finished, first)
     folder.remove()
     return ended
 
@@ -94,10 +86,10 @@ def _seal_and_deliver(
     failure: Failure | None,
     result: TrialResult | None,
     finished: float | None,
-    known: Known | None,
+    first: bool,
 ) -> Ended:
     job = note.job
-    if known is None and store.sealed(job.trial_id, job.attempt):
+    if not first and store.sealed(job.trial_id, job.attempt):
         return Ended(failure=failure)
     records = Records()
     failure = _claim(folder, job, records) or failure
@@ -106,7 +98,7 @@ def _seal_and_deliver(
     if SEAL_SEQUENCE not in written:
         measured = [] if result is None else [result.measurements]
         if failure is None:
-            failure = _append_scores(outbox, records, note, store, measured, known or Known())
+            failure = _append_scores(outbox, records, note, store, measured)
         printed = _log_rows(folder, job)
         if printed.num_rows:
             _rewrite(outbox, "logs", printed, LOG_SEQUENCE)
@@ -173,12 +165,7 @@ def _rewrite(outbox: Outbox, table: str, rows: pa.Table, sequence: int) -> None:
 
 
 def _append_scores(
-    outbox: Outbox,
-    records: Records,
-    note: AttemptNote,
-    store: Store,
-    measured: list[Measurements],
-    known: Known,
+    outbox: Outbox, records: Records, note: AttemptNote, store: Store, measured: list[Measurements]
 ) -> Failure | None:
     """Judge and score what the trial made; what is wrong with it is the attempt's failure."""
     job = note.job
@@ -186,7 +173,7 @@ def _append_scores(
         if job.spec.form == "generation":
             metrics = _scored_generations(outbox, records, note, store, measured)
         else:
-            metrics = _scored_predictions(outbox, records, job, store, known)
+            metrics = _scored_predictions(outbox, records, job, store)
     except ScoringError as error:
         return Failure(
             failure_class=FailureClass.DIVERGED if error.diverged else FailureClass.TRIAL_ERROR, message=str(error)
@@ -199,13 +186,10 @@ def _append_scores(
     return None
 
 
-def _scored_predictions(outbox: Outbox, records: Records, job: TrialJob, store: Store, known: Known) -> pa.Table:
+def _scored_predictions(outbox: Outbox, records: Records, job: TrialJob, store: Store) -> pa.Table:
     spec, supervision = job.spec, None
     if spec.role is Role.STUDENT and Split.TRANSFER in spec.predicted_splits:
-        parents = known.parents
-        if parents is None:
-            parents = store.predictions(spec.parents, splits=[Split.TRANSFER.value])
-        supervision = mean_supervision(parents)
+        supervision = mean_supervision(store.predictions(spec.parents, splits=[Split.TRANSFER.value]))
     items = items_of(store, spec.data_digest)
     made = _written(outbox, records, "predictions")
     splits, further = spec.predicted_splits, further_splits(spec)

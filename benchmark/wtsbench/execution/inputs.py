@@ -85,18 +85,17 @@ def _truth_budget(spec: TrialSpec) -> int:
     return 0 if spec.strategy is None else registry.resolve(spec.strategy).truth_budget()
 
 
-def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> pa.Table | None:
-    """Write `items.arrow`, and for trials with parents `supervision.arrow`, from the store.
-
-    Returns:
-        What a student's parents predicted on `transfer`, as the store has it; None without parents, and for generation.
-    """
+def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> None:
+    """Write `items.arrow`, and for trials with parents `supervision.arrow`, from the store."""
     items = visible_items(items_of(store, spec.data_digest), spec)
     _write(folder, ITEMS, items)
     if not spec.parents:
-        return None
-    predicted = None if spec.form == "generation" else store.predictions(spec.parents)
-    made = generations_of(spec, store) if predicted is None else predictions_of(spec, predicted, items)
+        return
+    made = (
+        generations_of(spec, store)
+        if spec.form == "generation"
+        else predictions_of(spec, store.predictions(spec.parents), items)
+    )
     missing = set(spec.parents) - set(made["parent"].unique().to_pylist())
     if missing:
         raise StoreError(
@@ -104,7 +103,6 @@ def write_inputs(folder: AttemptFolder, spec: TrialSpec, store: Store) -> pa.Tab
             remedy="run `wtsbench plan` on the grid; the parent has to run first.",
         )
     _write(folder, SUPERVISION, made)
-    return None if predicted is None else predicted.filter(pc.field("split") == Split.TRANSFER.value)
 
 
 def predictions_of(spec: TrialSpec, made: pa.Table, items: pa.Table) -> pa.Table:

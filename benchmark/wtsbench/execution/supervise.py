@@ -11,7 +11,7 @@ from pathlib import Path
 
 from wtsbench.contract.measurements import TrialResult
 from wtsbench.errors import ExitCode, ModelError, SandboxError, StoreError, UserError
-from wtsbench.execution.ending import Known, end, writable
+from wtsbench.execution.ending import end, writable
 from wtsbench.execution.external import ISOLATION, take_labels
 from wtsbench.execution.heartbeat import beating
 from wtsbench.execution.inputs import link_models, write_inputs
@@ -69,14 +69,14 @@ def supervise(job: Job, cancelled: threading.Event) -> Receipt:
     with writable(folder), folder.owned(wait=_SWEEP_SECONDS) as owned:
         if not owned:
             raise StoreError(f"another process holds the new attempt folder {folder.path}", remedy="submit again.")
-        note, known = _note(job, attempt, sandbox), Known()
+        note = _note(job, attempt, sandbox)
         with beating(store, job, attempt, folder, cancelled) as stop:
             try:
-                failure, result = _run(job, folder, note, sandbox, store, stop, known)
+                failure, result = _run(job, folder, note, sandbox, store, stop)
             except KeyboardInterrupt:
                 failure = Failure(failure_class=FailureClass.CANCELLED, message="stopped by the user")
                 failure, result = _unless_finished(folder, failure)
-            ended = end(folder, note, store, failure, result, known=known)
+            ended = end(folder, note, store, failure, result, first=True)
     return Receipt(
         trial_id=job.trial_id,
         attempt=attempt,
@@ -199,20 +199,14 @@ def _note(job: Job, attempt: int, sandbox: Sandbox) -> AttemptNote:
 
 
 def _run(
-    job: Job,
-    folder: AttemptFolder,
-    note: AttemptNote,
-    sandbox: Sandbox,
-    store: Store,
-    cancelled: threading.Event,
-    known: Known,
+    job: Job, folder: AttemptFolder, note: AttemptNote, sandbox: Sandbox, store: Store, cancelled: threading.Event
 ) -> tuple[Failure | None, TrialResult | None]:
     """Prepare the folder and run the sandbox; errors in preparing are failures of the attempt too."""
     try:
         folder.create(note)
         if not job.spec.model.trained:
             return _take_labels(folder, note, store)
-        known.parents = write_inputs(folder, job.spec, store)
+        write_inputs(folder, job.spec, store)
         link_models(folder, job.spec)
         outcome = sandbox.run(
             folder.trial.path,

@@ -264,14 +264,12 @@ def _gate(tree: Node, base: Path) -> Iterator[Fault]:
 def _manifests(tree: Node, base: Path) -> list[TaskManifest]:
     """Those of the grid's tasks; none if one of them has faults, which are reported as faults of the task."""
     names = [node.value for node in tree.entries("tasks")]
+    if not all(isinstance(name, str) for name in names):
+        return []
     try:
-        return [manifests.load_task(name, base=base)[0] for name in names] if all(map(_is_text, names)) else []
+        return [manifests.load_task(name, base=base)[0] for name in names]
     except SpecError:
         return []
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
 
 
 def _call(node: Node) -> StrategyCall | None:

@@ -125,7 +125,7 @@ def _supervisors(entry: Entry, seed: int, ladder: tuple[str, ...], task: TaskMan
         zero_shot=task.zero_shot,
     )
     supervisors = entry.strategy.supervisors(context)
-    if entry.form == "generation" and any(supervisor.role is Role.STUDENT for supervisor in supervisors):
+    if entry.form == "generation" and any(supervisor.has_student for supervisor in supervisors):
         raise SpecError(
             f"strategy {entry.label}, task {entry.task}: a student cannot supervise in a generative task, as it writes "
             "nothing on `transfer`",

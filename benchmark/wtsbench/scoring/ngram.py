@@ -130,7 +130,8 @@ def tfidf(counted: Any, idf: NDArray[np.float32]) -> Any:
 
 
 def save(scorer: NgramScorer, folder: Path) -> None:
-    """Write the scorer's three files into an existing folder; equal scorers give equal bytes."""
+    """Write the scorer's three files into a folder, made if it is not there; equal scorers give equal bytes."""
+    folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **scorer.weights.arrays())
     (folder / WEIGHTS).write_bytes(buffer.getvalue())

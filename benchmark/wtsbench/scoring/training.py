@@ -154,7 +154,7 @@ def trained_once(mirror: Path, *, name: str) -> NgramScorer:
     """
     folder = kept_folder(mirror)
     try:
-        made_once(folder, lambda unfinished: _put(train(read(mirror), name=name), unfinished))
+        made_once(folder, lambda unfinished: save(train(read(mirror), name=name), unfinished))
     except OSError as error:
         raise ScorerError(
             f"scorer {name}: the cache {folder.parent} cannot be written: {error.strerror or error}",
@@ -171,7 +171,6 @@ def _put(scorer: NgramScorer, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a training that was killed
-    unfinished.mkdir()
     save(scorer, unfinished)
     if folder.is_dir():
         folder.rmdir()

@@ -84,6 +84,11 @@ class Supervisor:
     supervisors: tuple[Supervisor, ...] = ()
     """For students: their supervisors; for weak supervisors with a recipe: those whose predictions it uses."""
 
+    @property
+    def has_student(self) -> bool:
+        """Whether it, or one that it learns from, is a student; in generative tasks those write nothing for others."""
+        return self.role is Role.STUDENT or any(below.has_student for below in self.supervisors)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:

@@ -39,9 +39,9 @@ from wtsbench.store.upkeep.manifest import (
     MANIFEST,
     File,
     Form,
+    digest_of,
     left_over,
     read_manifest,
-    sha256,
     unfinished,
     write_manifest,
 )
@@ -95,9 +95,9 @@ def export(reader: Reader, out: Path, form: Form) -> dict[str, Any]:
         nonlocal written
         path = out / f"{name}.{form}"
         entry = previous.get(f"{name}.{form}")
-        if entry is None or entry.fingerprint != fingerprint or entry.sha256 != sha256(path):
+        if entry is None or entry.fingerprint != fingerprint or entry.sha256 != digest_of(path):
             rows = _write(path, form, schema, batches)
-            entry = File(rows=rows, fingerprint=fingerprint, sha256=sha256(path) or "")
+            entry = File(rows=rows, fingerprint=fingerprint, sha256=digest_of(path) or "")
             written += 1
             write_manifest(hidden, form, {**previous, **files, f"{name}.{form}": entry})
         files[f"{name}.{form}"] = entry
@@ -198,7 +198,7 @@ class ExportSource:
         self._form: Form = manifest.form
         self._files = frozenset(manifest.files)
         for name, file in manifest.files.items():
-            if sha256(out / name) != file.sha256:
+            if digest_of(out / name) != file.sha256:
                 raise StoreError(f"{out / name} is not the file that was exported", remedy="export again.")
         self._ledger: dict[tuple[str, int], list[Batch]] = {}
         self._shard = ""

@@ -5,7 +5,6 @@ Its text is canonical: any changed bit shows either in its digest or as a differ
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from wtsbench.contract.schemas import SCHEMA_VERSION
 from wtsbench.errors import StoreError
-from wtsbench.files import NOT_GIVEN, open_plain, read_plain
+from wtsbench.files import NOT_GIVEN, read_plain, sha256
 from wtsbench.spec.identity import digest
 
 Form = Literal["parquet", "arrow"]
@@ -101,11 +100,10 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
 
 
-def sha256(path: Path) -> str | None:
+def digest_of(path: Path) -> str | None:
     """Digest of a file; None if there is no plain file."""
     try:
-        with open_plain(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as error:
         if error.errno not in NOT_GIVEN:
             raise

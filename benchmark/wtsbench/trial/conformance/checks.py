@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from wtsbench.errors import UserError
 from wtsbench.spec.strategy_call import StrategyCall
-from wtsbench.spec.trial import Role
+from wtsbench.spec.trial import Form, Role
 from wtsbench.strategies import recipes, registry
 from wtsbench.strategies.base import Labelled, Parameters, Step, Strategy, Supervision, Supervisor
 from wtsbench.trial.conformance import world
@@ -151,11 +151,14 @@ def imports(subject: Subject) -> str:
 
 def planning(subject: Subject) -> str:
     """Supervisors that can be planned, the same every time."""
-    strategy, found = subject.strategy, subject.supervisors
-    _expect(_is(found, tuple) and bool(found), "`supervisors` gives no tuple with at least one")
-    _expect(found == strategy.supervisors(world.CONTEXT), "`supervisors` gives others when asked twice")
-    for supervisor in found:
-        _plan(supervisor)
+    strategy = subject.strategy
+    for form_of_task in strategy.forms:
+        context = replace(world.CONTEXT, form=form_of_task)
+        found = strategy.supervisors(context)
+        _expect(_is(found, tuple) and bool(found), "`supervisors` gives no tuple with at least one")
+        _expect(found == strategy.supervisors(context), "`supervisors` gives others when asked twice")
+        for supervisor in found:
+            _plan(supervisor, form_of_task)
     budget = strategy.truth_budget()
     _expect(_is(budget, int) and budget >= 0, f"`truth_budget` is {budget!r}")
     said = f"{len(found)} supervisor{'s' if len(found) > 1 else ''}"
@@ -242,7 +245,7 @@ CHECKS: tuple[Check, ...] = (
     ("form", form, "all"),
     ("parameters", parameters, "all"),
     ("imports", imports, "all"),
-    ("planning", planning, "classification"),
+    ("planning", planning, "all"),
     ("labels", labels, "classification"),
     ("order", order, "classification"),
     ("loss", loss, "classification"),
@@ -273,17 +276,21 @@ def _is(value: object, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def _plan(supervisor: Supervisor) -> None:
+def _plan(supervisor: Supervisor, form_of_task: Form) -> None:
     _expect(isinstance(supervisor, Supervisor), f"`supervisors` gives {supervisor!r}")
     _expect(supervisor.role in (Role.WEAK, Role.STUDENT), f"a supervisor has role {supervisor.role}")
     if supervisor.role is Role.STUDENT:
         _expect(supervisor.strategy is not None, "a student among the supervisors does not say how it learns")
         registry.resolve(supervisor.strategy or StrategyCall(name=""))
-    if supervisor.recipe is not None:
+    if form_of_task == "generation":
+        _expect(
+            not supervisor.has_student, "a student supervises in generative tasks, where it writes nothing for others"
+        )
+    elif supervisor.recipe is not None:
         recipe = recipes.parse(supervisor.recipe)
         _expect(recipes.call(recipe) == supervisor.recipe, f"recipe {supervisor.recipe.name} is not complete")
     for below in supervisor.supervisors:
-        _plan(below)
+        _plan(below, form_of_task)
 
 
 def _well_formed(items: Labelled, given: Supervision, classes: int, what: str) -> None:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ConfigDict
 
+from wtsbench.spec.strategy_call import StrategyCall
+from wtsbench.spec.trial import Role
 from wtsbench.strategies import base
+from wtsbench.strategies.generative import GenerativeStrategy
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +66,19 @@ class Forgetful(base.Strategy):
         """Weights that follow from the process id."""
         items = self.prepare(supervision)
         student.fit(replace(items, weights=items.weights * (1 + os.getpid() % 97)), self)
+
+
+class Chained(GenerativeStrategy):
+    """Learns from a student's texts."""
+
+    name = "chained"
+    summary = source = "broken"
+
+    def supervisors(self, context: base.PlanningContext) -> tuple[base.Supervisor, ...]:
+        """A student of the weak model, which writes nothing for others."""
+        naive = StrategyCall(name="naive")
+        weak = context.weak_supervisor()
+        return (replace(weak, role=Role.STUDENT, model=context.strong, strategy=naive, supervisors=(weak,)),)
 
 
 class SloppyParameters(base.Parameters):
